@@ -1,0 +1,390 @@
+"""The reports of a scan as one HTML page that works from disk, without a network.
+
+Everything is inside the file: style, script, pictures, overlays, rows. The page carries a content security policy that
+forbids every request and every script but its own, because file names and metadata come from strangers.
+
+Bytes: a picture costs at most ``PICTURE_BYTES`` (0.27 MB) of base64, whatever the photo, and usually 0.05 to 0.15 MB;
+a row without one costs its JSON, about 0.6 kB. Only the ``PICTURES_KEPT`` most suspicious rows keep a picture, and the
+page says so when others do not.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import heapq
+import html
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image as PillowImage
+
+from gammascope.report import Report, Verdict
+from gammascope.sample import Image
+
+PICTURES_KEPT: Final = 500
+
+_PREVIEW_BYTES: Final = 120_000
+_LAYER_BYTES: Final = 24_000
+_THUMBNAIL_BYTES: Final = 8_000
+PICTURE_BYTES: Final = (
+    math.ceil((_PREVIEW_BYTES + 3 * _LAYER_BYTES + _THUMBNAIL_BYTES) * 4 / 3) + 1_000
+)
+"""Upper bound of one picture in the page: preview, three layers and thumbnail in base64, with their names."""
+
+# Long side in pixels and WebP quality, tried in turn until the budget is met; the last fits pure noise.
+_PREVIEW_STEPS: Final = ((1000, 80), (1000, 65), (800, 60), (640, 50), (480, 40), (320, 30))
+_THUMBNAIL_STEPS: Final = ((160, 70), (160, 40), (112, 30), (80, 20))
+# Long side in pixels and number of tints.
+_LAYER_STEPS: Final = ((1000, 15), (500, 15), (250, 7), (125, 3))
+
+# Orange and blue: the pair that stays apart in the common forms of colour blindness. The style sheet repeats them.
+_LAYER_COLOURS: Final = {"generated": (255, 133, 0), "edited": (30, 136, 255)}
+_FULL_TINT: Final = 0.8  # a certain pixel still lets the photo through
+_FAINTEST: Final = 0.1  # below this a map is noise and is not drawn
+_HATCH_PERIOD_PX: Final = 12
+
+_SCRIPTS: Final = ("model.js", "list.js", "viewer.js", "detail.js", "start.js")
+_QUESTION_ORDER: Final = ("generated", "edited")
+_SUSPICION: Final = {Verdict.REAL: 0, Verdict.UNCERTAIN: 1, Verdict.FAKE: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class PageRow:
+    """One examined picture.
+
+    Attributes:
+        report: What was found. Of its evidence, the maps "mask:generated" and "mask:edited" become overlays.
+        preview: The picture the report speaks about, whole, at any size; scaled down here.
+    """
+
+    report: Report
+    preview: Image
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """One file that could not be examined.
+
+    Attributes:
+        image: File name.
+        reason: One sentence for a person.
+    """
+
+    image: str
+    reason: str
+
+
+def write_report(
+    rows: Iterable[PageRow | FailedRow],
+    path: Path,
+    *,
+    title: str,
+    summary: Mapping[str, str] | None = None,
+    written: datetime | None = None,
+    pictures: int = PICTURES_KEPT,
+) -> None:
+    """Write one self-contained page; ``path`` appears complete or not at all.
+
+    Rows are consumed one at a time and their pixels let go at once, so a scan may stream into the page.
+
+    Args:
+        rows: In scan order, which the page keeps as one of its sort orders.
+        path: Where the page goes; replaced if it exists.
+        title: Heading of the page.
+        summary: Facts about the scan by name ("Folder", "Duration"), shown as they are.
+        written: Date shown on the page; None = now.
+        pictures: How many rows keep a picture, the most suspicious first.
+
+    Raises:
+        OSError: If the page cannot be written.
+    """
+    content = _collect(rows, pictures)
+    moment = written if written is not None else datetime.now(UTC)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            for piece in _page_pieces(content, title, dict(summary or {}), moment):
+                file.write(piece)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@dataclass(slots=True)
+class _Content:
+    """What the page shows, after pixels were let go."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[dict[str, Any]] = field(default_factory=list)
+    pictures: dict[int, bytes] = field(default_factory=dict)
+    weights: list[dict[str, str]] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+
+
+def _collect(rows: Iterable[PageRow | FailedRow], limit: int) -> _Content:
+    content = _Content()
+    kept: list[
+        tuple[tuple[int, float], int]
+    ] = []  # a heap: the least suspicious picture is the next to go
+    questions: set[str] = set()
+    for index, row in enumerate(rows):
+        if isinstance(row, FailedRow):
+            content.failed.append({"id": index, "image": row.image, "reason": row.reason})
+            continue
+        questions.update(row.report.answers or ("main",))
+        content.rows.append(_row_json(index, row.report, content.weights))
+        entry = (_suspicion(row.report), -index)
+        if limit <= 0 or (len(kept) >= limit and entry < kept[0]):
+            continue
+        if len(kept) < limit:
+            heapq.heappush(kept, entry)
+        else:
+            del content.pictures[-heapq.heapreplace(kept, entry)[1]]
+        content.pictures[index] = _script_json(_picture_json(row))
+    content.questions = sorted(questions, key=_question_rank)
+    for line in content.rows:
+        line["pictured"] = line["id"] in content.pictures
+    return content
+
+
+def _question_rank(name: str) -> tuple[int, str]:
+    known = name in _QUESTION_ORDER
+    return (_QUESTION_ORDER.index(name) if known else len(_QUESTION_ORDER), name)
+
+
+def _suspicion(report: Report) -> tuple[int, float]:
+    """Rank by the worst verdict over the questions, then by the highest probability."""
+    verdicts = [answer.verdict for answer in report.answers.values()] or [report.verdict]
+    chances = [answer.probability for answer in report.answers.values()] or [report.probability]
+    finite = [value for value in chances if math.isfinite(value)]
+    return max(_SUSPICION[verdict] for verdict in verdicts), max(finite, default=0.0)
+
+
+def _row_json(index: int, report: Report, weights: list[dict[str, str]]) -> dict[str, Any]:
+    """Return the row with method and weights, the same for nearly every row, replaced by a number."""
+    row = report.to_json()
+    spoke = {"method": row.pop("method"), "weights_sha256": row.pop("weights_sha256")}
+    if spoke not in weights:
+        weights.append(spoke)
+    rank, chance = _suspicion(report)
+    return {"id": index, "weights": weights.index(spoke), "suspicion": rank + chance, "report": row}
+
+
+def _picture_json(row: PageRow) -> dict[str, Any]:
+    """Return preview, thumbnail and overlays of one picture as data URIs."""
+    size = _fitted((row.preview.shape[1], row.preview.shape[0]), _PREVIEW_STEPS[0][0])
+    how = PillowImage.Resampling.LANCZOS
+    photo = PillowImage.fromarray(row.preview).resize(size, how, reducing_gap=2.0)
+    preview = _photo(photo, _PREVIEW_STEPS, _PREVIEW_BYTES)
+    maps = {item.name: item.map for item in row.report.evidence if item.map is not None}
+    layers: dict[str, str] = {}
+    unseen: Bool[np.ndarray, "h w"] = np.zeros((size[1], size[0]), bool)
+    for name, colour in _LAYER_COLOURS.items():
+        values = maps.get(f"mask:{name}")
+        if values is None or not values.size:
+            continue
+        shrunk = _shrunk_map(values, size)
+        layers[name] = _layer(np.nan_to_num(shrunk, nan=0.0), colour)
+        unseen |= np.isnan(shrunk)
+    if unseen.any():
+        layers["unexamined"] = _hatching(unseen)
+    return {
+        "width": preview.width,
+        "height": preview.height,
+        "preview": preview.uri,
+        "thumbnail": _photo(photo, _THUMBNAIL_STEPS, _THUMBNAIL_BYTES).uri,
+        "layers": layers,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    uri: str
+    width: int
+    height: int
+
+
+def _photo(photo: PillowImage.Image, steps: Iterable[tuple[int, int]], budget: int) -> _Encoded:
+    """Encode as WebP at the first step that fits ``budget`` bytes, or at the last."""
+    for long_side, quality in steps:
+        size = _fitted(photo.size, long_side)
+        data = io.BytesIO()
+        photo.resize(size, PillowImage.Resampling.LANCZOS).save(
+            data, "WEBP", quality=quality, method=4
+        )
+        if data.tell() <= budget:
+            break
+    return _Encoded(_data_uri("image/webp", data.getvalue()), *size)
+
+
+def _fitted(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """Scale a width and height down to ``long_side``; never up, never to nothing."""
+    share = min(1.0, long_side / max(size))
+    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
+
+
+def _layer(values: Float[np.ndarray, "h w"], colour: tuple[int, int, int]) -> str:
+    """Return a map as a transparent PNG: tint by value, a full line where the map passes one half."""
+    for long_side, tints in _LAYER_STEPS:
+        small = _resized(values, _fitted((values.shape[1], values.shape[0]), long_side))
+        level = np.where(small < _FAINTEST, 0, np.ceil(np.clip(small, 0, 1) * tints - 0.5))
+        level[_outline(small > 0.5, thick=long_side >= 1000)] = tints + 1
+        alphas = [round(255 * _FULL_TINT * step / tints) for step in range(tints + 1)] + [255]
+        data = _indexed_png(level.astype(np.uint8), [colour] * len(alphas), alphas)
+        if len(data) <= _LAYER_BYTES:
+            break
+    return _data_uri("image/png", data)
+
+
+def _hatching(unseen: Bool[np.ndarray, "h w"]) -> str:
+    """Return a PNG that greys and hatches what was not looked at."""
+    for long_side, _ in _LAYER_STEPS:
+        width, height = _fitted((unseen.shape[1], unseen.shape[0]), long_side)
+        share = _resized(unseen.astype(np.float32), (width, height))
+        rows, columns = np.mgrid[:height, :width]
+        line = (rows + columns) % _HATCH_PERIOD_PX < _HATCH_PERIOD_PX // 4
+        level = np.where(share >= 0.5, np.where(line, 2, 1), 0)
+        colours = [(0, 0, 0), (70, 74, 80), (235, 238, 242)]
+        data = _indexed_png(level.astype(np.uint8), colours, [0, 150, 200])
+        if len(data) <= _LAYER_BYTES:
+            break
+    return _data_uri("image/png", data)
+
+
+def _shrunk_map(
+    values: Float[np.ndarray, "h w"], size: tuple[int, int]
+) -> Float[np.ndarray, "h2 w2"]:
+    """Bring a map to a (width, height), averaging only over what was examined; NaN where most was not."""
+    missing = np.isnan(values)
+    if not missing.any():
+        return _resized(values.astype(np.float32, copy=False), size)
+    total = _resized(np.where(missing, 0, values).astype(np.float32), size)
+    weight = 1 - _resized(missing.astype(np.float32), size)
+    average = np.full_like(total, np.nan)
+    np.divide(total, weight, out=average, where=weight >= 0.5)
+    return average
+
+
+def _resized(values: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "h2 w2"]:
+    if size == (values.shape[1], values.shape[0]):
+        return values
+    shrinks = size[0] * size[1] < values.size
+    how = PillowImage.Resampling.BOX if shrinks else PillowImage.Resampling.BILINEAR
+    resized: Float[np.ndarray, "h2 w2"] = np.asarray(
+        PillowImage.fromarray(values).resize(size, how)
+    )
+    return resized
+
+
+def _outline(inside: Bool[np.ndarray, "h w"], *, thick: bool) -> Bool[np.ndarray, "h w"]:
+    """Return the inner border of a region, one pixel wide or two."""
+    core = inside
+    for _ in range(2 if thick else 1):
+        wide = np.pad(core, 1, mode="edge")
+        core = np.logical_and.reduce(
+            [core, wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:]]
+        )
+    outline: Bool[np.ndarray, "h w"] = inside & ~core
+    return outline
+
+
+def _indexed_png(
+    level: UInt8[np.ndarray, "h w"], colours: list[tuple[int, int, int]], alphas: list[int]
+) -> bytes:
+    palette = PillowImage.frombytes("P", (level.shape[1], level.shape[0]), level.tobytes())
+    palette.putpalette([channel for colour in colours for channel in colour])
+    data = io.BytesIO()
+    palette.save(data, "PNG", transparency=bytes(alphas))
+    return data.getvalue()
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _page_pieces(
+    content: _Content, title: str, summary: dict[str, str], moment: datetime
+) -> Iterable[bytes]:
+    """Yield the page in order, so that it is never whole in memory a second time."""
+    script = "\n".join(_web(name) for name in _SCRIPTS)
+    style = _web("page.css")
+    data = {
+        "title": title,
+        "written": moment.astimezone(UTC).isoformat(timespec="seconds"),
+        "questions": content.questions,
+        "weights": content.weights,
+        "rows": content.rows,
+        "failed": content.failed,
+    }
+    filled = {
+        "policy": html.escape(_policy(script, style)),
+        "title": html.escape(title),
+        "written": html.escape(moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        "summary": "".join(
+            f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>"
+            for k, v in summary.items()
+        ),
+        "style": style,
+        "script": script,
+    }
+    # One pass, so that a title or a row which looks like a placeholder stays what it is.
+    for piece in re.split(r"(\{\{\w+\}\})", _web("page.html")):
+        name = piece[2:-2] if piece.startswith("{{") else ""
+        if name == "data":
+            yield _script_json(data)
+        elif name == "pictures":
+            for index in sorted(content.pictures):
+                yield f'<script type="application/json" id="picture-{index}">'.encode()
+                yield content.pictures[index]
+                yield b"</script>\n"
+        else:
+            # A file name may hold bytes that are no text; they arrive as lone surrogates.
+            yield filled.get(name, piece).encode("utf-8", "replace")
+
+
+def _policy(script: str, style: str) -> str:
+    """Forbid everything but the page's own script and style, and images inside the file."""
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_csp_hash(style)}'; "
+        f"script-src '{_csp_hash(script)}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _csp_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def _web(name: str) -> str:
+    return (resources.files("gammascope.apps") / "web" / name).read_text("utf-8")
+
+
+def _script_json(value: Any) -> bytes:
+    """Return JSON that cannot end its script element, in ASCII, without NaN."""
+    text = json.dumps(_finite(value), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return (
+        text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").encode("ascii")
+    )
+
+
+def _finite(value: Any) -> Any:
+    """Replace numbers JSON does not know by null: one broken row must not take the page with it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,183 @@
+// The picture with its overlays: compare modes, opacity, zoom, pan.
+
+const MAX_ZOOM = 12;
+
+const viewer = { zoom: 1, x: 0, y: 0, layers: {}, overlay: true, size: [1, 1], drag: null };
+
+function showPicture(item) {
+  const found = picture(item);
+  const stage = byId("stage");
+  stage.replaceChildren();
+  byId("tools").hidden = !found;
+  byId("map-key").hidden = !found;
+  if (!found) {
+    stage.append(element("p", { class: "no-picture" }, "Pictures are kept only for the most suspicious rows of this scan. Open the original file to look at this one."));
+    return;
+  }
+  viewer.size = [found.width, found.height];
+  stage.style.setProperty("--aspect", found.width / found.height);
+  const names = ["generated", "edited"].filter((name) => found.layers[name]);
+  // A localiser paints a little on every picture. Where the verdict is "no sign" its map stays off until asked for.
+  viewer.layers = Object.fromEntries(names.map((name) => [name, !item.answers[name] || item.answers[name].verdict !== "real"]));
+  viewer.overlay = names.some((name) => viewer.layers[name]);
+  if (!viewer.overlay) for (const name of names) viewer.layers[name] = true;
+  const photo = () => element("img", { class: "photo", src: found.preview, alt: `Preview of ${item.name}`, draggable: "false" });
+  const layers = element("div", { class: "layers", "aria-hidden": "true" });
+  for (const [name, uri] of Object.entries(found.layers)) {
+    layers.append(element("img", { class: `layer ${name}`, src: uri, alt: "", draggable: "false", "data-layer": name }));
+  }
+  stage.append(
+    element("div", { class: "pane plain" }, element("div", { class: "box" }, photo())),
+    element("div", { class: "pane marked" }, element("div", { class: "box" }, photo(), layers)),
+    element("div", { class: "divider", "aria-hidden": "true" }));
+  drawToggles(names, "unexamined" in found.layers);
+  setZoom(1);
+  fit();
+}
+
+function drawToggles(names, hatched) {
+  const toggles = names.map((name) => element("button", { type: "button", "data-layer": name },
+    element("span", { class: `swatch ${name}` }), words(name).layer));
+  if (names.length) toggles.push(element("button", { type: "button", "data-layer": "" }, "None"));
+  byId("layer-toggles").replaceChildren(...toggles);
+  const key = byId("map-key");
+  key.replaceChildren();
+  if (!names.length) {
+    key.append("This method draws no map of the picture.");
+  } else {
+    for (const name of names) key.append(element("span", {}, element("span", { class: `ramp ${name}` }), words(name).layer));
+    key.append(element("span", {}, "deeper tint: higher value; line: one half"));
+  }
+  if (hatched) key.append(element("span", {}, element("span", { class: "swatch hatched" }), "not examined"));
+  key.append(element("span", {}, "Preview, reduced and recompressed: judge fine detail in the original file."));
+  applyLayers();
+}
+
+function applyLayers() {
+  for (const image of document.querySelectorAll("#stage .layer")) {
+    const name = image.dataset.layer;
+    image.hidden = name !== "unexamined" && !(viewer.overlay && viewer.layers[name]);
+  }
+  for (const button of document.querySelectorAll("#layer-toggles button")) {
+    const name = button.dataset.layer;
+    const pressed = name ? viewer.overlay && viewer.layers[name] : !viewer.overlay;
+    button.setAttribute("aria-pressed", String(pressed));
+  }
+}
+
+function toggleLayer(name) {
+  if (!name) {
+    viewer.overlay = false;
+  } else if (!viewer.overlay) {
+    for (const key of Object.keys(viewer.layers)) viewer.layers[key] = key === name;
+    viewer.overlay = true;
+  } else {
+    viewer.layers[name] = !viewer.layers[name];
+    if (!Object.values(viewer.layers).some(Boolean)) {
+      viewer.layers[name] = true;
+      viewer.overlay = false;
+    }
+  }
+  applyLayers();
+}
+
+function toggleOverlay() {
+  viewer.overlay = !viewer.overlay;
+  applyLayers();
+}
+
+function setMode(mode) {
+  byId("stage").dataset.mode = mode;
+  byId("swipe-control").hidden = mode !== "swipe";
+  for (const button of document.querySelectorAll("#modes button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+  }
+  fit();
+}
+
+function setOpacity(percent) {
+  byId("stage").style.setProperty("--overlay-opacity", percent / 100);
+}
+
+function setSwipe(percent) {
+  byId("stage").style.setProperty("--swipe", `${percent}%`);
+}
+
+// Small pictures are enlarged a little at most, so that their pixels are not mistaken for detail.
+function fit() {
+  for (const pane of document.querySelectorAll("#stage .pane")) {
+    const [width, height] = viewer.size;
+    const scale = Math.min(pane.clientWidth / width, pane.clientHeight / height, 2);
+    const box = pane.firstElementChild;
+    box.style.width = `${Math.max(1, width * scale)}px`;
+    box.style.height = `${Math.max(1, height * scale)}px`;
+  }
+  move();
+}
+
+function setZoom(zoom) {
+  viewer.zoom = Math.min(MAX_ZOOM, Math.max(1, zoom));
+  if (viewer.zoom === 1) viewer.x = viewer.y = 0;
+  byId("zoom-level").textContent = `${viewer.zoom.toFixed(viewer.zoom < 10 && viewer.zoom % 1 ? 1 : 0)}×`;
+  byId("stage").classList.toggle("zoomed", viewer.zoom > 1);
+  byId("stage").classList.toggle("pixels", viewer.zoom >= 4);
+  move();
+}
+
+function move() {
+  const box = [...document.querySelectorAll("#stage .box")].find((candidate) => candidate.offsetWidth);
+  if (!box) return;
+  const reach = (viewer.zoom - 1) / 2;
+  viewer.x = Math.min(reach * box.offsetWidth, Math.max(-reach * box.offsetWidth, viewer.x));
+  viewer.y = Math.min(reach * box.offsetHeight, Math.max(-reach * box.offsetHeight, viewer.y));
+  const style = byId("stage").style;
+  style.setProperty("--x", `${viewer.x}px`);
+  style.setProperty("--y", `${viewer.y}px`);
+  style.setProperty("--zoom", viewer.zoom);
+}
+
+function zoomBy(name) {
+  setZoom(name === "fit" ? 1 : viewer.zoom * (name === "in" ? 1.5 : 1 / 1.5));
+}
+
+function startViewer() {
+  const stage = byId("stage");
+  byId("layer-toggles").addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button) toggleLayer(button.dataset.layer);
+  });
+  byId("opacity").addEventListener("input", (event) => setOpacity(event.target.value));
+  byId("swipe").addEventListener("input", (event) => setSwipe(event.target.value));
+  byId("modes").addEventListener("click", (event) => {
+    if (event.target.dataset.mode) setMode(event.target.dataset.mode);
+  });
+  byId("zooms").addEventListener("click", (event) => {
+    if (event.target.dataset.zoom) zoomBy(event.target.dataset.zoom);
+  });
+  stage.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    setZoom(viewer.zoom * 1.0015 ** -event.deltaY);
+  }, { passive: false });
+  stage.addEventListener("dblclick", () => setZoom(viewer.zoom > 1 ? 1 : 3));
+  stage.addEventListener("pointerdown", (event) => {
+    viewer.drag = [event.clientX - viewer.x, event.clientY - viewer.y];
+    stage.setPointerCapture(event.pointerId);
+  });
+  stage.addEventListener("pointermove", (event) => {
+    if (!viewer.drag) return;
+    if (viewer.zoom === 1 && stage.dataset.mode === "swipe") {
+      const area = stage.getBoundingClientRect();
+      const percent = Math.round(Math.min(100, Math.max(0, 100 * (event.clientX - area.left) / area.width)));
+      byId("swipe").value = percent;
+      setSwipe(percent);
+      return;
+    }
+    [viewer.x, viewer.y] = [event.clientX - viewer.drag[0], event.clientY - viewer.drag[1]];
+    move();
+  });
+  for (const ending of ["pointerup", "pointercancel"]) stage.addEventListener(ending, () => { viewer.drag = null; });
+  new ResizeObserver(fit).observe(stage);
+  setMode("overlay");
+  setOpacity(byId("opacity").value);
+  setSwipe(byId("swipe").value);
+}

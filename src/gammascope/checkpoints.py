@@ -1,0 +1,209 @@
+"""Checkpoints: one safetensors file that holds the weights and everything needed to use them rightly.
+
+The method, its config, the preprocessing, the class order, the calibration and the data trained on travel inside; a
+detector is rebuilt from them, never guessed from a file name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gammascope import settings
+from gammascope.errors import (
+    ChecksumError,
+    IncompatibleCheckpointError,
+    MissingDataError,
+    RecipeError,
+)
+from gammascope.imaging.views import ViewSpec
+
+if TYPE_CHECKING:
+    from gammascope.detectors.base import Detector
+
+FORMAT = 1
+"""Raised whenever an older reader would misunderstand a newer file."""
+
+_KEY = "gammascope"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How one image-level logit becomes a probability and a verdict.
+
+    Attributes:
+        temperature: P(yes) = sigmoid(logit / temperature).
+        uncertain_from: Logit from which the verdict is "uncertain".
+        fake_from: Logit from which the verdict is "fake" (yes).
+        rates: Shares of held-out real photos at or above the two, when they were fitted.
+        photos: How many real photos they were fitted on.
+        sources: The collections these come from, none of which was trained on.
+    """
+
+    temperature: float
+    uncertain_from: float
+    fake_from: float
+    rates: tuple[float, float]
+    photos: int
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a checkpoint says about itself.
+
+    Attributes:
+        method: File name of the method.
+        config: Rebuilds the network; plain types.
+        view: How the detector wants to see an image.
+        classes: Names of the labels 0 and 1.
+        calibration: By image-level answer; empty = not calibrated.
+        recipe: The recipe it was trained with; plain types.
+        trained_on: One line for people: sources, numbers, terms.
+        version: Of gammascope, when it was written.
+        format: Of the file.
+    """
+
+    method: str
+    config: Mapping[str, Any]
+    view: ViewSpec
+    classes: tuple[str, str] = ("real", "fake")
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: str = ""
+    version: str = ""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A detector in evaluation mode, what its file says, and the file's hash."""
+
+    detector: Detector
+    facts: Facts
+    sha256: str
+
+
+def save(path: Path, detector: Detector, facts: Facts) -> str:
+    """Write a checkpoint; the file appears whole or not at all.
+
+    Returns:
+        Its sha256.
+    """
+    from safetensors.torch import save as to_bytes
+
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()
+    }
+    return _write(path, to_bytes(state, {_KEY: json.dumps(settings.plain(facts))}))
+
+
+def recalibrate(path: Path, calibration: Mapping[str, Calibration]) -> str:
+    """Replace a checkpoint's calibration, leaving weights and all else as they are.
+
+    Returns:
+        The new sha256.
+    """
+    from safetensors.torch import load, save
+
+    facts = replace(read_facts(path), calibration=calibration)
+    return _write(path, save(load(path.read_bytes()), {_KEY: json.dumps(settings.plain(facts))}))
+
+
+def read_facts(path: Path) -> Facts:
+    """Read what a checkpoint says about itself, without its weights and without torch.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        IncompatibleCheckpointError: If it is not a gammascope checkpoint of a format we know.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise MissingDataError(f"No checkpoint at {path}.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(_KEY)
+    except (SafetensorError, OSError) as error:
+        raise IncompatibleCheckpointError(f"{path} is not a safetensors file: {error}.") from error
+    if text is None:
+        raise IncompatibleCheckpointError(
+            f"{path} is a safetensors file, but not a gammascope checkpoint: it has no {_KEY!r} metadata."
+        )
+    try:
+        values = json.loads(text)
+        if values.get("format") != FORMAT:
+            raise IncompatibleCheckpointError(
+                f"{path} has format {values.get('format')!r}, this version reads {FORMAT}: update gammascope."
+            )
+        return settings.parse(Facts, values, f"checkpoint {path}")
+    except (ValueError, AttributeError, RecipeError) as error:
+        raise IncompatibleCheckpointError(f"{path} has broken metadata: {error}") from error
+
+
+def load(path: Path, *, method: str | None = None, sha256: str | None = None) -> Checkpoint:
+    """Rebuild a detector from its checkpoint, strictly, ready to predict.
+
+    Args:
+        path: The file.
+        method: Refuse a checkpoint of another method; None takes any.
+        sha256: Refuse a file with another hash.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        ChecksumError: If the hash differs.
+        IncompatibleCheckpointError: If it is another method's, or network and weights do not fit.
+    """
+    from safetensors.torch import load as from_bytes
+
+    from gammascope.detectors import base
+
+    facts = read_facts(path)
+    if method is not None and facts.method != method:
+        raise IncompatibleCheckpointError(
+            f"{path} is a checkpoint of {facts.method!r}, not of {method!r}."
+        )
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and digest != sha256:
+        raise ChecksumError(f"{path} has sha256 {digest}, expected {sha256}: download it again.")
+    definition = base.get(facts.method)
+    try:
+        config = settings.parse(type(definition.config), facts.config, f"checkpoint {path}, config")
+        detector = definition.build(config)
+        detector.load_state_dict(from_bytes(data))
+    except (RecipeError, RuntimeError, ValueError) as error:
+        raise IncompatibleCheckpointError(
+            f"{path}: weights and network of {facts.method!r} do not fit: {_first_line(error)}"
+        ) from error
+    detector.view = facts.view
+    return Checkpoint(detector.eval().requires_grad_(requires_grad=False), facts, digest)
+
+
+def default_path() -> Path:
+    """Return where the embedded detector lies."""
+    return Path(str(resources.files("gammascope") / "weights" / "gamma_compact.safetensors"))
+
+
+def resolve(weights: str | os.PathLike[str]) -> Path:
+    """Turn "default" or a path into a path."""
+    return default_path() if str(weights) == "default" else Path(weights)
+
+
+def _write(path: Path, data: bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(data)
+    part.replace(path)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300]

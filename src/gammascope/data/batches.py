@@ -1,0 +1,53 @@
+"""From drawn views to the tensors that a loss sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from gammascope.data.synthesis import Drawn, Stream
+from gammascope.imaging.views import ViewSpec, normalised
+from gammascope.prediction import Batch
+
+
+class StreamSlice(Dataset[Drawn]):
+    """Views ``start`` to ``stop`` of a stream, for a DataLoader; a resumed run starts where it stopped."""
+
+    def __init__(self, stream: Stream, start: int, stop: int) -> None:
+        self.stream, self.start, self.stop = stream, start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, index: int) -> Drawn:
+        """Draw one view."""
+        return self.stream[self.start + index]
+
+
+class Collate:
+    """Normalise and stack drawn views as the detector's view spec says."""
+
+    def __init__(self, view: ViewSpec) -> None:
+        self.view = view
+
+    def __call__(self, drawn: Sequence[Drawn]) -> Batch:
+        """Return a batch with both masks, trusted throughout: we made them."""
+        pixels = np.stack([normalised(d.pixels, self.view) for d in drawn])
+        answers = {
+            "generated": torch.tensor([int(d.contains_generated) for d in drawn]),
+            "edited": torch.tensor([int(d.was_edited) for d in drawn]),
+        }
+        masks = {
+            "generated": torch.from_numpy(np.stack([d.generated for d in drawn])).float(),
+            "edited": torch.from_numpy(np.stack([d.edited for d in drawn])).float(),
+        }
+        return Batch(
+            pixels=torch.from_numpy(pixels),
+            label=torch.maximum(answers["generated"], answers["edited"]),
+            answers=answers,
+            masks=masks,
+            weight={name: torch.ones(len(drawn)) for name in masks},
+        )

@@ -1,0 +1,216 @@
+"""Folders of images: labelled by the names of their folders, or not labelled at all."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gammascope.data.manifest import LABEL_WORDS, PARTLY_WORDS
+from gammascope.errors import MissingDataError, did_you_mean
+from gammascope.sample import Entry, Label
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif"),
+    *(".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp", ".dib", ".gif"),
+)
+"""Endings of the files that are taken for images, in any case."""
+
+_FOLDER_WORDS: Mapping[str, Label] = {
+    **LABEL_WORDS,
+    **dict.fromkeys(("au", "original", "genuine", "camera"), Label.REAL),
+    **dict.fromkeys(("tp", "spliced", "aigenerated", "deepfake", "manipulation"), Label.FAKE),
+}
+_PARTLY = PARTLY_WORDS | {"tp", "spliced", "manipulation"}
+_WEAK_WORDS = frozenset({"0", "1", "nature", "natural", "camera", "original"})  # also name contents
+_NOT_IMAGES = frozenset({"mask", "masks", "gt", "groundtruth"})
+_SPLITS: Mapping[str, str] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    "dev": "dev",
+}
+_AROUND_A_WORD = re.compile(r"^\d+[_\- ]+|[_\- ]+(images?|imgs?|photos?|pictures?)$")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFolder:
+    """What a folder was understood to hold.
+
+    Attributes:
+        entries: Its images, sorted by path.
+        assumption: Which folder names were taken for which label and what was left out, in a
+            sentence to show: a wrong direction turns every number around.
+    """
+
+    entries: tuple[Entry, ...]
+    assumption: str
+
+
+def read_folder(root: Path) -> LabelledFolder:
+    """List the images below a folder whose label is the name of a folder on their path.
+
+    Understood in any case and at any depth: ``0_real/1_fake``, ``real/fake``, ``nature/ai``,
+    ``authentic/tampered``, ``Au/Tp`` and the other LABEL_WORDS, also with a number before
+    ("1_fake") or "images" behind ("fake_images"). Words that may also name a content ("nature")
+    count only where no other word stands on the path. A folder ``train``, ``val`` or ``test`` is
+    the split ("test" if there is none); the outermost other folder is the source and, of a fake
+    image, the generator. Hidden files, folders called masks or groundtruth, and images outside
+    labelled folders are left out. No image is opened.
+
+    Raises:
+        MissingDataError: If the folder is not there or cannot be read, if no image has a label, or
+            if a path names both labels.
+    """
+    if not root.is_dir():
+        raise MissingDataError(f"No folder at {root}: expected {_EXPECTED_TREE}.")
+    entries: list[Entry] = []
+    words: Counter[tuple[Label, str]] = Counter()
+    unlabelled = 0
+    for path in _images_below(root, recursive=True):
+        folders = path.relative_to(root).parts[:-1]
+        if any(_word(name) in _NOT_IMAGES for name in folders):
+            continue
+        place = _label_place(path, folders)
+        if place is None:
+            unlabelled += 1
+            continue
+        entry = _entry(path, folders, place)
+        words[entry.label, folders[place]] += 1
+        entries.append(entry)
+    if not entries:
+        raise MissingDataError(
+            f"No labelled image below {root} ({unlabelled} images without a label): expected "
+            f"{_EXPECTED_TREE}."
+        )
+    return LabelledFolder(tuple(entries), _assumption(words, unlabelled))
+
+
+def find_images(paths: Sequence[str], recursive: bool = True) -> list[Path]:
+    """List image files: those named, those in folders, and those that match patterns.
+
+    A file that is named is taken whatever it is called; in folders and patterns the ending decides
+    (IMAGE_SUFFIXES) and hidden files are skipped. The order is that of ``paths``, sorted within
+    each; nothing is listed twice. Links to folders are followed, once each.
+
+    Args:
+        paths: Files, folders and patterns ("holiday/*.jpg", "**/*.png").
+        recursive: Look into folders within folders.
+
+    Raises:
+        MissingDataError: If one of the paths does not exist, cannot be read, or holds no image.
+    """
+    found: dict[Path, None] = {}
+    for name in paths:
+        images = _images_at(name, recursive)
+        if not images:
+            depth = "" if recursive else " itself (folders in it were not searched)"
+            raise MissingDataError(
+                f"No image found in {name}{depth}: looked for {', '.join(IMAGE_SUFFIXES)}."
+            )
+        found |= dict.fromkeys(images)
+    if not found:
+        raise MissingDataError("No image to look for: name a file, a folder or a pattern.")
+    return list(found)
+
+
+def _images_at(name: str, recursive: bool) -> list[Path]:
+    path = Path(name)
+    if path.is_file():  # before patterns: "photo[1].jpg" is a common name
+        return [path]
+    if path.is_dir():
+        return _images_below(path, recursive=recursive)
+    if not glob.has_magic(name):
+        near = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise MissingDataError(f"No file or folder {name}.{did_you_mean(path.name, near)}")
+    images: list[Path] = []
+    for match in sorted(Path(item) for item in glob.glob(name, recursive=True)):  # noqa: PTH207 - Path.glob refuses absolute patterns
+        if match.is_dir():
+            # "**" lists folders besides their files: only a pattern without it means the folder.
+            images += _images_below(match, recursive=recursive) if "**" not in name else []
+        elif match.suffix.lower() in IMAGE_SUFFIXES and not match.name.startswith("."):
+            images.append(match)
+    return images
+
+
+def _images_below(root: Path, *, recursive: bool) -> list[Path]:
+    return sorted(_walk(root, recursive, set()), key=lambda path: path.parts)
+
+
+def _walk(folder: Path, recursive: bool, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """Yield images; ``seen`` holds device and inode of folders, for links may lead back up."""
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as items:
+            visible = sorted((i for i in items if not i.name.startswith(".")), key=lambda i: i.name)
+    except OSError as error:
+        raise MissingDataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+    for item in visible:
+        path = folder / item.name
+        if item.is_dir():
+            if recursive:
+                yield from _walk(path, recursive, seen)
+        elif path.suffix.lower() in IMAGE_SUFFIXES and item.is_file():
+            yield path
+
+
+def _word(folder: str) -> str:
+    """Reduce a folder's name to what may be a word for a label: "2_AI-generated images" too."""
+    return re.sub(r"[_\- ]", "", _AROUND_A_WORD.sub("", folder.lower()))
+
+
+def _label_place(path: Path, folders: Sequence[str]) -> int | None:
+    """Return which folder of the path says the label: the innermost, if several agree."""
+    words = {place: _word(name) for place, name in enumerate(folders)}
+    known = [place for place, word in words.items() if word in _FOLDER_WORDS]
+    strong = [place for place in known if words[place] not in _WEAK_WORDS]
+    places = strong or known
+    if len({_FOLDER_WORDS[words[place]] for place in places}) > 1:
+        raise MissingDataError(
+            f"{path} lies in folders of both labels ({', '.join(folders[p] for p in places)}): "
+            f"expected {_EXPECTED_TREE}."
+        )
+    return places[-1] if places else None
+
+
+def _entry(path: Path, folders: Sequence[str], place: int) -> Entry:
+    word = _word(folders[place])
+    label = _FOLDER_WORDS[word]
+    others = [name for at, name in enumerate(folders) if at != place]
+    splits = [_SPLITS[name.lower()] for name in others if name.lower() in _SPLITS]
+    names = [
+        name for name in others if name.lower() not in _SPLITS and _word(name) not in _FOLDER_WORDS
+    ]
+    outermost = names[0] if names else None
+    return Entry(
+        path=path,
+        label=label,
+        generator=outermost if label is Label.FAKE and word not in _PARTLY else None,
+        kind="manipulated" if word in _PARTLY else None,
+        source=outermost,
+        split=splits[-1] if splits else "test",
+    )
+
+
+def _assumption(words: Mapping[tuple[Label, str], int], unlabelled: int) -> str:
+    parts = []
+    for label in Label:
+        names = sorted({f"{name}/" for at, name in words if at is label}, key=str.lower)
+        count = sum(number for (at, _), number in words.items() if at is label)
+        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        parts.append(f"{count} {label.name.lower()}" + (f" (from {shown})" if names else ""))
+    left_out = f"; {unlabelled} images outside labelled folders left out" if unlabelled else ""
+    return " and ".join(parts) + left_out
+
+
+_EXPECTED_TREE = (
+    "folders named real and fake (or 0_real and 1_fake, nature and ai, authentic and tampered) "
+    "somewhere below it, as in <generator>/real/*.jpg and <generator>/fake/*.png"
+)

@@ -1,0 +1,376 @@
+"""Manifests: one row per image, with its ground truth and its masks; and a row made a Sample."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
+
+from gammascope.errors import MissingDataError, MissingExtraError, did_you_mean
+from gammascope.imaging.decode import decode
+from gammascope.sample import Entry, Image, Label, Mask, Sample
+
+MASK_TABLE = "masks.csv"
+"""Name of the optional table of masks beside a manifest."""
+
+LABEL_WORDS: Mapping[str, Label] = {
+    **dict.fromkeys(("0", "real", "nature", "natural", "authentic", "pristine"), Label.REAL),
+    **dict.fromkeys(("1", "fake", "ai", "generated", "synthetic"), Label.FAKE),
+    **dict.fromkeys(("manipulated", "tampered", "edited", "forged", "inpainted"), Label.FAKE),
+}
+"""Words for a label, in lower case."""
+
+PARTLY_WORDS = frozenset({"manipulated", "tampered", "edited", "forged", "inpainted"})
+"""Those of LABEL_WORDS that say that only a part of the photo was changed."""
+
+PHOTO_KINDS = frozenset({"copy_move", "splicing"})
+"""Kinds whose pixels all come from photos, unless a generator is named."""
+
+_COLUMNS = (
+    "path",
+    "label",
+    "generator",
+    "kind",
+    "source",
+    "split",
+    "generated_mask",
+    "edited_mask",
+    "host",
+    "panels",
+    "object_masks",
+)
+_BETWEEN_PATHS = ";"
+
+
+@dataclass(frozen=True, slots=True)
+class _Masks:
+    edited: Path | None = None
+    objects: tuple[Path, ...] = ()
+
+
+def read_manifest(path: Path, split: str | None = None) -> list[Entry]:
+    """List the images of a manifest, in its order; no image is opened.
+
+    A manifest is a CSV or Parquet file with the columns ``path`` and ``label`` and, where known,
+    ``generator``, ``kind``, ``source``, ``split``, ``generated_mask``, ``edited_mask``, ``host``
+    (the photo it was made from) and ``object_masks`` (several, divided by ";"). Other columns are
+    ignored. Paths are relative to the manifest's folder. A label is one of LABEL_WORDS in any case.
+    A manipulated image, or a fake with a mask, that has no ``kind`` is called "inpainting" if it
+    names a generator, else "manipulated".
+
+    A table ``masks.csv`` beside it (``mask_path``, ``image_path``, ``kind``) adds masks: "object"
+    for regions worth editing, "manipulation" for what was edited (and, where the row names a
+    generator, generated).
+
+    Args:
+        path: The manifest.
+        split: Keep only rows of this split; None keeps all.
+
+    Raises:
+        MissingDataError: If the file is not there, lacks a column, holds a label that is not
+            understood (with the row number), or has no row in the split.
+        MissingExtraError: If it is a Parquet file and pyarrow is not installed.
+    """
+    root = path.parent
+    masks = _read_mask_table(root / MASK_TABLE, root)
+    entries = [_entry(row, place, root, masks) for place, row in _rows(path, ("path", "label"))]
+    if not entries:
+        raise MissingDataError(f"{path} has a header and no rows: it lists no image.")
+    if split is None:
+        return entries
+    chosen = [entry for entry in entries if entry.split == split]
+    if not chosen:
+        counts = Counter(entry.split for entry in entries)
+        known = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+        raise MissingDataError(
+            f"{path} has no row in split {split!r}.{did_you_mean(split, counts)} Known: {known}."
+        )
+    return chosen
+
+
+def write_manifest(entries: Iterable[Entry], path: Path) -> None:
+    """Write a manifest that ``read_manifest`` reads back as the same entries.
+
+    The file appears complete or not at all (written beside its place, then renamed). Paths are
+    stored relative to its folder. The suffix ".parquet" chooses Parquet, any other CSV. A
+    "masks.csv" beside it still adds its masks.
+
+    Raises:
+        MissingDataError: If there are no entries, or the path of an object mask holds a ";".
+        MissingExtraError: If Parquet is asked for and pyarrow is not installed.
+    """
+    rows = [_row(entry, path.parent) for entry in entries]
+    if not rows:
+        raise MissingDataError(f"Nothing to write to {path}: the list of entries is empty.")
+    with complete_or_absent(path) as unfinished:
+        if path.suffix.lower() == ".parquet":
+            arrow, parquet = pyarrow_for("A Parquet manifest")
+            parquet.write_table(arrow.Table.from_pylist(rows), unfinished)
+        else:
+            with unfinished.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+
+
+@contextmanager
+def complete_or_absent(path: Path) -> Iterator[Path]:
+    """Give a name beside ``path`` to write to; rename it to ``path`` if nothing was raised.
+
+    So a reader never sees half a file, and an error or a stop leaves an older file as it was. Makes
+    the folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load_sample(entry: Entry, image: Image | None = None) -> Sample:
+    """Decode one image and its masks.
+
+    Where no mask file is named: a real photo has nothing generated and nothing edited; a wholly
+    generated image (fake, no ``kind``) is generated everywhere and edited nowhere, for it has no
+    host photo; in copy-moves and splices nothing is generated; all else is unknown (None).
+
+    Args:
+        entry: Where the image and its masks are.
+        image: Its pixels, if they are decoded already.
+
+    Raises:
+        MissingDataError: If a mask is not there, is no mask, or is not of the image's size.
+        UndecodableImageError: If the image is not there, broken or too large.
+    """
+    if image is None:
+        image = decode(entry.path).image
+    size = image.shape[:2]
+    generated, edited = _known_without_files(entry, size)
+    if entry.generated_path is not None:
+        generated = load_mask(entry.generated_path, size)
+    if entry.edited_path is not None:
+        edited = load_mask(entry.edited_path, size)
+    return Sample(entry=entry, image=image, generated=generated, edited=edited)
+
+
+def load_mask(path: Path, size: tuple[int, int]) -> Mask:
+    """Read a mask image: True above half of its range (0..255, or 0..1 if nothing is above 1).
+
+    Args:
+        path: An image of any mode; colours count by their lightness, alpha is ignored.
+        size: Height and width of the image it belongs to, pixels.
+
+    Raises:
+        MissingDataError: If the file is not there, is no image, has another size, or holds only
+            dark values above 1 (class numbers, say), which would silently read as an empty mask.
+    """
+    try:
+        with PillowImage.open(path) as file:
+            values = _lightness(file)
+    except FileNotFoundError as error:
+        raise MissingDataError(f"No mask at {path}: the manifest names it.") from error
+    except (UnidentifiedImageError, OSError, PillowImage.DecompressionBombError) as error:
+        raise MissingDataError(f"The mask {path} cannot be read as an image: {error}.") from error
+    if values.shape != size:
+        found, wanted = f"{values.shape[1]}x{values.shape[0]}", f"{size[1]}x{size[0]}"
+        raise MissingDataError(
+            f"The mask {path} is {found} pixels and its image {wanted}: expected the same, upright."
+        )
+    highest = float(values.max())
+    if highest <= 1.0:
+        return np.asarray(values > 0.5)
+    mask = np.asarray(values > 127.5)
+    if not mask.any():
+        raise MissingDataError(
+            f"The mask {path} has values up to {highest:g}: expected 0 and 255, or 0 and 1."
+        )
+    return mask
+
+
+def _lightness(file: PillowImage.Image) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return 0..255, or 0..1 for masks stored so, from any mode."""
+    if (
+        file.mode.startswith("I") or file.mode == "F"
+    ):  # Pillow's own conversion would clip 16 bits at 255
+        values = np.asarray(file, dtype=np.float32)
+        return values / 257.0 if float(values.max()) > 255.0 else values
+    return np.asarray(file.convert("L"), dtype=np.float32)
+
+
+def _known_without_files(entry: Entry, size: tuple[int, int]) -> tuple[Mask | None, Mask | None]:
+    nowhere = np.zeros(size, dtype=np.bool_)
+    if entry.label is Label.REAL:
+        return nowhere, nowhere.copy()
+    if entry.kind is None:
+        return np.ones(size, dtype=np.bool_), nowhere
+    photos_only = entry.kind in PHOTO_KINDS and entry.generator is None
+    return (nowhere if photos_only else None), None
+
+
+def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield (place for messages, row) with all values stripped and missing ones empty."""
+    if not path.is_file():
+        raise MissingDataError(f"No table at {path}: expected a CSV or Parquet file.")
+    if path.suffix.lower() == ".parquet":
+        _, parquet = pyarrow_for("A Parquet manifest")
+        table = parquet.read_table(path)
+        _check_columns(path, list(table.column_names), needed)
+        for number, values in enumerate(table.to_pylist(), start=1):
+            yield (
+                f"{path}, row {number}",
+                {k: "" if v is None else str(v).strip() for k, v in values.items()},
+            )
+        return
+    with path.open(
+        encoding="utf-8-sig", newline=""
+    ) as file:  # spreadsheets write a byte order mark
+        reader = csv.DictReader(file, restval="")
+        _check_columns(path, list(reader.fieldnames or ()), needed)
+        for number, texts in enumerate(reader, start=2):  # as an editor or a spreadsheet counts
+            if None in texts:
+                raise MissingDataError(
+                    f"{path}, row {number}: more values than the header has columns; put values "
+                    "that hold a comma in double quotes."
+                )
+            yield f"{path}, row {number}", {name: text.strip() for name, text in texts.items()}
+
+
+def _check_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> None:
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise MissingDataError(
+            f"{path} has no column {missing[0]!r}.{did_you_mean(missing[0], found)} "
+            f"Found: {', '.join(found) or 'nothing'}; expected at least {', '.join(needed)}."
+        )
+
+
+def _entry(row: Mapping[str, str], place: str, root: Path, masks: Mapping[Path, _Masks]) -> Entry:
+    if not row["path"]:
+        raise MissingDataError(f"{place}: the path is empty; expected one relative to {root}.")
+    word = row["label"].lower()
+    if word not in LABEL_WORDS:
+        raise MissingDataError(
+            f"{place}: label {row['label']!r} is not understood.{did_you_mean(word, LABEL_WORDS)} "
+            f"Expected one of {', '.join(LABEL_WORDS)}."
+        )
+    generator = row.get("generator") or None
+    kind = row.get("kind") or None
+    path = _inside(root, row["path"])
+    objects = row.get("object_masks", "").split(_BETWEEN_PATHS)
+    entry = Entry(
+        path=path,
+        label=LABEL_WORDS[word],
+        generator=generator,
+        kind=kind,
+        source=row.get("source") or None,
+        split=row.get("split") or "test",
+        generated_path=_optional(root, row.get("generated_mask", "")),
+        edited_path=_optional(root, row.get("edited_mask", "")),
+        host_path=_optional(root, row.get("host", "")),
+        panels=_panels(row, place),
+        object_paths=tuple(_inside(root, name) for name in objects if name),
+    )
+    if path in masks:
+        entry = _with_masks(entry, masks[path])
+    partly = word in PARTLY_WORDS or entry.edited_path or entry.generated_path
+    if kind is None and entry.label is Label.FAKE and partly:
+        guess = "inpainting" if generator or word == "inpainted" else "manipulated"
+        return replace(entry, kind=guess)
+    return entry
+
+
+def _panels(row: Mapping[str, str], place: str) -> int:
+    text = row.get("panels") or ("2" if "grid2x2" in row.get("flags", "") else "1")
+    if not text.isdigit() or int(text) < 1:
+        raise MissingDataError(f"{place}: panels {text!r} is not understood; expected 1, 2, ...")
+    return int(text)
+
+
+def _with_masks(entry: Entry, masks: _Masks) -> Entry:
+    edited = entry.edited_path or masks.edited
+    generated = entry.generated_path or (masks.edited if entry.generator is not None else None)
+    objects = entry.object_paths + tuple(p for p in masks.objects if p not in entry.object_paths)
+    return replace(entry, edited_path=edited, generated_path=generated, object_paths=objects)
+
+
+def _read_mask_table(path: Path, root: Path) -> dict[Path, _Masks]:
+    if not path.is_file():
+        return {}
+    table: dict[Path, _Masks] = {}
+    for place, row in _rows(path, ("mask_path", "image_path", "kind")):
+        image, mask = _inside(root, row["image_path"]), _inside(root, row["mask_path"])
+        known = table.get(image, _Masks())
+        if row["kind"] == "object":
+            table[image] = replace(known, objects=(*known.objects, mask))
+        elif row["kind"] != "manipulation":
+            raise MissingDataError(
+                f"{place}: kind {row['kind']!r} is not understood; expected 'object' or "
+                "'manipulation'."
+            )
+        elif known.edited is not None:
+            raise MissingDataError(
+                f"{place}: a second manipulation mask for {row['image_path']!r}; unite them in one "
+                "file."
+            )
+        else:
+            table[image] = replace(known, edited=mask)
+    return table
+
+
+def _row(entry: Entry, root: Path) -> dict[str, str]:
+    objects = [_relative(path, root) for path in entry.object_paths]
+    if any(_BETWEEN_PATHS in name for name in objects):
+        raise MissingDataError(
+            f"An object mask of {entry.path} has a {_BETWEEN_PATHS!r} in its path, which divides "
+            "paths in a manifest: rename it."
+        )
+    return {
+        "path": _relative(entry.path, root),
+        "label": entry.label.name.lower(),
+        "generator": entry.generator or "",
+        "kind": entry.kind or "",
+        "source": entry.source or "",
+        "split": entry.split,
+        "generated_mask": _relative(entry.generated_path, root),
+        "edited_mask": _relative(entry.edited_path, root),
+        "host": _relative(entry.host_path, root),
+        "panels": str(entry.panels),
+        "object_masks": _BETWEEN_PATHS.join(objects),
+    }
+
+
+def _relative(path: Path | None, root: Path) -> str:
+    return "" if path is None else Path(os.path.relpath(path, root)).as_posix()
+
+
+def _inside(root: Path, name: str) -> Path:
+    return Path(os.path.normpath(root / name))  # "a/../b" and "b" must meet in the mask table
+
+
+def _optional(root: Path, name: str) -> Path | None:
+    return _inside(root, name) if name else None
+
+
+def pyarrow_for(feature: str) -> tuple[Any, Any]:
+    """Import and return ``pyarrow`` and ``pyarrow.parquet``.
+
+    Raises:
+        MissingExtraError: If it is not installed; the message names the feature.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError.of(feature, "pyarrow", "evaluate") from error
+    return pyarrow, pyarrow.parquet

@@ -1,0 +1,60 @@
+"""Decoded pictures, kept in memory up to a budget: training looks at each of them many times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from gammascope.errors import UndecodableImageError
+from gammascope.imaging.decode import decode
+from gammascope.sample import Image, Mask
+
+
+class Pictures:
+    """Decode on first use and remember, until the budget is spent; then decode each time.
+
+    Nothing is evicted: draws are uniform, so whatever is kept is as useful as anything else, and worker processes
+    forked after ``preload`` share the memory.
+    """
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.budget_bytes = budget_bytes
+        self.held_bytes = 0
+        self._images: dict[Path, Image] = {}
+
+    def image(self, path: Path) -> Image:
+        """Return a decoded image; do not write to it.
+
+        Raises:
+            UndecodableImageError: If the file is broken.
+        """
+        held = self._images.get(path)
+        if held is not None:
+            return held
+        image = decode(path).image
+        if self.held_bytes + image.nbytes <= self.budget_bytes:
+            self._images[path] = image
+            self.held_bytes += image.nbytes
+        return image
+
+    def mask(self, path: Path) -> Mask:
+        """Return a mask file as booleans; white is true."""
+        with PIL.Image.open(path) as file:
+            mask: Mask = np.asarray(file.convert("L")) >= 128
+        return mask
+
+    def preload(
+        self, paths: Iterable[Path], progress: Callable[[], None] = lambda: None
+    ) -> list[tuple[Path, str]]:
+        """Decode what fits; return broken files with the reason, so that they are left out and counted."""
+        broken = []
+        for path in paths:
+            try:
+                self.image(path)
+            except UndecodableImageError as error:
+                broken.append((path, str(error)))
+            progress()
+        return broken

@@ -1,0 +1,350 @@
+"""Training views without end: photos, generated images and manipulations made on the fly (GAMMA's data).
+
+View number ``n`` of a stream depends on its seed and ``n`` alone: any worker, any machine and any resumed run draws
+the same one. Both classes pass through one random law of flips, resizing and re-encoding, and fakes that never were
+JPEG files first get a JPEG's history, or format and size would give the label away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TypeAlias, cast
+
+import numpy as np
+
+from gammascope.data.pictures import Pictures
+from gammascope.errors import MissingDataError
+from gammascope.imaging import codecs
+from gammascope.imaging.views import crop_at
+from gammascope.manipulation.base import SMALLEST_PX, Manipulated
+from gammascope.manipulation.control import IdentitySeam
+from gammascope.manipulation.copy_move import CopyMove
+from gammascope.manipulation.inpainting import Inpainting, NavierStokes, Telea, TwinPaste
+from gammascope.manipulation.splicing import Donor, Splicing
+from gammascope.sample import Entry, Image, Label, Mask
+
+_JPEG_NAMES = {".jpg", ".jpeg"}
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Shares of what a stream holds; they need not sum to one.
+
+    Attributes:
+        authentic: Photos as they are.
+        control: Photos with an identity seam: the traces of pasting without a paste.
+        generated: Generated images.
+        twins: Photos regenerated as a whole.
+        inpainted: Photos with a regenerated region.
+        filled: Photos with a region filled by a classical inpainter: edited, but nothing generated.
+        copy_move: Photos with a part of themselves pasted elsewhere.
+        spliced: Photos or generated images with a part of another one.
+
+    Source: kinds as in arXiv:2509.10250; its shares are not public.
+    """
+
+    authentic: float = 0.45
+    control: float = 0.05
+    generated: float = 0.15
+    twins: float = 0.10
+    inpainted: float = 0.10
+    filled: float = 0.025
+    copy_move: float = 0.0625
+    spliced: float = 0.0625
+
+
+@dataclass(frozen=True, slots=True)
+class Nuisance:
+    """The law of what happens to every view, whatever its label.
+
+    Attributes:
+        encoding: Lossy re-encoding.
+        rescale: Resizing before it.
+        history: JPEG encoding that fakes without one get first, as the photos had in their cameras.
+        tone: Share of views with changed brightness, contrast and gamma.
+        noise: Share with added Gaussian noise of up to 4 grey levels.
+        blur: Share with a Gaussian blur of up to 1 pixel.
+    """
+
+    encoding: codecs.EncodingLaw = field(default_factory=codecs.EncodingLaw)
+    rescale: codecs.RescaleLaw = field(default_factory=codecs.RescaleLaw)
+    history: codecs.EncodingLaw = field(
+        default_factory=lambda: codecs.EncodingLaw(0.0, jpeg=0.8, double_jpeg=0.2, webp=0.0)
+    )
+    tone: float = 0.1
+    noise: float = 0.05
+    blur: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One training view with its ground truth.
+
+    Attributes:
+        pixels: As a detector's view, before normalisation.
+        generated: True where a generator wrote the pixel.
+        edited: True where the pixel was not here in the host.
+        kind: Name of the share of ``Mixture`` it was drawn from.
+        source: Of its host.
+    """
+
+    pixels: Image
+    generated: Mask
+    edited: Mask
+    kind: str
+    source: str
+
+    @property
+    def contains_generated(self) -> bool:
+        """Whether enough pixels are generated for anyone to see (0.2 % of the view; our choice)."""
+        return bool(self.generated.mean() > 0.002)
+
+    @property
+    def was_edited(self) -> bool:
+        """Whether enough pixels are edited for anyone to see (0.2 % of the view; our choice)."""
+        return bool(self.edited.mean() > 0.002)
+
+
+class Stream:
+    """An endless, reproducible sequence of training views.
+
+    Args:
+        entries: Photos, generated images and twins. Manipulated entries are left out.
+        pictures: Where decoded images come from.
+        size: Side of a view, pixels.
+        mixture: What is drawn, how often. Shares that the entries cannot serve are dropped.
+        nuisance: What happens to every view.
+        seed: Of all draws.
+
+    Raises:
+        MissingDataError: If there is no photo, or nothing that could be a fake.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        pictures: Pictures,
+        size: int,
+        mixture: Mixture | None = None,
+        nuisance: Nuisance | None = None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.pictures, self.size, self.seed = pictures, size, seed
+        self.nuisance = nuisance or Nuisance()
+        self.photos = _Shelf(e for e in entries if e.label is Label.REAL)
+        whole = [e for e in entries if e.label is Label.FAKE and e.kind is None]
+        self.fakes = _Shelf(e for e in whole if e.host_path is None)
+        self.photo_of = {entry.path: entry for entry in self.photos.entries}
+        self.twins = _Shelf(e for e in whole if e.host_path in self.photo_of)
+        self.kinds, self.shares = self._shares(mixture or Mixture())
+
+    def __getitem__(self, index: int) -> Drawn:
+        """Draw view number ``index``, 0 and up."""
+        rng = np.random.default_rng((self.seed, index))
+        kind = self.kinds[int(rng.choice(len(self.kinds), p=self.shares))]
+        resize = self.nuisance.rescale.draw(rng)
+        # A quarter more than the view needs after resizing, so that the final crop's place is free too.
+        side = math.ceil(1.25 * self.size / (resize[0] if resize else 1.0))
+        made, host = _MAKERS[kind](self, side, rng)
+        image, generated, edited = self._disturbed(made, resize, rng)
+        left, top = self._crop(edited, rng)
+        pixels, generated, edited = (
+            crop_at(a, left, top, self.size) for a in (image, generated, edited)
+        )
+        return Drawn(pixels, generated, edited, kind, host.source or "")
+
+    def window(self, entry: Entry, side: int, rng: np.random.Generator) -> Image:
+        """Cut a window of at most ``side`` pixels at a random place of an entry's picture."""
+        image = self.pictures.image(entry.path)
+        window = _cut(image, _place(image.shape, side, entry.panels, rng))
+        # Manipulations refuse smaller ones.
+        return (
+            window if min(window.shape[:2]) >= SMALLEST_PX else crop_at(window, 0, 0, SMALLEST_PX)
+        )
+
+    def aged(self, entry: Entry, image: Image, rng: np.random.Generator) -> Image:
+        """Give a JPEG's history to a fake that has none, as every photo has one from its camera."""
+        return (
+            image if entry.path.suffix.lower() in _JPEG_NAMES else self.nuisance.history(image, rng)
+        )
+
+    def _shares(self, mixture: Mixture) -> tuple[list[str], np.ndarray]:
+        if not self.photos.entries:
+            raise MissingDataError(
+                "No real photo among the training images: training needs both classes."
+            )
+        possible = {item.name: float(getattr(mixture, item.name)) for item in fields(mixture)}
+        if not self.fakes.entries:
+            possible["generated"] = 0.0
+        if not self.twins.entries:
+            possible |= {"twins": 0.0, "inpainted": 0.0}
+        kinds = [name for name, share in possible.items() if share > 0]
+        if not set(kinds) - {"authentic", "control"}:
+            raise MissingDataError(
+                "Nothing fake to train on: no generated image, no manipulation in the mixture."
+            )
+        shares = np.array([possible[name] for name in kinds])
+        return kinds, shares / shares.sum()
+
+    def _disturbed(
+        self,
+        made: Manipulated,
+        resize: tuple[float, codecs.Kernel] | None,
+        rng: np.random.Generator,
+    ) -> tuple[Image, Mask, Mask]:
+        """Send image and masks through the nuisance law."""
+        image, generated, edited = made.image, made.generated, made.edited
+        turns, mirrored = int(rng.integers(4)) if rng.random() < 0.25 else 0, rng.random() < 0.5
+        image, generated, edited = (_turned(a, turns, mirrored) for a in (image, generated, edited))
+        if resize is not None:
+            image = codecs.rescale(image, *resize)
+            generated, edited = (codecs.rescale_mask(m, resize[0]) for m in (generated, edited))
+        if rng.random() < self.nuisance.blur:
+            image = codecs.blur(image, rng.uniform(0.2, 1.0))
+        if rng.random() < self.nuisance.noise:
+            image = codecs.add_noise(image, rng.uniform(0.5, 4.0), rng)
+        if rng.random() < self.nuisance.tone:
+            image = codecs.adjust(
+                image, rng.uniform(-0.1, 0.1), rng.uniform(0.8, 1.2), rng.uniform(0.8, 1.25)
+            )
+        return self.nuisance.encoding(image, rng), generated, edited
+
+    def _crop(self, edited: Mask, rng: np.random.Generator) -> tuple[int, int]:
+        """Choose the final crop, if possible one that shows some of the edit (four tries)."""
+        height, width = edited.shape
+        for _ in range(4):
+            left, top = (_start(extent, self.size, rng) for extent in (width, height))
+            if (
+                not edited.any()
+                or edited[max(0, top) :, max(0, left) :][: self.size, : self.size].mean() > 0.01
+            ):
+                break
+        return left, top
+
+
+class _Shelf:
+    """Entries of one class, drawn by collection so that a large narrow one does not drown the others."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = list(entries)
+        groups: dict[str, list[Entry]] = defaultdict(list)
+        for entry in self.entries:
+            groups[f"{entry.source}/{entry.generator}"].append(entry)
+        self._groups = [groups[name] for name in sorted(groups)]
+        sizes = np.sqrt([len(group) for group in self._groups])
+        self._shares = sizes / sizes.sum() if len(sizes) else sizes
+
+    def draw(self, rng: np.random.Generator) -> Entry:
+        group = self._groups[int(rng.choice(len(self._groups), p=self._shares))]
+        return group[int(rng.integers(len(group)))]
+
+
+_Made: TypeAlias = tuple[Manipulated, Entry]
+
+
+def _authentic(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+    host = stream.photos.draw(rng)
+    return _untouched(stream.window(host, side, rng), generated=False), host
+
+
+def _control(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+    host = stream.photos.draw(rng)
+    return IdentitySeam()(stream.window(host, side, rng), rng), host
+
+
+def _generated(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+    host = stream.fakes.draw(rng)
+    return _untouched(stream.aged(host, stream.window(host, side, rng), rng), generated=True), host
+
+
+def _twins(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+    host = stream.twins.draw(rng)
+    return _untouched(stream.aged(host, stream.window(host, side, rng), rng), generated=True), host
+
+
+def _inpainted(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+    twin = stream.twins.draw(rng)
+    host = stream.photo_of[cast(Path, twin.host_path)]
+    photo = stream.pictures.image(host.path)
+    place = _place(photo.shape, side, host.panels, rng)
+    regenerated = _cut(stream.pictures.image(twin.path), place)
+    return TwinPaste(regenerated)(_cut(photo, place), rng), host
+
+
+def _filled(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+    host = stream.photos.draw(rng)
+    fill = Inpainting(Telea() if rng.random() < 0.5 else NavierStokes())
+    return fill(stream.window(host, side, rng), rng), host
+
+
+def _copy_move(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+    host = stream.photos.draw(rng)
+    return CopyMove()(stream.window(host, side, rng), rng), host
+
+
+def _spliced(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+    """Splice photo into photo, generated into photo, photo into generated: 60, 25 and 15 %."""
+    case = rng.random() if stream.fakes.entries else 0.0
+    host_generated, donor_generated = case >= 0.85, 0.60 <= case < 0.85
+    host = (stream.fakes if host_generated else stream.photos).draw(rng)
+    shelf = stream.fakes if donor_generated else stream.photos
+
+    def donor(rng: np.random.Generator) -> Donor:
+        entry = shelf.draw(rng)
+        return Donor(
+            stream.aged(entry, stream.window(entry, side, rng), rng), generated=donor_generated
+        )
+
+    image = stream.aged(host, stream.window(host, side, rng), rng)
+    return Splicing(donor, host_generated=host_generated)(image, rng), host
+
+
+_MAKERS: Mapping[str, Callable[[Stream, int, np.random.Generator], _Made]] = {
+    "authentic": _authentic,
+    "control": _control,
+    "generated": _generated,
+    "twins": _twins,
+    "inpainted": _inpainted,
+    "filled": _filled,
+    "copy_move": _copy_move,
+    "spliced": _spliced,
+}
+
+
+def _untouched(image: Image, *, generated: bool) -> Manipulated:
+    shape = image.shape[:2]
+    return Manipulated(image, np.full(shape, generated), np.zeros(shape, bool), kind=None)
+
+
+_Place: TypeAlias = tuple[slice, slice]
+
+
+def _place(shape: Sequence[int], side: int, panels: int, rng: np.random.Generator) -> _Place:
+    """Choose a window inside one panel of a picture; an axis shorter than ``side`` is taken whole."""
+    rows, columns = (_span(extent, side, panels, rng) for extent in shape[:2])
+    return rows, columns
+
+
+def _span(extent: int, side: int, panels: int, rng: np.random.Generator) -> slice:
+    length = extent // panels
+    start = int(rng.integers(panels)) * length + int(rng.integers(max(0, length - side) + 1))
+    return slice(start, start + min(side, length))
+
+
+def _cut(image: Image, place: _Place) -> Image:
+    return image[place].copy()
+
+
+def _start(extent: int, size: int, rng: np.random.Generator) -> int:
+    """Choose where a crop starts; centred with a mirrored border where the axis is too short."""
+    return int(rng.integers(extent - size + 1)) if extent >= size else (extent - size) // 2
+
+
+def _turned(array: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:
+    turned = np.rot90(array, turns)
+    return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)

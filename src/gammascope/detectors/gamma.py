@@ -1,0 +1,347 @@
+"""GAMMA: segmentation of generated and edited pixels guides the image-level verdict (arXiv:2509.10250).
+
+A reconstruction, not a reproduction: the paper's method section is not public. What the abstracts state is kept (dual
+segmentation heads, one classification head, reverse cross-attention, training on manipulated photos); every other
+choice is a value of ``Config``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gammascope import losses
+from gammascope.detectors.base import Detector, Loss, Method
+from gammascope.imaging.views import ViewSpec
+from gammascope.networks.attention import ReverseCrossAttention
+from gammascope.networks.base import Backbone
+from gammascope.networks.compact import CompactBackbone, CompactConfig
+from gammascope.networks.mask_heads import Branch, MaskHead, Neck
+from gammascope.prediction import Batch, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Sizes and choices of GAMMA. All are our reading; the paper's values are not public.
+
+    Attributes:
+        backbone: "compact", or a vision tower of ``transformers``: hub id or local folder.
+        architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` downloads nothing.
+        adapt: How a pretrained tower is trained.
+        taps: Blocks (from 1) whose patch tokens form a tower's grid.
+        lora_rank: Rank of the LoRA updates.
+        lora_alpha: Scale of the LoRA updates.
+        compact: Sizes of the compact backbone.
+        size: Side of a view, pixels.
+        fit: How an image becomes views.
+        pool: How tile logits become one.
+        max_tiles: Tiles looked at in a large image; None = all.
+        width: Channels of neck, branches and correction.
+        seg_targets: What the heads segment: "source" (generated; edited), "family" (inpainted; moved),
+            "authenticity" (fake; authentic), "softmax" (one head: authentic, edited, generated).
+        seg_heads: "both", "first" (of ``seg_targets``) or "none", for ablations.
+        seg_blocks: Blocks of a branch.
+        seg_mixing: Kind of these blocks.
+        correction: How segmentation corrects the image token; "none" for ablations.
+        correction_layers: Layers of the correction.
+        attention_heads: Attention heads of correction and transformer blocks.
+        mask_bias: Let mask logits steer the correction's attention.
+        detach_seg: Keep the label loss out of the branches.
+        manip_label: What the label answer calls fake: "fake" (generated or manipulated) or "by_pixels" (generated
+            pixels only, so that a montage of photographs is never called AI-generated).
+        lambda_generated: Weight of the first head's mask terms.
+        lambda_edited: Weight of the second head's mask terms.
+        lambda_was_edited: Weight of the image-level "edited" answer, pooled from its mask; ours, not the paper's.
+        pooled_share: Share of the most suspicious cells that is averaged into an image-level answer.
+    """
+
+    backbone: str = "openai/clip-vit-large-patch14"
+    architecture: str = ""
+    adapt: Literal["frozen", "lora", "full"] = "lora"
+    taps: tuple[int, ...] = (6, 12, 18, 24)
+    lora_rank: int = 8
+    lora_alpha: int = 16
+    compact: CompactConfig = field(default_factory=CompactConfig)
+    size: int = 336
+    fit: Literal["resize", "center_crop", "tiles"] = "center_crop"
+    pool: Literal["mean", "max", "top"] = "mean"
+    max_tiles: int | None = None
+    width: int = 256
+    seg_targets: Literal["source", "family", "authenticity", "softmax"] = "source"
+    seg_heads: Literal["both", "first", "none"] = "both"
+    seg_blocks: int = 2
+    seg_mixing: Literal["conv", "transformer"] = "transformer"
+    correction: Literal["direct", "complement", "subtractive", "none"] = "direct"
+    correction_layers: int = 2
+    attention_heads: int = 8
+    mask_bias: bool = False
+    detach_seg: bool = False
+    manip_label: Literal["fake", "by_pixels"] = "fake"
+    lambda_generated: float = 0.5
+    lambda_edited: float = 0.5
+    lambda_was_edited: float = 0.0
+    pooled_share: float = 0.02
+
+
+HEADS: Mapping[str, tuple[str, ...]] = {
+    "source": ("generated", "edited"),
+    "family": ("inpainted", "moved"),
+    "authenticity": ("fake", "authentic"),
+    "softmax": ("authentic", "edited", "generated"),
+}
+"""Names of the masks by ``seg_targets``."""
+
+
+class Gamma(Detector):
+    """Backbone; segmentation branches; their features correct the image token; one logit."""
+
+    def __init__(self, config: Config, backbone: Backbone) -> None:
+        super().__init__()
+        self.config = config
+        self.view = ViewSpec(
+            config.size, config.fit, config.pool, config.max_tiles, backbone.mean, backbone.std
+        )
+        self.backbone = backbone
+        self.neck = Neck(backbone.grid_channels, config.width)
+        self.branches = nn.ModuleDict(
+            {name: _mask_head(config, classes) for name, classes in _branches(config).items()}
+        )
+        self.to_query = nn.Linear(backbone.token_channels, config.width)
+        self.correct = _correction(config)
+        self.norm = nn.LayerNorm(config.width)
+        self.classify = nn.Linear(config.width, 1)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
+        """Predict the label, the masks and the image-level answers that follow from both."""
+        features = self.backbone(pixels)
+        grid = self.neck(features.grid)
+        branches: dict[str, Branch] = {name: head(grid) for name, head in self.branches.items()}
+        token = self.correct(
+            self.to_query(features.token), branches
+        )  # segmentation guides classification
+        logit = self.classify(self.norm(token)).squeeze(1)
+        masks = _masks(self.config, branches)
+        return Prediction(logit, _answers(self.config, logit, masks), masks)
+
+
+class Uncorrected(nn.Module):
+    """Ablation: the image token stays as the backbone gave it."""
+
+    def forward(
+        self, token: Float[Tensor, "b d"], branches: Mapping[str, Branch]
+    ) -> Float[Tensor, "b d"]:
+        """Return the token."""
+        del branches
+        return token
+
+
+class Corrected(nn.Module):
+    """Reverse cross-attention over the branches, with or without a way back for the label loss."""
+
+    def __init__(self, attention: ReverseCrossAttention, *, detach: bool) -> None:
+        super().__init__()
+        self.attention = attention
+        self.detach = detach
+
+    def forward(
+        self, token: Float[Tensor, "b d"], branches: Mapping[str, Branch]
+    ) -> Float[Tensor, "b d"]:
+        """Return the corrected token."""
+        if self.detach:
+            branches = {
+                n: Branch(b.tokens.detach(), b.logits.detach()) for n, b in branches.items()
+            }
+        result: Tensor = self.attention(token, branches)
+        return result
+
+
+def _branches(config: Config) -> dict[str, int]:
+    """Return the classes of each segmentation branch by its name."""
+    if config.seg_heads == "none":
+        return {}
+    if config.seg_targets == "softmax":
+        return {"source": len(HEADS["softmax"])}
+    used = HEADS[config.seg_targets][: 1 if config.seg_heads == "first" else None]
+    return dict.fromkeys(used, 1)
+
+
+def _mask_head(config: Config, classes: int) -> MaskHead:
+    return MaskHead(
+        config.width,
+        blocks=config.seg_blocks,
+        classes=classes,
+        mixing=config.seg_mixing,
+        heads=config.attention_heads,
+    )
+
+
+def _correction(config: Config) -> nn.Module:
+    branches = list(_branches(config))
+    if config.correction == "none" or not branches:
+        return Uncorrected()
+    attention = ReverseCrossAttention(
+        config.width,
+        branches,
+        heads=config.attention_heads,
+        layers=config.correction_layers,
+        reading=config.correction,
+        mask_bias=config.mask_bias,
+    )
+    return Corrected(attention, detach=config.detach_seg)
+
+
+def _masks(config: Config, branches: Mapping[str, Branch]) -> dict[str, Float[Tensor, "b gh gw"]]:
+    if config.seg_targets == "softmax" and branches:
+        log_odds = _one_against_rest(branches["source"].logits.float())
+        return {name: log_odds[:, index] for index, name in enumerate(HEADS["softmax"])}
+    return {name: branch.logits[:, 0].float() for name, branch in branches.items()}
+
+
+def _one_against_rest(logits: Float[Tensor, "b k gh gw"]) -> Float[Tensor, "b k gh gw"]:
+    rests = [
+        torch.cat([logits[:, :index], logits[:, index + 1 :]], 1).logsumexp(1)
+        for index in range(logits.shape[1])
+    ]
+    return logits - torch.stack(rests, 1)
+
+
+def _answers(
+    config: Config, logit: Float[Tensor, " b"], masks: Mapping[str, Float[Tensor, "b gh gw"]]
+) -> dict[str, Float[Tensor, " b"]]:
+    """Derive "contains generated pixels" and "was edited" from label and masks.
+
+    Where the label also calls photomontages fake, generated = fake and somewhere generated:
+    ``p(label) * p(most suspicious cells of the generated mask)``.
+    """
+    pooled = {name: most_suspicious(mask, config.pooled_share) for name, mask in masks.items()}
+    answers = {}
+    if config.manip_label == "by_pixels":
+        answers["generated"] = logit
+    elif "generated" in pooled:
+        log_p = functional.logsigmoid(logit.float()) + functional.logsigmoid(pooled["generated"])
+        answers["generated"] = log_p - torch.log1p(-log_p.exp().clamp(max=1 - 1e-6))
+    edited = pooled.get("edited", pooled.get("moved"))
+    if edited is not None:
+        answers["edited"] = edited
+    return answers
+
+
+def most_suspicious(mask: Float[Tensor, "b gh gw"], share: float) -> Float[Tensor, " b"]:
+    """Average the highest logits of a mask: steadier than the maximum, blind to the size of the rest."""
+    flat = mask.flatten(1)
+    return flat.topk(max(1, round(share * flat.shape[1])), dim=1).values.mean(1)
+
+
+def build(config: Config) -> Gamma:
+    """Make the network; a pretrained tower is read from the hub or a folder only without ``architecture``."""
+    if config.backbone == "compact":
+        return Gamma(config, CompactBackbone(config.compact))
+    from gammascope.networks import backbones
+
+    tower, config = backbones.for_config(config)
+    return Gamma(config, tower)
+
+
+def loss(config: Config) -> Loss:
+    """Return the loss: label, masks (cross-entropy and guarded Dice), and the pooled "edited" answer."""
+
+    def terms(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+        label = batch.label
+        if config.manip_label == "by_pixels":
+            label = batch.answers.get("generated", label)
+        result = {"label_bce": losses.label_bce(prediction.logit, label)}
+        result |= _mask_terms(config, prediction, batch)
+        if (
+            config.lambda_was_edited
+            and {"edited"} <= prediction.answers.keys() & batch.answers.keys()
+        ):
+            value = losses.label_bce(prediction.answers["edited"], batch.answers["edited"])
+            result["was_edited_bce"] = config.lambda_was_edited * value
+        return result
+
+    return terms
+
+
+def _mask_terms(config: Config, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+    if not prediction.masks or not {"generated", "edited"} <= batch.masks.keys():
+        return {}
+    rows, columns = next(iter(prediction.masks.values())).shape[1:]
+    generated = losses.at_grid(batch.masks["generated"], rows, columns)
+    edited = losses.at_grid(batch.masks["edited"], rows, columns)
+    weights = {name: batch.weight[name] for name in ("generated", "edited")}
+    targets = targets_of(config, generated, edited)
+    trusted = targets_weight(config, weights)
+    if config.seg_targets == "softmax":
+        names = list(targets)
+        value = losses.pixel_cross_entropy(
+            torch.stack([prediction.masks[n] for n in names], 1),
+            torch.stack([targets[n] for n in names], 1),
+            trusted[names[0]],
+        )
+        return {"mask_ce": (config.lambda_generated + config.lambda_edited) * value}
+    result = {}
+    first = HEADS[config.seg_targets][0]
+    for name, logits in prediction.masks.items():
+        weight = config.lambda_generated if name == first else config.lambda_edited
+        result[f"{name}_bce"] = weight * losses.mask_bce(logits, targets[name], trusted[name])
+        result[f"{name}_dice"] = weight * losses.mask_dice(logits, targets[name], trusted[name])
+    return result
+
+
+def targets_of(
+    config: Config, generated: Float[Tensor, "b gh gw"], edited: Float[Tensor, "b gh gw"]
+) -> dict[str, Float[Tensor, "b gh gw"]]:
+    """Turn the two-bit pixel code into what the heads segment, by mask name.
+
+    "family" is read off the pixel code: a generated pixel inside an edit counts as inpainted, also where it came by
+    splicing; the two cannot be told apart without the history.
+    """
+    fake = torch.maximum(generated, edited)
+    by_name = {
+        "generated": generated,
+        "edited": edited,
+        "inpainted": torch.minimum(generated, edited),
+        "moved": (edited - generated).clamp(min=0),
+        "fake": fake,
+        "authentic": 1 - fake,
+    }
+    if config.seg_targets == "softmax":  # mutually exclusive: generated wins over edited
+        by_name["edited"] = (fake - generated).clamp(min=0)
+    return {name: by_name[name] for name in HEADS[config.seg_targets]}
+
+
+def targets_weight(
+    config: Config, weights: Mapping[str, Float[Tensor, " b"]]
+) -> dict[str, Float[Tensor, " b"]]:
+    """Return which samples' targets are trustworthy: a target made from both masks needs both."""
+    both = weights["generated"] * weights["edited"]
+    own = weights if config.seg_targets == "source" else {}
+    return {name: own.get(name, both) for name in HEADS[config.seg_targets]}
+
+
+TINY = Config(
+    backbone="compact",
+    compact=CompactConfig(widths=(8, 16, 24), depths=(1, 1, 1), token=32),
+    size=32,
+    fit="tiles",
+    width=16,
+    seg_mixing="conv",
+    seg_blocks=1,
+    attention_heads=2,
+    lambda_was_edited=0.25,
+)
+
+METHOD = Method(
+    title="GAMMA (reconstruction)",
+    paper="arXiv:2509.10250",
+    config=Config(),
+    tiny=TINY,
+    build=build,
+    loss=loss,
+)

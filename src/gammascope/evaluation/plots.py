@@ -1,0 +1,146 @@
+"""Curves of score tables, written to files; the ending of the name chooses PNG, SVG or PDF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from gammascope.data.manifest import complete_or_absent
+from gammascope.errors import MissingDataError, MissingExtraError
+from gammascope.evaluation.metrics import auroc, ece, roc_points
+from gammascope.sample import Label
+
+_SIZE_INCHES = (5.0, 4.5)
+_DPI = 150
+_COLOURS = {Label.REAL: "#0072B2", Label.FAKE: "#D55E00"}  # told apart with any colour vision
+_LEAST_FALSE_RATE = 1e-3  # left end of the logarithmic axis
+
+
+def plot_roc(
+    curves: Mapping[str, tuple[Float[np.ndarray, " _n"], Int[np.ndarray, " _n"]]], path: Path
+) -> None:
+    """Draw ROC curves of (score, label) by name, false alarms on a logarithmic axis.
+
+    Logarithmic, because use is at few false alarms, where a linear axis shows nothing.
+
+    Raises:
+        MissingDataError: If a curve lacks one of the classes.
+        MissingExtraError: If matplotlib is not installed.
+    """
+    figure, axes = _figure()
+    for name, (score, label) in curves.items():
+        area = auroc(score, label)
+        if np.isnan(area):
+            raise MissingDataError(f"No ROC curve for {name!r}: it needs real and fake images.")
+        false_rate, true_rate = roc_points(score, label)
+        axes.step(
+            np.maximum(false_rate, _LEAST_FALSE_RATE),
+            true_rate,
+            where="post",
+            label=f"{name} (AUROC {area:.3f})",
+        )
+    chance = np.geomspace(_LEAST_FALSE_RATE, 1.0, 100)
+    axes.plot(chance, chance, color="0.6", linestyle=":", label="chance")
+    axes.set(
+        xscale="log",
+        xlim=(_LEAST_FALSE_RATE, 1.0),
+        ylim=(0.0, 1.01),
+        xlabel="false alarms on real images",
+        ylabel="fakes found",
+    )
+    axes.legend(loc="lower right", fontsize="small")
+    axes.grid(visible=True, color="0.9")
+    _save(figure, path)
+
+
+def plot_reliability(
+    probability: Float[np.ndarray, " n"],
+    label: Int[np.ndarray, " n"],
+    path: Path,
+    *,
+    bins: int = 15,
+) -> None:
+    """Draw the share of fakes against the stated probability, and how many images each bin has.
+
+    Raises:
+        MissingDataError: If there is no image.
+        MissingExtraError: If matplotlib is not installed.
+        ValueError: If a score is not a probability.
+    """
+    if not len(label):
+        raise MissingDataError("No reliability to draw: there is no image.")
+    error = ece(bins)(probability, label)
+    place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], probability)
+    number = np.bincount(place, minlength=bins)
+    used = number > 0
+    stated = np.bincount(place, weights=probability, minlength=bins)[used] / number[used]
+    found = np.bincount(place, weights=label, minlength=bins)[used] / number[used]
+    figure, axes = _figure()
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="calibrated")
+    axes.plot(stated, found, marker="o", color=_COLOURS[Label.FAKE], label=f"ECE {error:.3f}")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated probability", ylabel="share of fakes")
+    counts = axes.twinx()
+    middle = (np.arange(bins) + 0.5) / bins
+    counts.bar(middle, number, width=0.9 / bins, color="0.5", alpha=0.25)
+    counts.set(ylabel="images (bars)")
+    axes.set_zorder(counts.get_zorder() + 1)  # the curve over the bars, whose axes are drawn later
+    axes.patch.set_visible(False)
+    axes.legend(loc="upper left", fontsize="small")
+    _save(figure, path)
+
+
+def plot_scores(
+    logits: Float[np.ndarray, " n"],
+    label: Int[np.ndarray, " n"],
+    path: Path,
+    *,
+    thresholds: Mapping[str, float] | None = None,
+) -> None:
+    """Draw a histogram of logits for each class, each of area one, with thresholds by name.
+
+    Raises:
+        MissingDataError: If there is no finite logit.
+        MissingExtraError: If matplotlib is not installed.
+    """
+    finite = np.isfinite(logits)
+    if not finite.any():
+        raise MissingDataError("No histogram to draw: there is no finite logit.")
+    shown, of = logits[finite].astype(np.float64), label[finite]
+    edges = np.histogram_bin_edges(shown, bins=40)
+    figure, axes = _figure()
+    for each in Label:
+        members = shown[of == each]
+        if len(members):
+            axes.hist(
+                members,
+                bins=edges,
+                density=True,
+                alpha=0.55,
+                color=_COLOURS[each],
+                label=f"{each.name.lower()} ({len(members)})",
+            )
+    for style, (name, at) in zip(("--", "-", "-.", ":"), (thresholds or {}).items(), strict=False):
+        axes.axvline(at, color="0.2", linestyle=style, label=f"{name} from {at:.2f}")
+    axes.set(xlabel="logit", ylabel="density")
+    axes.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    _save(figure, path)
+
+
+def _figure() -> tuple[Any, Any]:
+    """Return a figure of its own and its axes: no state that other drawings would share."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError.of("A plot", "matplotlib", "evaluate") from error
+    figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure: Any, path: Path) -> None:
+    kind = path.suffix.lower().lstrip(".") or "png"
+    with complete_or_absent(path) as unfinished:
+        figure.savefig(unfinished, format=kind, dpi=_DPI)

@@ -1,0 +1,1 @@
+"""From bytes to what a detector sees, and back: decode, views, codecs."""

@@ -1,0 +1,453 @@
+"""From a file to upright sRGB pixels, or to one line that says why not.
+
+Formats are told by content, never by name. Nothing here changes Pillow's global settings, so that
+threads with different limits do not disturb each other.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import stat
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    ImageCms,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+from PIL.ExifTags import Base as Tag
+from PIL.ImageFile import ImageFile
+
+from gammascope.errors import MissingExtraError, UndecodableImageError
+from gammascope.imaging.codecs import jpeg_quality
+from gammascope.sample import Image
+
+
+class _TiffFile(TiffImagePlugin.TiffImageFile):
+    """A TIFF file under the caller's pixel limit instead of Pillow's process-wide one."""
+
+    def load_prepare(self) -> None:
+        """Allocate the pixels, as the parent does after asking the process-wide limit."""
+        self.im = PIL.Image.new(self.mode, self._tile_size, None).im
+        super().load_prepare()
+
+
+# Plugins are called directly: PIL.Image.open would try formats that run other programs (EPS), and
+# applies a process-wide pixel limit instead of the caller's.
+_OPENERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "png": PngImagePlugin.PngImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+    "tiff": _TiffFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
+}
+
+_SIGNATURES = {
+    b"\xff\xd8\xff": "jpeg",
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+    b"II+\0": "tiff",
+    b"MM\0+": "tiff",
+    b"BM": "bmp",
+}
+
+_TITLES = {
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "webp": "WebP",
+    "tiff": "TIFF",
+    "gif": "GIF",
+    "bmp": "BMP",
+    "avif": "AVIF",
+    "heic": "HEIC",
+}
+
+_AVIF_BRANDS = frozenset((b"avif", b"avis"))
+_HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
+
+_SUFFIXES = {
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".jpe": "jpeg",
+    ".jfif": "jpeg",
+    ".mpo": "jpeg",
+    ".png": "png",
+    ".apng": "png",
+    ".webp": "webp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".gif": "gif",
+    ".bmp": "bmp",
+    ".dib": "bmp",
+    ".avif": "avif",
+    ".heic": "heic",
+    ".heif": "heic",
+    ".hif": "heic",
+}
+
+_UPRIGHT = {
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}
+
+_PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+
+_SRGB_TOLERANCE = 2  # Grey levels; Display P3 differs by dozens, roundings of sRGB by one.
+
+_WHITE_IS_ZERO = 0  # TIFF photometric interpretation.
+_UNSIGNED = 1  # TIFF sample format.
+_PLANES_APART = 2  # TIFF planar configuration.
+
+# Action, message, category, module, line: as the warnings module keeps its filters.
+_PLUGINS = r"PIL\.\w+Plugin$"
+_QUIET_PLUGINS = ("ignore", None, UserWarning, re.compile(_PLUGINS), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may cost; both are checked before any pixel is decoded.
+
+    Attributes:
+        max_bytes: Size of the file.
+        max_pixels: Width times height, as the file's header declares them.
+    """
+
+    max_bytes: int = 256 * 2**20
+    max_pixels: int = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An image and what was found on the way to its pixels.
+
+    Attributes:
+        image: Upright sRGB pixels; of an animation or a multi-page file, the main picture.
+        format: What the content is: "jpeg", "png", "webp", "tiff", "gif", "bmp", "avif" or "heic".
+        notes: Whatever made the pixels differ from those stored, one clause for a person each.
+        jpeg_quality: IJG quality 1..100 estimated from the tables; None if this is no JPEG.
+        file_bytes: Size of the file.
+    """
+
+    image: Image
+    format: str
+    notes: tuple[str, ...]
+    jpeg_quality: int | None
+    file_bytes: int
+
+
+_DEFAULT_LIMITS = Limits()
+
+
+def decode(source: Path | bytes, limits: Limits = _DEFAULT_LIMITS) -> Decoded:
+    """Decode a JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF or HEIC file into upright sRGB pixels.
+
+    EXIF orientation is applied, colour profiles are converted to sRGB, transparency is shown on
+    white, and more than 8 bits are reduced; each leaves a note. Safe to call from several threads.
+
+    Args:
+        source: A file, or its content.
+        limits: What the file may cost.
+
+    Raises:
+        UndecodableImageError: If it cannot be read, is no image, is broken or cut short, or is
+            larger than allowed; one line with the file's name and the reason.
+        MissingExtraError: If it is a HEIC file and pillow-heif is not installed.
+    """
+    name = "<memory>" if isinstance(source, bytes) else _printable(source.name)
+    try:
+        data = source if isinstance(source, bytes) else _content(source, limits)
+        kind = _sniffed(data, limits)
+    except UndecodableImageError as error:
+        raise UndecodableImageError(f"{name}: {error}.") from error.__cause__
+    opener = _heic_opener() if kind == "heic" else _OPENERS[kind]
+    notes: list[str] = []
+    if isinstance(source, Path) and _SUFFIXES.get(source.suffix.lower(), kind) != kind:
+        notes.append(f"named {_printable(source.suffix)} but holds {_TITLES[kind]}")
+    _quieten_plugins()
+    try:
+        image = _pixels(opener(io.BytesIO(data)), limits, notes)
+    except UndecodableImageError as error:
+        raise UndecodableImageError(f"{name}: {error}.") from None
+    except Exception as error:  # Decoders raise almost any type on hostile bytes.
+        reason = _reason(error, kind, data)
+        raise UndecodableImageError(f"{name}: {reason}.") from error
+    return Decoded(image, kind, tuple(notes), jpeg_quality(data), len(data))
+
+
+def _content(path: Path, limits: Limits) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UndecodableImageError("a folder, not an image")
+        if not stat.S_ISREG(mode):  # Reading a pipe or a device may never end.
+            raise UndecodableImageError("not a regular file")
+        with path.open("rb") as file:
+            # One byte more than allowed is enough to know that there are too many.
+            return file.read(limits.max_bytes + 1)
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or str(error)
+        raise UndecodableImageError(f"cannot be read ({problem.lower()})") from error
+
+
+def _sniffed(data: bytes, limits: Limits) -> str:
+    if not data:
+        raise UndecodableImageError("empty file")
+    if len(data) > limits.max_bytes:
+        raise UndecodableImageError(f"more than the {_amount(limits.max_bytes)} allowed")
+    for signature, kind in _SIGNATURES.items():
+        if data.startswith(signature):
+            return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[4:8] == b"ftyp":
+        length = min(int.from_bytes(data[:4], "big"), len(data))
+        brands = {data[start : start + 4] for start in (8, *range(16, length, 4))}
+        if brands & _AVIF_BRANDS:
+            return "avif"
+        if brands & _HEIC_BRANDS:
+            return "heic"
+    raise UndecodableImageError(f"not an image (known: {', '.join(_TITLES.values())})")
+
+
+def _heic_opener() -> Callable[[io.BytesIO], ImageFile]:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise MissingExtraError.of("Reading HEIC photos", "pillow-heif", "heif") from None
+    opener: Callable[[io.BytesIO], ImageFile] = HeifImageFile
+    return opener
+
+
+def _quieten_plugins() -> None:
+    """Keep remarks on damaged metadata off the terminal; what matters becomes a note or an error.
+
+    A filter that stays, because ``catch_warnings`` would restore other threads' filters at random
+    moments. It is looked for on each call, because others reset filters.
+    """
+    if _QUIET_PLUGINS not in warnings.filters:
+        warnings.filterwarnings("ignore", category=UserWarning, module=_PLUGINS)
+
+
+def _pixels(file: ImageFile, limits: Limits, notes: list[str]) -> Image:
+    _check_size(file, limits)
+    if _holds_several(file):
+        notes.append("holds several pictures: only the main one is examined")
+    profile = file.info.get("icc_profile")
+    bits = _bits(file)
+    file.load()
+    orientation = _orientation(file, notes)
+    colour, alpha = _colour_and_alpha(_to_eight_bits(file, bits, notes))
+    upright = _to_srgb(colour, profile, notes)
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        notes.append("transparent parts are shown on white")
+        white = PIL.Image.new("RGB", upright.size, "white")
+        upright = PIL.Image.composite(upright, white, alpha)
+    if orientation in _UPRIGHT:
+        notes.append(f"turned upright (EXIF orientation {orientation})")
+        upright = upright.transpose(_UPRIGHT[orientation])
+    return np.array(upright)
+
+
+def _check_size(file: ImageFile, limits: Limits) -> None:
+    sizes = [file.size]
+    if isinstance(file, _TiffFile):  # A small image may declare huge tiles.
+        sizes.append((file.tag_v2.get(Tag.TileWidth, 0), file.tag_v2.get(Tag.TileLength, 0)))
+    for width, height in sizes:
+        if width * height > limits.max_pixels:
+            allowed = f"{limits.max_pixels / 1e6:g} million"
+            raise UndecodableImageError(
+                f"{width} x {height} pixels, more than the {allowed} allowed"
+            )
+
+
+def _holds_several(file: ImageFile) -> bool:
+    if isinstance(file, JpegImagePlugin.JpegImageFile):
+        return "mp" in file.info  # Index of further pictures; Pillow's MPO format.
+    try:
+        return bool(getattr(file, "is_animated", False))
+    except Exception:  # The first picture may be whole where the second is broken.
+        return True
+
+
+def _bits(file: ImageFile) -> int:
+    """Return the bits per channel as stored, where they can be more than 8."""
+    if isinstance(file, _TiffFile):
+        return int(max(file.tag_v2.get(Tag.BitsPerSample, (1,))))
+    if isinstance(file, PngImagePlugin.PngImageFile):
+        return 16 if ";16" in str(file.tile) else 8  # How Pillow unpacks it.
+    return int(file.info.get("bit_depth", 8))  # Said by HEIC.
+
+
+def _orientation(file: ImageFile, notes: list[str]) -> int:
+    try:
+        return int(file.getexif().get(Tag.Orientation, 1))
+    except Exception:  # Parsers of damaged EXIF data raise almost any type.
+        notes.append("EXIF data is broken: orientation unknown")
+        return 1
+
+
+def _to_eight_bits(file: ImageFile, bits: int, notes: list[str]) -> PIL.Image.Image:
+    """Scale deep pixels to 0..255: Pillow's own conversion clips 16-bit grey and floats."""
+    tags = file.tag_v2 if isinstance(file, _TiffFile) else {}
+    if file.mode in ("I", "F"):
+        values = np.asarray(file)
+        if file.mode == "I" and tags.get(Tag.SampleFormat, (_UNSIGNED,))[0] == _UNSIGNED:
+            values = values.view(np.uint32)
+        return PIL.Image.fromarray(_stretched(values, notes))
+    if bits > 8:
+        if tags.get(Tag.PlanarConfiguration) == _PLANES_APART and tags.get(Tag.Compression) == 1:
+            # Pillow takes the halves of each value for pixels of their own.
+            raise UndecodableImageError("uncompressed planes of 16 bits are not supported")
+        notes.append(f"{bits} bits a channel reduced to 8")
+    if not file.mode.startswith("I;16"):
+        return file  # Other deep modes keep their high bytes already.
+    grey = (np.asarray(file).astype(np.uint16) >> (bits - 8)).astype(np.uint8)
+    inverted = tags.get(Tag.PhotometricInterpretation) == _WHITE_IS_ZERO
+    return PIL.Image.fromarray(255 - grey if inverted else grey)
+
+
+def _stretched(values: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Bring numbers without a fixed range to 0..255.
+
+    Floats that stay within 0..1 are taken as such; all else is stretched from its own lowest to its
+    own highest value (our choice).
+    """
+    real = values.astype(np.float64)
+    finite = np.isfinite(real)
+    low, high = (real[finite].min(), real[finite].max()) if finite.any() else (0.0, 0.0)
+    if values.dtype.kind == "f" and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    notes.append(f"{values.dtype.name} values {low:g} to {high:g} scaled to 0 to 255")
+    share = (real - low) / max(high - low, np.finfo(np.float64).tiny)
+    tones = np.rint(255 * np.nan_to_num(share).clip(0, 1))
+    grey: np.ndarray = tones.astype(np.uint8)
+    return grey
+
+
+def _colour_and_alpha(
+    image: PIL.Image.Image,
+) -> tuple[PIL.Image.Image, PIL.Image.Image | None]:
+    """Separate what colour profiles apply to ("L", "RGB" or "CMYK") from transparency."""
+    if image.mode == "LA":
+        grey, alpha = image.split()
+        return grey, alpha
+    if image.has_transparency_data:
+        both = image.convert("RGBA")
+        return both.convert("RGB"), both.getchannel("A")
+    if image.mode in ("L", "RGB", "CMYK"):
+        return image, None
+    return image.convert("L" if image.mode == "1" else "RGB"), None
+
+
+def _to_srgb(image: PIL.Image.Image, profile: bytes | None, notes: list[str]) -> PIL.Image.Image:
+    if image.mode == "CMYK":
+        notes.append("CMYK colours converted to RGB")
+    if not profile:
+        return image.convert("RGB")
+    try:
+        return _converted(image, profile, notes)
+    except Exception:  # Profiles are files of their own, and as hostile.
+        notes.append("colour profile is broken: colours are shown as stored")
+        return image.convert("RGB")
+
+
+def _converted(image: PIL.Image.Image, profile: bytes, notes: list[str]) -> PIL.Image.Image:
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    mode = _PROFILE_MODES.get(source.profile.xcolor_space.strip())
+    if mode == "RGB" and image.mode == "L":
+        image = image.convert("RGB")
+    if mode != image.mode:
+        notes.append("colour profile is for other channels: colours are shown as stored")
+        return image.convert("RGB")
+    transform = ImageCms.buildTransform(
+        source,
+        ImageCms.createProfile("sRGB"),
+        mode,
+        "RGB",
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    if mode == "RGB" and _changes_nothing(transform):
+        return image
+    converted = PIL.Image.new("RGB", image.size)
+    transform.apply(image, converted)
+    name = _printable(" ".join(ImageCms.getProfileDescription(source).split()))
+    notes.append(f"colours converted from {name or 'an unnamed profile'} to sRGB")
+    return converted
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Tell whether a profile is sRGB by any name: rounding through it would only wipe traces."""
+    steps = np.arange(0, 256, 17, dtype=np.uint8)
+    cube = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(len(steps), -1, 3)
+    probe = transform.apply(PIL.Image.fromarray(cube))
+    return int(np.abs(np.asarray(probe).astype(int) - cube).max()) <= _SRGB_TOLERANCE
+
+
+def _reason(error: Exception, kind: str, data: bytes) -> str:
+    text = _printable(" ".join(str(error).split()))
+    if isinstance(error, MemoryError):
+        return "not enough memory to decode it"
+    least = _declared_bytes(kind, data)
+    if least > len(data):
+        return f"truncated after {_amount(len(data))} of at least {_amount(least)}"
+    if isinstance(error, EOFError) or re.search("truncated|end of", text.lower()):
+        return f"truncated after {_amount(len(data))} of {_TITLES[kind]} data"
+    return f"broken {_TITLES[kind]} data ({text or type(error).__name__})"
+
+
+def _declared_bytes(kind: str, data: bytes) -> int:
+    """Return how long the header says the file is at least; 0 where it says nothing."""
+    if kind == "webp":
+        return int.from_bytes(data[4:8], "little") + 8
+    if kind == "bmp":
+        return int.from_bytes(data[2:6], "little")
+    if kind == "tiff" and data[:4] in (b"II*\0", b"MM\0*"):
+        # Where the directory starts, often behind the pixels.
+        return int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big")
+    return _end_of_boxes(data) if kind in ("avif", "heic") else 0
+
+
+def _end_of_boxes(data: bytes) -> int:
+    """Return where the last outer box that begins in an ISO media file says it ends."""
+    end = 0
+    while end + 16 <= len(data):
+        length = int.from_bytes(data[end : end + 4], "big")
+        if length == 1:
+            length = int.from_bytes(data[end + 8 : end + 16], "big")
+        if length < 8:  # 0: up to the end of the file; else nonsense.
+            break
+        end += length
+    return end
+
+
+def _amount(size: int) -> str:
+    if size < 1000:
+        return f"{size} bytes"
+    return f"{size / 1e3:.0f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"
+
+
+def _printable(text: str) -> str:
+    """Keep a message on one line, whatever a file is called."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

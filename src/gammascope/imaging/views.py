@@ -1,0 +1,296 @@
+"""What a detector sees of an image, and the way back from its maps to the image.
+
+Positions are in image pixels, x to the right and y down; pixel ``(x, y)`` covers ``x..x+1`` by
+``y..y+1``. Tiles and crops keep native resolution, because resizing erases the traces most methods
+look for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Float, Shaped
+
+from gammascope.sample import Image
+
+Fit: TypeAlias = Literal["resize", "center_crop", "tiles"]
+Pool: TypeAlias = Literal["mean", "max", "top"]
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, top, width, height in image pixels; may stick out of the image where it was padded."""
+
+_BAND_ROWS = 256
+"""Rows pasted at once: keeps temporaries in cache, and small for one view of a huge image."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSpec:
+    """How a detector wants to see an image. Declared by the detector, obeyed by everyone.
+
+    Attributes:
+        size: Side of the square input, pixels.
+        fit: "resize" squeezes the whole image; "center_crop" and "tiles" keep native resolution.
+        pool: How the logits of tiles become one; "top" is the mean of their highest quarter.
+        max_tiles: At most so many tiles, evenly spread over the image; None: all of them.
+        mean: Subtracted per channel after scaling to 0..1.
+        std: Divided by per channel.
+    """
+
+    size: int
+    fit: Fit
+    pool: Pool = "mean"
+    max_tiles: int | None = None
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size={self.size}: a view is at least 1 pixel wide.")
+        if self.fit not in get_args(Fit):
+            raise ValueError(f"fit={self.fit!r}: expected one of {', '.join(get_args(Fit))}.")
+        if self.pool not in get_args(Pool):
+            raise ValueError(f"pool={self.pool!r}: expected one of {', '.join(get_args(Pool))}.")
+        if self.max_tiles is not None and self.max_tiles < 1:
+            raise ValueError(f"max_tiles={self.max_tiles}: expected at least 1, or None for all.")
+        if len(self.mean) != 3 or not all(math.isfinite(value) for value in self.mean):
+            raise ValueError(f"mean={self.mean}: expected three finite numbers.")
+        if len(self.std) != 3 or not all(0 < value < math.inf for value in self.std):
+            raise ValueError(f"std={self.std}: expected three positive numbers.")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One square input of a detector and where it lies in the image.
+
+    Attributes:
+        pixels: Normalised.
+        box: Left, top, width, height in image pixels; sticks out of the image where it was padded.
+    """
+
+    pixels: Float[np.ndarray, "3 s s"]
+    box: Box
+
+
+def views_of(image: Image, spec: ViewSpec) -> list[View]:
+    """Cut or squeeze an image into the views a detector asks for, row by row from the top left."""
+    height, width = image.shape[:2]
+    return [View(pixels_at(image, box, spec), box) for box in boxes_of((width, height), spec)]
+
+
+def boxes_of(image_size: tuple[int, int], spec: ViewSpec) -> list[Box]:
+    """List where the views of an image lie, without touching a pixel; the same for the same size.
+
+    Args:
+        image_size: Width and height, pixels.
+        spec: How the detector wants to see the image.
+    """
+    width, height = image_size
+    if spec.fit == "resize":
+        return [(0.0, 0.0, float(width), float(height))]
+    if spec.fit == "center_crop":
+        corners = [((width - spec.size) // 2, (height - spec.size) // 2)]
+    else:
+        corners = tile_grid(image_size, spec.size)
+        if spec.max_tiles is not None and len(corners) > spec.max_tiles:
+            columns = len(_starts(width, spec.size))
+            spread = _spread(columns, len(corners) // columns, spec.max_tiles)
+            corners = [corners[row * columns + column] for row, column in spread]
+    side = float(spec.size)
+    return [(float(left), float(top), side, side) for left, top in corners]
+
+
+def pixels_at(image: Image, box: Box, spec: ViewSpec) -> Float[np.ndarray, "3 s s"]:
+    """Make one view's pixels: for scans that cannot hold all views of a huge image at once.
+
+    Args:
+        image: The whole image.
+        box: One of ``boxes_of`` for this image and spec.
+        spec: How the detector wants to see the image.
+    """
+    if spec.fit == "resize":
+        whole = PIL.Image.fromarray(image)
+        squeezed = whole.resize((spec.size, spec.size), PIL.Image.Resampling.BICUBIC)
+        return normalised(np.asarray(squeezed), spec)
+    return normalised(crop_at(image, int(box[0]), int(box[1]), spec.size), spec)
+
+
+def normalised(image: Image, spec: ViewSpec) -> Float[np.ndarray, "3 h w"]:
+    """Scale to 0..1, subtract the mean, divide by the deviation; float32, channels first."""
+    pixels = image.transpose(2, 0, 1).astype(np.float32, order="C")
+    scale = 1 / (255 * np.asarray(spec.std))
+    offset = np.asarray(spec.mean) / np.asarray(spec.std)
+    pixels *= scale.astype(np.float32)[:, None, None]
+    pixels -= offset.astype(np.float32)[:, None, None]
+    return pixels
+
+
+def tile_grid(image_size: tuple[int, int], size: int) -> list[tuple[int, int]]:
+    """List (left, top) of tiles that cover an image without gaps, row by row.
+
+    As few as cover each axis, evenly spread, the first and last flush with the borders; neighbours
+    overlap where the side is no multiple of ``size``. An axis shorter than ``size`` gets one
+    centred tile that starts before the border.
+
+    >>> tile_grid((500, 200), 224)
+    [(0, -12), (138, -12), (276, -12)]
+
+    Raises:
+        ValueError: If a side of the image or ``size`` is below 1.
+    """
+    width, height = image_size
+    if min(width, height, size) < 1:
+        raise ValueError(f"image_size={image_size}, size={size}: expected at least 1 pixel.")
+    lefts, tops = _starts(width, size), _starts(height, size)
+    return [(left, top) for top in tops for left in lefts]
+
+
+def crop_at(
+    array: Shaped[np.ndarray, "h w *c"], left: int, top: int, size: int
+) -> Shaped[np.ndarray, "s s *c"]:
+    """Copy a square of an image or a mask; what lies outside is mirrored at the border.
+
+    The mirror does not repeat the border pixel and is applied as often as needed, so that any image
+    of at least one pixel fills any square. Image and mask stay aligned: both follow the same law.
+
+    Args:
+        array: Image or mask of at least one pixel.
+        left: First column; may be negative.
+        top: First row; may be negative.
+        size: Side of the square, pixels.
+    """
+    height, width = array.shape[:2]
+    if left >= 0 and top >= 0 and left + size <= width and top + size <= height:
+        return array[top : top + size, left : left + size].copy()
+    rows, columns = _mirrored(top, size, height), _mirrored(left, size, width)
+    square: np.ndarray = array[rows[:, None], columns]
+    return square
+
+
+def paste(
+    maps: Float[np.ndarray, "n gh gw"], views: Sequence[View], image_size: tuple[int, int]
+) -> Float[np.ndarray, "h w"]:
+    """Put the maps of views back into the image's frame.
+
+    Each map covers its view's box whatever its resolution. It is resized bilinearly (half-pixel
+    centres, constant beyond the outermost), cut at the image borders, and averaged with those it
+    overlaps.
+
+    Args:
+        maps: One finite map per view.
+        views: Where they lie; only ``box`` is read.
+        image_size: Width and height, pixels.
+
+    Returns:
+        float32; NaN where no view looked.
+
+    Raises:
+        ValueError: If there are not as many maps as views.
+    """
+    return paste_boxes(maps, [view.box for view in views], image_size)
+
+
+def paste_boxes(
+    maps: Float[np.ndarray, "n gh gw"], boxes: Sequence[Box], image_size: tuple[int, int]
+) -> Float[np.ndarray, "h w"]:
+    """Do as ``paste`` where only the boxes are still at hand."""
+    if len(maps) != len(boxes):
+        raise ValueError(f"{len(maps)} maps for {len(boxes)} views: expected one map per view.")
+    width, height = image_size
+    total = np.zeros((height, width), np.float32)
+    count = np.zeros((height, width), np.uint16)
+    for values, (left, top, box_width, box_height) in zip(maps, boxes, strict=True):
+        cells = values.astype(np.float32, copy=False)
+        columns = _Axis.of(left, box_width, cells.shape[1], width)
+        rows = _Axis.of(top, box_height, cells.shape[0], height)
+        across = slice(columns.first, columns.first + len(columns.low))
+        for start in range(0, len(rows.low), _BAND_ROWS):
+            band = rows.band(start, start + _BAND_ROWS)
+            down = slice(band.first, band.first + len(band.low))
+            total[down, across] += columns.resampled(band.resampled(cells, 0), 1)
+            count[down, across] += 1
+    np.divide(total, count, out=total, where=count > 0)
+    total[count == 0] = np.nan
+    return total
+
+
+def pool_logits(logits: Float[np.ndarray, " n"], pool: Pool) -> float:
+    """Make one logit of a detector's logits for the views of one image.
+
+    Raises:
+        ValueError: If there is no logit.
+    """
+    if len(logits) == 0:
+        raise ValueError("No logits to pool: expected one per view.")
+    if pool == "mean":
+        return float(logits.mean())
+    if pool == "max":
+        return float(logits.max())
+    quarter = math.ceil(len(logits) / 4)
+    return float(np.sort(logits)[-quarter:].mean())
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """Bilinear resampling of one axis: pixel ``first + i`` lies between two cells of a map."""
+
+    first: int
+    low: np.ndarray
+    high: np.ndarray
+    share: np.ndarray  # 0: at ``low``; 1: at ``high``
+
+    @classmethod
+    def of(cls, start: float, length: float, cells: int, extent: int) -> _Axis:
+        """Find the pixels whose centres lie in the box, and their place among the map's cells."""
+        first = max(0, math.ceil(start - 0.5))
+        last = min(extent, math.ceil(start + length - 0.5))
+        centres = np.arange(first, max(first, last)) + 0.5
+        position = ((centres - start) * (cells / length) - 0.5).clip(0, cells - 1)
+        low = position.astype(np.intp)
+        return cls(first, low, np.minimum(low + 1, cells - 1), (position - low).astype(np.float32))
+
+    def band(self, start: int, stop: int) -> _Axis:
+        part = slice(start, stop)
+        return _Axis(self.first + start, self.low[part], self.high[part], self.share[part])
+
+    def resampled(self, values: np.ndarray, axis: int) -> np.ndarray:
+        lower: np.ndarray = values.take(self.low, axis)
+        if not self.share.any():  # Native resolution: exact, and nothing to mix.
+            return lower
+        upper: np.ndarray = values.take(self.high, axis)
+        upper -= lower
+        upper *= self.share if axis == 1 else self.share[:, None]
+        upper += lower
+        return upper
+
+
+def _starts(extent: int, size: int) -> list[int]:
+    """Return where tiles begin on one axis."""
+    tiles = -(-extent // size)
+    if tiles == 1:
+        return [(extent - size) // 2]
+    return [index * (extent - size) // (tiles - 1) for index in range(tiles)]
+
+
+def _spread(columns: int, rows: int, wanted: int) -> list[tuple[int, int]]:
+    """Choose ``wanted`` cells (row, column) of a larger grid, evenly in both directions."""
+    ideal = round(math.sqrt(wanted * rows / columns))
+    used_rows = min(max(ideal, -(-wanted // columns)), rows, wanted)
+    cells = []
+    for index in range(used_rows):
+        row = (2 * index + 1) * rows // (2 * used_rows)
+        share = wanted * (index + 1) // used_rows - wanted * index // used_rows
+        cells += [(row, (2 * step + 1) * columns // (2 * share)) for step in range(share)]
+    return cells
+
+
+def _mirrored(start: int, size: int, extent: int) -> np.ndarray:
+    """Return the pixels at ``start..start+size`` of an axis that is mirrored at both ends."""
+    if extent == 1:
+        return np.zeros(size, np.intp)
+    period = 2 * (extent - 1)
+    position = np.arange(start, start + size) % period
+    return np.minimum(position, period - position)

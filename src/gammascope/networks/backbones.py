@@ -1,0 +1,472 @@
+"""Pretrained vision transformers as backbones: CLIP, SigLIP, SigLIP 2, DINOv2 and DINOv3.
+
+The architectures come from the optional package ``transformers``. Weights come from a local folder
+or, on request, from the Hugging Face hub; only safetensors files are read and no foreign code runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gammascope.errors import (
+    IncompatibleCheckpointError,
+    MissingDataError,
+    MissingExtraError,
+    RecipeError,
+)
+from gammascope.networks.adapters import LORA_TARGETS, add_lora
+from gammascope.networks.base import Backbone, Features
+
+Training: TypeAlias = Literal["frozen", "lora", "full"]
+"""What is trained: nothing, low-rank adapters beside frozen weights, or everything."""
+
+_Triple: TypeAlias = tuple[float, float, float]
+
+_IMAGENET: tuple[_Triple, _Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What differs between towers that otherwise look alike.
+
+    Attributes:
+        name: Key of ``LORA_TARGETS``.
+        tower: Class in ``transformers``; its configuration class follows from it.
+        blocks: Dotted path to the list of blocks.
+        class_tokens: Tokens before the registers and patches: 1, or 0 if the tower pools instead.
+        interpolates: Whether another size than the trained one must be asked for explicitly.
+        normalisation: Mean and std of training, where a checkpoint does not state its own.
+    """
+
+    name: str
+    tower: str
+    blocks: str
+    class_tokens: int
+    interpolates: bool
+    normalisation: tuple[_Triple, _Triple]
+
+
+_CLIP = Family(
+    name="clip",
+    tower="CLIPVisionModel",
+    blocks="encoder.layers",
+    class_tokens=1,
+    interpolates=True,
+    normalisation=((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+)
+_SIGLIP = Family(
+    name="siglip",
+    tower="SiglipVisionModel",
+    blocks="encoder.layers",
+    class_tokens=0,
+    interpolates=True,
+    normalisation=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+)
+_DINOV2 = Family(
+    name="dinov2",
+    tower="Dinov2Model",
+    blocks="encoder.layer",
+    class_tokens=1,
+    interpolates=False,
+    normalisation=_IMAGENET,
+)
+_DINOV2_REGISTERS = Family(
+    name="dinov2",
+    tower="Dinov2WithRegistersModel",
+    blocks="encoder.layer",
+    class_tokens=1,
+    interpolates=False,
+    normalisation=_IMAGENET,
+)
+_DINOV3 = Family(
+    name="dinov3",
+    tower="DINOv3ViTModel",
+    blocks="model.layer",
+    class_tokens=1,
+    interpolates=False,
+    normalisation=_IMAGENET,
+)
+
+FAMILIES: Mapping[str, Family] = {
+    "clip": _CLIP,
+    "clip_vision_model": _CLIP,
+    # The fixed-resolution checkpoints of SigLIP 2 have the architecture of SigLIP and say so.
+    "siglip": _SIGLIP,
+    "siglip_vision_model": _SIGLIP,
+    "dinov2": _DINOV2,
+    "dinov2_with_registers": _DINOV2_REGISTERS,
+    "dinov3_vit": _DINOV3,
+}
+"""The supported values of ``model_type`` in the ``config.json`` of a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """How a pretrained tower is trained.
+
+    Attributes:
+        train: What is trained.
+        lora_rank: Inner width of the adapters; only with ``train="lora"``.
+        lora_alpha: Adapters are scaled by ``lora_alpha / lora_rank``.
+    """
+
+    train: Training = "frozen"
+    lora_rank: int = 8
+    lora_alpha: int = 16
+
+
+class TransformerBackbone(Backbone):
+    """A vision transformer that gives its class token and the patch tokens of chosen blocks.
+
+    ``Features.token`` is the class token after the final LayerNorm; SigLIP has no class token, so
+    there it is the output of its attention pooling. ``Features.grid`` holds the patch tokens as
+    they leave each tapped block, before any final LayerNorm, concatenated on channels in the order
+    of ``taps``; class and register tokens are left out.
+
+    Any view whose sides are multiples of ``stride`` is accepted: learnt position embeddings are
+    interpolated (CLIP, SigLIP, DINOv2), rotary ones need no interpolation (DINOv3).
+
+    A frozen tower, with or without adapters, stays in evaluation mode even while the rest of a
+    detector trains: no dropout, no stochastic depth, no random position scaling.
+
+    Attributes:
+        config: JSON types; with them ``from_config`` rebuilds the same network without a download.
+    """
+
+    config: dict[str, Any]
+
+    def __init__(
+        self,
+        tower: Any,
+        family: Family,
+        adaptation: Adaptation,
+        *,
+        taps: Sequence[int] | None,
+        normalisation: tuple[_Triple, _Triple] | None = None,
+    ) -> None:
+        super().__init__()
+        config = tower.config
+        self.taps = _checked_taps(taps, config.num_hidden_layers)
+        self.token_channels = config.hidden_size
+        self.grid_channels = config.hidden_size * len(self.taps)
+        self.stride = _square(config.patch_size, "patch_size")
+        self.mean, self.std = normalisation or family.normalisation
+        self.config = _settings_of(config, self.mean, self.std)
+        self._native = _square(config.image_size, "image_size")
+        self._interpolates = family.interpolates
+        self._skipped_tokens = family.class_tokens + getattr(config, "num_register_tokens", 0)
+        self._trains_tower = adaptation.train == "full"
+        tower.requires_grad_(self._trains_tower)
+        if adaptation.train == "lora":
+            add_lora(
+                tower,
+                blocks=family.blocks,
+                targets=LORA_TARGETS[family.name],
+                rank=adaptation.lora_rank,
+                alpha=adaptation.lora_alpha,
+            )
+        for name, parameter in tower.named_parameters():
+            if name.endswith("mask_token"):  # used by its pretraining only: never gets a gradient
+                parameter.requires_grad_(False)
+        self.tower = tower
+        self.train(self.training)
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str,
+        *,
+        taps: Sequence[int] | None = None,
+        train: Training = "frozen",
+        lora_rank: int = 8,
+        lora_alpha: int = 16,
+        revision: str | None = None,
+    ) -> TransformerBackbone:
+        """Load pretrained weights, in float32.
+
+        A checkpoint of a text-and-image model is fine: its text half is not loaded.
+
+        Args:
+            name_or_path: A local folder with ``config.json`` and safetensors, or a hub id such as
+                "openai/clip-vit-large-patch14", which is downloaded once and kept.
+            taps: Blocks whose patch tokens make up the grid, counted from 1; None: the last one.
+            train: What is trained.
+            lora_rank: Inner width of the adapters; only with ``train="lora"``.
+            lora_alpha: Adapters are scaled by ``lora_alpha / lora_rank``.
+            revision: Commit, tag or branch on the hub; None: the newest.
+
+        Raises:
+            MissingDataError: If there is no such folder or hub id, or it holds no safetensors.
+            IncompatibleCheckpointError: If the weights do not fill the network.
+            RecipeError: If the architecture is not supported or a tap does not exist.
+            MissingExtraError: If ``transformers`` or ``peft`` is not installed.
+        """
+        settings = _published_settings(name_or_path, revision)
+        family, config = _configured(settings)
+        tower = _pretrained_tower(name_or_path, family, config, revision)
+        stated = _normalisation(_published_preprocessing(name_or_path, revision), family)
+        adaptation = Adaptation(train, lora_rank, lora_alpha)
+        return cls(tower, family, adaptation, taps=taps, normalisation=stated)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Any,
+        *,
+        taps: Sequence[int] | None = None,
+        train: Training = "frozen",
+        lora_rank: int = 8,
+        lora_alpha: int = 16,
+    ) -> TransformerBackbone:
+        """Build a tower with random weights; downloads nothing, and takes no memory on ``meta``.
+
+        Args:
+            config: A configuration of ``transformers``, or the same as a mapping: the content of
+                ``config.json``, or the ``config`` of another backbone. The keys ``image_mean`` and
+                ``image_std`` replace the normalisation of the family.
+            taps: As in ``load``.
+            train: As in ``load``.
+            lora_rank: As in ``load``.
+            lora_alpha: As in ``load``.
+
+        Raises:
+            RecipeError: If the architecture is not supported or a tap does not exist.
+            MissingExtraError: If ``transformers`` or ``peft`` is not installed.
+        """
+        settings = config if isinstance(config, Mapping) else config.to_dict()
+        family, own_config = _configured(settings)
+        tower = getattr(_transformers(), family.tower)(own_config)
+        adaptation = Adaptation(train, lora_rank, lora_alpha)
+        stated = _normalisation(settings, family)
+        return cls(tower, family, adaptation, taps=taps, normalisation=stated)
+
+    def train(self, mode: bool = True) -> TransformerBackbone:
+        """Switch between training and evaluation; a frozen tower stays in evaluation."""
+        super().train(mode)
+        if not self._trains_tower:
+            self.tower.eval()
+        return self
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Features:
+        """Encode normalised views.
+
+        Raises:
+            RecipeError: If a side of the views is not a multiple of ``stride``.
+        """
+        height, width = pixels.shape[-2:]
+        rows, columns = height // self.stride, width // self.stride
+        if (rows * self.stride, columns * self.stride) != (height, width) or not rows * columns:
+            fitting = max(1, round(height / self.stride)) * self.stride
+            raise RecipeError(
+                f"Views of {width} x {height} px do not divide into patches of {self.stride} px: "
+                f"choose a view size that is a multiple of {self.stride}, such as {fitting}."
+            )
+        options: dict[str, Any] = {"output_hidden_states": list(self.taps)}
+        if self._interpolates:
+            options["interpolate_pos_encoding"] = (height, width) != (self._native, self._native)
+        seen = self.tower(pixels, **options)
+        # Hidden state 0 is the embedding, so number k is what leaves block k.
+        tapped = [seen.hidden_states[tap][:, self._skipped_tokens :] for tap in self.taps]
+        cells = torch.cat(tapped, dim=2).transpose(1, 2)
+        grid = cells.reshape(-1, self.grid_channels, rows, columns)
+        return Features(token=seen.pooler_output, grid=grid)
+
+
+@runtime_checkable
+class _TowerChoice(Protocol):
+    """The part of a method's config that chooses a tower; methods lie to the right of networks."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def backbone(self) -> str: ...
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def adapt(self) -> Training: ...
+    @property
+    def taps(self) -> tuple[int, ...]: ...
+    @property
+    def lora_rank(self) -> int: ...
+    @property
+    def lora_alpha(self) -> int: ...
+
+
+_Chosen = TypeVar("_Chosen", bound=_TowerChoice)
+
+
+def for_config(config: _Chosen) -> tuple[TransformerBackbone, _Chosen]:
+    """Build the tower that a method's config chooses, and complete the config.
+
+    With an ``architecture`` the weights are random, for a checkpoint to fill, and nothing is read
+    or downloaded. Without, pretrained weights are loaded and the returned config has it filled in.
+
+    Args:
+        config: A dataclass with ``backbone`` (hub id or local folder), ``architecture`` (the
+            ``config`` of a ``TransformerBackbone`` as JSON, or "" as long as nothing was loaded),
+            and ``adapt``, ``taps``, ``lora_rank`` and ``lora_alpha``, as in ``load``.
+
+    Raises:
+        RecipeError: If ``architecture`` is not JSON, or as ``TransformerBackbone.from_config``.
+        GammascopeError: As ``TransformerBackbone.load``.
+    """
+    options: dict[str, Any] = {
+        "taps": config.taps,
+        "train": config.adapt,
+        "lora_rank": config.lora_rank,
+        "lora_alpha": config.lora_alpha,
+    }
+    if not config.architecture:
+        backbone = TransformerBackbone.load(config.backbone, **options)
+        architecture = json.dumps(backbone.config, sort_keys=True)
+        return backbone, dataclasses.replace(config, architecture=architecture)
+    try:
+        settings = json.loads(config.architecture)
+    except ValueError as error:
+        raise RecipeError(f"architecture is not JSON: {error}.") from error
+    return TransformerBackbone.from_config(settings, **options), config
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        feature = "A backbone such as CLIP or DINOv3"
+        raise MissingExtraError.of(feature, "transformers", "backbones") from error
+    return transformers
+
+
+def _configured(settings: Mapping[str, Any]) -> tuple[Family, Any]:
+    """Return the family and the vision configuration that ``config.json`` describes."""
+    model_type = str(settings.get("model_type"))
+    if model_type not in FAMILIES:
+        hint = (
+            " SigLIP 2 is supported in its fixed resolutions, not as NaFlex."
+            if model_type.startswith("siglip2")
+            else ""
+        )
+        known = ", ".join(FAMILIES)
+        raise RecipeError(f"No backbone of model_type {model_type!r}; known: {known}.{hint}")
+    family = FAMILIES[model_type]
+    tower = getattr(_transformers(), family.tower)
+    # Checkpoints with a text tower keep the settings of the vision tower one level down.
+    own = dict(settings.get("vision_config") or settings)
+    for preprocessing in ("image_mean", "image_std"):
+        own.pop(preprocessing, None)
+    config = tower.config_class.from_dict(own)
+    if not getattr(config, "vision_use_head", True):
+        raise RecipeError("A SigLIP tower without its pooling head (vision_use_head) has no token.")
+    return family, config
+
+
+def _published_settings(name: str, revision: str | None) -> Mapping[str, Any]:
+    config_class = _transformers().PreTrainedConfig
+    try:
+        settings: dict[str, Any] = config_class.get_config_dict(name, revision=revision)[0]
+    except (OSError, ValueError) as error:
+        raise _not_found(name, "config.json", error) from error
+    if not settings:
+        raise _not_found(name, "config.json", OSError("it has no config.json"))
+    return settings
+
+
+def _pretrained_tower(name: str, family: Family, config: Any, revision: str | None) -> Any:
+    from safetensors import SafetensorError
+
+    package = _transformers()
+    verbosity = package.logging.get_verbosity()
+    # It would list every tensor of an unused text tower; what matters, the missing, is checked below.
+    package.logging.set_verbosity_error()
+    try:
+        tower, loading = getattr(package, family.tower).from_pretrained(
+            name,
+            config=config,
+            revision=revision,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except OSError as error:
+        raise _not_found(name, "*.safetensors", error) from error
+    except (RuntimeError, SafetensorError) as error:
+        line = _first_line(error)
+        raise IncompatibleCheckpointError(
+            f"The weights in {name!r} do not load into {family.tower}: {line}"
+        ) from error
+    finally:
+        package.logging.set_verbosity(verbosity)
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise IncompatibleCheckpointError(
+            f"The weights in {name!r} leave {len(missing)} tensors of {family.tower} unset, "
+            f"{missing[0]} among them: this is another network or a partial file."
+        )
+    return tower
+
+
+def _published_preprocessing(name: str, revision: str | None) -> Mapping[str, Any]:
+    from transformers.utils import cached_file
+
+    path = cached_file(
+        name,
+        "preprocessor_config.json",
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    stated: Mapping[str, Any] = json.loads(Path(path).read_text("utf-8")) if path else {}
+    return stated
+
+
+def _normalisation(stated: Mapping[str, Any], family: Family) -> tuple[_Triple, _Triple]:
+    """Prefer what a checkpoint states: one architecture is trained with several normalisations."""
+    mean = stated.get("image_mean") or family.normalisation[0]
+    std = stated.get("image_std") or family.normalisation[1]
+    return _triple(mean), _triple(std)
+
+
+def _settings_of(config: Any, mean: _Triple, std: _Triple) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(json.dumps(config.to_dict()))
+    settings.pop("_name_or_path", None)  # says where it lay on one machine
+    return settings | {"image_mean": list(mean), "image_std": list(std)}
+
+
+def _triple(values: Sequence[float]) -> _Triple:
+    red, green, blue = values
+    return float(red), float(green), float(blue)
+
+
+def _not_found(name: str, wanted: str, error: Exception) -> MissingDataError:
+    tried = "as a local folder" if Path(name).is_dir() else "as a local folder, then on the hub"
+    return MissingDataError(
+        f"No backbone {name!r}: looked for {wanted} {tried} ({_first_line(error).rstrip('.')}); "
+        "give a local folder with config.json and safetensors."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _checked_taps(taps: Sequence[int] | None, blocks: int) -> tuple[int, ...]:
+    chosen = (blocks,) if taps is None else tuple(taps)
+    if not chosen or not all(1 <= tap <= blocks for tap in chosen):
+        raise RecipeError(f"taps={list(chosen)}: name at least one of the blocks 1 to {blocks}.")
+    return chosen
+
+
+def _square(size: int | Sequence[int], what: str) -> int:
+    sides = [size, size] if isinstance(size, int) else list(size)
+    if len(set(sides)) != 1:
+        raise RecipeError(f"{what}={size}: only squares are supported.")
+    return sides[0]

@@ -1,0 +1,45 @@
+"""What a backbone takes in and gives out: the seam between pretrained encoders and detectors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a backbone saw in a batch of views.
+
+    Attributes:
+        token: One vector for the whole view.
+        grid: One vector per cell, laid out like the view: row 0 is its top, column 0 its left.
+    """
+
+    token: Float[Tensor, "b d"]
+    grid: Float[Tensor, "b c gh gw"]
+
+
+class Backbone(nn.Module, ABC):
+    """An encoder from normalised pixels to a global vector and a grid of local ones."""
+
+    token_channels: int
+    """Length of ``Features.token``."""
+
+    grid_channels: int
+    """Channels of ``Features.grid``."""
+
+    stride: int
+    """Side of a grid cell, in pixels of the view."""
+
+    mean: tuple[float, float, float]
+    """Subtracted from RGB in 0..1 before ``forward``; belongs in the detector's ``ViewSpec``."""
+
+    std: tuple[float, float, float]
+    """Divides RGB after ``mean`` is subtracted."""
+
+    @abstractmethod
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Features:
+        """Encode normalised views; knows no label, no file, no device."""

@@ -1,0 +1,239 @@
+"""Image in, report out: the whole story of one picture in one page of code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from gammascope import checkpoints
+from gammascope.imaging import views
+from gammascope.imaging.decode import Decoded, decode
+from gammascope.report import Answer, Evidence, Report, Verdict
+from gammascope.sample import Image
+
+if TYPE_CHECKING:
+    from gammascope.detectors.base import Detector
+
+TILES_AT_ONCE = 8
+"""Views per forward pass: more brings nothing on a CPU and costs memory."""
+
+HEAVY_COMPRESSION = 60
+"""JPEG quality below which most high-frequency traces are gone (our choice)."""
+
+QUESTIONS: Mapping[str, str] = {
+    "generated": "contains AI-generated pixels",
+    "edited": "was edited",
+}
+"""What each image-level answer is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A detector's raw answer for one whole image.
+
+    Attributes:
+        logit: Of the method's main question.
+        answers: Further image-level logits by question.
+        maps: Probabilities 0..1 per pixel by mask, in the image's frame; NaN where no view looked.
+        views: How many views were looked at.
+    """
+
+    logit: float
+    answers: Mapping[str, float]
+    maps: Mapping[str, Float[np.ndarray, "h w"]]
+    views: int
+
+
+class Pipeline:
+    """A detector, ready to answer for whole images of any size.
+
+    >>> report = Pipeline.load().report(np.zeros((64, 64, 3), np.uint8))
+    >>> 0.0 <= report.probability <= 1.0
+    True
+    """
+
+    def __init__(self, detector: Detector, facts: checkpoints.Facts, weights_sha256: str) -> None:
+        self.detector, self.facts, self.weights_sha256 = detector, facts, weights_sha256
+
+    @classmethod
+    def load(
+        cls, weights: str | Path = "default", *, method: str | None = None, device: str = "cpu"
+    ) -> Pipeline:
+        """Load a checkpoint.
+
+        Args:
+            weights: Path of a checkpoint, or "default" for the embedded one.
+            method: Refuse a checkpoint of another method.
+            device: Where the network runs, as torch names it.
+
+        Raises:
+            MissingDataError: If there is no such file.
+            IncompatibleCheckpointError: If it is no checkpoint, or another method's.
+        """
+        checkpoint = checkpoints.load(checkpoints.resolve(weights), method=method)
+        return cls(checkpoint.detector.to(device), checkpoint.facts, checkpoint.sha256)
+
+    def scores(self, image: Image) -> Scores:
+        """Look at an image and return logits and maps, uncalibrated."""
+        spec = self.detector.view
+        height, width = image.shape[:2]
+        boxes = views.boxes_of((width, height), spec)
+        logits: list[Float[np.ndarray, " n"]] = []
+        answers: dict[str, list[Float[np.ndarray, " n"]]] = {}
+        masks: dict[str, list[Float[np.ndarray, "n gh gw"]]] = {}
+        for prediction in self._predictions(image, boxes):
+            logits.append(prediction.logit.float().cpu().numpy())
+            for name, values in prediction.answers.items():
+                answers.setdefault(name, []).append(values.float().cpu().numpy())
+            for name, maps in prediction.masks.items():
+                masks.setdefault(name, []).append(maps.float().cpu().numpy())
+        pasted = {
+            name: _probability(views.paste_boxes(np.concatenate(parts), boxes, (width, height)))
+            for name, parts in masks.items()
+        }
+        main = np.concatenate(logits)
+        return Scores(
+            logit=views.pool_logits(main, spec.pool),
+            answers={
+                # An edit is local: the most suspicious view decides. Other questions pool as the label does.
+                name: views.pool_logits(
+                    np.concatenate(parts), "max" if name == "edited" else spec.pool
+                )
+                for name, parts in answers.items()
+            },
+            maps=pasted,
+            views=len(boxes),
+        )
+
+    def report(self, source: Path | bytes | Image) -> Report:
+        """Look at an image and say what follows from it.
+
+        Args:
+            source: A file, its content, or upright sRGB pixels (``h w 3``, uint8).
+
+        Raises:
+            UndecodableImageError: If a file or its content is not a readable image.
+        """
+        if isinstance(source, np.ndarray):
+            decoded, name = Decoded(source, "", (), None, 0), "<memory>"
+        else:
+            decoded = decode(source)
+            name = "<memory>" if isinstance(source, bytes) else source.name
+        return self.report_of(decoded, name)
+
+    def report_of(self, decoded: Decoded, name: str) -> Report:
+        """Do as ``report`` where the pixels are at hand already."""
+        scores = self.scores(decoded.image)
+        main = "generated" if "generated" in scores.answers else "fake"
+        answers = {
+            question: self._answer(question, logit)
+            for question, logit in (scores.answers or {main: scores.logit}).items()
+        }
+        height, width = decoded.image.shape[:2]
+        return Report(
+            image=name,
+            size=(width, height),
+            method=self.facts.method,
+            weights_sha256=self.weights_sha256,
+            probability=answers[main].probability,
+            calibrated=main in self.facts.calibration,
+            verdict=answers[main].verdict,
+            answers=answers,
+            evidence=tuple(_mask_evidence(answers, scores.maps)),
+            caveats=tuple(self._caveats(decoded, scores)),
+        )
+
+    def _predictions(self, image: Image, boxes: Sequence[views.Box]) -> Iterator[Any]:
+        import torch
+
+        device = next(self.detector.parameters()).device
+        with torch.inference_mode():
+            for start in range(0, len(boxes), TILES_AT_ONCE):
+                some = boxes[start : start + TILES_AT_ONCE]
+                pixels = np.stack([views.pixels_at(image, box, self.detector.view) for box in some])
+                yield self.detector(torch.from_numpy(pixels).to(device))
+
+    def _answer(self, question: str, logit: float) -> Answer:
+        known = self.facts.calibration.get(question)
+        if known is None:
+            return Answer(_sigmoid(logit), Verdict.FAKE if logit > 0 else Verdict.REAL, (0.5, 0.5))
+        verdict = Verdict.REAL
+        if logit >= known.fake_from:
+            verdict = Verdict.FAKE
+        elif logit >= known.uncertain_from:
+            verdict = Verdict.UNCERTAIN
+        thresholds = (
+            _sigmoid(known.uncertain_from / known.temperature),
+            _sigmoid(known.fake_from / known.temperature),
+        )
+        return Answer(_sigmoid(logit / known.temperature), verdict, thresholds)
+
+    def _caveats(self, decoded: Decoded, scores: Scores) -> Iterator[str]:
+        height, width = decoded.image.shape[:2]
+        spec = self.detector.view
+        if min(width, height) < spec.size and spec.fit != "resize":
+            yield f"{width} x {height} px: smaller than the {spec.size} px views seen in training."
+        if decoded.jpeg_quality is not None and decoded.jpeg_quality < HEAVY_COMPRESSION:
+            yield f"Heavily compressed (JPEG quality about {decoded.jpeg_quality}): traces may be gone."
+        possible = len(views.tile_grid((width, height), spec.size)) if spec.fit == "tiles" else 0
+        if possible > scores.views:
+            yield f"{scores.views} of {possible} tiles were examined, evenly spread."
+        if not self.facts.calibration:
+            yield "Not calibrated: probabilities and thresholds are raw."
+        yield from (f"{note[0].upper()}{note[1:]}." for note in decoded.notes)
+
+
+def detect(
+    image: str | Path | bytes | Image, *, weights: str | Path = "default", method: str | None = None
+) -> Report:
+    """Say whether an image contains AI-generated pixels, whether it was edited, and where.
+
+    Loads the detector on every call; for many images keep a ``Pipeline``.
+
+    Args:
+        image: Path of a file, its content, or upright sRGB pixels (``h w 3``, uint8).
+        weights: Path of a checkpoint, or "default" for the embedded one.
+        method: Refuse a checkpoint of another method.
+
+    Raises:
+        UndecodableImageError: If the file is not a readable image.
+        MissingDataError: If there is no such checkpoint.
+        IncompatibleCheckpointError: If it is no checkpoint, or another method's.
+    """
+    source = Path(image) if isinstance(image, str) else image
+    return Pipeline.load(weights, method=method).report(source)
+
+
+def _mask_evidence(
+    answers: Mapping[str, Answer], maps: Mapping[str, Float[np.ndarray, "h w"]]
+) -> Iterator[Evidence]:
+    """State what each mask shows; a map is only shown where its answer is not "no".
+
+    A segmentation head always marks something; beside the verdict "real" such marks would mislead.
+    """
+    for name in QUESTIONS:
+        if name not in maps or name not in answers:
+            continue
+        marked = maps[name][np.isfinite(maps[name])] > 0.5
+        share = float(marked.mean()) if marked.size else 0.0
+        if answers[name].verdict is Verdict.REAL:
+            yield Evidence(f"mask:{name}", f"No region stands out as {name}.")
+        else:
+            yield Evidence(
+                f"mask:{name}", f"About {share:.0%} of the examined pixels look {name}.", maps[name]
+            )
+
+
+def _sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
+
+
+def _probability(logits: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    result: Float[np.ndarray, "h w"] = 1 / (1 + np.exp(-logits.clip(-60, 60)))
+    return result

@@ -1,0 +1,60 @@
+"""What goes into a detector and a loss, and what comes out, as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a loss sees: views and their ground truth, in the view's frame.
+
+    Attributes:
+        pixels: Normalised views.
+        label: 1 fake (generated or manipulated), 0 real.
+        answers: 1 yes, 0 no, by image-level question ("generated", "edited"); absent = not known.
+        masks: Share of each pixel that is "generated" / "edited", 0..1; absent = not annotated.
+        weight: By mask name; 0 switches that mask's terms off for a sample whose mask is not trustworthy.
+    """
+
+    pixels: Float[Tensor, "b 3 h w"]
+    label: Int[Tensor, " b"]
+    answers: Mapping[str, Int[Tensor, " b"]] = field(default_factory=dict)
+    masks: Mapping[str, Float[Tensor, "b h w"]] = field(default_factory=dict)
+    weight: Mapping[str, Float[Tensor, " b"]] = field(default_factory=dict)
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Batch:
+        """Return the batch with all its tensors on a device."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return Batch(
+            moved(self.pixels),
+            moved(self.label),
+            {name: moved(tensor) for name, tensor in self.answers.items()},
+            {name: moved(tensor) for name, tensor in self.masks.items()},
+            {name: moved(tensor) for name, tensor in self.weight.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A detector's raw answer for a batch of views: logits, never probabilities.
+
+    Attributes:
+        logit: > 0 leans fake; sigmoid(logit / temperature) = P(fake).
+        answers: Further image-level logits by name ("generated", "edited"); absent = the method cannot tell.
+        masks: Logits by head, at any resolution: each map covers its whole view. Trained and scored.
+        evidence: Maps to show, no unit, at any resolution. Never scored.
+    """
+
+    logit: Float[Tensor, " b"]
+    answers: Mapping[str, Float[Tensor, " b"]] = field(default_factory=dict)
+    masks: Mapping[str, Float[Tensor, "b _gh _gw"]] = field(default_factory=dict)
+    evidence: Mapping[str, Float[Tensor, "b _eh _ew"]] = field(default_factory=dict)

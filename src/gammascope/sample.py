@@ -1,0 +1,72 @@
+"""What an image is, with its ground truth: on disk (Entry) and decoded (Sample)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+Image: TypeAlias = UInt8[np.ndarray, "h w 3"]
+"""sRGB, upright, 0..255."""
+
+Mask: TypeAlias = Bool[np.ndarray, "h w"]
+"""True where the statement of the mask's name holds."""
+
+
+class Label(IntEnum):
+    """Ground truth of a whole image; fake is the positive class everywhere."""
+
+    REAL = 0
+    FAKE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of a manifest: where an image is and what is known about it. Listing decodes nothing.
+
+    Attributes:
+        path: The image file.
+        label: REAL for photographs up to ordinary processing; FAKE for generated and manipulated images.
+        generator: The model that made pixels ("sd-1.4"); None if no pixel was generated.
+        kind: The manipulation ("inpainting", "copy_move", "splicing"); None if nothing was edited.
+        source: The collection or camera the image comes from; splits are made by source, never by image.
+        split: "train", "val", "test" or a benchmark's own name.
+        generated_path: Mask file of generated pixels, where only a part is generated.
+        edited_path: Mask file of edited pixels.
+        host_path: The photo it was made from, same size and aligned pixel by pixel; None if there is none.
+        panels: Pictures along each side of a collage: 2 for four pictures in one; a view never crosses their seams.
+        object_paths: Mask files of objects, to choose natural regions for manipulations.
+    """
+
+    path: Path
+    label: Label
+    generator: str | None = None
+    kind: str | None = None
+    source: str | None = None
+    split: str = "test"
+    generated_path: Path | None = None
+    edited_path: Path | None = None
+    host_path: Path | None = None
+    panels: int = 1
+    object_paths: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One decoded image in its own frame, with its ground truth as a two-bit code per pixel.
+
+    Attributes:
+        entry: The row it comes from.
+        image: Decoded pixels.
+        generated: True where a generator wrote the pixel; None = unknown.
+        edited: True where the pixel was not here in the host photo; None = unknown.
+    """
+
+    entry: Entry
+    image: Image
+    generated: Mask | None
+    edited: Mask | None

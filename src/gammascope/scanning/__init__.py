@@ -1,0 +1,1 @@
+"""Many images: finding them, and scanning them one by one."""

@@ -1,0 +1,163 @@
+"""Recipes: everything a training run needs, as a TOML file that becomes frozen dataclasses."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from gammascope import settings
+from gammascope.data.synthesis import Mixture, Nuisance
+from gammascope.detectors import base
+from gammascope.errors import MissingDataError, RecipeError
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What is trained on.
+
+    Attributes:
+        manifests: Manifest files; relative paths count from the working directory.
+        split: Rows of this split are used.
+        validation_sources: Sources kept apart for validation and calibration: never a photo of theirs is trained on.
+        mixture: What the stream holds.
+        nuisance: What happens to every view.
+        memory_gb: Decoded pictures are kept up to this.
+        workers: Processes that draw views; 0 draws in the training process.
+    """
+
+    manifests: tuple[str, ...] = ()
+    split: str = "train"
+    validation_sources: tuple[str, ...] = ()
+    mixture: Mixture = field(default_factory=Mixture)
+    nuisance: Nuisance = field(default_factory=Nuisance)
+    memory_gb: float = 8.0
+    workers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Optimisation:
+    """How it is trained.
+
+    Attributes:
+        steps: Updates in all.
+        batch: Views per update, over all processes.
+        learning_rate: Peak, reached after the warm-up.
+        final_learning_rate: At the end of the cosine.
+        warmup_share: Share of the steps over which the rate rises linearly.
+        weight_decay: Of AdamW; biases, norms and gates are spared.
+        clip_norm: Gradients are scaled down to this norm.
+        ema: Decay of the averaged weights, which are the ones kept.
+        precision: "bf16" computes forward passes in bfloat16.
+        channels_last: Memory layout that convolutions on CPUs prefer.
+    """
+
+    steps: int = 3000
+    batch: int = 64
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-6
+    warmup_share: float = 0.05
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema: float = 0.999
+    precision: Literal["no", "bf16"] = "bf16"
+    channels_last: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """What happens how often, in steps.
+
+    Attributes:
+        log: Losses go to TensorBoard.
+        validate: The averaged weights are scored on validation views.
+        save: The state is written, to resume from.
+        validation_views: How many views validation looks at; always the same ones.
+    """
+
+    log: int = 20
+    validate: int = 500
+    save: int = 250
+    validation_views: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A complete training run.
+
+    Attributes:
+        method: Name of the method.
+        config: Its config.
+        data: What is trained on.
+        optimisation: How.
+        rhythm: How often.
+        seed: Of all randomness.
+        trained_on: One line about the data and its terms, for the checkpoint.
+    """
+
+    method: str
+    config: Any
+    data: Data = field(default_factory=Data)
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    rhythm: Rhythm = field(default_factory=Rhythm)
+    seed: int = 0
+    trained_on: str = ""
+
+
+_SECTIONS: Mapping[str, type] = {"data": Data, "optimisation": Optimisation, "rhythm": Rhythm}
+_PLAIN = ("seed", "trained_on")
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply ``section.key=value`` overrides.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        RecipeError: If it is no TOML, has an unknown section or key (the nearest is offered), or an impossible value.
+        UnknownMethodError: If there is no such method.
+    """
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise MissingDataError(f"Cannot read recipe {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"Recipe {path} is no TOML: {error}.") from error
+    return recipe_of(settings.override(values, list(overrides)), f"recipe {path.name}")
+
+
+def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:
+    """Build a recipe from plain types, as a TOML file or a checkpoint holds them."""
+    known = ["method", *_SECTIONS, *_PLAIN]
+    for key in values:
+        if key not in known:
+            from gammascope.errors import did_you_mean
+
+            raise RecipeError(
+                f"{where}: unknown key {key!r}.{did_you_mean(key, known)} Known: {', '.join(known)}."
+            )
+    method = dict(values.get("method", {}))
+    name = method.pop("name", None)
+    if not isinstance(name, str):
+        raise RecipeError(
+            f"{where}: section method needs name = '...', one of {', '.join(base.names())}."
+        )
+    definition = base.get(name)
+    kind = type(definition.config)
+    config = settings.parse(
+        kind, settings.plain(definition.config) | method, f"{where}, section method"
+    )
+    sections: dict[str, Any] = {
+        key: settings.parse(kind, values.get(key, {}), f"{where}, section {key}")
+        for key, kind in _SECTIONS.items()
+    }
+    plain = {key: values[key] for key in _PLAIN if key in values}
+    return Recipe(method=name, config=config, **sections, **plain)
+
+
+def plain_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as plain types, in the layout of its TOML file."""
+    values: dict[str, Any] = settings.plain(recipe)
+    config = values.pop("config")
+    return values | {"method": {"name": recipe.method} | config}

@@ -1,0 +1,1 @@
+"""The embedded detector and the facts about it."""

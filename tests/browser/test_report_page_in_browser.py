@@ -1,0 +1,351 @@
+"""The written page in a real browser: what an investigator does with it, by mouse and by keyboard alone."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage import data
+
+from gammascope.apps.report_page import FailedRow, PageRow, write_report
+from gammascope.report import Answer, Evidence, Report, Verdict
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HOSTILE = "<img src=x onerror=window.hit=1></script><script>window.hit=1</script>.jpg"
+THRESHOLDS = {"generated": (0.35, 0.8), "edited": (0.4, 0.75)}
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="no chromium"),
+]
+
+
+def verdict_of(probability: float, thresholds: tuple[float, float]) -> Verdict:
+    if probability < thresholds[0]:
+        return Verdict.REAL
+    return Verdict.FAKE if probability >= thresholds[1] else Verdict.UNCERTAIN
+
+
+def row(name, pixels, generated, edited, caveats=()) -> PageRow:
+    height, width = pixels.shape[:2]
+    rows, columns = np.mgrid[:height, :width]
+    maps = {
+        "generated": generated * (columns < width // 2),
+        "edited": edited * (rows < height // 2),
+    }
+    maps["edited"][:, : width // 8] = np.nan
+    chances = {"generated": generated, "edited": edited}
+    answers = {
+        kind: Answer(chance, verdict_of(chance, THRESHOLDS[kind]), THRESHOLDS[kind])
+        for kind, chance in chances.items()
+    }
+    evidence = tuple(
+        Evidence(f"mask:{kind}", f"{kind} region", area.astype(np.float32))
+        for kind, area in maps.items()
+    )
+    main = answers["generated"]
+    report = Report(
+        name,
+        (width, height),
+        "gamma",
+        "ab" * 32,
+        generated,
+        True,
+        main.verdict,
+        answers,
+        evidence,
+        caveats,
+    )
+    return PageRow(report, pixels)
+
+
+@pytest.fixture(scope="module")
+def report_path(tmp_path_factory):
+    rows: list[PageRow | FailedRow] = [
+        row("holiday/cat.jpg", data.chelsea(), 0.05, 0.1),
+        row("press/astronaut.jpg", data.astronaut(), 0.95, 0.9, ("Saved at least twice.",)),
+        row("press/coffee.jpg", data.coffee(), 0.5, 0.2, ("Small.", "Blurred.")),
+        FailedRow("press/broken.jpg", "Not a complete JPEG."),
+        row(HOSTILE, data.rocket(), 0.2, 0.8),
+    ]
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_report(
+        rows,
+        path,
+        title=HOSTILE,
+        summary={"Folder": HOSTILE},
+        written=datetime(2026, 1, 2, tzinfo=UTC),
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(params=[{"width": 1280, "height": 800}], ids=["wide"])
+def page(request, browser, report_path):
+    """The opened page; afterwards, no console message, no error and no request but for the file."""
+    context = browser.new_context(
+        viewport=request.param, accept_downloads=True, reduced_motion="reduce"
+    )
+    opened = context.new_page()
+    problems: list[str] = []
+    requests: list[str] = []
+    opened.on("console", lambda message: problems.append(message.text))
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on("request", lambda asked: requests.append(asked.url))
+    opened.goto(report_path.as_uri())
+    yield opened
+    assert opened.evaluate("window.hit") is None
+    context.close()
+    assert problems == []
+    own = {report_path.as_uri()}
+    assert [
+        url for url in requests if url not in own and not url.startswith(("data:", "blob:"))
+    ] == []
+
+
+narrow = pytest.mark.parametrize(
+    "page", [{"width": 390, "height": 844}], indirect=True, ids=["narrow"]
+)
+
+
+def names(page) -> list[str]:
+    return page.locator("#rows .name bdi").all_inner_texts()
+
+
+def shown_layers(page) -> list[str]:
+    return page.eval_on_selector_all(
+        "#stage .marked .layer",
+        "all => all.filter(one => one.offsetWidth).map(one => one.dataset.layer)",
+    )
+
+
+def test_the_most_suspicious_come_first_and_names_are_only_text(page):
+    assert names(page) == [
+        "press/astronaut.jpg",
+        HOSTILE,
+        "press/coffee.jpg",
+        "holiday/cat.jpg",
+        "press/broken.jpg",
+    ]
+    assert page.locator("h1").inner_text() == HOSTILE
+    cell = page.locator("#rows tr").first.locator("td.answer").first.inner_text()
+    assert "Likely" in cell
+    assert "0.95 ≥ 0.80" in cell
+    assert "Not a complete JPEG." in page.locator("#rows tr.failed").inner_text()
+
+
+def test_sorting_by_column_and_by_menu(page):
+    by_edited = page.get_by_role("columnheader", name="Was edited")
+    by_edited.get_by_role("button").click()
+    assert names(page)[:2] == ["press/astronaut.jpg", HOSTILE]
+    assert by_edited.get_attribute("aria-sort") == "descending"
+    by_edited.get_by_role("button").click()
+    assert names(page)[1:3] == ["holiday/cat.jpg", "press/coffee.jpg"]
+    assert by_edited.get_attribute("aria-sort") == "ascending"
+    page.get_by_label("Sort by").select_option("name")
+    assert names(page)[1:3] == ["holiday/cat.jpg", "press/astronaut.jpg"]
+    page.get_by_label("Sort by").select_option("caveats")
+    assert names(page)[0] == "press/coffee.jpg"
+
+
+def test_filters_by_name_verdict_caveat_and_failure(page):
+    page.get_by_label("Name contains").fill("PRESS/")
+    assert names(page) == ["press/astronaut.jpg", "press/coffee.jpg", "press/broken.jpg"]
+    assert page.locator("#shown").inner_text() == "3 of 5 files"
+    page.get_by_label("Only with caveats").check()
+    assert names(page) == ["press/astronaut.jpg", "press/coffee.jpg"]
+    page.get_by_role("button", name="Reset").click()
+    assert len(names(page)) == 5
+    uncertain = page.get_by_role("button", name="AI-generated pixels: Uncertain, 1")
+    uncertain.click()
+    assert names(page) == ["press/coffee.jpg"]
+    assert uncertain.get_attribute("aria-pressed") == "true"
+    uncertain.click()
+    page.get_by_role("button", name="Not examined: 1").click()
+    assert names(page) == ["press/broken.jpg"]
+    page.locator("#question-filters select").nth(1).select_option("fake")
+    assert names(page) == ["press/astronaut.jpg", HOSTILE]
+    page.get_by_label("Name contains").fill("nothing is called so")
+    assert page.get_by_text("No picture matches these filters.").is_visible()
+
+
+def test_the_detail_says_verdict_thresholds_caveats_limits_and_origin(page):
+    page.get_by_role("button", name="press/coffee.jpg").click()
+    panel = page.get_by_role("region", name="Findings").inner_text()
+    for sentence in (
+        "Uncertain whether it contains AI-generated pixels.",
+        "It does not decide",
+        "uncertain from 0.35, likely from 0.80",
+        "No sign of editing.",
+        "Blurred.",
+        "generated region",
+        "% of the picture was examined",
+        "What this cannot tell you",
+        "ab" * 32,
+        "2026-01-02",
+    ):
+        assert sentence in panel, sentence
+
+
+def test_overlays_follow_verdicts_toggles_and_opacity(page):
+    page.get_by_role("button", name="press/astronaut.jpg").click()
+    assert shown_layers(page) == ["generated", "edited", "unexamined"]
+    layer = page.locator("#stage .layer.generated")
+    slider = page.get_by_label("Overlay opacity")
+    for percent in (20, 90):
+        slider.fill(str(percent))
+        assert float(layer.evaluate("one => getComputedStyle(one).opacity")) == pytest.approx(
+            percent / 100
+        )
+    toggles = page.get_by_role("group", name="Overlays")
+    toggles.get_by_role("button", name="Generated").click()
+    assert shown_layers(page) == ["edited", "unexamined"]
+    toggles.get_by_role("button", name="None").click()
+    assert shown_layers(page) == ["unexamined"]
+    page.keyboard.press("o")
+    assert shown_layers(page) == ["edited", "unexamined"]
+
+
+def test_where_nothing_was_found_no_overlay_is_shown_until_asked_for(page):
+    page.get_by_role("button", name="holiday/cat.jpg").click()
+    assert shown_layers(page) == ["unexamined"]
+    page.keyboard.press("o")
+    assert shown_layers(page) == ["generated", "edited", "unexamined"]
+
+
+def test_overlays_lie_on_the_picture_in_every_mode_and_zoom(page):
+    page.get_by_role("button", name="press/astronaut.jpg").click()
+    places = "all => all.map(one => JSON.stringify(one.getBoundingClientRect()))"
+    for mode, panes in (("Overlay", 1), ("Side by side", 2), ("Swipe", 2)):
+        page.get_by_role("button", name=mode).click()
+        for _ in range(2):
+            assert len(set(page.eval_on_selector_all("#stage .marked img", places))) == 1
+            page.get_by_role("button", name="Zoom in").click()
+        assert page.locator("#stage .pane:visible").count() == panes
+        assert page.locator("#zoom-level").inner_text() == "2.3\N{MULTIPLICATION SIGN}"
+        page.keyboard.press("0")
+    page.get_by_label("Swipe between plain and overlay").fill("25")
+    assert "25%" in page.locator("#stage .marked").evaluate("one => getComputedStyle(one).clipPath")
+
+
+def test_keyboard_alone(page):
+    page.locator("#rows .open").first.focus()
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.textContent") == HOSTILE
+    page.keyboard.press("Enter")
+    heading = page.locator("#detail-name")
+    assert heading.inner_text() == HOSTILE
+    page.keyboard.press("ArrowRight")
+    assert heading.inner_text() == "press/coffee.jpg"
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert heading.inner_text() == "press/astronaut.jpg"
+    page.get_by_label("Overlay opacity").focus()
+    page.keyboard.press("ArrowRight")
+    assert heading.inner_text() == "press/astronaut.jpg", (
+        "arrows move a focused slider, not the list"
+    )
+    assert page.get_by_label("Overlay opacity").input_value() == "71"
+    page.keyboard.press("Escape")
+    assert not page.locator("#detail").is_visible()
+    assert page.evaluate("document.activeElement.textContent") == "press/astronaut.jpg"
+
+
+def test_the_download_holds_the_shown_reports(page, report_path):
+    page.get_by_label("Name contains").fill("press")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download JSON").click()
+    exported = json.loads(Path(download.value.path()).read_text("utf-8"))
+    astronaut = row("press/astronaut.jpg", data.astronaut(), 0.95, 0.9, ("Saved at least twice.",))
+    assert exported["rows"][0] == astronaut.report.to_json()
+    assert [line["image"] for line in exported["rows"]] == [
+        "press/astronaut.jpg",
+        "press/coffee.jpg",
+    ]
+    assert exported["failed"] == [{"image": "press/broken.jpg", "reason": "Not a complete JPEG."}]
+
+
+@narrow
+def test_nothing_sticks_out_on_a_phone(page):
+    wide = "document.documentElement.scrollWidth - innerWidth"
+    assert page.evaluate(wide) <= 0
+    page.locator("#rows .open").first.click()
+    assert page.evaluate(wide) <= 0
+    assert page.evaluate("document.querySelector('.detail-body').scrollWidth - innerWidth") <= 0
+
+
+def test_long_lists_are_drawn_as_they_come_into_view(browser, tmp_path):
+    small = data.chelsea()[:30, :30]
+    rows = [row(f"{index:04d}.jpg", small, (index % 100) / 100, 0.1) for index in range(300)]
+    path = tmp_path / "long.html"
+    write_report(rows, path, title="Long", pictures=20)
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    assert page.locator("#rows tr").count() < 200
+    assert "20 most suspicious" in page.locator("#limited").inner_text()
+    for _ in range(20):
+        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        page.wait_for_timeout(20)
+    assert page.locator("#rows tr").count() == 300
+    page.locator("#rows .open").last.click()
+    assert "only for the most suspicious" in page.locator("#stage").inner_text()
+    page.close()
+
+
+LOW_CONTRAST = """() => {
+  const channels = colour => colour.match(/[\\d.]+/g).slice(0, 4).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = node => {
+    for (let one = node; one; one = one.parentElement) {
+      const colour = channels(getComputedStyle(one).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const low = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim());
+    if (!own || !node.offsetWidth || node.disabled) continue;
+    const pair = [light(channels(getComputedStyle(node).color)), light(behind(node))].sort((a, b) => b - a);
+    const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
+    if (ratio < 4.5) low.push(`${node.tagName}.${node.className} ${ratio.toFixed(2)} ${node.textContent.slice(0, 30)}`);
+  }
+  return low;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_contrast_reaches_aa(browser, report_path, scheme):
+    page = browser.new_page(color_scheme=scheme, reduced_motion="reduce")
+    page.goto(report_path.as_uri())
+    page.get_by_role("button", name="Not examined: 1").click()
+    assert page.evaluate(LOW_CONTRAST) == []
+    page.get_by_role("button", name="Reset").click()
+    assert page.evaluate(LOW_CONTRAST) == []
+    page.get_by_role("button", name="press/coffee.jpg").click()
+    assert page.evaluate(LOW_CONTRAST) == []
+    page.close()

@@ -1,0 +1,146 @@
+"""Folders in the layouts that public datasets use, and folders of a user's photos."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gammascope.data.folder import find_images, read_folder
+from gammascope.errors import MissingDataError
+from gammascope.sample import Label
+
+
+def tree(root: Path, *names: str) -> Path:
+    """Listing opens no file: empty ones do."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("real", "fake"),
+    [
+        ("0_real", "1_fake"),
+        ("real", "fake"),
+        ("Real", "Fake"),
+        ("nature", "ai"),
+        ("real_images", "AI-Generated images"),
+        ("0", "1"),
+        ("authentic", "synthetic"),
+    ],
+)
+def test_the_usual_folder_names_say_the_label(tmp_path: Any, real: Any, fake: Any) -> None:
+    listed = read_folder(tree(tmp_path, f"{real}/a.jpg", f"{fake}/b.png"))
+    labels = {entry.path.name: entry.label for entry in listed.entries}
+    assert labels == {"a.jpg": Label.REAL, "b.png": Label.FAKE}
+    assert listed.assumption == f"1 real (from {real}/) and 1 fake (from {fake}/)"
+
+
+@pytest.mark.parametrize(("real", "fake"), [("Au", "Tp"), ("authentic", "tampered")])
+def test_tampered_photos_are_not_taken_for_generated_as_a_whole(
+    tmp_path: Any, real: Any, fake: Any
+) -> None:
+    listed = read_folder(tree(tmp_path, f"{real}/a.jpg", f"{fake}/b.png"))
+    assert [(entry.label, entry.kind) for entry in listed.entries] == [
+        (Label.REAL, None),
+        (Label.FAKE, "manipulated"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "generator", "source", "split"),
+    [
+        ("sdv4/val/ai/a.png", Label.FAKE, "sdv4", "sdv4", "val"),
+        ("sdv4/train/nature/a.jpg", Label.REAL, None, "sdv4", "train"),
+        ("progan/car/1_fake/a.png", Label.FAKE, "progan", "progan", "test"),
+        ("test/fake/stylegan/x/a.png", Label.FAKE, "stylegan", "stylegan", "test"),
+        ("real/coco/a.jpg", Label.REAL, None, "coco", "test"),
+        ("fake/midjourney/nature/a.png", Label.FAKE, "midjourney", "midjourney", "test"),
+        ("real/train/a.jpg", Label.REAL, None, None, "train"),
+    ],
+)
+def test_other_folders_are_generator_source_and_split(
+    tmp_path: Any, name: Any, label: Any, generator: Any, source: Any, split: Any
+) -> None:
+    (entry,) = read_folder(tree(tmp_path, name)).entries
+    found = (entry.label, entry.generator, entry.source, entry.split)
+    assert found == (label, generator, source, split)
+
+
+def test_masks_hidden_files_and_other_files_are_left_out_and_strays_counted(tmp_path: Any) -> None:
+    tree(tmp_path, "real/a.JPG", "real/.b.jpg", "real/c.txt", "fake/masks/d.png", "stray.png")
+    listed = read_folder(tmp_path)
+    assert [entry.path.name for entry in listed.entries] == ["a.JPG"]
+    assert "1 images outside labelled folders left out" in listed.assumption
+
+
+def test_the_order_is_that_of_the_paths(tmp_path: Any) -> None:
+    tree(tmp_path, "b/real/2.jpg", "b/real/10.jpg", "a/fake/1.jpg", "a/real/z.jpg")
+    names = [entry.path.relative_to(tmp_path).as_posix() for entry in read_folder(tmp_path).entries]
+    assert names == ["a/fake/1.jpg", "a/real/z.jpg", "b/real/10.jpg", "b/real/2.jpg"]
+
+
+def test_folders_without_labels_or_with_both_are_refused_with_the_expected_tree(
+    tmp_path: Any,
+) -> None:
+    with pytest.raises(MissingDataError, match=r"No folder at .*none: expected folders named real"):
+        read_folder(tmp_path / "none")
+    with pytest.raises(MissingDataError, match=r"\(1 images without a label\): expected"):
+        read_folder(tree(tmp_path, "holiday/a.jpg"))
+    with pytest.raises(MissingDataError, match=r"both labels \(real, fake\)"):
+        read_folder(tree(tmp_path, "real/fake/a.jpg"))
+
+
+def names_of(paths: list[Path], root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in paths]
+
+
+def test_files_folders_and_patterns_are_found_once_each_in_the_order_given(tmp_path: Any) -> None:
+    tree(tmp_path, "x/b.png", "x/a.jpg", "x/y/c.webp", "x/notes.txt", "odd.dat", "p[1].jpg")
+    found = find_images(
+        [f"{tmp_path}/{name}" for name in ("odd.dat", "p[1].jpg", "x/*.png", "x", "x/**")]
+    )
+    assert names_of(found, tmp_path) == ["odd.dat", "p[1].jpg", "x/b.png", "x/a.jpg", "x/y/c.webp"]
+
+
+def test_folders_in_folders_are_left_out_on_request(tmp_path: Any) -> None:
+    tree(tmp_path, "a.jpg", "y/c.webp", ".hidden/d.jpg")
+    assert names_of(find_images([str(tmp_path)], recursive=False), tmp_path) == ["a.jpg"]
+    assert names_of(find_images([str(tmp_path)]), tmp_path) == ["a.jpg", "y/c.webp"]
+    assert names_of(find_images([f"{tmp_path}/[y]"]), tmp_path) == ["y/c.webp"]
+
+
+def test_links_are_followed_once_and_loops_end(tmp_path: Any) -> None:
+    tree(tmp_path, "x/a.jpg", "elsewhere/b.jpg")
+    (tmp_path / "x/up").symlink_to(tmp_path / "x")
+    (tmp_path / "x/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "x/nowhere.jpg").symlink_to(tmp_path / "gone.jpg")
+    found = find_images([str(tmp_path / "x")])
+    assert names_of(found, tmp_path) == ["x/a.jpg", "x/link/b.jpg"]
+
+
+def test_finding_nothing_says_where_and_for_what_was_looked(tmp_path: Any) -> None:
+    tree(tmp_path, "photos/y/a.jpg", "notes/b.txt")
+    with pytest.raises(MissingDataError, match=r"No image found in .*notes: looked for \.jpg"):
+        find_images([str(tmp_path / "notes")])
+    with pytest.raises(MissingDataError, match="folders in it were not searched"):
+        find_images([str(tmp_path / "photos")], recursive=False)
+    with pytest.raises(MissingDataError, match=r"No file or folder .*Did you mean 'photos'"):
+        find_images([str(tmp_path / "photo")])
+    with pytest.raises(MissingDataError, match=r"No image found in .*\*\.png"):
+        find_images([f"{tmp_path}/*.png"])
+    with pytest.raises(MissingDataError, match="name a file, a folder or a pattern"):
+        find_images([])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Any) -> None:
+    tree(tmp_path, "shut/a.jpg")
+    (tmp_path / "shut").chmod(0)
+    with pytest.raises(MissingDataError, match=r"shut cannot be read: Permission denied"):
+        find_images([str(tmp_path)])
+    (tmp_path / "shut").chmod(0o700)

@@ -1,0 +1,110 @@
+"""Intervals: what they cover, and what they depend on."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from gammascope.evaluation.intervals import Value, bootstrap, wilson
+from gammascope.evaluation.metrics import auroc, real_accuracy
+
+
+@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_agrees_with_scipy(case: Any) -> None:
+    successes, n = case
+    ours = wilson(successes, n)
+    theirs = binomtest(successes, n).proportion_ci(method="wilson")
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert 0 <= ours.low <= ours.value <= ours.high <= 1
+
+
+def test_wilson_of_nothing_is_undefined_and_of_too_many_an_error() -> None:
+    assert math.isnan(wilson(0, 0).value)
+    with pytest.raises(ValueError, match="5 successes of 4"):
+        wilson(5, 4)
+
+
+def overlapping(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    label = np.repeat([0, 1], [n, n])
+    return rng.normal(label.astype(float), 1.0), label
+
+
+def test_the_interval_covers_the_true_auroc_about_95_times_in_100() -> None:
+    true_area = 0.5 * math.erfc(-1 / 2)  # two unit normals one apart: Phi(1 / sqrt 2)
+    covered = 0
+    for seed in range(100):
+        value = auroc.measure(*overlapping(60, seed), resamples=300)
+        covered += value.low <= true_area <= value.high
+    assert 88 <= covered <= 100
+
+
+def test_the_interval_narrows_with_the_root_of_the_number_of_images() -> None:
+    widths = [(value := auroc.measure(*overlapping(n, 1))).high - value.low for n in (50, 200, 800)]
+    assert widths[0] / widths[2] == pytest.approx(4.0, rel=0.3)
+
+
+def test_a_bootstrap_of_a_share_agrees_with_the_binomial() -> None:
+    score = np.repeat([0.0, 1.0], [300, 100])
+    value = real_accuracy(0.5).measure(score, np.zeros(400, dtype=np.int64), resamples=2000)
+    half = 1.96 * math.sqrt(0.75 * 0.25 / 400)
+    assert value.low == pytest.approx(0.75 - half, abs=0.01)
+    assert value.high == pytest.approx(0.75 + half, abs=0.01)
+
+
+def test_the_seed_decides_the_interval() -> None:
+    score, label = overlapping(40, 3)
+    assert auroc.measure(score, label, seed=1) == auroc.measure(score, label, seed=1)
+    assert auroc.measure(score, label, seed=1) != auroc.measure(score, label, seed=2)
+
+
+def test_drawing_whole_clusters_widens_the_interval_when_they_differ() -> None:
+    rng = np.random.default_rng(0)
+    shifts = rng.normal(0, 1.5, 8)
+    cluster = np.repeat(np.arange(16), 50)
+    label = (cluster >= 8).astype(np.int64)
+    score = rng.normal(label + np.tile(shifts, 2)[cluster], 0.5)
+    names = [f"group {at}" for at in cluster]
+    images, groups = auroc.measure(score, label), auroc.measure(score, label, names)
+    assert groups.value == images.value
+    assert groups.high - groups.low > 3 * (images.high - images.low)
+
+
+def test_one_cluster_has_a_value_but_no_interval() -> None:
+    score, label = overlapping(10, 0)
+    value = auroc.measure(score, label, ["a" if at else "b" for at in label])
+    assert value.value == auroc(score, label)
+    assert math.isnan(value.low)
+    assert "one cluster" in value.reason
+    assert str(value) == f"{value.value:.3f}"
+
+
+def test_a_number_that_no_resample_defines_has_no_interval() -> None:
+    strata = np.zeros(3, dtype=np.int64)
+    value = bootstrap(lambda w: np.where((w == 1).all(axis=1) & (len(w) == 1), 1.0, np.nan), strata)
+    assert value.value == 1.0
+    assert "undefined in every resample" in value.reason
+
+
+def test_values_become_valid_json() -> None:
+    shown = json.dumps([Value(0.5, 0.4, 0.6, 9).to_json(), Value.undefined(2, "why").to_json()])
+    assert json.loads(shown) == [
+        {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9},
+        {"value": None, "low": None, "high": None, "n": 2, "reason": "why"},
+    ]
+    assert str(Value.undefined(2, "why")) == "-"
+    assert str(wilson(20, 20)) == "1.000 [0.839, 1.000]"
+
+
+def test_a_thousand_resamples_of_three_thousand_images_take_seconds_not_minutes() -> None:
+    start = time.process_time()
+    auroc.measure(*overlapping(1500, 0))
+    assert time.process_time() - start < 5.0

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage import data
+
+from gammascope.imaging.views import (
+    View,
+    ViewSpec,
+    boxes_of,
+    crop_at,
+    normalised,
+    paste,
+    paste_boxes,
+    pool_logits,
+    tile_grid,
+    views_of,
+)
+
+sides = st.integers(1, 90)
+sizes = st.integers(1, 40)
+
+
+def picture(width: Any, height: Any, seed: Any = 0) -> Any:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def pixels_of(view: Any, spec: Any) -> Any:
+    """Undo the normalisation."""
+    values = view.pixels.transpose(1, 2, 0) * np.array(spec.std) + np.array(spec.mean)
+    return np.rint(values * 255).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"size": 0}, "size=0"),
+        ({"fit": "squeeze"}, "fit='squeeze'"),
+        ({"pool": "median"}, "pool='median'"),
+        ({"max_tiles": 0}, "max_tiles=0"),
+        ({"mean": (0.5, 0.5)}, "mean="),
+        ({"mean": (0.5, 0.5, math.nan)}, "mean="),
+        ({"std": (1.0, 1.0)}, "std="),
+        ({"std": (0.0, 1.0, 1.0)}, "std="),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_a_wrong_spec_is_refused_with_the_value(values: Any, named: Any) -> None:
+    with pytest.raises(ValueError, match=named):
+        ViewSpec(**({"size": 8, "fit": "tiles"} | values))
+
+
+@settings(deadline=None, max_examples=50)
+@given(sides, sides, sizes)
+def test_tiles_cover_without_gaps_and_end_flush(width: Any, height: Any, size: Any) -> None:
+    grid = tile_grid((width, height), size)
+    assert len(set(grid)) == len(grid)
+    for extent, axis in ((width, 0), (height, 1)):
+        starts = sorted({corner[axis] for corner in grid})
+        if extent <= size:
+            assert len(starts) == 1
+            before, after = -starts[0], starts[0] + size - extent
+            assert before - after in (0, 1)
+        else:
+            assert starts[0] == 0
+            assert starts[-1] + size == extent
+            assert all(after - before <= size for before, after in pairwise(starts))
+            assert len(starts) == -(-extent // size)
+
+
+@pytest.mark.parametrize(("image_size", "size"), [((0, 5), 4), ((5, 0), 4), ((5, 5), 0)])
+def test_an_empty_grid_is_refused(image_size: Any, size: Any) -> None:
+    with pytest.raises(ValueError, match="at least 1 pixel"):
+        tile_grid(image_size, size)
+
+
+@settings(deadline=None, max_examples=50)
+@given(sides, sides, sizes, st.integers(1, 30))
+def test_max_tiles_gives_exactly_so_many_of_the_grid(
+    width: Any, height: Any, size: Any, most: Any
+) -> None:
+    grid = tile_grid((width, height), size)
+    boxes = boxes_of((width, height), ViewSpec(size, "tiles", max_tiles=most))
+    assert len(boxes) == min(most, len(grid))
+    assert len(set(boxes)) == len(boxes)
+    assert {(int(left), int(top)) for left, top, _, _ in boxes} <= set(grid)
+    assert boxes == boxes_of((width, height), ViewSpec(size, "tiles", max_tiles=most))
+
+
+def test_few_tiles_spread_over_the_whole_image() -> None:
+    boxes = boxes_of((1000, 1000), ViewSpec(100, "tiles", max_tiles=4))
+    quadrants = {(left >= 500, top >= 500) for left, top, _, _ in boxes}
+    assert len(quadrants) == 4
+    assert boxes_of((900, 900), ViewSpec(100, "tiles", max_tiles=1)) == [(400, 400, 100, 100)]
+
+
+@settings(deadline=None, max_examples=50)
+@given(sides, sides, st.integers(6, 40))
+def test_tiles_hold_the_pixels_of_their_box(width: Any, height: Any, size: Any) -> None:
+    image = picture(width, height)
+    spec = ViewSpec(size, "tiles")
+    for view in views_of(image, spec):
+        left, top = int(view.box[0]), int(view.box[1])
+        assert view.pixels.dtype == np.float32
+        assert view.pixels.flags.c_contiguous
+        inside = image[max(top, 0) : top + size, max(left, 0) : left + size].astype(int)
+        part = pixels_of(view, spec)[max(-top, 0) :, max(-left, 0) :]
+        np.testing.assert_array_equal(part[: inside.shape[0], : inside.shape[1]], inside)
+
+
+@settings(deadline=None, max_examples=50)
+@given(sides, sides, sizes)
+def test_a_centre_crop_is_centred_and_native(width: Any, height: Any, size: Any) -> None:
+    image = picture(width, height)
+    spec = ViewSpec(size, "center_crop")
+    (view,) = views_of(image, spec)
+    left, top, box_width, box_height = view.box
+    assert (box_width, box_height) == (size, size)
+    assert abs(left + size / 2 - width / 2) <= 0.5
+    assert abs(top + size / 2 - height / 2) <= 0.5
+    np.testing.assert_array_equal(
+        pixels_of(view, spec), crop_at(image, int(left), int(top), size).astype(int)
+    )
+
+
+def test_resize_sees_the_whole_image() -> None:
+    image = data.astronaut()[:300]
+    spec = ViewSpec(64, "resize")
+    (view,) = views_of(image, spec)
+    assert view.pixels.shape == (3, 64, 64)
+    assert view.box == (0.0, 0.0, 512.0, 300.0)
+    np.testing.assert_allclose(pixels_of(view, spec).mean(), image.mean(), atol=1)
+
+
+def test_normalised_is_the_plain_formula() -> None:
+    image, spec = picture(5, 4), ViewSpec(4, "resize")
+    expected = (image / 255 - np.array(spec.mean)) / np.array(spec.std)
+    np.testing.assert_allclose(normalised(image, spec), expected.transpose(2, 0, 1), atol=1e-6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(sides, sides, st.integers(-60, 120), st.integers(-60, 120), sizes)
+def test_crops_mirror_as_numpy_does_for_image_and_mask_alike(
+    width: Any, height: Any, left: Any, top: Any, size: Any
+) -> None:
+    image = picture(width, height)
+    before = image.copy()
+    mask = image[..., 0] > 127
+    crop = crop_at(image, left, top, size)
+    margin = 170  # Beyond every crop of this test.
+    edges = [(margin, margin), (margin, margin), (0, 0)]
+    padded = np.pad(image, edges, mode="reflect")
+    expected = padded[top + margin :, left + margin :][:size, :size]
+    np.testing.assert_array_equal(crop, expected)
+    np.testing.assert_array_equal(crop_at(mask, left, top, size), crop[..., 0] > 127)
+    crop[:] = 0
+    np.testing.assert_array_equal(image, before)
+
+
+def test_the_smallest_image_fills_any_view() -> None:
+    image = np.full((1, 1, 3), 77, np.uint8)
+    for fit in ("resize", "center_crop", "tiles"):
+        spec = ViewSpec(32, fit)
+        (view,) = views_of(image, spec)
+        assert (pixels_of(view, spec) == 77).all()
+
+
+@settings(deadline=None, max_examples=50)
+@given(sides, sides, st.integers(6, 40))
+def test_view_to_paste_is_the_identity_at_view_resolution(
+    width: Any, height: Any, size: Any
+) -> None:
+    spec = ViewSpec(size, "tiles")
+    image = picture(width, height)
+    views = views_of(image, spec)
+    maps = np.stack([view.pixels[0] for view in views])
+    pasted = paste(maps, views, (width, height))
+    np.testing.assert_allclose(pasted, normalised(image, spec)[0], atol=1e-5)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    sides, sides, sizes, st.integers(1, 9), st.integers(1, 9), st.sampled_from(["tiles", "resize"])
+)
+def test_a_constant_stays_constant_at_any_resolution(
+    width: Any, height: Any, size: Any, rows: Any, columns: Any, fit: Any
+) -> None:
+    views = views_of(picture(width, height), ViewSpec(size, fit))
+    maps = np.full((len(views), rows, columns), 0.3, np.float64)
+    pasted = paste(maps, views, (width, height))
+    assert pasted.dtype == np.float32
+    np.testing.assert_allclose(pasted, 0.3, atol=1e-6)
+
+
+def test_coarse_maps_land_within_a_pixel() -> None:
+    """A ramp over the image, sampled at cell centres, comes back as the same ramp."""
+    width, height, cells = 640, 400, 14
+    views = views_of(picture(width, height), ViewSpec(224, "tiles"))
+    centres = (np.arange(cells) + 0.5) * 224 / cells
+    maps = np.stack([np.tile(view.box[0] + centres, (cells, 1)) for view in views])
+    pasted = paste(maps, views, (width, height))
+    expected = np.tile(np.arange(width) + 0.5, (height, 1))
+    inner = slice(8, -8)  # Beyond the outermost cell centres maps are constant.
+    covered_once = np.abs(pasted - expected)[:, inner]
+    assert np.median(covered_once) < 1e-3
+    assert covered_once.max() < 224 / cells / 2
+
+
+def test_bilinear_resize_has_half_pixel_centres() -> None:
+    pasted = paste_boxes(np.array([[[0.0, 1.0]]]), [(0.0, 0.0, 4.0, 1.0)], (4, 1))
+    np.testing.assert_allclose(pasted, [[0, 0.25, 0.75, 1]])
+
+
+def test_overlaps_are_averaged_and_unseen_pixels_are_nan() -> None:
+    boxes = [(0.0, 0.0, 2.0, 2.0), (1.0, 0.0, 2.0, 2.0)]
+    maps = np.stack([np.zeros((1, 1)), np.ones((1, 1))])
+    pasted = paste_boxes(maps, boxes, (4, 3))
+    np.testing.assert_array_equal(pasted[0], [0, 0.5, 1, np.nan])
+    assert np.isnan(pasted[2]).all()
+
+
+def test_boxes_outside_the_image_are_ignored() -> None:
+    pasted = paste_boxes(np.ones((2, 3, 3)), [(-9.0, 0.0, 5.0, 5.0), (0.0, 50.0, 5.0, 5.0)], (4, 4))
+    assert np.isnan(pasted).all()
+
+
+def test_a_tall_image_is_pasted_in_bands() -> None:
+    view = View(np.zeros((3, 2, 2), np.float32), (0.0, 0.0, 3.0, 1000.0))
+    maps = np.linspace(0, 1, 50).reshape(1, 50, 1)
+    column = paste(maps, [view], (3, 1000))[:, 0]
+    assert (np.diff(column) >= 0).all()
+    np.testing.assert_allclose(
+        column[10:-10], np.interp(np.arange(10, 990), [9.5, 989.5], [0, 1]), atol=1e-5
+    )
+
+
+def test_maps_and_views_must_agree_in_number() -> None:
+    with pytest.raises(ValueError, match="2 maps for 1 views"):
+        paste_boxes(np.zeros((2, 3, 3)), [(0.0, 0.0, 3.0, 3.0)], (3, 3))
+
+
+def test_pooling() -> None:
+    logits = np.array([4.0, 1.0, 3.0, 2.0, 0.0])
+    assert pool_logits(logits, "mean") == 2
+    assert pool_logits(logits, "max") == 4
+    assert pool_logits(logits, "top") == 3.5
+    assert pool_logits(logits[:1], "top") == 4
+    with pytest.raises(ValueError, match="No logits"):
+        pool_logits(logits[:0], "mean")

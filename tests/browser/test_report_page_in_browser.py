@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from skimage import data
 from gammascope.apps.report_page import FailedRow, PageRow, write_report
 from gammascope.report import Answer, Evidence, Report, Verdict
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = shutil.which("chromium") or ""
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -24,12 +25,12 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-HOSTILE = "<img src=x onerror=window.hit=1></script><script>window.hit=1</script>.jpg"
+HOSTILE = "<img src=x onerror=window.hit=1></script x><script>window.hit=1</script >.jpg"
 THRESHOLDS = {"generated": (0.35, 0.8), "edited": (0.4, 0.75)}
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="no chromium"),
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium"),
 ]
 
 
@@ -39,7 +40,7 @@ def verdict_of(probability: float, thresholds: tuple[float, float]) -> Verdict:
     return Verdict.FAKE if probability >= thresholds[1] else Verdict.UNCERTAIN
 
 
-def row(name, pixels, generated, edited, caveats=()) -> PageRow:
+def row(name, pixels, generated, edited, caveats=(), calibrated=True) -> PageRow:
     height, width = pixels.shape[:2]
     rows, columns = np.mgrid[:height, :width]
     maps = {
@@ -63,7 +64,7 @@ def row(name, pixels, generated, edited, caveats=()) -> PageRow:
         "gamma",
         "ab" * 32,
         generated,
-        True,
+        calibrated,
         main.verdict,
         answers,
         evidence,
@@ -75,7 +76,7 @@ def row(name, pixels, generated, edited, caveats=()) -> PageRow:
 @pytest.fixture(scope="module")
 def report_path(tmp_path_factory):
     rows: list[PageRow | FailedRow] = [
-        row("holiday/cat.jpg", data.chelsea(), 0.05, 0.1),
+        row("holiday/cat.jpg", data.chelsea(), 0.05, 0.1, calibrated=False),
         row("press/astronaut.jpg", data.astronaut(), 0.95, 0.9, ("Saved at least twice.",)),
         row("press/coffee.jpg", data.coffee(), 0.5, 0.2, ("Small.", "Blurred.")),
         FailedRow("press/broken.jpg", "Not a complete JPEG."),
@@ -96,7 +97,7 @@ def report_path(tmp_path_factory):
 def browser():
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
         chromium.close()
 
@@ -195,7 +196,7 @@ def test_the_detail_says_verdict_thresholds_caveats_limits_and_origin(page):
     panel = page.get_by_role("region", name="Findings").inner_text()
     for sentence in (
         "Uncertain whether it contains AI-generated pixels.",
-        "It does not decide",
+        "The method does not decide",
         "uncertain from 0.35, likely from 0.80",
         "No sign of editing.",
         "Blurred.",
@@ -206,6 +207,14 @@ def test_the_detail_says_verdict_thresholds_caveats_limits_and_origin(page):
         "2026-01-02",
     ):
         assert sentence in panel, sentence
+
+
+def test_an_uncalibrated_number_is_no_probability(page):
+    page.get_by_role("button", name="holiday/cat.jpg").click()
+    panel = page.get_by_role("region", name="Findings").inner_text()
+    assert "Not calibrated" in panel
+    assert "Score 0.05" in panel
+    assert "Probability" not in panel
 
 
 def test_overlays_follow_verdicts_toggles_and_opacity(page):
@@ -285,6 +294,21 @@ def test_the_download_holds_the_shown_reports(page, report_path):
         "press/coffee.jpg",
     ]
     assert exported["failed"] == [{"image": "press/broken.jpg", "reason": "Not a complete JPEG."}]
+
+
+def test_a_method_with_one_question_and_no_maps(browser, tmp_path):
+    path = tmp_path / "plain.html"
+    report = Report("cat.jpg", (451, 300), "npr", "cd" * 32, 0.7, False, Verdict.UNCERTAIN)
+    write_report([PageRow(report, data.chelsea())], path, title="Plain")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    assert "0.70, no thresholds" in page.locator("#rows").inner_text()
+    page.get_by_role("button", name="cat.jpg").click()
+    assert "Uncertain whether it is generated or edited." in page.locator("#panel").inner_text()
+    assert "draws no map" in page.locator("#map-key").inner_text()
+    assert not page.get_by_label("Overlay opacity").is_visible()
+    assert page.locator("#stage .marked .photo").is_visible()
+    page.close()
 
 
 @narrow

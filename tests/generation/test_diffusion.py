@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ MASK = np.zeros(PHOTO.shape[:2], dtype=bool)
 MASK[10:30, 20:45] = True
 
 
-def tokenizer(folder):
+def tokenizer(folder: Path) -> CLIPTokenizer:
     """A vocabulary of single letters: real tokenisation without downloaded files."""
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     words = [*letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]

@@ -67,9 +67,9 @@ def test_dilation_is_limited_in_small_images():
 @pytest.mark.parametrize("objects", [(), (np.zeros(FRAME, bool),), (np.ones(FRAME, bool),)])
 def test_without_usable_objects_a_random_shape_is_drawn(objects):
     rng = np.random.default_rng(2)
-    for shapes in [("object",), ("object_box", "box")]:
+    for regions in [Regions(shapes=("object",)), Regions(shapes=("object_box", "box"))]:
         for _ in range(20):
-            mask = Regions(shapes=shapes).draw(*FRAME, rng, objects)
+            mask = regions.draw(*FRAME, rng, objects)
             assert 0 < mask.mean() < 0.6
 
 
@@ -88,7 +88,7 @@ def test_usable_keeps_objects_between_the_bounds():
 def test_unknown_shapes_and_impossible_areas_are_refused():
     with pytest.raises(ValueError, match=r"area=\(0.5, 0.1\)"):
         Regions(area=(0.5, 0.1))
-    with pytest.raises((ValueError, TypeError), match="circle"):
+    with pytest.raises(ValueError, match=r"Unknown shapes \['circle'\]"):
         Regions(shapes=("circle",))
 
 

@@ -258,7 +258,7 @@ def _hatching(unseen: Bool[np.ndarray, "h w"]) -> str:
         line = (rows + columns) % _HATCH_PERIOD_PX < _HATCH_PERIOD_PX // 4
         level = np.where(share >= 0.5, np.where(line, 2, 1), 0)
         colours = [(0, 0, 0), (70, 74, 80), (235, 238, 242)]
-        data = _indexed_png(level.astype(np.uint8), colours, [0, 150, 200])
+        data = _indexed_png(level.astype(np.uint8), colours, [0, 120, 130])
         if len(data) <= _LAYER_BYTES:
             break
     return _data_uri("image/png", data)

@@ -139,8 +139,11 @@ class Stream:
         self.photos = _Shelf(e for e in entries if e.label is Label.REAL)
         whole = [e for e in entries if e.label is Label.FAKE and e.kind is None]
         self.fakes = _Shelf(e for e in whole if e.host_path is None)
-        self.photo_of = {entry.path: entry for entry in self.photos.entries}
-        self.twins = _Shelf(e for e in whole if e.host_path in self.photo_of)
+        # Manifests may name one file in different ways.
+        self._photos = {entry.path.resolve(): entry for entry in self.photos.entries}
+        self.twins = _Shelf(
+            e for e in whole if e.host_path and e.host_path.resolve() in self._photos
+        )
         self.kinds, self.shares = self._shares(mixture or Mixture())
 
     def __getitem__(self, index: int) -> Drawn:
@@ -157,6 +160,10 @@ class Stream:
             crop_at(a, left, top, self.size) for a in (image, generated, edited)
         )
         return Drawn(pixels, generated, edited, kind, host.source or "")
+
+    def host_of(self, twin: Entry) -> Entry:
+        """Return the photo that a twin was made from."""
+        return self._photos[cast(Path, twin.host_path).resolve()]
 
     def window(self, entry: Entry, side: int, rng: np.random.Generator) -> Image:
         """Cut a window of at most ``side`` pixels at a random place of an entry's picture."""
@@ -269,7 +276,7 @@ def _twins(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
 
 def _inpainted(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
     twin = stream.twins.draw(rng)
-    host = stream.photo_of[cast(Path, twin.host_path)]
+    host = stream.host_of(twin)
     photo = stream.pictures.image(host.path)
     place = _place(photo.shape, side, host.panels, rng)
     regenerated = _cut(stream.pictures.image(twin.path), place)

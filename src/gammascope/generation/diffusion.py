@@ -73,15 +73,14 @@ class InpaintingPipeline:
             from diffusers import AutoPipelineForInpainting
         except ImportError as error:
             raise MissingExtraError.of(_FEATURE, "diffusers", "diffusion") from error
-        options = {} if dtype is None else {"torch_dtype": dtype}
         try:
-            pipeline = AutoPipelineForInpainting.from_pretrained(str(model), **options)
+            pipeline = AutoPipelineForInpainting.from_pretrained(str(model))
         except (OSError, ValueError) as error:
             raise MissingDataError(
                 f"No inpainting pipeline at {model}: {str(error).splitlines()[0]}"
             ) from error
         pipeline.set_progress_bar_config(disable=True)
-        return cls(pipeline.to(device), **ours)
+        return cls(pipeline.to(device, dtype), **ours)
 
     def __call__(self, image: Image, mask: Mask, rng: np.random.Generator) -> Image:
         """Paint with a prompt drawn from :attr:`prompts`."""

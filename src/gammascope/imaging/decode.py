@@ -364,7 +364,7 @@ def _to_srgb(image: PIL.Image.Image, profile: bytes | None, notes: list[str]) ->
     if image.mode == "CMYK":
         notes.append("CMYK colours converted to RGB")
     if not profile:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     try:
         return _converted(image, profile, notes)
     except Exception:  # Profiles are files of their own, and as hostile.

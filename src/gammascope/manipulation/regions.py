@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -17,7 +16,7 @@ from jaxtyping import Bool, Float
 from gammascope.manipulation.base import opencv
 from gammascope.sample import Mask
 
-Shape: TypeAlias = Literal["object", "object_box", "polygon", "box", "strokes"]
+SHAPES = ("object", "object_box", "polygon", "box", "strokes")
 
 _LARGEST_ASPECT = 2.0
 """Longer to shorter side of a random box, both as shares of the frame's sides."""
@@ -72,22 +71,22 @@ class Regions:
     """Regions to fill anew: of several shapes, uniform in the logarithm of their area.
 
     Attributes:
-        shapes: Drawn with equal probability among those possible: without a usable object the two
-            object shapes drop out, and if nothing is left a polygon is drawn.
+        shapes: Some of :data:`SHAPES`, drawn with equal probability among those possible: without a
+            usable object the two object shapes drop out, and if nothing is left a polygon is drawn.
         area: Smallest and largest share of the image. Objects outside are passed over; random
             shapes are drawn to it, and are smaller where the frame cuts them.
         dilation_px: Growth of the object shapes, whose outlines are never exact; drawn uniformly
             and limited in small images. Random shapes are drawn at their final size.
     """
 
-    shapes: tuple[Shape, ...] = ("object", "object_box", "polygon", "box")
+    shapes: tuple[str, ...] = ("object", "object_box", "polygon", "box")
     area: tuple[float, float] = (0.02, 0.5)
     dilation_px: tuple[int, int] = (3, 9)
 
     def __post_init__(self) -> None:
-        unknown = set(self.shapes) - set(get_args(Shape))
+        unknown = set(self.shapes) - set(SHAPES)
         if unknown:
-            raise ValueError(f"Unknown shapes {sorted(unknown)}: known are {get_args(Shape)}.")
+            raise ValueError(f"Unknown shapes {sorted(unknown)}: known are {SHAPES}.")
         if not 0 < self.area[0] <= self.area[1] <= 1:
             raise ValueError(f"area={self.area}: expected 0 < smallest <= largest <= 1.")
 

@@ -39,7 +39,8 @@ class Neck(nn.Module):
         """Return the projected, normalised grid with position codes added."""
         projected = self.norm(self.project(grid).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         code = sine_code(projected.shape[1], grid.shape[-2], grid.shape[-1], projected.device)
-        return (projected + code.to(projected.dtype)).contiguous()
+        result: Tensor = projected + code.to(projected.dtype)
+        return result.contiguous()
 
 
 def sine_code(

@@ -199,8 +199,11 @@ class _Run:
     def update(self, batch: Any, loss: base.Loss) -> dict[str, float]:
         """Take one step; return the loss terms."""
         self.network.train()
+        pixels = batch.pixels
+        if self.recipe.optimisation.channels_last:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
-            prediction = self.network(batch.pixels)
+            prediction = self.network(pixels)
         terms = loss(prediction, batch)
         total = torch.stack(list(terms.values())).sum()
         self.accelerator.backward(total)

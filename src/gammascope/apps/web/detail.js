@@ -61,7 +61,8 @@ function finding(question, answer, calibrated) {
   return element("section", { class: `finding ${answer.verdict}` },
     element("h3", {}, element("span", { class: `swatch ${question}` }), lines.column, chip(answer.verdict)),
     element("p", { class: "plainly" }, lines[answer.verdict]), scale, number,
-    element("p", { class: "explained" }, EXPLAINED[answer.verdict]));
+    answer.thresholds
+      ? element("p", { class: "explained" }, EXPLAINED[answer.verdict].slice(0, calibrated ? 2 : 1).join(" ")) : null);
 }
 
 function evidenceItem(evidence) {

@@ -29,11 +29,12 @@ const WORDS = {
 
 const CHIPS = { fake: "Likely", uncertain: "Uncertain", real: "No sign" };
 
+// Where the number lies, and what that means if it was calibrated.
 const EXPLAINED = {
-  fake: "At or above the upper threshold. Real photographs seldom score this high, but some do.",
-  uncertain: "Between the two thresholds: the method has seen both real and fake pictures that score like this one. " +
-    "It does not decide, and neither should you on this number.",
-  real: "Below the lower threshold. Nothing was found. That is not evidence that the picture is genuine.",
+  fake: ["At or above the upper threshold.", "Real photographs seldom score this high, but some do."],
+  uncertain: ["Between the two thresholds.", "Real and fake pictures alike score like this one. The method does not " +
+    "decide, and neither should you on this number."],
+  real: ["Below the lower threshold.", "Nothing was found. That is not evidence that the picture is genuine."],
 };
 
 const LIMITS = [
@@ -82,7 +83,7 @@ function shortNumber(value) {
 // "0.93 ≥ 0.80": a probability never stands without the threshold that gives it meaning.
 function against(answer) {
   const shown = shortNumber(answer.probability);
-  if (!answer.thresholds) return shown;
+  if (!answer.thresholds) return `${shown}, no thresholds`;
   const [low, high] = answer.thresholds.map((value) => value.toFixed(2));
   if (answer.verdict === "fake") return `${shown} ≥ ${high}`;
   if (answer.verdict === "real") return `${shown} < ${low}`;

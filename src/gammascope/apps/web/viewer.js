@@ -40,6 +40,8 @@ function drawToggles(names, hatched) {
     element("span", { class: `swatch ${name}` }), words(name).layer));
   if (names.length) toggles.push(element("button", { type: "button", "data-layer": "" }, "None"));
   byId("layer-toggles").replaceChildren(...toggles);
+  byId("opacity").parentElement.hidden = byId("modes").hidden = !names.length;
+  if (!names.length) setMode("overlay");
   const key = byId("map-key");
   key.replaceChildren();
   if (!names.length) {

@@ -1,0 +1,85 @@
+"""What a command says and returns when it cannot go on: one line and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from gammascope.errors import GammascopeError, RecipeError, UnknownMethodError
+
+INTERNAL, USAGE, IMPOSSIBLE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
+"""Exit codes: a bug; a wrong option, recipe or method; a file or extra is missing; Ctrl-C; reader gone."""
+
+
+class Commands(TyperGroup):
+    """Commands whose errors become one line on stderr."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, and turn what went wrong into an exit code."""
+        debug = bool(ctx.params.get("debug"))
+        try:
+            return super().invoke(ctx)
+        except (GammascopeError, OSError, MemoryError, KeyboardInterrupt) as error:
+            raise typer.Exit(explain(error, debug=debug)) from error
+
+
+def explain(error: BaseException, *, debug: bool) -> int:
+    """Print an error as one line (with ``debug``, after its traceback) and return the exit code."""
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+        _stop_writing()
+        return PIPE_CLOSED
+    if debug:
+        traceback.print_exception(error)
+    line, code = _line_and_code(error)
+    typer.echo(" ".join(line.split()).encode("utf-8", "replace").decode(), err=True)
+    return code
+
+
+def _line_and_code(error: BaseException) -> tuple[str, int]:
+    match error:
+        case KeyboardInterrupt():
+            return "Interrupted.", INTERRUPTED
+        case RecipeError() | UnknownMethodError():
+            return f"Error: {error}", USAGE
+        case GammascopeError():
+            return f"Error: {error}", IMPOSSIBLE
+        case OSError():
+            place = f": {error.filename}" if error.filename else ""
+            return f"Error: {error.strerror or error}{place}.", IMPOSSIBLE
+        case MemoryError():
+            return "Error: not enough memory.", IMPOSSIBLE
+    what = f"{type(error).__name__}: {error}"
+    return f"Internal error, please report it ({what}). More: gammascope --debug ...", INTERNAL
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Find out before hours of work that a file cannot be written, and make its folder.
+
+    Raises:
+        OSError: If the folder cannot be made or written to, or the path is a folder.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "Is a folder, expected the name of a file", str(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        # The name of the probe would puzzle people.
+        raise OSError(error.errno, f"Cannot write ({error.strerror})", str(path)) from error
+
+
+def _stop_writing() -> None:
+    """Let Python's own flush at the end go nowhere: whoever read our output has left (``| head``)."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())

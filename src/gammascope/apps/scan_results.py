@@ -1,0 +1,212 @@
+"""The outcome of a scan for people (table, page) and for programs (JSON lines, exit code)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from gammascope import checkpoints
+from gammascope.apps import terminal
+from gammascope.apps.options import FailOn
+from gammascope.apps.report_page import FailedRow, PageRow
+from gammascope.report import Report, Verdict
+from gammascope.scanning.scan import Scanned
+
+DONE, NOTHING_DONE, PARTLY_DONE, FOUND = 0, 3, 4, 10
+"""Exit codes: all examined; none; some were unreadable; a verdict that was asked for occurred."""
+
+
+_STYLES = {Verdict.FAKE: "bold red", Verdict.UNCERTAIN: "yellow", Verdict.REAL: "green"}
+_SYMBOLS = {Verdict.FAKE: "✗", Verdict.UNCERTAIN: "?", Verdict.REAL: "✓"}
+_PLAIN_SYMBOLS = {Verdict.FAKE: "!", Verdict.UNCERTAIN: "?", Verdict.REAL: "-"}
+_MAIN_WORDS = {verdict: str(verdict) for verdict in Verdict}
+_EDITED_WORDS = {Verdict.FAKE: "edited", Verdict.UNCERTAIN: "uncertain", Verdict.REAL: "no sign"}
+
+
+@dataclass(slots=True)
+class Results:
+    """Takes the rows of a scan as they come and keeps what is shown at its end; pixels are let go.
+
+    Attributes:
+        files: What is scanned, to name each file relative to their common folder.
+        json_lines: Print each row as JSON to stdout at once.
+        reports: By name, in scan order.
+        failed: Reasons by name.
+    """
+
+    files: Sequence[Path]
+    json_lines: bool = False
+    reports: dict[str, Report] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    _folder: str = ""
+
+    def __post_init__(self) -> None:
+        self._folder = common_folder(self.files)
+
+    def take(self, rows: Iterable[Scanned]) -> Iterator[PageRow | FailedRow]:
+        """Note down rows and hand them on, as a page wants them."""
+        for row in rows:
+            name = os.path.relpath(row.path.absolute(), self._folder)
+            if self.json_lines:
+                # One write a row, so that an interrupted output ends with a whole line.
+                sys.stdout.write(json.dumps(json_row(row)) + "\n")
+                sys.stdout.flush()
+            if row.report is None or row.image is None:
+                self.failed[name] = row.error or "unknown reason"
+                yield FailedRow(name, self.failed[name])
+                continue
+            report = replace(row.report, image=name)
+            self.reports[name] = replace(report, evidence=())
+            yield PageRow(report, row.image)
+
+    def exit_code(self, fail_on: FailOn | None) -> int:
+        """Return the exit code of the scan; a verdict that was asked for outweighs unreadable files."""
+        asked = {
+            None: set(),
+            FailOn.FAKE: {Verdict.FAKE},
+            FailOn.UNCERTAIN: {Verdict.FAKE, Verdict.UNCERTAIN},
+        }[fail_on]
+        if any(verdicts_of(report) & asked for report in self.reports.values()):
+            return FOUND
+        if self.failed:
+            return PARTLY_DONE if self.reports else NOTHING_DONE
+        return DONE
+
+    def print(self, facts: checkpoints.Facts) -> None:
+        """Print the table, unreadable files, counts, and what the verdicts mean."""
+        console = terminal.output()
+        shared = self._shared_caveats()
+        if self.reports:
+            console.print(self._table(console, shared))
+        for name, reason in self.failed.items():
+            # The decoder's message starts with the file's name; the table's name says more.
+            words = reason.removeprefix(f"{Path(name).name}: ")
+            console.print(terminal.literal(f"unreadable: {name}: {words}", "magenta"))
+        console.print(terminal.literal(self.counts(), "bold"))
+        for caveat in shared:
+            console.print(terminal.literal(f"All: {caveat}", "yellow"))
+        if self.reports:
+            console.print(terminal.literal(meaning(facts), "dim"))
+
+    def counts(self) -> str:
+        """Return one line: how many files, which verdicts, how many unreadable."""
+        total = len(self.reports) + len(self.failed)
+        main = Counter(report.verdict for report in self.reports.values())
+        parts = [f"{main[verdict]} {_MAIN_WORDS[verdict]}" for verdict in _STYLES if main[verdict]]
+        edited = Counter(
+            report.answers["edited"].verdict
+            for report in self.reports.values()
+            if "edited" in report.answers
+        )
+        if edited[Verdict.FAKE]:
+            parts.append(f"{edited[Verdict.FAKE]} edited")
+        if edited[Verdict.UNCERTAIN]:
+            parts.append(f"{edited[Verdict.UNCERTAIN]} perhaps edited")
+        if self.failed:
+            parts.append(f"{len(self.failed)} unreadable")
+        return f"{total} {'file' if total == 1 else 'files'}: {', '.join(parts)}"
+
+    def _shared_caveats(self) -> tuple[str, ...]:
+        """Caveats that every one of several reports has: said once, not in each row."""
+        every = [report.caveats for report in self.reports.values()]
+        if len(every) < 2:
+            return ()
+        return tuple(caveat for caveat in every[0] if all(caveat in one for one in every))
+
+    def _table(self, console: Console, shared: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        table.add_column("file", overflow="fold", ratio=2 if console.is_terminal else None)
+        some = next(iter(self.reports.values()))
+        main = "generated" if "generated" in some.answers else next(iter(some.answers), "fake")
+        further = [question for question in some.answers if question != main]
+        for question in (main, *further):
+            table.add_column("verdict" if question == main else question, no_wrap=True)
+            table.add_column(f"P({question})", justify="right", no_wrap=True)
+        caveats = {
+            name: " ".join(caveat for caveat in report.caveats if caveat not in shared)
+            for name, report in self.reports.items()
+        }
+        if any(caveats.values()):
+            table.add_column("caveats", overflow="fold", ratio=3 if console.is_terminal else None)
+        symbols = _SYMBOLS if terminal.speaks_unicode(console) else _PLAIN_SYMBOLS
+        for name, report in self.reports.items():
+            cells = [terminal.literal(name)]
+            for question in (main, *further):
+                answer = report.answers.get(question)
+                verdict = answer.verdict if answer else report.verdict
+                words = _MAIN_WORDS if question == main else _EDITED_WORDS
+                cells.append(
+                    terminal.literal(f"{symbols[verdict]} {words[verdict]}", _STYLES[verdict])
+                )
+                chance = answer.probability if answer else report.probability
+                cells.append(terminal.literal(shown_chance(chance)))
+            if any(caveats.values()):
+                cells.append(terminal.literal(caveats[name], "dim"))
+            table.add_row(*cells)
+        return table
+
+
+def json_row(row: Scanned) -> dict[str, object]:
+    """Return a row as plain types, with the file's absolute path."""
+    image = str(row.path.absolute())
+    if row.report is None:
+        return {"image": image, "error": row.error}
+    return row.report.to_json() | {"image": image}
+
+
+def verdicts_of(report: Report) -> set[Verdict]:
+    """Return the verdicts on all questions."""
+    return {report.verdict, *(answer.verdict for answer in report.answers.values())}
+
+
+def shown_chance(probability: float) -> str:
+    """Return a probability for people, never rounded to certainty.
+
+    >>> shown_chance(0.534), shown_chance(0.9999), shown_chance(0.0)
+    ('0.53', '>0.99', '<0.01')
+    """
+    if probability > 0.99:
+        return ">0.99"
+    return "<0.01" if probability < 0.01 else f"{probability:.2f}"
+
+
+def meaning(facts: checkpoints.Facts) -> str:
+    """Return what the verdicts mean, in the words of the calibration."""
+    known: Mapping[str, checkpoints.Calibration] = facts.calibration
+    limits = "Neither is proof, and 'real' or 'no sign' only means that nothing was found."
+    if not known:
+        return f"'fake': contains AI-generated pixels, 'edited': a part was replaced. {limits}"
+    first = known.get("generated") or next(iter(known.values()))
+    return (
+        f"'fake': contains AI-generated pixels, 'edited': a part was replaced; at most "
+        f"{first.rates[1]:.0%} of {first.photos} held-out photos were called so ({first.rates[0]:.0%} "
+        f"with 'uncertain'). {limits}"
+    )
+
+
+def page_title(files: Sequence[Path]) -> str:
+    """Return a heading for the page of a scan."""
+    return f"Scan of {terminal.printable(Path(common_folder(files)).name or 'files')}"
+
+
+def page_facts(files: Sequence[Path], facts: checkpoints.Facts, sha256: str) -> dict[str, str]:
+    """Return what the page says about the scan as a whole."""
+    return {
+        "Folder": terminal.printable(common_folder(files)),
+        "Files": str(len(files)),
+        "Method": facts.method,
+        "Weights": sha256[:12],
+    }
+
+
+def common_folder(files: Sequence[Path]) -> str:
+    """Return the deepest folder that all files are in."""
+    return os.path.commonpath([file.absolute().parent for file in files])

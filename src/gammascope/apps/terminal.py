@@ -1,0 +1,141 @@
+"""What a person sees in a terminal: consoles, progress bars, and texts of strangers made harmless."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.text import Text
+
+_PIPED_WIDTH = 400
+"""Columns where there is no terminal: a line per row is worth more than a narrow table."""
+
+_SECONDS_BETWEEN_LINES = 30.0
+"""How often progress is printed where there is no terminal."""
+
+T = TypeVar("T")
+
+Advance = Callable[[int, int], None]
+
+
+def output() -> Console:
+    """Return the console of stdout, whose lines are only broken where there is a terminal."""
+    console = Console(highlight=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, emoji=False, width=_PIPED_WIDTH)
+    return console
+
+
+def messages() -> Console:
+    """Return the console of stderr."""
+    return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """Print a line for a person to stderr."""
+    print(printable(message), file=sys.stderr, flush=True)  # noqa: T201 - this is the terminal
+
+
+def printable(text: str) -> str:
+    """Replace what could steer a terminal or cannot be encoded: file names come from strangers."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+def literal(text: str, style: str = "") -> Text:
+    """Return a text whose square brackets are no markup, safe to print."""
+    return Text(printable(text), style=style)
+
+
+def speaks_unicode(console: Console) -> bool:
+    """Whether check marks can be printed."""
+    return console.encoding.lower().replace("-", "").startswith("utf")
+
+
+@contextmanager
+def progress_bar(what: str, total: int | None = None, *, shown: bool = True) -> Iterator[Advance]:
+    """Show a bar with the time left on stderr; yield what is to be called with (done, all).
+
+    Nothing is drawn where stderr is no terminal.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = messages()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    # Transient: the bar goes when the result comes.
+    with Progress(
+        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def counted(items: Iterable[T], total: int, advance: Advance) -> Iterator[T]:
+    """Hand items on and tell a progress bar after each."""
+    for done, item in enumerate(items, start=1):
+        yield item
+        advance(done, total)
+
+
+class TrainingDisplay:
+    """Steps, time left and losses of a training run: a bar in a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        console = messages()
+        self._live = console.is_terminal
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}"),
+            console=console,
+            disable=not self._live,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._printed_at = -math.inf
+
+    def __enter__(self) -> TrainingDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, stage: str, done: int, total: int, values: dict[str, float]) -> None:
+        """Take note of progress in a stage."""
+        text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        if self._live:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bar.add_task(stage, total=total, values="")
+            self._bar.update(self._tasks[stage], completed=done, total=total, values=text)
+        elif done == total or time.monotonic() - self._printed_at > _SECONDS_BETWEEN_LINES:
+            self._printed_at = time.monotonic()
+            say(f"{stage} {done}/{total}  {text}".rstrip())

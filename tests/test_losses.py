@@ -1,0 +1,153 @@
+"""Loss terms against their formulas, and what they must not react to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss
+
+from gammascope import losses
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def uniform(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+ONES = torch.ones(2)
+
+
+def test_label_bce_is_scikit_learns_log_loss():
+    logit, label = 3 * normal(50), (uniform(50) > 0.4).long()
+    expected = log_loss(label.numpy(), logit.double().sigmoid().numpy())
+    assert float(losses.label_bce(logit, label)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_label_bce_of_half_precision_is_computed_in_full():
+    value = losses.label_bce(torch.tensor([20.0], dtype=torch.bfloat16), torch.tensor([0]))
+    assert value.dtype == torch.float32
+    assert float(value) == pytest.approx(20, rel=1e-6)
+
+
+def test_the_target_of_a_cell_is_the_share_that_is_covered():
+    mask = (uniform(2, 12, 12) > 0.6).float()
+    target = losses.at_grid(mask, 3, 4)
+    assert target.shape == (2, 3, 4)
+    for row in range(3):
+        for column in range(4):
+            cell = mask[:, 4 * row : 4 * row + 4, 3 * column : 3 * column + 3]
+            torch.testing.assert_close(target[:, row, column], cell.mean((1, 2)))
+
+
+def test_a_target_at_full_resolution_is_the_mask():
+    mask = (uniform(2, 5, 7) > 0.5).float()
+    assert torch.equal(losses.at_grid(mask, 5, 7), mask)
+
+
+def test_mask_bce_is_the_cross_entropy_of_soft_targets():
+    logits, target = normal(2, 3, 4), uniform(2, 3, 4, seed=1)
+    p = logits.double().sigmoid()
+    expected = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
+    assert float(losses.mask_bce(logits, target, ONES)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_mask_bce_is_least_at_the_covered_share():
+    target = torch.full((1, 2, 2), 0.3)
+    logit = torch.full((1, 2, 2), 0.3).logit().requires_grad_()
+    losses.mask_bce(logit, target, torch.ones(1)).backward()
+    assert logit.grad.abs().max() < 1e-6
+
+
+def test_mask_dice_is_its_formula():
+    logits, target = normal(2, 6, 6), (uniform(2, 6, 6, seed=1) > 0.5).float()
+    p, m = logits.sigmoid().numpy(), target.numpy()
+    each = [
+        1 - (2 * (a * b).sum() + 1) / ((a**2).sum() + (b**2).sum() + 1)
+        for a, b in zip(p, m, strict=True)
+    ]
+    assert float(losses.mask_dice(logits, target, ONES)) == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_a_perfect_mask_has_no_dice_loss():
+    target = torch.zeros(2, 8, 8)
+    target[:, :4] = 1
+    assert float(losses.mask_dice(200 * target - 100, target, ONES)) == pytest.approx(0, abs=1e-6)
+    assert float(losses.mask_dice(100 - 200 * target, target, ONES)) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("cells", "counts"),
+    [(0, False), (1, False), (7, False), (8, True), (400, True), (1591, True), (1593, False)]
+    + [(1600, False)],
+)
+def test_dice_ignores_constant_and_tiny_masks(cells, counts):
+    """Of 40 x 40 cells: 0.5 % are 8 cells and 99.5 % are 1592, neither of which counts."""
+    target = torch.zeros(1, 1600)
+    target[:, : cells + (cells == 8)] = 1
+    logits = normal(1, 40, 40).requires_grad_()
+    value = losses.mask_dice(logits, target.reshape(1, 40, 40), torch.ones(1))
+    value.backward()
+    assert (float(value) > 0) == counts
+    assert bool(logits.grad.any()) == counts
+
+
+def test_dice_needs_eight_cells_in_a_small_grid():
+    for cells in (7, 8):
+        target = torch.zeros(1, 64)
+        target[:, :cells] = 1
+        value = losses.mask_dice(normal(1, 8, 8), target.reshape(1, 8, 8), torch.ones(1))
+        assert (float(value) > 0) == (cells == 8)
+
+
+def test_dice_is_averaged_over_trusted_samples_with_guarded_ones_counted_as_zero():
+    """The specification's sum_i v_i Dice_i / sum_i v_i, in which a guarded Dice_i is 0."""
+    target = torch.zeros(3, 8, 8)
+    target[0, :4] = 1
+    logits = normal(3, 8, 8)
+    alone = losses.mask_dice(logits[:1], target[:1], torch.ones(1))
+    weight = torch.tensor([1.0, 1.0, 0.0])
+    assert float(losses.mask_dice(logits, target, weight)) == pytest.approx(float(alone) / 2)
+
+
+@pytest.mark.parametrize("term", [losses.mask_bce, losses.mask_dice])
+def test_untrusted_samples_do_not_count(term):
+    logits, target = normal(3, 6, 6), (uniform(3, 6, 6) > 0.5).float()
+    weight = torch.tensor([1.0, 0.0, 1.0])
+    trusted = weight.bool()
+    expected = term(logits[trusted], target[trusted], torch.ones(2))
+    torch.testing.assert_close(term(logits, target, weight), expected)
+    nothing = term(logits, target, torch.zeros(3))
+    assert float(nothing) == 0
+
+
+def log_odds(logits: torch.Tensor) -> torch.Tensor:
+    return logits.softmax(1).double().logit().float()
+
+
+def test_pixel_cross_entropy_is_that_of_the_softmax():
+    logits = normal(2, 3, 4, 5)
+    classes = torch.randint(3, (2, 4, 5), generator=torch.Generator().manual_seed(1))
+    target = torch.nn.functional.one_hot(classes, 3).permute(0, 3, 1, 2).float()
+    expected = torch.nn.functional.cross_entropy(logits, classes)
+    found = losses.pixel_cross_entropy(log_odds(logits), target, ONES)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@given(
+    value=st.floats(-1e4, 1e4, width=32),
+    share=st.floats(0, 1, width=32),
+    weight=st.floats(0, 1, width=32),
+)
+def test_all_terms_stay_finite_and_not_negative(value, share, weight):
+    logits, target = torch.full((1, 4, 4), value), torch.full((1, 4, 4), share)
+    weights = torch.tensor([weight])
+    for term in (losses.mask_bce, losses.mask_dice):
+        result = float(term(logits, target, weights))
+        assert np.isfinite(result)
+        assert result >= -1e-6

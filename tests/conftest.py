@@ -7,6 +7,8 @@ imported earlier would go unchecked.
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,16 @@ settings.register_profile(
     "dev", max_examples=300, deadline=None, suppress_health_check=_SLOW_IMPORTS
 )
 settings.load_profile(os.environ.get("GAMMASCOPE_HYPOTHESIS", "ci"))
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_process_of_its_own() -> Iterator[None]:
+    """Let accelerate forget the precision of a run: it fixes it once per process, and many tests share one."""
+    yield
+    if "accelerate" in sys.modules:
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +71,8 @@ def collection(photos, tmp_path_factory) -> Path:
 
     root = tmp_path_factory.mktemp("collection")
     entries = []
-    for name, photo in photos.items():
-        photo = np.ascontiguousarray(photo[:300, :400])
+    for name, whole in photos.items():
+        photo = np.ascontiguousarray(whole[:300, :400])
         source = "held-out" if name in {"cat", "rocket"} else name
         original, twin, generated = (root / f"{name}{end}" for end in (".jpg", "-t.png", "-g.png"))
         original.write_bytes(codecs.encode(photo, codecs.Encoding("jpeg", 92)))

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gammascope import checkpoints
+from gammascope.errors import UndecodableImageError
 from gammascope.imaging import views
 from gammascope.imaging.decode import Decoded, decode
 from gammascope.report import Answer, Evidence, Report, Verdict
@@ -118,9 +119,11 @@ class Pipeline:
             source: A file, its content, or upright sRGB pixels (``h w 3``, uint8).
 
         Raises:
-            UndecodableImageError: If a file or its content is not a readable image.
+            UndecodableImageError: If a file or its content is not a readable image, or an array has another shape or
+                type.
         """
         if isinstance(source, np.ndarray):
+            _check(source)
             decoded, name = Decoded(source, "", (), None, 0), "<memory>"
         else:
             decoded = decode(source)
@@ -133,7 +136,7 @@ class Pipeline:
         main = "generated" if "generated" in scores.answers else "fake"
         answers = {
             question: self._answer(question, logit)
-            for question, logit in (scores.answers or {main: scores.logit}).items()
+            for question, logit in ({main: scores.logit} | dict(scores.answers)).items()
         }
         height, width = decoded.image.shape[:2]
         return Report(
@@ -228,6 +231,14 @@ def _mask_evidence(
             yield Evidence(
                 f"mask:{name}", f"About {share:.0%} of the examined pixels look {name}.", maps[name]
             )
+
+
+def _check(pixels: np.ndarray) -> None:
+    """Refuse other layouts: pixels scaled to 0..1, say, would silently be taken for black."""
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+        raise UndecodableImageError(
+            f"An array of shape {pixels.shape} and type {pixels.dtype} is no image: expected height x width x 3, uint8."
+        )
 
 
 def _sigmoid(logit: float) -> float:

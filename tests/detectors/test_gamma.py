@@ -166,7 +166,7 @@ def test_targets_of_cells_on_the_edge_are_shares_of_the_pixels_targets(
     seg_targets, boundary, monkeypatch
 ):
     """Half a cell generated and the other half pasted is no cell that is half inpainted."""
-    seen = {}
+    seen: dict[int, torch.Tensor] = {}
 
     def listen(logits, target, weight, **_):
         seen[len(seen)] = target
@@ -242,9 +242,7 @@ def test_every_ablation_trains_all_of_its_parameters(changes):
     total = torch.stack(list(terms.values())).sum()
     assert torch.isfinite(total)
     total.backward()
-    idle = [
-        name for name, p in detector.named_parameters() if p.grad is None or not p.grad.any()
-    ]
+    idle = [name for name, p in detector.named_parameters() if p.grad is None or not p.grad.any()]
     assert idle == []
 
 
@@ -342,7 +340,10 @@ def test_an_edit_of_any_family_answers_edited(seg_targets):
 
 def test_the_view_is_normalised_as_the_backbone_wants():
     detector = build(TINY)
-    assert (detector.view.mean, detector.view.std) == (detector.backbone.mean, detector.backbone.std)
+    assert (detector.view.mean, detector.view.std) == (
+        detector.backbone.mean,
+        detector.backbone.std,
+    )
     assert (detector.view.size, detector.view.fit) == (TINY.size, TINY.fit)
 
 

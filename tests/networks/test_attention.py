@@ -123,7 +123,9 @@ def test_a_large_bias_listens_to_the_marked_cell_alone():
     def result(changed_cell: int) -> Tensor:
         given = branches()
         tokens = given["edited"].tokens.clone()
-        tokens[:, changed_cell] += 3 * torch.randn(WIDTH, generator=torch.Generator().manual_seed(3))
+        tokens[:, changed_cell] += 3 * torch.randn(
+            WIDTH, generator=torch.Generator().manual_seed(3)
+        )
         steered = {
             "generated": Branch(given["generated"].tokens, logits),
             "edited": Branch(tokens, marked),

@@ -23,8 +23,9 @@ def test_tokens_and_logits_tell_of_the_same_cells(mixing, size):
     branch = module(torch.randn(2, 16, rows, columns))
     assert branch.tokens.shape == (2, rows * columns, 16)
     assert branch.logits.shape == (2, 3, rows, columns)
-    last = branch.tokens[:, -1] @ module.classify.weight[:, :, 0, 0].T + module.classify.bias
-    torch.testing.assert_close(branch.logits[:, :, -1, -1], last)
+    logits = branch.tokens @ module.classify.weight[:, :, 0, 0].T + module.classify.bias
+    row_by_row = branch.logits.permute(0, 2, 3, 1).reshape(2, rows * columns, 3)
+    torch.testing.assert_close(row_by_row, logits)
 
 
 @mixings

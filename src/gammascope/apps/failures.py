@@ -16,8 +16,12 @@ from typer.core import TyperGroup
 
 from gammascope.errors import GammascopeError, RecipeError, UnknownMethodError
 
-INTERNAL, USAGE, IMPOSSIBLE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
-"""Exit codes: a bug; a wrong option, recipe or method; a file or extra is missing; Ctrl-C; reader gone."""
+DONE, INTERNAL, USAGE, IMPOSSIBLE, PARTLY_DONE, FOUND = 0, 1, 2, 3, 4, 10
+"""Exit codes: done; a bug; a wrong option, recipe or method; nothing done, for a file or an extra is missing or cannot
+be read or written; done, but some files were unreadable; a verdict that was asked for occurred."""
+
+INTERRUPTED, PIPE_CLOSED = 130, 141
+"""Exit codes as shells give them for Ctrl-C, and for output whose reader has left."""
 
 
 class Commands(TyperGroup):
@@ -34,13 +38,19 @@ class Commands(TyperGroup):
 
 def explain(error: BaseException, *, debug: bool) -> int:
     """Print an error as one line (with ``debug``, after its traceback) and return the exit code."""
+    from gammascope.apps.terminal import say
+
+    with contextlib.suppress(ValueError):  # stdout may be closed
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _stop_writing()
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
-        _stop_writing()
         return PIPE_CLOSED
     if debug:
         traceback.print_exception(error)
     line, code = _line_and_code(error)
-    typer.echo(" ".join(line.split()).encode("utf-8", "replace").decode(), err=True)
+    say(" ".join(line.split()))
     return code
 
 
@@ -79,7 +89,7 @@ def refuse_unwritable(path: Path) -> None:
 
 
 def _stop_writing() -> None:
-    """Let Python's own flush at the end go nowhere: whoever read our output has left (``| head``)."""
+    """Let Python's own flush at the end go nowhere: the reader has left (``| head``), or the disk is full."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

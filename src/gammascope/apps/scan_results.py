@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,17 +15,17 @@ from rich.table import Table
 
 from gammascope import checkpoints
 from gammascope.apps import terminal
+from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
 from gammascope.apps.options import FailOn
-from gammascope.apps.report_page import FailedRow, PageRow
+from gammascope.apps.report_page import FailedRow, PageRow, write_report
+from gammascope.imaging.decode import Limits
+from gammascope.pipeline import Pipeline
 from gammascope.report import Report, Verdict
-from gammascope.scanning.scan import Scanned
-
-DONE, NOTHING_DONE, PARTLY_DONE, FOUND = 0, 3, 4, 10
-"""Exit codes: all examined; none; some were unreadable; a verdict that was asked for occurred."""
-
+from gammascope.scanning.scan import Scanned, scan
 
 _STYLES = {Verdict.FAKE: "bold red", Verdict.UNCERTAIN: "yellow", Verdict.REAL: "green"}
-_SYMBOLS = {Verdict.FAKE: "✗", Verdict.UNCERTAIN: "?", Verdict.REAL: "✓"}
+# No check mark: that nothing was found confirms nothing.
+_SYMBOLS = {Verdict.FAKE: "●", Verdict.UNCERTAIN: "◐", Verdict.REAL: "○"}
 _PLAIN_SYMBOLS = {Verdict.FAKE: "!", Verdict.UNCERTAIN: "?", Verdict.REAL: "-"}
 _MAIN_WORDS = {verdict: str(verdict) for verdict in Verdict}
 _EDITED_WORDS = {Verdict.FAKE: "edited", Verdict.UNCERTAIN: "uncertain", Verdict.REAL: "no sign"}
@@ -49,12 +49,26 @@ class Results:
     _folder: str = ""
 
     def __post_init__(self) -> None:
-        self._folder = common_folder(self.files)
+        folder = common_folder(self.files)
+        # Names relative to the root of the file system would be absolute ones that lack a slash.
+        self._folder = "" if folder == Path(folder).anchor else folder
+
+    def run(self, pipeline: Pipeline, limits: Limits, page: Path | None, *, bar: bool) -> None:
+        """Scan all files; with ``page``, write them into one at the end, complete or not at all."""
+        with terminal.progress_bar("Scanning", shown=bar) as advance:
+            scanned = scan(self.files, pipeline, limits=limits)
+            rows = self.take(terminal.counted(scanned, len(self.files), advance))
+            if page is None:
+                deque(rows, maxlen=0)  # the rows' pixels are not needed
+            else:
+                facts = page_facts(self.files, pipeline)
+                write_report(rows, page, title=page_title(self.files), summary=facts)
 
     def take(self, rows: Iterable[Scanned]) -> Iterator[PageRow | FailedRow]:
         """Note down rows and hand them on, as a page wants them."""
         for row in rows:
-            name = os.path.relpath(row.path.absolute(), self._folder)
+            whole = str(row.path.absolute())
+            name = os.path.relpath(whole, self._folder) if self._folder else whole
             if self.json_lines:
                 # One write a row, so that an interrupted output ends with a whole line.
                 sys.stdout.write(json.dumps(json_row(row)) + "\n")
@@ -77,7 +91,7 @@ class Results:
         if any(verdicts_of(report) & asked for report in self.reports.values()):
             return FOUND
         if self.failed:
-            return PARTLY_DONE if self.reports else NOTHING_DONE
+            return PARTLY_DONE if self.reports else IMPOSSIBLE
         return DONE
 
     def print(self, facts: checkpoints.Facts) -> None:
@@ -98,7 +112,7 @@ class Results:
 
     def counts(self) -> str:
         """Return one line: how many files, which verdicts, how many unreadable."""
-        total = len(self.reports) + len(self.failed)
+        seen, total = len(self.reports) + len(self.failed), len(self.files)
         main = Counter(report.verdict for report in self.reports.values())
         parts = [f"{main[verdict]} {_MAIN_WORDS[verdict]}" for verdict in _STYLES if main[verdict]]
         edited = Counter(
@@ -112,7 +126,8 @@ class Results:
             parts.append(f"{edited[Verdict.UNCERTAIN]} perhaps edited")
         if self.failed:
             parts.append(f"{len(self.failed)} unreadable")
-        return f"{total} {'file' if total == 1 else 'files'}: {', '.join(parts)}"
+        part = f"{seen} of " if seen < total else ""
+        return f"{part}{total} {'file' if total == 1 else 'files'}: {', '.join(parts) or 'nothing examined'}"
 
     def _shared_caveats(self) -> tuple[str, ...]:
         """Caveats that every one of several reports has: said once, not in each row."""
@@ -197,14 +212,22 @@ def page_title(files: Sequence[Path]) -> str:
     return f"Scan of {terminal.printable(Path(common_folder(files)).name or 'files')}"
 
 
-def page_facts(files: Sequence[Path], facts: checkpoints.Facts, sha256: str) -> dict[str, str]:
+def page_facts(files: Sequence[Path], pipeline: Pipeline) -> dict[str, str]:
     """Return what the page says about the scan as a whole."""
     return {
         "Folder": terminal.printable(common_folder(files)),
         "Files": str(len(files)),
-        "Method": facts.method,
-        "Weights": sha256[:12],
+        "Method": pipeline.facts.method,
+        "Weights": pipeline.weights_sha256[:12],
     }
+
+
+def distinct(files: Sequence[Path]) -> list[Path]:
+    """Keep the first of several names for the same path ("a.jpg", "./a.jpg")."""
+    first: dict[str, Path] = {}
+    for file in files:
+        first.setdefault(os.path.normpath(file.absolute()), file)
+    return list(first.values())
 
 
 def common_folder(files: Sequence[Path]) -> str:

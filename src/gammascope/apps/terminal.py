@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.text import Text
 
 _PIPED_WIDTH = 400
@@ -37,8 +37,9 @@ def messages() -> Console:
 
 
 def say(message: str) -> None:
-    """Print a line for a person to stderr."""
-    print(printable(message), file=sys.stderr, flush=True)  # noqa: T201 - this is the terminal
+    """Print one or more lines for a person to stderr."""
+    text = "\n".join(printable(line) for line in message.split("\n"))
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the terminal
 
 
 def printable(text: str) -> str:
@@ -94,10 +95,36 @@ def counted(items: Iterable[T], total: int, advance: Advance) -> Iterator[T]:
         advance(done, total)
 
 
+@runtime_checkable
+class Stage(Protocol):
+    """How far a stage of a training run is."""
+
+    @property
+    def stage(self) -> str:
+        """Its name."""
+
+    @property
+    def done(self) -> int:
+        """Units done."""
+
+    @property
+    def total(self) -> int:
+        """Units in all."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Latest figures by name."""
+
+
 class TrainingDisplay:
-    """Steps, time left and losses of a training run: a bar in a terminal, a line now and then elsewhere."""
+    """Steps, time left and losses of a training run: a bar in a terminal, a line now and then elsewhere.
+
+    Attributes:
+        finished: Whether the last step was taken.
+    """
 
     def __init__(self) -> None:
+        from rich.live import Live
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -107,35 +134,42 @@ class TrainingDisplay:
             TimeRemainingColumn,
         )
 
-        console = messages()
-        self._live = console.is_terminal
+        self.finished = False
+        self._tasks: dict[str, Any] = {}
+        self._values = ""
+        self._printed_at = -math.inf
+        self._console = messages()
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[values]}"),
-            console=console,
-            disable=not self._live,
         )
-        self._tasks: dict[str, Any] = {}
-        self._printed_at = -math.inf
+        self._live = Live(
+            get_renderable=lambda: Group(self._bar, Text(self._values, style="dim")),
+            console=self._console,
+        )
 
     def __enter__(self) -> TrainingDisplay:
-        self._bar.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._live.stop()
 
-    def show(self, stage: str, done: int, total: int, values: dict[str, float]) -> None:
+    def __call__(self, progress: Stage) -> None:
         """Take note of progress in a stage."""
-        text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        if self._live:
+        stage, done, total = progress.stage, progress.done, progress.total
+        self.finished = self.finished or (stage == "training" and done == total)
+        ranked = sorted(progress.values.items(), key=lambda item: item[0] != "loss")
+        text = "  ".join(f"{name} {value:.4g}" for name, value in ranked)
+        if self._console.is_terminal:
             if stage not in self._tasks:
-                self._tasks[stage] = self._bar.add_task(stage, total=total, values="")
-            self._bar.update(self._tasks[stage], completed=done, total=total, values=text)
+                self._tasks[stage] = self._bar.add_task(stage, total=total)
+            self._bar.update(self._tasks[stage], completed=done, total=total)
+            self._values = text or self._values
         elif done == total or time.monotonic() - self._printed_at > _SECONDS_BETWEEN_LINES:
             self._printed_at = time.monotonic()
             say(f"{stage} {done}/{total}  {text}".rstrip())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 import numpy as np
+from jaxtyping import UInt8
 
 from gammascope.data.pictures import Pictures
 from gammascope.errors import MissingDataError
@@ -64,7 +65,8 @@ class Nuisance:
     Attributes:
         encoding: Lossy re-encoding.
         rescale: Resizing before it.
-        history: JPEG encoding that fakes without one get first, as the photos had in their cameras.
+        history: JPEG encoding that whatever never was a JPEG file gets first, as photos got in their cameras.
+        again: Share of JPEG files that get such an encoding too, so that no quality tells one collection.
         tone: Share of views with changed brightness, contrast and gamma.
         noise: Share with added Gaussian noise of up to 4 grey levels.
         blur: Share with a Gaussian blur of up to 1 pixel.
@@ -75,6 +77,7 @@ class Nuisance:
     history: codecs.EncodingLaw = field(
         default_factory=lambda: codecs.EncodingLaw(0.0, jpeg=0.8, double_jpeg=0.2, webp=0.0)
     )
+    again: float = 0.3
     tone: float = 0.1
     noise: float = 0.05
     blur: float = 0.05
@@ -166,19 +169,15 @@ class Stream:
         return self._photos[cast(Path, twin.host_path).resolve()]
 
     def window(self, entry: Entry, side: int, rng: np.random.Generator) -> Image:
-        """Cut a window of at most ``side`` pixels at a random place of an entry's picture."""
+        """Cut a window of at most ``side`` pixels at a random place of an entry's picture, and age it."""
         image = self.pictures.image(entry.path)
-        window = _cut(image, _place(image.shape, side, entry.panels, rng))
-        # Manipulations refuse smaller ones.
-        return (
-            window if min(window.shape[:2]) >= SMALLEST_PX else crop_at(window, 0, 0, SMALLEST_PX)
-        )
+        return self.aged(entry, _cut(image, _place(image.shape, side, entry.panels, rng)), rng)
 
     def aged(self, entry: Entry, image: Image, rng: np.random.Generator) -> Image:
-        """Give a JPEG's history to a fake that has none, as every photo has one from its camera."""
-        return (
-            image if entry.path.suffix.lower() in _JPEG_NAMES else self.nuisance.history(image, rng)
-        )
+        """Give a JPEG's history to pixels that have none, and another one to a share of those that have."""
+        if entry.path.suffix.lower() in _JPEG_NAMES and rng.random() >= self.nuisance.again:
+            return image
+        return self.nuisance.history(image, rng)
 
     def _shares(self, mixture: Mixture) -> tuple[list[str], np.ndarray]:
         if not self.photos.entries:
@@ -266,12 +265,12 @@ def _control(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
 
 def _generated(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
     host = stream.fakes.draw(rng)
-    return _untouched(stream.aged(host, stream.window(host, side, rng), rng), generated=True), host
+    return _untouched(stream.window(host, side, rng), generated=True), host
 
 
 def _twins(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
     host = stream.twins.draw(rng)
-    return _untouched(stream.aged(host, stream.window(host, side, rng), rng), generated=True), host
+    return _untouched(stream.window(host, side, rng), generated=True), host
 
 
 def _inpainted(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
@@ -280,7 +279,7 @@ def _inpainted(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
     photo = stream.pictures.image(host.path)
     place = _place(photo.shape, side, host.panels, rng)
     regenerated = _cut(stream.pictures.image(twin.path), place)
-    return TwinPaste(regenerated)(_cut(photo, place), rng), host
+    return TwinPaste(regenerated)(stream.aged(host, _cut(photo, place), rng), rng), host
 
 
 def _filled(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
@@ -303,11 +302,9 @@ def _spliced(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
 
     def donor(rng: np.random.Generator) -> Donor:
         entry = shelf.draw(rng)
-        return Donor(
-            stream.aged(entry, stream.window(entry, side, rng), rng), generated=donor_generated
-        )
+        return Donor(stream.window(entry, side, rng), generated=donor_generated)
 
-    image = stream.aged(host, stream.window(host, side, rng), rng)
+    image = stream.window(host, side, rng)
     return Splicing(donor, host_generated=host_generated)(image, rng), host
 
 
@@ -343,8 +340,10 @@ def _span(extent: int, side: int, panels: int, rng: np.random.Generator) -> slic
     return slice(start, start + min(side, length))
 
 
-def _cut(image: Image, place: _Place) -> Image:
-    return image[place].copy()
+def _cut(image: Image, place: _Place) -> UInt8[np.ndarray, "cut_h cut_w 3"]:
+    window = image[place].copy()
+    # Manipulations refuse smaller ones.
+    return window if min(window.shape[:2]) >= SMALLEST_PX else crop_at(window, 0, 0, SMALLEST_PX)
 
 
 def _start(extent: int, size: int, rng: np.random.Generator) -> int:

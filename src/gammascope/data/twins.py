@@ -69,9 +69,11 @@ def make_twins(
         One entry per twin, with ``host_path`` naming its photo.
     """
     law = law or TwinLaw()
-    twins = []
+    twins, owner = [], dict[Path, Path]()
     for photo in photos:
         path = folder / (photo.source or "unknown") / f"{photo.path.stem}.png"
+        if owner.setdefault(path, photo.path) != photo.path:  # two folders, one file name
+            path = path.with_stem(f"{path.stem}-{zlib.crc32(str(photo.path).encode()):08x}")
         try:
             if not path.exists():
                 rng = np.random.default_rng(zlib.crc32(photo.path.name.encode()))
@@ -88,6 +90,7 @@ def make_twins(
                 source=photo.source,
                 split=photo.split,
                 host_path=photo.path,
+                panels=photo.panels,
             )
         )
     return twins

@@ -108,7 +108,8 @@ class Gamma(Detector):
             config.size, config.fit, config.pool, config.max_tiles, backbone.mean, backbone.std
         )
         self.backbone = backbone
-        self.neck = Neck(backbone.grid_channels, config.width)
+        used = Neck(backbone.grid_channels, config.width) if _branches(config) else nn.Identity()
+        self.neck = used  # one that nothing reads would stall distributed training
         self.branches = nn.ModuleDict(
             {name: _mask_head(config, classes) for name, classes in _branches(config).items()}
         )
@@ -226,9 +227,10 @@ def _answers(
     elif "generated" in pooled:
         log_p = functional.logsigmoid(logit.float()) + functional.logsigmoid(pooled["generated"])
         answers["generated"] = log_p - torch.log1p(-log_p.exp().clamp(max=1 - 1e-6))
-    edited = pooled.get("edited", pooled.get("moved"))
-    if edited is not None:
-        answers["edited"] = edited
+    if "edited" in pooled:
+        answers["edited"] = pooled["edited"]
+    elif "moved" in pooled:  # an inpainting is an edit, too
+        answers["edited"] = torch.maximum(pooled["inpainted"], pooled["moved"])
     return answers
 
 
@@ -272,10 +274,10 @@ def _mask_terms(config: Config, prediction: Prediction, batch: Batch) -> dict[st
     if not prediction.masks or not {"generated", "edited"} <= batch.masks.keys():
         return {}
     rows, columns = next(iter(prediction.masks.values())).shape[1:]
-    generated = losses.at_grid(batch.masks["generated"], rows, columns)
-    edited = losses.at_grid(batch.masks["edited"], rows, columns)
+    # Combined per pixel, then averaged: half a cell generated and the other half pasted is not half a cell inpainted.
+    pixelwise = targets_of(config, batch.masks["generated"], batch.masks["edited"])
+    targets = {name: losses.at_grid(mask, rows, columns) for name, mask in pixelwise.items()}
     weights = {name: batch.weight[name] for name in ("generated", "edited")}
-    targets = targets_of(config, generated, edited)
     trusted = targets_weight(config, weights)
     if config.seg_targets == "softmax":
         names = list(targets)
@@ -327,7 +329,7 @@ def targets_weight(
 
 TINY = Config(
     backbone="compact",
-    compact=CompactConfig(widths=(8, 16, 24), depths=(1, 1, 1), token=32),
+    compact=CompactConfig(widths=(4, 8, 16), depths=(1, 1, 1), fused=16, fused_depth=1, token=32),
     size=32,
     fit="tiles",
     width=16,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class Scanned:
 
 def scan(
     paths: Sequence[Path], pipeline: Pipeline, *, ahead: int = 4, limits: Limits | None = None
-) -> Iterator[Scanned]:
+) -> Generator[Scanned, None, None]:
     """Examine files in their order; every file gives one row, readable or not.
 
     Decoding runs ahead in one background thread, which ends with the iteration, also when that is left early.

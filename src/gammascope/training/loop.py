@@ -5,16 +5,17 @@ from __future__ import annotations
 import ctypes
 import json
 import math
+import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 import gammascope
@@ -150,7 +151,7 @@ class _Run:
             lr=recipe.optimisation.learning_rate,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _schedule(recipe.optimisation))
-        average = get_ema_multi_avg_fn(recipe.optimisation.ema)  # type: ignore[no-untyped-call]
+        average = _moving_average(recipe.optimisation.ema)
         self.averaged = AveragedModel(detector, multi_avg_fn=average, use_buffers=True)
         self.network, self.optimiser = accelerator.prepare(detector, optimiser)
         self.averaged.to(accelerator.device)
@@ -169,8 +170,12 @@ class _Run:
         """Start anew, or load the state left behind."""
         recipe = settings.plain(plain_recipe(self.recipe))
         known = self.folder / RECIPE
+        state, old = self.folder / STATE, self.folder / f"{STATE}.old"
+        if self.accelerator.is_main_process and old.is_dir() and not state.exists():
+            old.rename(state)  # killed between the two renames of ``save``
+        self.accelerator.wait_for_everyone()
         if resume:
-            if not (self.folder / STATE).is_dir():
+            if not state.is_dir():
                 raise MissingDataError(
                     f"Nothing to resume in {self.folder}: it has no {STATE}/ folder."
                 )
@@ -178,9 +183,9 @@ class _Run:
                 raise RecipeError(
                     f"{self.folder} holds a run of another recipe: resume with {known}'s values."
                 )
-            self.accelerator.load_state(str(self.folder / STATE))
+            self.accelerator.load_state(str(state))
         else:
-            if (self.folder / STATE).exists():
+            if state.exists():
                 raise RecipeError(
                     f"{self.folder} holds a run already: pass resume, or choose another folder."
                 )
@@ -351,7 +356,15 @@ def _loader(
         collate_fn=Collate(view),
         num_workers=workers if stop - start > batch else 0,
         drop_last=False,
+        worker_init_fn=_give_way,
     )
+
+
+def _give_way(worker: int) -> None:
+    """Let drawing wait for the network, whose threads wait for each other: they must not lose a core in between."""
+    del worker
+    if hasattr(os, "nice"):
+        os.nice(5)
 
 
 def _groups(detector: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -375,6 +388,21 @@ def _schedule(optimisation: Optimisation) -> Callable[[int], float]:
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
     return factor
+
+
+def _moving_average(limit: float) -> Callable[[Any, Any, Any], None]:
+    """Return an exponential moving average that forgets its start: the decay rises to ``limit`` with the updates."""
+
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor) -> None:
+        decay = min(limit, (1.0 + float(count)) / (10.0 + float(count)))
+        with torch.no_grad():
+            for mean, value in zip(averaged, current, strict=True):
+                if mean.is_floating_point():
+                    mean.lerp_(value.to(mean), 1.0 - decay)
+                else:
+                    mean.copy_(value)  # counters of batch norm
+
+    return update
 
 
 def _keep_freed_memory() -> None:

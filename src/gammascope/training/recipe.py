@@ -11,7 +11,7 @@ from typing import Any, Literal
 from gammascope import settings
 from gammascope.data.synthesis import Mixture, Nuisance
 from gammascope.detectors import base
-from gammascope.errors import MissingDataError, RecipeError
+from gammascope.errors import MissingDataError, RecipeError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Optimisation:
         warmup_share: Share of the steps over which the rate rises linearly.
         weight_decay: Of AdamW; biases, norms and gates are spared.
         clip_norm: Gradients are scaled down to this norm.
-        ema: Decay of the averaged weights, which are the ones kept.
+        ema: Highest decay of the averaged weights, which are the ones kept; it rises to this over the first steps.
         precision: "bf16" computes forward passes in bfloat16.
         channels_last: Memory layout that convolutions on CPUs prefer.
     """
@@ -107,7 +107,7 @@ class Recipe:
 
 
 _SECTIONS: Mapping[str, type] = {"data": Data, "optimisation": Optimisation, "rhythm": Rhythm}
-_PLAIN = ("seed", "trained_on")
+_PLAIN: Mapping[str, type] = {"seed": int, "trained_on": str}
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -129,14 +129,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:
     """Build a recipe from plain types, as a TOML file or a checkpoint holds them."""
-    known = ["method", *_SECTIONS, *_PLAIN]
-    for key in values:
-        if key not in known:
-            from gammascope.errors import did_you_mean
-
-            raise RecipeError(
-                f"{where}: unknown key {key!r}.{did_you_mean(key, known)} Known: {', '.join(known)}."
-            )
+    _check_layout(values, where)
     method = dict(values.get("method", {}))
     name = method.pop("name", None)
     if not isinstance(name, str):
@@ -161,3 +154,16 @@ def plain_recipe(recipe: Recipe) -> dict[str, Any]:
     values: dict[str, Any] = settings.plain(recipe)
     config = values.pop("config")
     return values | {"method": {"name": recipe.method} | config}
+
+
+def _check_layout(values: Mapping[str, Any], where: str) -> None:
+    """Refuse unknown keys, values where sections belong, and sections where values belong."""
+    known: dict[str, type] = {"method": Mapping, **dict.fromkeys(_SECTIONS, Mapping), **_PLAIN}
+    for key, value in values.items():
+        if key not in known:
+            raise RecipeError(
+                f"{where}: unknown key {key!r}.{did_you_mean(key, known)} Known: {', '.join(known)}."
+            )
+        if not isinstance(value, known[key]) or isinstance(value, bool):
+            expected = f"[{key}], a section" if known[key] is Mapping else known[key].__name__
+            raise RecipeError(f"{where}: {key} = {value!r}: expected {expected}.")

@@ -38,7 +38,7 @@ def summarise(pairs: Sequence[tuple[Prediction, Batch]]) -> dict[str, float]:
     return figures
 
 
-def _counts(logits: Float[Tensor, "b gh gw"], mask: Float[Tensor, "b h w"]) -> Float[Tensor, 3]:
+def _counts(logits: Float[Tensor, "b gh gw"], mask: Float[Tensor, "b h w"]) -> Float[Tensor, " 3"]:
     marked = logits > 0
     truth = losses.at_grid(mask, logits.shape[1], logits.shape[2]) >= 0.5
     return torch.stack(

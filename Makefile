@@ -1,0 +1,59 @@
+# Everything a desk and a build machine do; see `make help`. Nothing here needs root.
+# The first target that needs it makes .venv, which takes minutes; later ones start at once.
+
+PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+IN ?= examples/pictures
+OUT ?= report.html
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+MANIFESTS := pyproject.toml constraints.txt
+SCAN_READY := $(VENV)/.ready-scan
+DEV_READY := $(VENV)/.ready-dev
+
+.DELETE_ON_ERROR:
+.PHONY: help scan test check fix golden browser clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+scan: $(SCAN_READY)  ## scan IN (examples/pictures) and write the page OUT (report.html)
+	$(BIN)/gammascope scan "$(IN)" --report "$(OUT)"
+
+test: $(DEV_READY)  ## run the tests, with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+check: $(DEV_READY)  ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy src tests
+	$(BIN)/lint-imports
+
+fix: $(DEV_READY)  ## format, and mend what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+golden: $(DEV_READY)  ## write the golden numbers anew; look at the difference before you commit
+	$(BIN)/python -m pytest --update-golden tests/contract
+
+browser: $(DEV_READY)  ## drive the report page in chromium, if there is one
+	$(BIN)/python -m pytest -m browser tests/browser
+
+clean:  ## remove caches and .venv
+	rm -rf $(VENV) build dist htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found: install one, or make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The development install holds all that a scan needs.
+$(SCAN_READY): $(MANIFESTS) | $(BIN)/python
+	test $(DEV_READY) -nt pyproject.toml || $(PIP) -e ".[heif]"
+	touch $@
+
+$(DEV_READY): $(MANIFESTS) | $(BIN)/python
+	$(PIP) -e ".[dev]"
+	touch $@

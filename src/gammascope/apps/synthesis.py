@@ -1,0 +1,119 @@
+"""What ``gammascope synthesize`` is fed with, and its outcome as a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from rich.table import Table
+
+from gammascope.data.edits import MANIFEST, Edits, photos_of
+from gammascope.data.folder import find_images
+from gammascope.data.manifest import read_manifest
+from gammascope.errors import MissingDataError, RecipeError
+from gammascope.generation.autoencoder import Autoencoder, TinyAutoencoder, from_diffusers
+from gammascope.imaging.codecs import Encoding
+from gammascope.manipulation.inpainting import Inpainter
+from gammascope.sample import Entry, Label
+
+_TABLES = {".csv", ".parquet"}
+_BROKEN_SHOWN = 10
+
+
+class Networks(TypedDict):
+    """What generates pixels, where it was asked for."""
+
+    autoencoder: Autoencoder | None
+    inpainter: Inpainter | None
+
+
+def photos_at(paths: Sequence[str], out: Path, split: str) -> list[Entry]:
+    """List the photos to edit: the real ones of manifests, and files.
+
+    Raises:
+        MissingDataError: If there is none.
+    """
+    tables = [Path(path) for path in paths if Path(path).suffix.lower() in _TABLES]
+    others = [path for path in paths if Path(path).suffix.lower() not in _TABLES]
+    photos = [
+        entry for path in tables for entry in read_manifest(path) if entry.label is Label.REAL
+    ]
+    if others:
+        made = out.absolute()
+        # On a second run the folder of the photos may hold what was made of them.
+        found = [p for p in find_images(others) if not p.absolute().is_relative_to(made)]
+        photos += photos_of(found, split)
+    if not photos:
+        raise MissingDataError(f"No real photo in {', '.join(paths)}.")
+    return photos
+
+
+def encoding_of(quality: str) -> Encoding:
+    """Read "png" or a JPEG quality.
+
+    Raises:
+        RecipeError: If it is neither.
+    """
+    if quality.lower() == "png":
+        return Encoding("png")
+    try:
+        return Encoding("jpeg", int(quality))
+    except ValueError:
+        raise RecipeError(f"--quality {quality}: expected a JPEG quality 1..100, or png.") from None
+
+
+def networks(autoencoder: str | None, inpainter: str | None) -> Networks:
+    """Load what was named: a folder, or a hub id, which downloads."""
+    return {
+        "autoencoder": None if autoencoder is None else _autoencoder(autoencoder),
+        "inpainter": None if inpainter is None else _inpainter(inpainter),
+    }
+
+
+def short_name(place: str | None) -> str:
+    """Return a generator's name for manifests: the last part of a folder or hub id."""
+    return Path(place).name if place else ""
+
+
+def table(made: Edits) -> Table:
+    """Draw how many pictures of which kind there are."""
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    drawn.add_column("pictures")
+    drawn.add_column("number", justify="right")
+    counts = Counter(
+        "authentic (controls)"
+        if entry.label is Label.REAL
+        else (entry.kind or "generated as a whole")
+        for entry in made.entries
+    )
+    for name, count in sorted(counts.items()):
+        drawn.add_row(name, str(count))
+    return drawn
+
+
+def closing(made: Edits, out: Path) -> str:
+    """Return where everything is, and which photos could not be used."""
+    kept = f" ({made.kept} of them were there already)" if made.kept else ""
+    lines = [f"{len(made.entries)} pictures{kept}: {out / MANIFEST}"]
+    shown = made.broken[:_BROKEN_SHOWN]
+    lines += [f"not used: {path}: {reason}" for path, reason in shown]
+    if len(made.broken) > len(shown):
+        lines.append(f"... and {len(made.broken) - len(shown)} more")
+    return "\n".join(lines)
+
+
+def _autoencoder(place: str) -> Autoencoder:
+    folder = Path(place)
+    if any(folder.glob("*encoder.pth")):
+        return TinyAutoencoder.from_folder(folder)
+    if (folder / "vae").is_dir():
+        return from_diffusers(folder, subfolder="vae")
+    return from_diffusers(place)
+
+
+def _inpainter(place: str) -> Inpainter:
+    from gammascope.generation.diffusion import InpaintingPipeline
+
+    return InpaintingPipeline.load(place)

@@ -1,0 +1,363 @@
+"""Edited pictures on disk, made from photos: with both masks, a manifest, and authentic controls encoded alike.
+
+For evaluation and for other people's trainings; our own training edits on the fly (``data.synthesis``). What picture
+number ``n`` of a photo becomes depends on the photo's name, ``n`` and the seed (a splice also on the other photos), so
+an interrupted run goes on where it stopped and ends with the same files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import PIL.Image
+
+from gammascope import settings
+from gammascope.data.manifest import complete_or_absent, load_mask, write_manifest
+from gammascope.data.pictures import Pictures
+from gammascope.data.twins import TwinLaw
+from gammascope.errors import GammascopeError, MissingDataError, RecipeError, did_you_mean
+from gammascope.generation.autoencoder import Autoencoder, AutoencoderFill
+from gammascope.imaging import codecs
+from gammascope.manipulation.base import SMALLEST_PX, Manipulated, Manipulation
+from gammascope.manipulation.copy_move import CopyMove
+from gammascope.manipulation.inpainting import Inpainter, Inpainting, NavierStokes, Telea
+from gammascope.manipulation.splicing import Donor, Splicing
+from gammascope.sample import Entry, Image, Label, Mask
+
+MANIFEST = "manifest.csv"
+PLAN = "plan.json"
+CHEAP_KINDS = ("copy_move", "splicing", "telea")
+"""What is made unless other kinds are asked for: needs no network."""
+
+_DONOR_TRIES = 20
+_MEMORY_BYTES = 10**9  # decoded photos kept, because splices look at many of them
+_SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a kind leaves in the manifest, known before it is made.
+
+    Attributes:
+        name: ``kind`` of its entries; None: the whole picture is generated.
+        needs: "autoencoder", "inpainter" or "".
+    """
+
+    name: str | None
+    needs: str = ""
+
+
+KINDS: Mapping[str, _Kind] = {
+    "copy_move": _Kind("copy_move"),
+    "splicing": _Kind("splicing"),
+    "telea": _Kind("inpainting_classical"),
+    "navier_stokes": _Kind("inpainting_classical"),
+    "autoencoder": _Kind("inpainting", "autoencoder"),
+    "regenerated": _Kind("inpainting", "autoencoder"),
+    "twin": _Kind(None, "autoencoder"),
+    "diffusion": _Kind("inpainting", "inpainter"),
+}
+"""How a photo can be changed: "autoencoder" decodes a region anew, "regenerated" one that was smeared over before,
+"twin" the whole photo; "diffusion" paints a region."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is made of every photo.
+
+    Attributes:
+        kinds: Names of KINDS; they take turns, starting at a place that depends on the photo's name.
+        per_photo: Edits of each photo.
+        controls: How many photos are also written unedited; None: all. Always the same ones.
+        seed: Of all draws.
+        encoding: Of all pictures, edited or not.
+        largest_side: Larger photos are first reduced to this longer side, pixels; None: never.
+        autoencoder: Its name in the manifest's ``generator`` column.
+        inpainter: Likewise.
+    """
+
+    kinds: tuple[str, ...] = CHEAP_KINDS
+    per_photo: int = 1
+    controls: int | None = None
+    seed: int = 0
+    encoding: codecs.Encoding = field(default_factory=lambda: codecs.Encoding("jpeg", 90))
+    largest_side: int | None = None
+    autoencoder: str = ""
+    inpainter: str = ""
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise RecipeError(
+                    f"Unknown kind {kind!r}.{did_you_mean(kind, KINDS)} Known: {', '.join(KINDS)}."
+                )
+        if not self.kinds or self.per_photo < 1:
+            raise RecipeError(
+                f"kinds={self.kinds}, per_photo={self.per_photo}: nothing would be edited."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What was made.
+
+    Attributes:
+        entries: One per picture written, as in the manifest.
+        broken: Photos that gave nothing or not all, with the reason.
+        kept: How many pictures were there already.
+    """
+
+    entries: tuple[Entry, ...]
+    broken: tuple[tuple[Path, str], ...]
+    kept: int
+
+
+def make_edits(
+    photos: Sequence[Entry],
+    folder: Path,
+    plan: Plan,
+    *,
+    autoencoder: Autoencoder | None = None,
+    inpainter: Inpainter | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Edits:
+    """Write edited pictures, masks, controls and ``manifest.csv``; pictures already there are kept.
+
+    Pictures go to ``<kind>/`` and ``authentic/``, masks to ``masks/``, below them each photo's folder within the
+    photos' common folder. Files appear whole or not at all, the picture after its masks. A ``host`` is named in the
+    manifest unless photos were reduced: then nothing on disk is aligned with the picture.
+
+    Args:
+        photos: Authentic entries; fakes are refused.
+        folder: Where everything goes; may hold an earlier, interrupted run of the same plan.
+        plan: What is made.
+        autoencoder: For the kinds "autoencoder", "regenerated" and "twin".
+        inpainter: For the kind "diffusion".
+        progress: Called with (done, all) after each photo.
+
+    Raises:
+        MissingDataError: If there is no photo, a kind lacks its network, splices lack a second photo, or nothing
+            could be made.
+        RecipeError: If the folder holds another plan's run, or a fake is among the photos.
+    """
+    _check(photos, plan, autoencoder, inpainter)
+    _claim(folder, plan)
+    work = _Work(photos, folder, plan, autoencoder, inpainter)
+    for done, photo in enumerate(photos, start=1):
+        work.treat(photo)
+        progress(done, len(photos))
+    if not work.entries:
+        path, reason = work.broken[0]
+        raise MissingDataError(
+            f"None of {len(photos)} photos could be edited; the first, {path}: {reason}"
+        )
+    write_manifest(work.entries, folder / MANIFEST)
+    return Edits(tuple(work.entries), tuple(work.broken), work.kept)
+
+
+class _Work:
+    """The mutable side of one run."""
+
+    def __init__(
+        self,
+        photos: Sequence[Entry],
+        folder: Path,
+        plan: Plan,
+        autoencoder: Autoencoder | None,
+        inpainter: Inpainter | None,
+    ) -> None:
+        self.photos, self.folder, self.plan = photos, folder, plan
+        self.autoencoder, self.inpainter = autoencoder, inpainter
+        self.pictures = Pictures(_MEMORY_BYTES)
+        self.entries: list[Entry] = []
+        self.broken: list[tuple[Path, str]] = []
+        self.kept = 0
+        self._root = os.path.commonpath([photo.path.absolute().parent for photo in photos])
+        ranked = sorted(photos, key=lambda photo: (_code(photo.path), str(photo.path)))
+        self._controls = {photo.path for photo in ranked[: plan.controls]}
+
+    def treat(self, photo: Entry) -> None:
+        """Make everything of one photo; what goes wrong is noted and ends with this photo."""
+        try:
+            if photo.path in self._controls:
+                self._control(photo)
+            for number in range(self.plan.per_photo):
+                self._edit(photo, number)
+        except GammascopeError as error:
+            self.broken.append((photo.path, str(error)))
+
+    def _control(self, photo: Entry) -> None:
+        path = self._place(photo, "authentic", "")
+        if not self._has(path):
+            self._write(path, self._photo(photo.path))
+        self.entries.append(
+            Entry(path, Label.REAL, source=photo.source, split=photo.split, host_path=None)
+        )
+
+    def _edit(self, photo: Entry, number: int) -> None:
+        kind = self.plan.kinds[(_code(photo.path) + number) % len(self.plan.kinds)]
+        known = KINDS[kind]
+        path = self._place(photo, kind, f".{number + 1}")
+        masks = {
+            name: self._place(photo, f"masks/{kind}", f".{number + 1}.{name}", ".png")
+            for name in ("generated", "edited")
+        }
+        if not self._has(path):
+            rng = np.random.default_rng((self.plan.seed, _code(photo.path), number))
+            made = self._made(photo, kind, rng)
+            if known.name is not None:
+                _write_mask(masks["generated"], made.generated)
+                _write_mask(masks["edited"], made.edited)
+            self._write(path, made.image)
+        self.entries.append(
+            Entry(
+                path,
+                Label.FAKE,
+                generator=getattr(self.plan, known.needs) if known.needs else None,
+                kind=known.name,
+                source=photo.source,
+                split=photo.split,
+                # A picture that is generated as a whole has no masks: the label says it all.
+                generated_path=masks["generated"] if known.name else None,
+                edited_path=masks["edited"] if known.name else None,
+                host_path=None if self.plan.largest_side else photo.path,
+            )
+        )
+
+    def _made(self, photo: Entry, kind: str, rng: np.random.Generator) -> Manipulated:
+        image = self._photo(photo.path)
+        if kind == "twin":
+            twin = TwinLaw()(image, cast(Autoencoder, self.autoencoder), rng)
+            whole = np.ones(image.shape[:2], bool)
+            return Manipulated(twin, whole, ~whole, None)
+        return self._manipulation(photo, kind, rng)(image, rng, self._objects(photo))
+
+    def _manipulation(self, photo: Entry, kind: str, rng: np.random.Generator) -> Manipulation:
+        if kind == "copy_move":
+            return CopyMove()
+        if kind == "splicing":
+            return Splicing(lambda draws: self._donor(photo, draws))
+        filler = self._filler(kind)
+        # Keeping an inpainter's whole frame and pasting back leave different traces: both are made.
+        whole = filler.generative and filler.replaces_content and rng.random() < 0.5
+        return Inpainting(filler, paste_back=not whole)
+
+    def _filler(self, kind: str) -> Inpainter:
+        """Return what fills regions; _check has seen to it that there is one."""
+        if kind == "diffusion":
+            return cast(Inpainter, self.inpainter)
+        if kind in {"telea", "navier_stokes"}:
+            return Telea() if kind == "telea" else NavierStokes()
+        before = Telea() if kind == "regenerated" else None
+        autoencoder = cast(Autoencoder, self.autoencoder)
+        return AutoencoderFill(autoencoder, before=before, latent_noise=(0.0, 0.25))
+
+    def _donor(self, host: Entry, rng: np.random.Generator) -> Donor:
+        others = [photo for photo in self.photos if photo.path != host.path]
+        for _ in range(_DONOR_TRIES):
+            donor = others[int(rng.integers(len(others)))]
+            try:
+                return Donor(self._photo(donor.path), self._objects(donor))
+            except GammascopeError:
+                continue  # a broken donor is told of when its own turn comes
+        raise MissingDataError(f"No readable photo found to cut a piece from for {host.path.name}.")
+
+    def _photo(self, path: Path) -> Image:
+        """Decode, reduce, and refuse what is too small to be edited."""
+        image = self.pictures.image(path)
+        height, width = image.shape[:2]
+        factor = self._factor(max(height, width))
+        if factor < 1:
+            image = codecs.rescale(image, factor)
+        if min(image.shape[:2]) < SMALLEST_PX:
+            raise MissingDataError(
+                f"{path.name}: {width} x {height} px, both sides need {SMALLEST_PX} px."
+            )
+        return image
+
+    def _objects(self, photo: Entry) -> list[Mask]:
+        size = self.pictures.image(photo.path).shape[:2]
+        masks = [load_mask(path, (size[0], size[1])) for path in photo.object_paths]
+        factor = self._factor(max(size))
+        return [codecs.rescale_mask(mask, factor) for mask in masks] if factor < 1 else masks
+
+    def _factor(self, side: int) -> float:
+        return min(1.0, (self.plan.largest_side or side) / side)
+
+    def _place(self, photo: Entry, below: str, ending: str, suffix: str | None = None) -> Path:
+        """Name a file after its photo, suffix included: "a.jpg" and "a.png" are different photos."""
+        inside = os.path.relpath(photo.path.absolute(), self._root)
+        suffix = suffix or _SUFFIXES[self.plan.encoding.format]
+        return self.folder / below / f"{inside}{ending}{suffix}"
+
+    def _has(self, path: Path) -> bool:
+        found = path.exists()
+        self.kept += found
+        return found
+
+    def _write(self, path: Path, image: Image) -> None:
+        try:
+            data = codecs.encode(image, self.plan.encoding)
+        except ValueError as error:  # a side longer than the format can hold
+            raise MissingDataError(f"{path.name}: {error}") from error
+        with complete_or_absent(path) as unfinished:
+            unfinished.write_bytes(data)
+
+
+def photos_of(paths: Sequence[Path], split: str) -> list[Entry]:
+    """Make authentic entries of files; the source of each is the name of its folder."""
+    return [
+        Entry(path, Label.REAL, source=path.absolute().parent.name or None, split=split)
+        for path in paths
+    ]
+
+
+def _check(
+    photos: Sequence[Entry],
+    plan: Plan,
+    autoencoder: Autoencoder | None,
+    inpainter: Inpainter | None,
+) -> None:
+    if not photos:
+        raise MissingDataError("No photo to edit: the list is empty.")
+    fakes = [photo.path for photo in photos if photo.label is not Label.REAL]
+    if fakes:
+        raise RecipeError(f"{len(fakes)} of the pictures are fakes ({fakes[0]}): give real photos.")
+    for kind in plan.kinds:
+        given = {"autoencoder": autoencoder, "inpainter": inpainter}
+        needs = KINDS[kind].needs
+        if needs and given[needs] is None:
+            raise RecipeError(f"Kind {kind!r} needs an {needs}: give --{needs} FOLDER.")
+    if "splicing" in plan.kinds and len({photo.path for photo in photos}) < 2:
+        raise MissingDataError("Splicing needs at least two photos: a host and a donor.")
+
+
+def _claim(folder: Path, plan: Plan) -> None:
+    """Write the plan into the folder; refuse a folder that holds another one's pictures."""
+    # How many are made may grow: what is there stays valid.
+    wanted = settings.plain(replace(plan, per_photo=1, controls=None))
+    place = folder / PLAN
+    if place.is_file():
+        if json.loads(place.read_text("utf-8")) != wanted:
+            raise RecipeError(
+                f"{folder} holds pictures made in another way ({PLAN}): choose another folder."
+            )
+        return
+    with complete_or_absent(place) as unfinished:
+        unfinished.write_text(json.dumps(wanted, indent=1) + "\n", "utf-8")
+
+
+def _write_mask(path: Path, mask: Mask) -> None:
+    with complete_or_absent(path) as unfinished:
+        PIL.Image.fromarray(mask).save(unfinished, "PNG")
+
+
+def _code(path: Path) -> int:
+    return zlib.crc32(os.fsencode(path.name))

@@ -1,0 +1,569 @@
+"""The command line, as people and scripts use it: outputs, errors on one line, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import gammascope
+from gammascope import checkpoints, settings
+from gammascope.apps.cli import app
+from gammascope.apps.terminal import TrainingDisplay
+from gammascope.data.manifest import read_manifest
+from gammascope.detectors import gamma
+from gammascope.generation.autoencoder import TinyAutoencoder
+from gammascope.training.loop import Progress
+
+COMMANDS = ("scan", "train", "calibrate", "evaluate", "synthesize", "methods")
+QUESTIONS = ("generated", "edited")
+
+
+@pytest.fixture(autouse=True)
+def plain_terminal(monkeypatch):
+    """Wide and without colours, whatever the tests are started from."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("NO_COLOR", "1")
+    for name in ("FORCE_COLOR", "GITHUB_ACTIONS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def written_checkpoint(path, calibration=None):
+    torch.manual_seed(0)
+    detector = gamma.build(gamma.METHOD.tiny)
+    config = settings.plain(gamma.METHOD.tiny)
+    facts = checkpoints.Facts("gamma", config, detector.view, calibration=calibration or {})
+    checkpoints.save(path, detector, facts)
+    return path
+
+
+def always(uncertain_from: float, fake_from: float) -> dict[str, checkpoints.Calibration]:
+    fitted = checkpoints.Calibration(1.0, uncertain_from, fake_from, (0.05, 0.01), 200, ("mine",))
+    return dict.fromkeys(QUESTIONS, fitted)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> str:
+    return str(written_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors"))
+
+
+@pytest.fixture
+def folder(photos, tmp_path):
+    root = tmp_path / "photos"
+    (root / "below").mkdir(parents=True)
+    for name, photo in (("cat.png", "cat"), ("rocket.jpg", "rocket"), ("below/cup.png", "coffee")):
+        PIL.Image.fromarray(np.ascontiguousarray(photos[photo][:64, :80])).save(root / name)
+    return root
+
+
+def run(*arguments) -> Result:
+    return CliRunner().invoke(
+        app, [str(argument) for argument in arguments], catch_exceptions=False
+    )
+
+
+def in_a_process(*arguments, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from gammascope.apps.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def one_line(result: Result) -> str:
+    """Return the message of a failed command: one line, no traceback."""
+    assert "Traceback" not in result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+# Scanning: for people
+
+
+def test_the_table_has_a_row_for_every_file_and_says_what_it_means(folder, weights):
+    result = run("scan", folder, "--weights", weights)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["file", "verdict", "P(generated)", "edited", "P(edited)"]
+    assert [line.split()[0] for line in lines[1:4]] == ["below/cup.png", "cat.png", "rocket.jpg"]
+    assert all(re.search(r"[●◐○] (fake|uncertain|real) .*0\.\d\d", line) for line in lines[1:4])
+    assert lines[4].startswith("3 files: ")
+    assert "All: Not calibrated: probabilities and thresholds are raw." in lines
+    assert "Neither is proof" in result.stdout
+
+
+def test_verdicts_follow_the_calibration_and_it_is_told_of(folder, tmp_path):
+    path = written_checkpoint(tmp_path / "w.safetensors", always(-99.0, 99.0))
+    result = run("scan", folder, "--weights", path)
+    assert result.stdout.count("◐ uncertain") == 6
+    assert "3 files: 3 uncertain, 3 perhaps edited" in result.stdout
+    assert "at most 1% of 200 held-out photos were called so (5% with 'uncertain')" in result.stdout
+
+
+def test_unreadable_files_are_named_counted_and_change_the_exit_code(folder, weights):
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    (folder / "empty.png").write_bytes(b"")
+    result = run("scan", folder, "--weights", weights)
+    assert result.exit_code == 4
+    assert "unreadable: broken.jpg: " in result.stdout
+    assert "unreadable: empty.png: empty file." in result.stdout
+    assert re.search(r"^5 files: .*, 2 unreadable$", result.stdout, re.M)
+
+
+def test_where_no_file_can_be_read_nothing_was_scanned(folder, weights, tmp_path):
+    (tmp_path / "empty.png").write_bytes(b"")
+    result = run("scan", tmp_path / "empty.png", "--weights", weights)
+    assert result.exit_code == 3
+    assert "1 file: 1 unreadable" in result.stdout
+
+
+def test_caveats_that_differ_stand_beside_their_file(folder, photos, weights):
+    PIL.Image.fromarray(photos["cat"][:128, :128]).save(folder / "bad.jpg", quality=10)
+    PIL.Image.fromarray(photos["cat"][:20, :64]).save(folder / "flat.png")
+    lines = run("scan", folder, "--weights", weights).stdout.splitlines()
+    beside = {line.split()[0]: line for line in lines}
+    assert lines[0].split()[-1] == "caveats"
+    assert "JPEG quality about 10" in beside["bad.jpg"]
+    assert "64 x 20 px: smaller than" in beside["flat.png"]
+    assert "JPEG quality" not in beside["cat.png"]
+
+
+def test_names_of_strangers_cannot_steer_the_terminal(photos, weights, tmp_path):
+    evil = tmp_path / "a\x1b[31m[bold]\n.png"
+    PIL.Image.fromarray(photos["cat"][:40, :40]).save(evil)
+    no_text = tmp_path / os.fsdecode(b"\xff.png")
+    PIL.Image.fromarray(photos["cat"][:40, :40]).save(no_text)
+    result = run("scan", tmp_path, "--weights", weights, "--report", tmp_path / "page.html")
+    assert result.exit_code == 0
+    assert "\x1b" not in result.stdout
+    assert "a\N{REPLACEMENT CHARACTER}[31m[bold]\N{REPLACEMENT CHARACTER}.png" in result.stdout
+    assert "\N{REPLACEMENT CHARACTER}.png" in result.stdout
+
+
+def test_subfolders_can_be_left_out(folder, weights):
+    assert "2 files: " in run("scan", folder, "--no-recursive", "--weights", weights).stdout
+
+
+def test_patterns_and_files_may_be_mixed(folder, weights):
+    result = run("scan", folder / "*.png", folder / "rocket.jpg", "--weights", weights)
+    assert "2 files: " in result.stdout
+
+
+def test_a_file_with_two_names_is_examined_once(folder, weights):
+    twice = (folder / "cat.png", folder / "below" / ".." / "cat.png")
+    assert "1 file: " in run("scan", *twice, "--weights", weights).stdout
+
+
+def test_a_limit_on_the_size_makes_larger_images_unreadable(folder, weights):
+    result = run("scan", folder, "--max-megapixels", "0.001", "--weights", weights)
+    assert result.exit_code == 3
+    assert "64 pixels, more than the 0.001 million allowed" in result.stdout
+
+
+def test_the_page_holds_every_file_and_replaces_an_older_one_only_when_complete(
+    folder, weights, tmp_path
+):
+    (folder / "broken.jpg").write_bytes(b"nothing")
+    page = tmp_path / "new" / "page.html"
+    result = run("scan", folder, "--weights", weights, "--report", page)
+    assert result.exit_code == 4
+    assert f"Page: {page}" in result.stderr
+    text = page.read_text("utf-8")
+    for name in ("below/cup.png", "cat.png", "rocket.jpg", "broken.jpg", "Scan of photos"):
+        assert name in text
+    assert os.listdir(page.parent) == ["page.html"]  # noqa: PTH208 - hidden files, too
+
+
+# Scanning: for programs
+
+
+def test_json_lines_are_all_that_stdout_holds(folder, weights):
+    (folder / "broken.jpg").write_bytes(b"nothing")
+    result = run("scan", folder, "--json", "--weights", weights)
+    assert result.exit_code == 4
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["image"] for row in rows] == [
+        str(folder / name) for name in ("below/cup.png", "broken.jpg", "cat.png", "rocket.jpg")
+    ]
+    assert rows[1].keys() == {"image", "error"}
+    assert rows[2]["answers"].keys() == set(QUESTIONS)
+    assert rows[2]["verdict"] in {"real", "fake", "uncertain"}
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "fail_on", "code"),
+    [
+        ((-99.0, -99.0), None, 0),
+        ((-99.0, -99.0), "fake", 10),
+        ((-99.0, -99.0), "uncertain", 10),
+        ((-99.0, 99.0), "fake", 0),
+        ((-99.0, 99.0), "uncertain", 10),
+        ((99.0, 99.0), "uncertain", 0),
+    ],
+)
+def test_verdicts_fail_a_scan_only_on_request(folder, tmp_path, thresholds, fail_on, code):
+    path = written_checkpoint(tmp_path / "w.safetensors", always(*thresholds))
+    asked = ["--fail-on", fail_on] if fail_on else []
+    assert run("scan", folder, "--json", "--weights", path, *asked).exit_code == code
+
+
+def test_an_edit_alone_fails_a_scan_too(folder, tmp_path):
+    calibration = always(99.0, 99.0) | {"edited": always(-99.0, -99.0)["edited"]}
+    path = written_checkpoint(tmp_path / "w.safetensors", calibration)
+    assert run("scan", folder, "--weights", path, "--fail-on", "fake").exit_code == 10
+
+
+def test_a_verdict_that_was_asked_for_outweighs_unreadable_files(folder, tmp_path):
+    (folder / "broken.jpg").write_bytes(b"nothing")
+    path = written_checkpoint(tmp_path / "w.safetensors", always(-99.0, -99.0))
+    assert run("scan", folder, "--weights", path, "--fail-on", "fake").exit_code == 10
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["scan", "nowhere.jpg"], 3, "No file or folder nowhere.jpg"),
+        (["scan", "{empty}"], 3, "No image found in"),
+        (["scan", "{folder}", "--weights", "no.safetensors"], 3, "No checkpoint at no.safetensors"),
+        (["scan", "{folder}", "--weights", "{folder}/cat.png"], 3, "not a safetensors file"),
+        (["scan", "{folder}", "--method", "gama"], 3, "not of 'gama'"),
+        (["scan", "{folder}", "--report", "{folder}"], 3, "Is a folder"),
+        (["scan", "{folder}", "--report", "{folder}/cat.png/page.html"], 3, "Cannot write"),
+        (["train", "{recipe}", "--out", "{empty}", "optimisation.stesp=3"], 2, "mean 'steps'?"),
+        (["train", "{recipe}", "--out", "{empty}", "nonsense"], 2, "expected section.key=value"),
+        (["train", "{recipe}", "--out", "{empty}", "method.name=gama"], 2, "mean 'gamma'?"),
+        (["train", "no.toml", "--out", "{empty}"], 3, "Cannot read recipe no.toml"),
+        (["train", "{recipe}", "--out", "{empty}"], 3, "give --data MANIFEST.csv"),
+        (["train", "{recipe}", "--out", "{empty}", "--data", "no.csv"], 3, "No table at no.csv"),
+        (["calibrate", "no.safetensors", "--data", "no.csv"], 3, "No checkpoint at no.safetensors"),
+        (["evaluate", "no.csv"], 3, "No table at no.csv"),
+        (["evaluate", "{folder}"], 3, "No labelled image below"),
+        (["evaluate", "{folder}", "--recode", "jpeg"], 2, "expected 1 to 100, as in jpeg:90"),
+        (["evaluate", "{folder}", "--recode", "gif:3"], 2, "expected jpeg:QUALITY"),
+        (["synthesize", "{folder}", "--out", "{empty}", "--quality", "0"], 2, "1..100, or png"),
+        (["synthesize", "{folder}", "--out", "{empty}", "--kind", "twin"], 2, "--autoencoder"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_an_exit_code(
+    folder, weights, tmp_path, arguments, code, message
+):
+    (tmp_path / "empty").mkdir()
+    recipe = tmp_path / "recipe.toml"
+    # Of the precision that the tests of training use: accelerate allows one per process.
+    recipe.write_text(
+        "[method]\nname = 'gamma'\nbackbone = 'compact'\n[optimisation]\nprecision = 'no'\n"
+    )
+    places = {"empty": tmp_path / "empty", "folder": folder, "recipe": recipe}
+    filled = [argument.format(**places) for argument in arguments]
+    if filled[0] == "scan" and "--weights" not in filled:
+        filled += ["--weights", weights]
+    result = run(*filled)
+    assert result.exit_code == code
+    line = one_line(result)
+    assert line.startswith("Error: ")
+    assert message in line
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["scan"],
+        ["scan", ".", "--fail-on", "real"],
+        ["scan", ".", "--max-megapixels", "-1"],
+        ["scna"],
+        ["synthesize", ".", "--out", "x", "--kind", "copymove"],
+    ],
+)
+def test_wrong_options_are_usage_errors(arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_a_device_that_is_not_there_is_a_usage_error(folder, weights):
+    result = run("scan", folder, "--weights", weights, "--device", "quantum")
+    assert result.exit_code == 2
+    assert "'quantum' cannot be used" in result.stderr
+
+
+def test_debug_shows_the_traceback_and_keeps_the_exit_code():
+    result = run("--debug", "scan", "nowhere.jpg")
+    assert result.exit_code == 3
+    assert "Error: No file or folder nowhere.jpg" in result.output
+    done = in_a_process("--debug", "scan", "nowhere.jpg")
+    assert done.returncode == 3
+    assert "Traceback" in done.stderr
+
+
+def test_a_page_that_cannot_be_written_is_told_before_the_scan(folder, tmp_path):
+    result = run("scan", folder, "--weights", "never read", "--report", tmp_path)
+    assert result.exit_code == 3
+    assert "Is a folder" in one_line(result)
+
+
+# In a process of their own
+
+
+def test_help_is_quick_and_without_torch():
+    program = (
+        "import sys; from gammascope.apps.cli import main\n"
+        "try: main()\n"
+        "finally: assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    before = os.times()
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=False
+    )
+    after = os.times()
+    # The processor's time, not the clock's: other work on the machine must not fail the test.
+    seconds = after.children_user - before.children_user
+    seconds += after.children_system - before.children_system
+    assert done.returncode == 0, done.stderr
+    assert seconds < 0.5
+    assert all(command in done.stdout for command in COMMANDS)
+    assert "10 scan --fail-on" in re.sub(r"\s+", " ", done.stdout)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"{command} [OPTIONS]" in result.stdout
+
+
+def test_the_version_is_printed():
+    assert run("--version").stdout == f"gammascope {gammascope.__version__}\n"
+
+
+def test_a_reader_that_leaves_ends_the_scan_quietly(folder, weights):
+    command = [sys.executable, "-c", "from gammascope.apps.cli import main; main()"]
+    command += ["scan", str(folder), "--json", "--weights", weights]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True) as process:
+        os.close(writing)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 141
+    assert errors == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_a_full_disk_is_one_line(folder, weights, form):
+    command = [sys.executable, "-c", "from gammascope.apps.cli import main; main()"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, "scan", str(folder), "--weights", weights, *form],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.stderr == "Error: No space left on device.\n"
+    assert done.returncode == 3
+
+
+def test_a_bug_is_one_line_too(folder, weights):
+    program = (
+        "import gammascope.pipeline as p, sys; from gammascope.apps.cli import main\n"
+        "def broken(*_): raise ZeroDivisionError('of no use')\n"
+        "p.Pipeline.report_of = broken; main()"
+    )
+    command = [sys.executable, "-c", program, "scan", str(folder), "--json", "--weights", weights]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Internal error, please report it (ZeroDivisionError: of no use)")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_interrupted_scan_leaves_whole_lines_and_no_page(photos, weights, tmp_path):
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(400):
+        PIL.Image.fromarray(photos["cat"]).save(many / f"{number:03}.jpg")
+    page = tmp_path / "page.html"
+    command = [sys.executable, "-c", "from gammascope.apps.cli import main; main()"]
+    command += ["scan", str(many), "--json", "--report", str(page), "--weights", weights]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    rows = [json.loads(line) for line in (first + rest).splitlines()]
+    assert 0 < len(rows) < 400
+    assert errors.strip() == "Interrupted."
+    assert list(tmp_path.glob("*page*")) == []
+
+
+# Progress
+
+
+def test_a_scan_in_a_terminal_shows_a_bar_on_stderr_unless_asked_not_to(
+    folder, weights, monkeypatch
+):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take any stream for a terminal
+    assert "Scanning" in run("scan", folder, "--weights", weights).stderr
+    assert run("scan", folder, "--weights", weights, "--quiet").stderr == ""
+    assert run("scan", folder, "--weights", weights, "--json").stderr == ""
+
+
+def test_training_shows_the_loss_first_and_knows_its_end(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with TrainingDisplay() as display:
+        display(Progress("loading", 5, 5, {}))
+        display(Progress("training", 1, 2, {"label_bce": 0.5, "loss": 0.75}))
+        halfway = display.finished
+        display(Progress("training", 2, 2, {"label_bce": 0.25, "loss": 0.625}))
+    assert (halfway, display.finished) == (False, True)
+    shown = capsys.readouterr().err
+    assert "training" in shown
+    assert "2/2" in shown
+    assert "loss 0.625  label_bce 0.25" in shown
+
+
+def test_training_without_a_terminal_prints_a_line_now_and_then(capsys):
+    with TrainingDisplay() as display:
+        for step in range(1, 101):
+            display(Progress("training", step, 100, {"loss": 0.5}))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["training 1/100  loss 0.5", "training 100/100  loss 0.5"]
+
+
+# The other commands
+
+
+def test_methods_are_listed_for_people_and_programs(weights, monkeypatch):
+    monkeypatch.setattr(checkpoints, "default_path", lambda: Path(weights))
+    (row,) = json.loads(run("methods", "--json").stdout)
+    assert row["name"] == "gamma"
+    assert row["embedded_weights"] is True
+    assert row["calibrated"] is False
+    count = sum(p.numel() for p in gamma.build(gamma.METHOD.tiny).state_dict().values())
+    assert row["parameters"] == count
+    assert "arXiv:2509.10250" in run("methods").stdout
+
+
+def test_calibrating_sets_the_thresholds_that_a_scan_uses(collection, folder, tmp_path):
+    path = written_checkpoint(tmp_path / "w.safetensors")
+    result = run("calibrate", path, "--data", collection, "--source", "held-out")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0].split()[:2] == ["question", "temperature"]
+    fitted = checkpoints.read_facts(path).calibration
+    assert {name: fitted[name].sources for name in QUESTIONS} == dict.fromkeys(
+        QUESTIONS, ("held-out",)
+    )
+    assert "held-out photos were called so" in run("scan", folder, "--weights", path).stdout
+
+
+def test_calibrating_on_a_source_that_is_not_there_offers_the_nearest(collection, tmp_path):
+    path = written_checkpoint(tmp_path / "w.safetensors")
+    result = run("calibrate", path, "--data", collection, "--source", "heldout")
+    assert result.exit_code == 3
+    assert "Did you mean 'held-out'" in one_line(result)
+
+
+def test_an_evaluation_writes_tables_numbers_and_plots(collection, weights, tmp_path):
+    out = tmp_path / "evaluation"
+    result = run(
+        *("evaluate", collection, "--weights", weights, "--recode", "jpeg:60", "--out", out)
+    )
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in out.iterdir()} == {
+        *("scores_native.csv", "scores_native.parquet", "scores_jpeg_60.csv"),
+        *("scores_jpeg_60.parquet", "summary.json", "tables.md"),
+        *(f"{plot}_{question}.png" for plot in ("reliability", "scores") for question in QUESTIONS),
+        "roc_generated.png",
+    }
+    assert "edited: No ROC curve" in result.stderr  # nothing in the collection is edited
+    summary = json.loads((out / "summary.json").read_text())
+    assert list(summary["columns"]) == ["native", "jpeg_60"]
+    assert summary["columns"]["native"]["generated"]["yes"] == 10
+    assert "AUROC" in result.stdout
+    assert "5 real and 10 fake" in result.stderr
+    assert "generated from 0.000" in result.stderr
+
+
+def test_an_evaluation_uses_the_thresholds_of_the_checkpoint(collection, tmp_path):
+    path = written_checkpoint(tmp_path / "w.safetensors", always(1.5, 2.5))
+    result = run("evaluate", collection, "--json", "--weights", path)
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert summary["calibrated"] is True
+    assert summary["columns"]["native"]["edited"]["threshold"] == 2.5
+
+
+def test_a_labelled_folder_is_evaluated_and_its_direction_told(photos, weights, tmp_path):
+    for name, label in (("cat", "0_real"), ("rocket", "0_real"), ("coffee", "1_fake")):
+        path = tmp_path / "data" / "biggan" / label / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(photos[name][:64, :64]).save(path)
+    result = run("evaluate", tmp_path / "data", "--weights", weights)
+    assert result.exit_code == 0, result.output
+    assert "2 real (from 0_real/) and 1 fake (from 1_fake/)" in result.stderr
+    result = run("evaluate", tmp_path / "data", "--weights", weights, "--split", "tset")
+    assert result.exit_code == 3
+    assert "Did you mean 'test'" in one_line_after_notes(result)
+
+
+def one_line_after_notes(result: Result) -> str:
+    return result.stderr.strip().splitlines()[-1]
+
+
+def test_synthesizing_goes_on_where_it_stopped_and_tells_of_broken_photos(folder, tmp_path):
+    (folder / "broken.jpg").write_bytes(b"nothing")
+    # Inside the folder of the photos: what is made must not be taken for photos the next time.
+    out = folder / "edited"
+    first = run("synthesize", folder, "--out", out, "--per-photo", "2", "--seed", "3")
+    assert first.exit_code == 4
+    assert "9 pictures: " in first.stderr
+    assert "not used: " in first.stderr
+    entries = read_manifest(out / "manifest.csv")
+    assert len(entries) == 9
+    second = run("synthesize", folder, "--out", out, "--per-photo", "2", "--seed", "3")
+    assert second.exit_code == 4
+    assert "9 pictures (9 of them were there already)" in second.stderr
+    assert read_manifest(out / "manifest.csv") == entries
+
+
+def test_synthesizing_from_a_manifest_takes_its_photos_only(collection, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("--kind", "navier_stokes", "--controls", "2", "--quality", "png")
+    result = run("synthesize", collection, "--out", out, *arguments)
+    assert result.exit_code == 0, result.output
+    entries = read_manifest(out / "manifest.csv")
+    assert sum(entry.kind == "inpainting_classical" for entry in entries) == 5
+    assert sum(entry.kind is None for entry in entries) == 2
+    assert {entry.split for entry in entries} == {"train"}
+    assert {entry.path.suffix for entry in entries} == {".png"}
+    assert "held-out" in {entry.source for entry in entries}
+
+
+def test_an_autoencoder_named_by_its_folder_makes_twins(folder, tmp_path):
+    network = TinyAutoencoder(latent_channels=4, width=8, mixing=False)
+    place = tmp_path / "little"
+    place.mkdir()
+    torch.save(network.encoder.state_dict(), place / "little_encoder.pth")
+    torch.save(network.decoder.state_dict(), place / "little_decoder.pth")
+    out = tmp_path / "out"
+    arguments = ("--kind", "twin", "--autoencoder", place, "--controls", "0", "--split", "train")
+    result = run("synthesize", folder, "--out", out, *arguments)
+    assert result.exit_code == 0, result.output
+    entries = read_manifest(out / "manifest.csv", "train")
+    assert {(entry.generator, entry.kind) for entry in entries} == {("little", None)}
+    assert {entry.host_path for entry in entries} == set(folder.rglob("*.*g"))

@@ -1,0 +1,233 @@
+"""Edited pictures on disk: true masks, the same files again, and one encoding for both classes."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from gammascope.data.edits import KINDS, MANIFEST, Plan, make_edits, photos_of
+from gammascope.data.manifest import load_sample, read_manifest
+from gammascope.errors import MissingDataError, RecipeError
+from gammascope.generation.autoencoder import TinyAutoencoder
+from gammascope.imaging.codecs import Encoding, jpeg_quality
+from gammascope.imaging.decode import decode
+from gammascope.sample import Entry, Label
+
+PNG = Encoding("png")
+
+
+@pytest.fixture(scope="module")
+def autoencoder() -> TinyAutoencoder:
+    torch.manual_seed(0)
+    return TinyAutoencoder(latent_channels=4, width=8, mixing=False).eval()
+
+
+@pytest.fixture
+def folder(photos, tmp_path):
+    """Photos of one name in two folders, and of one stem with two endings."""
+    for place, name in (("a/1.jpg", "cat"), ("b/1.jpg", "coffee"), ("b/1.png", "rocket")):
+        path = tmp_path / "photos" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(np.ascontiguousarray(photos[name][:120, :160])).save(path)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def entries(folder) -> list[Entry]:
+    return photos_of(sorted(folder.rglob("*.*")), "test")
+
+
+class Painter:
+    """An inpainter that paints grey over the whole frame."""
+
+    generative = True
+    replaces_content = True
+
+    def __call__(self, image, mask, rng):  # noqa: ARG002 - the Inpainter protocol
+        return np.full_like(image, 128)
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_masks_say_exactly_where_a_picture_differs_from_its_photo(entries, tmp_path, autoencoder):
+    kinds = tuple(kind for kind in KINDS if kind != "twin")
+    plan = Plan(kinds, per_photo=len(kinds), encoding=PNG, autoencoder="ae", inpainter="grey")
+    made = make_edits(entries, tmp_path / "out", plan, autoencoder=autoencoder, inpainter=Painter())
+    assert made.broken == ()
+    read = read_manifest(tmp_path / "out" / MANIFEST)
+    assert len(read) == len(entries) * (1 + len(kinds))
+    edited = [entry for entry in read if entry.label is Label.FAKE]
+    for entry in edited:
+        sample = load_sample(entry)
+        photo = decode(entry.host_path).image
+        differs = (sample.image != photo).any(-1)
+        assert not (differs & ~(sample.generated | sample.edited)).any()
+        assert sample.edited.any()
+        assert sample.generated.any() == (entry.generator is not None)
+    assert {(entry.kind, entry.generator) for entry in edited} == {
+        ("copy_move", None),
+        ("splicing", None),
+        ("inpainting_classical", None),
+        ("inpainting", "ae"),
+        ("inpainting", "grey"),
+    }
+
+
+def test_controls_are_the_photos_and_all_pictures_have_one_encoding(entries, tmp_path):
+    make_edits(entries, tmp_path / "out", Plan(encoding=Encoding("jpeg", 71)))
+    read = read_manifest(tmp_path / "out" / MANIFEST)
+    assert sum(entry.label is Label.REAL for entry in read) == len(entries)
+    assert {jpeg_quality(entry.path.read_bytes()) for entry in read} == {71}
+    control = next(entry for entry in read if entry.label is Label.REAL)
+    original = decode(entries[0].path).image.astype(int)
+    assert control.source == "a"
+    assert np.abs(decode(control.path).image.astype(int) - original).mean() < 8
+
+
+def test_a_twin_is_generated_as_a_whole_and_has_no_masks(entries, tmp_path, autoencoder):
+    plan = Plan(("twin",), controls=0, autoencoder="taef2")
+    make_edits(entries, tmp_path / "out", plan, autoencoder=autoencoder)
+    read = read_manifest(tmp_path / "out" / MANIFEST)
+    assert {(entry.kind, entry.generator, entry.label) for entry in read} == {
+        (None, "taef2", Label.FAKE)
+    }
+    sample = load_sample(read[0])
+    assert sample.generated.all()
+    assert not sample.edited.any()
+    assert sample.image.shape == decode(read[0].host_path).image.shape
+
+
+def test_photos_of_the_same_name_do_not_overwrite_each_other(entries, tmp_path):
+    make_edits(entries, tmp_path / "out", Plan(("copy_move",)))
+    assert len(list((tmp_path / "out" / "copy_move").rglob("*.jpg"))) == len(entries) == 3
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_files(entries, tmp_path):
+    plan = Plan(("copy_move", "splicing"), per_photo=2)
+    make_edits(entries, tmp_path / "whole", plan)
+
+    def stop(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    parts = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        make_edits(entries, parts, plan, progress=stop)
+    assert not (parts / MANIFEST).exists()
+    assert list(parts.rglob("*.part")) == []
+    written = {path: path.stat().st_mtime_ns for path in parts.rglob("*.jpg")}
+    made = make_edits(entries, parts, plan)
+    assert made.kept == len(written) == 6
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    whole = contents(tmp_path / "whole")
+    assert contents(parts) == whole
+
+
+def test_the_same_seed_gives_the_same_pictures_and_another_one_others(entries, tmp_path):
+    first, second, other = (tmp_path / name for name in ("first", "second", "other"))
+    for folder, seed in ((first, 1), (second, 1), (other, 2)):
+        make_edits(entries, folder, Plan(("copy_move",), seed=seed))
+    pictures = [contents(folder / "copy_move") for folder in (first, second, other)]
+    assert pictures[0] == pictures[1]
+    assert pictures[0] != pictures[2]
+
+
+def test_more_pictures_per_photo_may_be_added_later(entries, tmp_path):
+    make_edits(entries, tmp_path / "out", Plan(("copy_move",), controls=0))
+    made = make_edits(entries, tmp_path / "out", Plan(("copy_move",), per_photo=2, controls=1))
+    assert made.kept == 3
+    assert len(made.entries) == 7
+
+
+def test_a_folder_of_another_plan_is_refused(entries, tmp_path):
+    make_edits(entries, tmp_path / "out", Plan(("copy_move",)))
+    with pytest.raises(RecipeError, match=r"plan\.json.*another folder"):
+        make_edits(entries, tmp_path / "out", Plan(("copy_move",), seed=5))
+
+
+def test_broken_and_tiny_photos_are_counted_and_nobody_cuts_from_them(folder, tmp_path):
+    (folder / "broken.jpg").write_bytes(b"not a picture")
+    PIL.Image.new("RGB", (200, 5)).save(folder / "flat.png")
+    photos = photos_of(sorted(folder.rglob("*.*")), "test")
+    made = make_edits(photos, tmp_path / "out", Plan(("splicing",), controls=0))
+    assert {path.name: reason for path, reason in made.broken} == {
+        "broken.jpg": made.broken[0][1],
+        "flat.png": "flat.png: 200 x 5 px, both sides need 16 px.",
+    }
+    assert len(made.entries) == 3
+
+
+def test_where_every_photo_is_broken_there_is_an_error_and_no_manifest(tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"")
+    with pytest.raises(MissingDataError, match=r"None of 1 photos.*empty file"):
+        make_edits(
+            photos_of([tmp_path / "broken.jpg"], "test"), tmp_path / "out", Plan(("copy_move",))
+        )
+    assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+def test_large_photos_are_reduced_edited_and_unedited_alike(entries, tmp_path):
+    make_edits(entries, tmp_path / "out", Plan(("copy_move",), largest_side=80))
+    read = read_manifest(tmp_path / "out" / MANIFEST)
+    assert {load_sample(entry).image.shape for entry in read} == {(60, 80, 3)}
+    assert {entry.host_path for entry in read} == {None}  # nothing on disk is aligned with them
+
+
+def test_objects_of_the_photo_are_what_is_copied(photos, tmp_path):
+    photo, mask = tmp_path / "photo.png", tmp_path / "mask.png"
+    PIL.Image.fromarray(photos["cat"][:200, :200]).save(photo)
+    thing = np.zeros((200, 200), bool)
+    thing[90:110, 90:110] = True
+    PIL.Image.fromarray(thing).save(mask)
+    entry = Entry(photo, Label.REAL, object_paths=(mask,))
+    made = make_edits([entry], tmp_path / "out", Plan(("copy_move",), per_photo=8, controls=0))
+    areas = [load_sample(entry).edited.sum() for entry in made.entries]
+    assert any(100 < area < 1600 for area in areas)
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (Plan(("twin",)), "'twin' needs an autoencoder: give --autoencoder"),
+        (Plan(("diffusion",)), "'diffusion' needs an inpainter: give --inpainter"),
+    ],
+)
+def test_a_kind_without_its_network_is_refused_before_any_work(entries, tmp_path, plan, message):
+    with pytest.raises(RecipeError, match=message):
+        make_edits(entries, tmp_path / "out", plan)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_lone_photo_cannot_be_spliced(entries, tmp_path):
+    with pytest.raises(MissingDataError, match="at least two photos"):
+        make_edits(entries[:1], tmp_path / "out", Plan(("splicing",)))
+
+
+def test_fakes_are_no_photos(entries, tmp_path):
+    fake = Entry(entries[0].path, Label.FAKE)
+    with pytest.raises(RecipeError, match="1 of the pictures are fakes"):
+        make_edits([*entries, fake], tmp_path / "out", Plan())
+
+
+def test_unknown_kinds_are_refused_with_the_nearest_one():
+    with pytest.raises(RecipeError, match="Did you mean 'copy_move'"):
+        Plan(("copymove",))
+    with pytest.raises(RecipeError, match="nothing would be edited"):
+        Plan(per_photo=0)
+
+
+def test_a_disk_that_is_full_or_closed_is_told_of(entries, tmp_path):
+    make_edits(entries, tmp_path / "out", Plan(("copy_move",), controls=0))
+    place = tmp_path / "out" / "copy_move"
+    shutil.rmtree(place)
+    place.write_text("in the way")
+    with pytest.raises(OSError, match="copy_move"):
+        make_edits(entries, tmp_path / "out", Plan(("copy_move",), controls=0))

@@ -1,0 +1,381 @@
+"""Streams of training views: reproducible, as mixed as asked, truthful, and without a shortcut to the label."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from collections import Counter
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from gammascope.data.manifest import read_manifest
+from gammascope.data.pictures import Pictures
+from gammascope.data.synthesis import Drawn, Mixture, Nuisance, Stream
+from gammascope.errors import MissingDataError
+from gammascope.imaging import codecs
+from gammascope.sample import Entry, Label
+
+SIZE = 48
+NOTHING = Mixture(**dict.fromkeys((item.name for item in fields(Mixture)), 0.0))
+UNTOUCHED = codecs.EncodingLaw(1.0, 0.0, 0.0, 0.0)
+CALM = Nuisance(
+    UNTOUCHED, codecs.RescaleLaw(0.0), UNTOUCHED, again=0.0, tone=0.0, noise=0.0, blur=0.0
+)
+"""Views as they are cut and composed, so that pixels can be compared."""
+
+KINDS = [item.name for item in fields(Mixture)]
+
+
+def only(**shares: float) -> Mixture:
+    return replace(NOTHING, **{kind: float(share) for kind, share in shares.items()})
+
+
+def all_of(kind: str) -> Mixture:
+    """Draw one kind; a stream insists on something fake, so real ones get an edit that is never drawn."""
+    return only(
+        **({kind: 1.0} | ({"copy_move": 1e-12} if kind in {"authentic", "control"} else {}))
+    )
+
+
+def stream_of(
+    entries: list[Entry],
+    mixture: Mixture | None = None,
+    nuisance: Nuisance | None = None,
+    *,
+    size: int = SIZE,
+    seed: int = 0,
+) -> Stream:
+    return Stream(entries, Pictures(10**9), size, mixture, nuisance, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def entries(collection) -> list[Entry]:
+    return read_manifest(collection)
+
+
+def digest(drawn: Drawn) -> str:
+    parts = (drawn.pixels.tobytes(), drawn.generated.tobytes(), drawn.edited.tobytes())
+    text = f"{drawn.kind} {drawn.source}".encode()
+    return hashlib.sha256(b"".join([*parts, text])).hexdigest()
+
+
+def digests(manifest: Path, indices: list[int]) -> list[str]:
+    stream = stream_of(read_manifest(manifest), seed=3)
+    return [digest(stream[index]) for index in indices]
+
+
+def saved(folder: Path, name: str, image: np.ndarray, **facts) -> Entry:
+    path = folder / name
+    encoding = codecs.Encoding("jpeg", 92) if path.suffix == ".jpg" else codecs.Encoding("png")
+    path.write_bytes(codecs.encode(np.ascontiguousarray(image), encoding))
+    return Entry(path, **({"label": Label.REAL} | facts))
+
+
+def test_a_view_depends_on_seed_and_number_alone(collection, entries):
+    there = digests(collection, list(range(24)))
+    back = digests(collection, list(reversed(range(24))))
+    assert there == back[::-1]
+    assert len(set(there)) == 24
+    forgetful = Stream(entries, Pictures(0), SIZE, seed=3)
+    assert [digest(forgetful[index]) for index in range(24)] == there
+    assert digest(stream_of(entries, seed=4)[0]) != there[0]
+
+
+def test_another_process_draws_the_same_views(collection):
+    indices = [0, 5, 17, 3]
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        elsewhere = pool.apply(digests, (collection, indices))
+    assert elsewhere == digests(collection, indices)
+
+
+def test_views_do_not_depend_on_what_lies_in_the_folder_of_another_machine(
+    collection, entries, tmp_path
+):
+    """Absolute paths differ between machines; the order of the manifest does not."""
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for file in collection.parent.iterdir():
+        (moved / file.name).write_bytes(file.read_bytes())
+    assert digests(moved / collection.name, [0, 1, 2, 3]) == digests(collection, [0, 1, 2, 3])
+
+
+def test_shares_are_those_of_the_mixture(entries):
+    mixture = Mixture()
+    stream = stream_of(entries, mixture, CALM, size=16)
+    drawn = Counter(stream[index].kind for index in range(600))
+    total = sum(getattr(mixture, kind) for kind in KINDS)
+    for kind in KINDS:
+        share = getattr(mixture, kind) / total
+        # Four standard deviations of a count.
+        assert abs(drawn[kind] / 600 - share) < 4 * (share * (1 - share) / 600) ** 0.5, kind
+
+
+def test_collections_count_by_the_root_of_their_size(photos, tmp_path):
+    """Sixteen pictures of one collection are drawn four times as often as one of another, not sixteen times."""
+    cat = photos["cat"][:64, :64]
+    crowd = [saved(tmp_path, f"{i}.jpg", cat, source="large") for i in range(16)]
+    stream = stream_of(
+        [*crowd, saved(tmp_path, "single.jpg", cat, source="small")],
+        only(authentic=1, copy_move=1e-9),
+        CALM,
+        size=16,
+    )
+    drawn = Counter(stream[index].source for index in range(500))
+    assert drawn["large"] / 500 == pytest.approx(0.8, abs=0.07)
+
+
+EXPECTED_MASKS = {
+    # (generated, edited): "none", "all" or "some".
+    "authentic": ("none", "none"),
+    "control": ("none", "none"),
+    "generated": ("all", "none"),
+    "twins": ("all", "none"),
+    "inpainted": ("some", "some"),
+    "filled": ("none", "some"),
+    "copy_move": ("none", "some"),
+}
+
+
+def extent(mask: np.ndarray) -> str:
+    return "all" if mask.all() else "some" if mask.any() else "none"
+
+
+@pytest.mark.parametrize("kind", EXPECTED_MASKS)
+@pytest.mark.parametrize("nuisance", [None, CALM], ids=["everyday", "calm"])
+def test_masks_say_what_was_done(kind, nuisance, entries):
+    stream = stream_of(entries, all_of(kind), nuisance)
+    wanted = EXPECTED_MASKS[kind]
+    shown = 0
+    for index in range(25):
+        drawn = stream[index]
+        assert drawn.kind == kind
+        assert drawn.pixels.shape == (SIZE, SIZE, 3)
+        assert drawn.generated.shape == drawn.edited.shape == (SIZE, SIZE)
+        for mask, expected in ((drawn.generated, wanted[0]), (drawn.edited, wanted[1])):
+            # A crop may miss an edit, or lie within it.
+            assert expected == "some" or extent(mask) == expected
+        if kind == "inpainted":
+            assert np.array_equal(drawn.generated, drawn.edited)
+        shown += int(drawn.edited.any())
+    assert shown >= 18 * (wanted[1] == "some"), "most views of edited photos show the edit"
+
+
+def test_splices_are_of_three_sorts(entries):
+    stream = stream_of(entries, only(spliced=1), CALM)
+    sorts: Counter[str] = Counter()
+    for index in range(200):
+        drawn = stream[index]
+        if not drawn.edited.any() or drawn.edited.all():
+            continue
+        inside, outside = drawn.generated[drawn.edited], drawn.generated[~drawn.edited]
+        assert inside.all() == inside.any(), "the piece has one origin"
+        assert outside.all() == outside.any(), "the host has one origin"
+        assert not (inside.any() and outside.any())
+        sorts["into generated" if outside.any() else "generated" if inside.any() else "real"] += 1
+    total = sum(sorts.values())
+    assert sorts["real"] / total == pytest.approx(0.60, abs=0.12)
+    assert sorts["generated"] / total == pytest.approx(0.25, abs=0.12)
+    assert sorts["into generated"] / total == pytest.approx(0.15, abs=0.10)
+
+
+@pytest.fixture(scope="module")
+def black_and_white(tmp_path_factory) -> list[Entry]:
+    """A black photo, its white twin, and a white generated picture: origins can be read off the pixels."""
+    folder = tmp_path_factory.mktemp("black_and_white")
+    black, white = (np.full((150, 170, 3), level, np.uint8) for level in (0, 255))
+    photo = saved(folder, "photo.jpg", black, source="camera")
+    fake = {"label": Label.FAKE, "generator": "chalk"}
+    twin = saved(folder, "twin.png", white, source="camera", host_path=photo.path, **fake)
+    return [photo, twin, saved(folder, "made.png", white, source="chalk", **fake)]
+
+
+@pytest.mark.parametrize("kind", ["generated", "twins", "inpainted", "authentic"])
+def test_masks_lie_on_the_pixels_they_tell_of(kind, black_and_white):
+    """Through flips, turns, resizing and cropping: white is generated, black is not."""
+    nuisance = replace(CALM, rescale=codecs.RescaleLaw(0.5))
+    stream = stream_of(black_and_white, all_of(kind), nuisance)
+    for index in range(40):
+        drawn = stream[index]
+        level = drawn.pixels.mean(2)
+        # A feathered or resampled seam is grey, up to four pixels on either side of it.
+        assert (drawn.generated != (level > 127)).mean() < 0.12
+        if drawn.generated.all() or not drawn.generated.any():
+            assert extent(level > 127) != "some" or kind == "inpainted"
+        assert (drawn.generated & (level < 20)).mean() < 0.06
+        assert (~drawn.generated & (level > 235)).mean() < 0.06
+
+
+def test_the_label_follows_from_what_is_visible(entries):
+    stream = stream_of(entries)
+    for index in range(60):
+        drawn = stream[index]
+        assert drawn.contains_generated == (drawn.generated.mean() > 0.002)
+        assert drawn.was_edited == (drawn.edited.mean() > 0.002)
+
+
+def panels_of(colours: list[int], side: int) -> np.ndarray:
+    half = side // 2
+    picture = np.zeros((side, side, 3), np.uint8)
+    for index, colour in enumerate(colours):
+        row, column = divmod(index, 2)
+        picture[row * half : (row + 1) * half, column * half : (column + 1) * half] = colour
+    return picture
+
+
+@pytest.mark.parametrize("side", [2 * SIZE, 160, 401])
+def test_panels_are_never_crossed(side, photos, tmp_path):
+    fake = {"label": Label.FAKE, "generator": "g", "panels": 2}
+    collage = saved(tmp_path, "collage.png", panels_of([20, 90, 160, 230], side), **fake)
+    stream = stream_of([saved(tmp_path, "p.jpg", photos["cat"]), collage], only(generated=1), CALM)
+    levels = set()
+    for index in range(30):
+        view = stream[index].pixels
+        assert view.min() == view.max()
+        levels.add(int(view.min()))
+    assert levels == {20, 90, 160, 230}
+
+
+def test_the_twin_of_a_collage_is_cut_like_it(photos, tmp_path):
+    collage = saved(tmp_path, "c.jpg", panels_of([20, 90, 160, 230], 160), panels=2, source="c")
+    fake = {"label": Label.FAKE, "generator": "g", "host_path": collage.path, "source": "c"}
+    twin = saved(tmp_path, "t.png", panels_of([20, 90, 160, 230], 160), panels=2, **fake)
+    for kind in ("twins", "inpainted"):
+        stream = stream_of([collage, twin], all_of(kind), CALM)
+        for index in range(12):
+            view = stream[index].pixels.astype(int)
+            assert view.max() - view.min() <= 4  # JPEG of flat panels
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 200), (15, 15), (16, 16), (47, 49), (200, 5)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_tiny_pictures_work(kind, size, photos, tmp_path):
+    width, height = size
+    small = np.ascontiguousarray(photos["astronaut"][100 : 100 + height, 200 : 200 + width])
+    photo = saved(tmp_path, "small.jpg", small, source="s")
+    fake = {"label": Label.FAKE, "generator": "g", "source": "s"}
+    twin = saved(tmp_path, "twin.png", small, host_path=photo.path, **fake)
+    stream = stream_of([photo, twin, saved(tmp_path, "made.png", small, **fake)], all_of(kind))
+    for index in range(6):
+        drawn = stream[index]
+        assert drawn.pixels.shape == (SIZE, SIZE, 3)
+        assert drawn.generated.shape == drawn.edited.shape == (SIZE, SIZE)
+
+
+def test_manipulated_entries_are_left_out(entries, photos, tmp_path):
+    """What was edited elsewhere has no trustworthy masks."""
+    strange = saved(
+        tmp_path, "montage.jpg", photos["cat"], label=Label.FAKE, kind="splicing", source="strange"
+    )
+    stream = stream_of([*entries, strange])
+    assert strange not in stream.fakes.entries + stream.photos.entries + stream.twins.entries
+
+
+def test_shares_that_cannot_be_served_are_dropped(entries):
+    photos_only = [entry for entry in entries if entry.label is Label.REAL]
+    stream = stream_of(photos_only)
+    assert set(stream.kinds) == {"authentic", "control", "filled", "copy_move", "spliced"}
+    assert sum(stream.shares) == pytest.approx(1)
+    for index in range(30):
+        assert not stream[index].generated.any()
+    no_twins = [entry for entry in entries if entry.host_path is None]
+    assert set(KINDS) - set(stream_of(no_twins).kinds) == {"twins", "inpainted"}
+
+
+def test_one_class_alone_is_refused(entries):
+    photos_only = [entry for entry in entries if entry.label is Label.REAL]
+    with pytest.raises(MissingDataError, match="Nothing fake to train on"):
+        stream_of(photos_only, only(authentic=1, control=1, generated=1))
+    with pytest.raises(MissingDataError, match="No real photo"):
+        stream_of([entry for entry in entries if entry.label is Label.FAKE])
+
+
+def test_pictures_are_not_written_to(entries):
+    pictures = Pictures(10**9)
+    before = {entry.path: pictures.image(entry.path).copy() for entry in entries}
+    stream = Stream(entries, pictures, SIZE)
+    for index in range(60):
+        stream[index]
+    for path, image in before.items():
+        assert np.array_equal(pictures.image(path), image)
+
+
+# Probes: what a detector could read off a view without looking for traces of a generator.
+
+
+def blockiness(view: np.ndarray) -> float:
+    """How much stronger steps are on the most conspicuous of the eight phases of a JPEG grid."""
+    grey = view.astype(float).mean(2)
+    ratios = []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(grey, axis=axis)).mean(1 - axis)
+        phases = np.array([steps[phase::8].mean() for phase in range(8)])
+        ratios.append(phases.max() / (np.median(phases) + 0.1))
+    return float(np.mean(ratios))
+
+
+def sharpness(view: np.ndarray) -> float:
+    grey = view.astype(float).mean(2)
+    return float(np.abs(np.diff(np.diff(grey, axis=0), axis=1)).mean())
+
+
+def flatness(view: np.ndarray) -> float:
+    grey = view.astype(float).mean(2)
+    return float((np.diff(grey, axis=1) == 0).mean())
+
+
+def colour_detail(view: np.ndarray) -> float:
+    """Fine structure of a colour difference, which JPEG throws away first."""
+    blue = view[..., 2].astype(float) - view.astype(float).mean(2)
+    return float(np.abs(np.diff(blue, axis=1)).mean())
+
+
+PROBES = (blockiness, sharpness, flatness, colour_detail)
+
+
+@pytest.fixture(scope="module")
+def same_content(photos, tmp_path_factory) -> list[Entry]:
+    """Every picture twice: as a "photo" in a JPEG file and as a "fake" in a PNG file. Nothing else differs."""
+    folder = tmp_path_factory.mktemp("same_content")
+    entries = []
+    for name, photo in photos.items():
+        entries.append(saved(folder, f"{name}.jpg", photo, source=name))
+        fake = {"label": Label.FAKE, "generator": "none", "source": name}
+        entries.append(saved(folder, f"{name}.png", photo, **fake))
+    return entries
+
+
+def separation(entries: list[Entry], nuisance: Nuisance, count: int = 400) -> dict[str, float]:
+    """Return each probe's distance from chance: |AUROC - 0.5|."""
+    stream = stream_of(entries, only(authentic=1, generated=1), nuisance, size=96, seed=1)
+    views = [stream[index] for index in range(count)]
+    truth = [drawn.contains_generated for drawn in views]
+    return {
+        probe.__name__: abs(roc_auc_score(truth, [probe(drawn.pixels) for drawn in views]) - 0.5)
+        for probe in PROBES
+    }
+
+
+def test_the_file_format_does_not_give_the_label_away(same_content):
+    """Tolerance 0.1: chance itself strays by 0.03 over 400 views."""
+    found = separation(same_content, Nuisance())
+    assert max(found.values()) < 0.1, found
+
+
+def test_the_probes_would_find_the_format(same_content):
+    """Without a JPEG's history for the PNG files, colour alone tells them apart: the test above has teeth."""
+    assert separation(same_content, CALM)["colour_detail"] > 0.3
+    without_history = separation(same_content, Nuisance(history=UNTOUCHED))
+    assert without_history["colour_detail"] > 0.1
+
+
+def test_a_history_like_the_photos_leaves_nothing_to_find(same_content):
+    """Where nothing disturbs a view afterwards, too: neither quality nor place of the grid differ."""
+    camera = codecs.EncodingLaw(
+        0.0, 1.0, 0.0, 0.0, qualities=((92, 1.0),), subsamplings=(("4:2:0", 1.0),)
+    )
+    found = separation(same_content, replace(CALM, history=camera))
+    assert max(found.values()) < 0.1, found

@@ -1,0 +1,129 @@
+"""Many files in, one row each out: order, broken files, and a thread that does not stay behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from gammascope import checkpoints, settings
+from gammascope.detectors import gamma
+from gammascope.imaging.decode import Limits, decode
+from gammascope.pipeline import Pipeline
+from gammascope.scanning.scan import scan
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory) -> Pipeline:
+    torch.manual_seed(0)
+    detector = gamma.build(gamma.METHOD.tiny)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    config = settings.plain(gamma.METHOD.tiny)
+    checkpoints.save(path, detector, checkpoints.Facts("gamma", config, detector.view))
+    return Pipeline.load(path)
+
+
+@pytest.fixture
+def files(photos, tmp_path):
+    paths = []
+    for number in range(7):
+        path = tmp_path / f"{number}.png"
+        side = 40 + number
+        PIL.Image.fromarray(photos["cat"][:side, :side]).save(path)
+        paths.append(path)
+    paths[3].write_bytes(paths[3].read_bytes()[:200])
+    return paths
+
+
+def decoding_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 50])
+def test_every_file_gives_one_row_in_order_with_what_the_pipeline_says(files, pipeline, ahead):
+    rows = list(scan(files, pipeline, ahead=ahead))
+    assert [row.path for row in rows] == files
+    assert rows[3].report is None
+    assert rows[3].image is None
+    assert rows[3].error is not None
+    assert rows[3].error.startswith("3.png: ")
+    for number in (0, 1, 2, 4, 5, 6):
+        alone, row = pipeline.report(files[number]), rows[number]
+        assert row.error is None
+        assert row.report.to_json() == alone.to_json()
+        assert row.image.shape == (40 + number, 40 + number, 3)
+    assert decoding_threads() == []
+
+
+def test_leaving_early_ends_the_thread(files, pipeline):
+    rows = scan(files, pipeline)
+    assert next(rows).path == files[0]
+    assert len(decoding_threads()) == 1
+    rows.close()
+    assert decoding_threads() == []
+
+
+def test_an_error_of_the_detector_ends_the_thread(files, pipeline, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(pipeline, "report_of", broken)
+    with pytest.raises(ZeroDivisionError):
+        list(scan(files, pipeline))
+    assert decoding_threads() == []
+
+
+def test_decoding_runs_ahead_but_no_further_than_allowed(files, pipeline, monkeypatch):
+    decoded = []
+
+    def noted(path, limits):
+        decoded.append(path)
+        return decode(path, limits)
+
+    monkeypatch.setattr("gammascope.scanning.scan.decode", noted)
+    rows = scan(files, pipeline, ahead=3)
+    next(rows)
+    deadline = time.monotonic() + 5
+    while len(decoded) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert decoded == files[:3]
+    rows.close()
+
+
+def test_decoding_pauses_while_huge_pictures_wait(files, pipeline, monkeypatch):
+    monkeypatch.setattr("gammascope.scanning.scan.HELD_BYTES", 1)
+    assert [row.path for row in scan(files, pipeline, ahead=5)] == files
+
+
+def test_a_file_above_the_limits_is_a_row_with_its_error(files, pipeline):
+    rows = list(scan(files[:2], pipeline, limits=Limits(max_pixels=40 * 40)))
+    assert rows[0].error is None
+    assert rows[1].error is not None
+    assert "41 x 41" in rows[1].error
+
+
+def test_an_answer_that_is_not_a_number_is_never_a_verdict(files, tmp_path):
+    detector = gamma.build(gamma.METHOD.tiny)
+    with torch.no_grad():
+        for parameter in detector.parameters():
+            parameter.fill_(np.nan)
+    config = settings.plain(gamma.METHOD.tiny)
+    path = tmp_path / "broken.safetensors"
+    checkpoints.save(path, detector, checkpoints.Facts("gamma", config, detector.view))
+    (row,) = scan(files[:1], Pipeline.load(path))
+    assert row.report is None
+    assert row.error == "0.png: the detector's answer is not a number."
+
+
+def test_nothing_to_scan_gives_nothing(pipeline):
+    assert list(scan([], pipeline)) == []
+
+
+def test_looking_ahead_by_nothing_is_refused(files, pipeline):
+    with pytest.raises(ValueError, match="ahead=0"):
+        list(scan(files, pipeline, ahead=0))

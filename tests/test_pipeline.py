@@ -1,0 +1,350 @@
+"""One picture from end to end: pooling, maps, verdicts, evidence, caveats."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import gammascope
+from gammascope import checkpoints, settings
+from gammascope.checkpoints import Calibration, Facts
+from gammascope.detectors import base
+from gammascope.detectors.base import Detector
+from gammascope.errors import (
+    IncompatibleCheckpointError,
+    MissingDataError,
+    UndecodableImageError,
+)
+from gammascope.imaging import codecs
+from gammascope.imaging.views import ViewSpec
+from gammascope.pipeline import TILES_AT_ONCE, Pipeline
+from gammascope.prediction import Prediction
+from gammascope.report import Evidence, Report, Verdict
+
+SIDE = 8
+
+
+class Thermometer(Detector):
+    """Its logit is a view's mean grey level above 100, its masks the levels themselves: easy to foretell."""
+
+    def __init__(
+        self, view: ViewSpec, questions: tuple[str, ...] = ("generated", "edited")
+    ) -> None:
+        super().__init__()
+        self.view = view
+        self.config = {}
+        self.questions = questions
+        self.anywhere = torch.nn.Parameter(torch.zeros(1))
+        self.batches: list[int] = []
+
+    def forward(self, pixels: jaxtyping.Float[Tensor, "b 3 h w"]) -> Prediction:
+        """Read the temperature."""
+        self.batches.append(len(pixels))
+        level = 255 * pixels.mean(1) - 100
+        logit = level.mean((1, 2))
+        answers = {name: logit + 1000 * i for i, name in enumerate(self.questions)}
+        return Prediction(logit, answers, dict.fromkeys(self.questions, level))
+
+
+def thermometer(
+    fit="tiles",
+    pool="mean",
+    max_tiles: int | None = None,
+    calibration: Mapping[str, Calibration] | None = None,
+    questions: tuple[str, ...] = ("generated", "edited"),
+) -> Pipeline:
+    view = ViewSpec(SIDE, fit, pool, max_tiles, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    facts = Facts("thermometer", {}, view, calibration=calibration or {})
+    return Pipeline(Thermometer(view, questions), facts, "abc")
+
+
+def grey(level: int, width: int = SIDE, height: int = SIDE) -> np.ndarray:
+    return np.full((height, width, 3), level, np.uint8)
+
+
+def beside(*levels: int) -> np.ndarray:
+    """Tiles side by side, each of one level."""
+    return np.concatenate([grey(level) for level in levels], 1)
+
+
+# Between 0.5 and 2.5: uncertain. The temperature makes the thresholds' probabilities 0.62 and 0.92.
+BANDS = Calibration(1.0, 0.5, 2.5, (0.1, 0.01), 100, ("some",))
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Switch the annotation checks off, as in production."""
+    jaxtyping.config.update("jaxtyping_disable", value=True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", value=False)
+
+
+@pytest.mark.parametrize(("pool", "generated"), [("mean", 25), ("max", 80), ("top", 80)])
+def test_logits_of_tiles_are_pooled_as_the_view_says(pool, generated):
+    scores = thermometer(pool=pool).scores(beside(100, 120, 180, 100))
+    assert scores.logit == pytest.approx(generated, abs=1e-3)
+    assert scores.answers["generated"] == pytest.approx(generated, abs=1e-3)
+    assert scores.views == 4
+
+
+def test_one_edited_tile_makes_an_edited_image():
+    scores = thermometer(pool="mean").scores(beside(100, 120, 180, 100))
+    assert scores.answers["edited"] == pytest.approx(1080, abs=1e-3)
+
+
+def test_many_tiles_go_through_in_batches_and_come_back_in_order():
+    pipeline = thermometer()
+    levels = list(range(100, 100 + 2 * TILES_AT_ONCE + 3))
+    scores = pipeline.scores(beside(*levels))
+    assert isinstance(pipeline.detector, Thermometer)
+    assert pipeline.detector.batches == [TILES_AT_ONCE, TILES_AT_ONCE, 3]
+    middle = scores.maps["generated"][4, SIDE // 2 :: SIDE]
+    expected = 1 / (1 + np.exp(-(np.array(levels) - 100.0)))
+    np.testing.assert_allclose(middle, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (7, 8), (9, 8), (40, 17)])
+@pytest.mark.parametrize("fit", ["tiles", "resize", "center_crop"])
+def test_maps_lie_in_the_frame_of_the_image(fit, size):
+    width, height = size
+    image = np.random.default_rng(0).integers(60, 140, (height, width, 3), dtype=np.uint8)
+    for levels in thermometer(fit=fit).scores(image).maps.values():
+        assert levels.shape == (height, width)
+        seen = np.isfinite(levels)
+        assert (levels[seen] >= 0).all()
+        assert (levels[seen] <= 1).all()
+        assert seen.all() == (fit != "center_crop" or max(size) <= SIDE)
+        if fit != "resize":  # At native resolution every pixel tells of itself.
+            expected = 1 / (1 + np.exp(100 - image.mean(2)))
+            np.testing.assert_allclose(levels[seen], expected[seen], atol=2e-3)
+
+
+def test_maps_are_nan_where_no_tile_looked():
+    pipeline = thermometer(max_tiles=3)
+    report = pipeline.report(grey(200, 10 * SIDE, SIDE))
+    shown = report.evidence[0].map
+    assert shown is not None
+    assert np.isfinite(shown).sum() == 3 * SIDE * SIDE
+    assert "3 of 10 tiles were examined, evenly spread." in report.caveats
+    assert report.to_json()["evidence"][0]["examined_share"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("logit", "verdict"),
+    [
+        (-50.0, Verdict.REAL),
+        (0.5 - 1e-9, Verdict.REAL),
+        (0.5, Verdict.UNCERTAIN),
+        (2.5 - 1e-9, Verdict.UNCERTAIN),
+        (2.5, Verdict.FAKE),
+        (900.0, Verdict.FAKE),
+    ],
+)
+def test_verdicts_change_exactly_at_the_thresholds(logit, verdict):
+    answer = thermometer(calibration={"generated": BANDS})._answer("generated", logit)
+    assert answer.verdict is verdict
+    # What people compare are probabilities: they must fall on the same side.
+    uncertain_from, fake_from = answer.thresholds
+    assert (answer.probability >= fake_from) == (verdict is Verdict.FAKE)
+    assert (answer.probability >= uncertain_from) == (verdict is not Verdict.REAL)
+
+
+def test_the_temperature_flattens_the_probability_and_moves_no_verdict():
+    hot = replace(BANDS, temperature=4.0)
+    for logit in (-3.0, 0.4, 0.5, 2.4, 2.5, 8.0):
+        plain, flat = (
+            thermometer(calibration={"generated": c})._answer("generated", logit)
+            for c in (BANDS, hot)
+        )
+        assert plain.verdict == flat.verdict
+        assert flat.probability == pytest.approx(1 / (1 + math.exp(-logit / 4)))
+
+
+@pytest.mark.parametrize(("logit", "verdict"), [(0.0, Verdict.REAL), (1e-6, Verdict.FAKE)])
+def test_without_calibration_one_half_divides(logit, verdict):
+    answer = thermometer()._answer("generated", logit)
+    assert (answer.verdict, answer.thresholds) == (verdict, (0.5, 0.5))
+
+
+@pytest.mark.parametrize("logit", [-1e6, -745.0, 745.0, 1e6])
+def test_extreme_logits_have_a_probability(logit):
+    assert thermometer()._answer("generated", logit).probability == pytest.approx(
+        float(logit > 0), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize(("level", "shown"), [(100, False), (101, True), (250, True)])
+def test_a_map_is_shown_only_beside_a_verdict_it_supports(level, shown):
+    report = thermometer(calibration={"generated": BANDS}).report(grey(level))
+    evidence = {item.name: item for item in report.evidence}["mask:generated"]
+    assert (report.verdict is not Verdict.REAL) == shown
+    assert (evidence.map is not None) == shown
+    assert ("No region" in evidence.statement) != shown
+
+
+def test_the_statement_counts_the_marked_pixels():
+    report = thermometer().report(beside(180, 0, 0, 0))
+    statements = {item.name: item.statement for item in report.evidence}
+    assert statements["mask:edited"] == "About 25% of the examined pixels look edited."
+    marked = {item["name"]: item.get("marked_share") for item in report.to_json()["evidence"]}
+    assert marked["mask:edited"] == 0.25
+
+
+@pytest.mark.parametrize("questions", [(), ("edited",), ("generated",), ("edited", "generated")])
+def test_the_main_question_is_answered_whatever_else_a_method_can_tell(questions):
+    report = thermometer(questions=questions).report(grey(103))
+    main = "generated" if "generated" in questions else "fake"
+    assert set(report.answers) == {main, *questions}
+    assert report.probability == report.answers[main].probability
+    assert report.verdict == report.answers[main].verdict
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seg_targets": targets, "seg_heads": heads, "manip_label": label}
+        for targets in ("source", "family", "authenticity", "softmax")
+        for heads in ("both", "none")
+        for label in ("fake", "by_pixels")
+    ],
+)
+def test_every_ablation_of_gamma_reports(changes, photos):
+    config = replace(base.get("gamma").tiny, **changes)
+    detector = base.get("gamma").build(config).eval()
+    facts = Facts("gamma", settings.plain(config), detector.view)
+    report = Pipeline(detector, facts, "").report(photos["cat"][:50, :70])
+    json.dumps(report.to_json(), allow_nan=False)
+    assert 0 < report.probability < 1
+
+
+def caveats(pipeline: Pipeline, source: Path | bytes | np.ndarray) -> str:
+    return " | ".join(pipeline.report(source).caveats)
+
+
+def test_caveats_say_what_weakens_the_verdict():
+    calibrated = thermometer(calibration={"generated": BANDS})
+    assert caveats(calibrated, grey(0)) == ""
+    assert caveats(thermometer(), grey(0)) == (
+        "Not calibrated: probabilities and thresholds are raw."
+    )
+    assert caveats(calibrated, grey(0, 5, 20)) == (
+        "5 x 20 px: smaller than the 8 px views seen in training."
+    )
+    assert caveats(thermometer("resize", calibration={"generated": BANDS}), grey(0, 5, 20)) == ""
+    assert caveats(calibrated, grey(0, 8, 800)) == ""
+
+
+@pytest.mark.parametrize(("quality", "heavy"), [(30, True), (59, True), (60, False), (95, False)])
+def test_heavy_compression_is_a_caveat(quality, heavy):
+    data = codecs.encode(grey(90, 64, 64), codecs.Encoding("jpeg", quality))
+    assert ("traces may be gone" in caveats(thermometer(), data)) == heavy
+
+
+def test_notes_of_decoding_are_caveats():
+    import io
+
+    import PIL.Image
+
+    file = io.BytesIO()
+    PIL.Image.new("RGBA", (20, 20), (9, 9, 9, 128)).save(file, "PNG")
+    notes = thermometer(calibration={"generated": BANDS}).report(file.getvalue()).caveats
+    assert len(notes) == 1
+    assert notes[0][0].isupper()
+    assert notes[0].endswith(".")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    method = base.get("gamma")
+    torch.manual_seed(0)
+    detector = method.build(method.tiny)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    facts = Facts(
+        "gamma", settings.plain(method.tiny), detector.view, calibration={"edited": BANDS}
+    )
+    checkpoints.save(path, detector, facts)
+    return path
+
+
+def same(first: Report, second: Report) -> None:
+    assert first.to_json() | {"image": ""} == second.to_json() | {"image": ""}
+    for one, other in zip(first.evidence, second.evidence, strict=True):
+        assert isinstance(one, Evidence)
+        if one.map is None or other.map is None:
+            assert one.map is other.map
+        else:
+            np.testing.assert_array_equal(one.map, other.map)
+
+
+def test_path_text_bytes_and_pixels_give_the_same_report(weights, photos, tmp_path):
+    path = tmp_path / "cat.png"
+    path.write_bytes(codecs.encode(photos["cat"], codecs.Encoding("png")))
+    reports = [
+        gammascope.detect(source, weights=weights)
+        for source in (path, str(path), path.read_bytes(), photos["cat"])
+    ]
+    assert [report.image for report in reports] == ["cat.png", "cat.png", "<memory>", "<memory>"]
+    for report in reports[1:]:
+        same(reports[0], report)
+    pipeline = Pipeline.load(weights, method="gamma")
+    same(pipeline.report(path), reports[0])
+    same(pipeline.report(path), reports[0])
+
+
+def test_a_report_is_json_and_names_its_weights(weights, photos):
+    report = gammascope.detect(photos["rocket"], weights=weights)
+    row = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert (row["width"], row["height"]) == (640, 427)
+    assert row["method"] == "gamma"
+    assert row["weights_sha256"] == checkpoints.load(weights).sha256
+    assert row["calibrated"] is False, "only the other question is calibrated"
+    assert set(row["answers"]) == {"generated", "edited"}
+    assert row["verdict"] in {"real", "fake", "uncertain"}
+
+
+def test_the_image_is_not_written_to(weights, photos):
+    before = photos["cat"].copy()
+    gammascope.detect(photos["cat"], weights=weights)
+    assert np.array_equal(before, photos["cat"])
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((3, 4, 4), np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 3), np.int64),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+    ids=lambda pixels: f"{pixels.dtype}{list(pixels.shape)}",
+)
+@pytest.mark.usefixtures("unchecked")
+def test_arrays_that_are_no_image_are_refused(pixels):
+    with pytest.raises(UndecodableImageError, match="expected height x width x 3, uint8"):
+        thermometer().report(pixels)
+
+
+def test_files_that_are_no_image_are_refused(weights, tmp_path):
+    with pytest.raises(UndecodableImageError):
+        gammascope.detect(b"no image", weights=weights)
+    with pytest.raises(UndecodableImageError):
+        gammascope.detect(tmp_path / "nothing.png", weights=weights)
+
+
+def test_no_weights_and_other_weights_are_refused(weights, tmp_path, photos):
+    with pytest.raises(MissingDataError, match="No checkpoint at"):
+        gammascope.detect(photos["cat"], weights=tmp_path / "nothing.safetensors")
+    with pytest.raises(IncompatibleCheckpointError, match="not of 'effort'"):
+        gammascope.detect(photos["cat"], weights=weights, method="effort")

@@ -1,0 +1,273 @@
+"""The training loop: it learns, resumes bit for bit, keeps what is apart, and refuses what it must."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gammascope import checkpoints
+from gammascope.data.batches import Collate
+from gammascope.data.manifest import read_manifest, write_manifest
+from gammascope.data.pictures import Pictures
+from gammascope.data.synthesis import Mixture, Stream
+from gammascope.detectors import base
+from gammascope.errors import MissingDataError, RecipeError
+from gammascope.pipeline import Pipeline
+from gammascope.prediction import Batch
+from gammascope.training.loop import CHECKPOINT, LOG, RECIPE, STATE, Progress, entries_of, train
+from gammascope.training.recipe import Data, Optimisation, Recipe, Rhythm, plain_recipe, recipe_of
+
+TINY = replace(base.get("gamma").tiny, manip_label="by_pixels")
+
+
+def recipe_for(manifest: Path, **optimisation) -> Recipe:
+    values = {"steps": 6, "batch": 4, "precision": "no", "warmup_share": 0.2} | optimisation
+    return Recipe(
+        method="gamma",
+        config=TINY,
+        data=Data(manifests=(str(manifest),), validation_sources=("held-out",), workers=0),
+        optimisation=Optimisation(**values),
+        rhythm=Rhythm(log=2, validate=3, save=2, validation_views=6),
+        seed=5,
+        trained_on="five photographs",
+    )
+
+
+@pytest.fixture(scope="module")
+def recipe(collection) -> Recipe:
+    return recipe_for(collection)
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory) -> Path:
+    """A folder in which a run went through without interruption."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(recipe, folder)
+    return folder
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    one, other = load_file(first), load_file(second)
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def log_of(folder: Path) -> list[dict[str, float | str]]:
+    return [json.loads(line) for line in (folder / LOG).read_text("utf-8").splitlines()]
+
+
+def test_a_run_leaves_a_checkpoint_that_knows_everything(recipe, finished):
+    checkpoint = checkpoints.load(finished / CHECKPOINT, method="gamma")
+    facts = checkpoint.facts
+    assert facts.view == checkpoint.detector.view == base.get("gamma").build(TINY).view
+    assert recipe_of(facts.recipe, "checkpoint") == recipe
+    assert facts.trained_on == "five photographs"
+    assert facts.version
+    assert not facts.calibration
+    report = Pipeline.load(finished / CHECKPOINT).report(np.zeros((40, 50, 3), np.uint8))
+    assert not report.calibrated
+
+
+def test_the_same_recipe_gives_the_same_weights(recipe, finished, tmp_path):
+    assert same_weights(train(recipe, tmp_path / "again"), finished / CHECKPOINT)
+
+
+def test_another_seed_gives_other_weights(recipe, finished, tmp_path):
+    other = train(replace(recipe, seed=6), tmp_path / "other")
+    assert not same_weights(other, finished / CHECKPOINT)
+
+
+def test_the_weights_that_are_kept_are_averages(recipe, finished, tmp_path):
+    """Without a decay the average is the last network itself."""
+    optimisation = replace(recipe.optimisation, ema=0.0)
+    path = train(replace(recipe, optimisation=optimisation), tmp_path / "last")
+    assert same_weights(path, tmp_path / "last" / STATE / "model.safetensors")
+    assert same_weights(finished / STATE / "model.safetensors", path), "averaging guides nothing"
+    averaged, last = load_file(finished / CHECKPOINT), load_file(path)
+    for key, value in last.items():
+        assert torch.isfinite(averaged[key]).all()
+        assert averaged[key].dtype == value.dtype
+    assert not torch.equal(averaged["classify.weight"], last["classify.weight"])
+    # Statistics of batch norm belong to the weights they were gathered with, so they are averaged, too.
+    running = "backbone.stem.1.running_mean"
+    assert not torch.equal(averaged[running], last[running])
+
+
+@pytest.mark.parametrize("pauses", [[2], [1, 2], [5], [6]])
+def test_a_resumed_run_equals_an_uninterrupted_one(recipe, finished, tmp_path, pauses):
+    folder = tmp_path / "run"
+    for index, steps in enumerate(pauses):
+        train(recipe, folder, resume=index > 0, stop_after=steps)
+        torch.rand(3)  # A new process starts from another state of the generator.
+    path = train(recipe, folder, resume=True)
+    assert same_weights(path, finished / CHECKPOINT)
+    # The validation of the last step is that of the uninterrupted run, too.
+    figures = [row for row in log_of(folder) if row["stage"] == "validation" and row["step"] == 6]
+    expected = [
+        row for row in log_of(finished) if row["stage"] == "validation" and row["step"] == 6
+    ]
+    assert figures[-1] == expected[-1]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_with_workers_equals_one_without(recipe, finished, tmp_path):
+    busy = replace(recipe, data=replace(recipe.data, workers=1))
+    folder = tmp_path / "run"
+    train(busy, folder, stop_after=3)
+    assert same_weights(train(busy, folder, resume=True), finished / CHECKPOINT)
+
+
+def test_a_crash_while_saving_loses_no_state(recipe, finished, tmp_path):
+    """Killed between the two renames, the complete state lies under its other name."""
+    folder = tmp_path / "run"
+    train(recipe, folder, stop_after=4)
+    (folder / STATE).rename(folder / f"{STATE}.old")
+    shutil.copytree(folder / f"{STATE}.old", folder / f"{STATE}.part")
+    assert same_weights(train(recipe, folder, resume=True), finished / CHECKPOINT)
+
+
+def test_a_run_is_never_overwritten(recipe, finished):
+    before = (finished / CHECKPOINT).read_bytes()
+    with pytest.raises(RecipeError, match="holds a run already: pass resume"):
+        train(recipe, finished)
+    assert (finished / CHECKPOINT).read_bytes() == before
+
+
+def test_another_recipe_is_not_resumed(recipe, finished):
+    other = replace(recipe, optimisation=replace(recipe.optimisation, learning_rate=0.5))
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        train(other, finished, resume=True)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_nothing_to_resume_is_missing_data(recipe, tmp_path, there):
+    folder = tmp_path / "run"
+    if there:
+        folder.mkdir()
+    with pytest.raises(MissingDataError, match="Nothing to resume in"):
+        train(recipe, folder, resume=True)
+
+
+def test_the_recipe_lies_beside_the_run(recipe, finished):
+    assert json.loads((finished / RECIPE).read_text("utf-8")) == plain_recipe(recipe)
+
+
+def test_figures_are_logged_in_their_rhythm(finished):
+    rows = log_of(finished)
+    steps = {
+        stage: [row["step"] for row in rows if row["stage"] == stage]
+        for stage in ("training", "validation")
+    }
+    assert steps["training"] == [2, 4, 6]
+    assert set(steps["validation"]) <= {3, 6}
+    terms = {"label_bce", "generated_bce", "generated_dice", "edited_bce", "edited_dice"}
+    for row in rows:
+        if row["stage"] == "training":
+            assert terms | {"was_edited_bce", "loss", "learning_rate"} <= row.keys()
+            parts = sum(float(row[term]) for term in [*terms, "was_edited_bce"])
+            assert float(row["loss"]) == pytest.approx(parts, rel=1e-5)
+    assert list(finished.rglob("events.out.tfevents*")), "curves for TensorBoard"
+
+
+def test_progress_is_reported(recipe, tmp_path):
+    seen: list[Progress] = []
+    train(recipe, tmp_path / "run", report=seen.append)
+    stages = [progress.stage for progress in seen]
+    assert stages.count("training") == 6
+    assert stages.count("loading") == 15
+    assert all(progress.done <= progress.total for progress in seen)
+    assert [p.done for p in seen if p.stage == "training"] == [1, 2, 3, 4, 5, 6]
+
+
+def test_sources_kept_apart_are_never_trained_on(recipe):
+    training, validation = entries_of(recipe)
+    assert {entry.source for entry in validation} == {"held-out"}
+    assert "held-out" not in {entry.source for entry in training}
+    assert len(training) == 9
+    hosts = {entry.path for entry in training}
+    assert all(entry.host_path in hosts for entry in training if entry.host_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"manifests": ()}, "The recipe names no data"),
+        ({"manifests": ("nowhere.csv",)}, "No table at nowhere.csv"),
+        ({"split": "trian"}, "no row in split 'trian'. Did you mean 'train'"),
+        ({"validation_sources": ("held-out", "attic")}, "No image of validation source attic"),
+        (
+            {"validation_sources": ("astronaut", "coffee", "motorcycle", "held-out")},
+            "No real photo",
+        ),
+    ],
+)
+def test_missing_data_is_named(recipe, tmp_path, changes, message):
+    without = replace(recipe, data=replace(recipe.data, **changes))
+    with pytest.raises(MissingDataError, match=message):
+        train(without, tmp_path / "run")
+
+
+def test_broken_pictures_are_counted_and_left_out(recipe, tmp_path):
+    """A twin whose photo is broken is left out with it."""
+    manifest = Path(recipe.data.manifests[0])
+    root = tmp_path / "copy"
+    shutil.copytree(manifest.parent, root)
+    (root / "coffee.jpg").write_bytes(b"\xff\xd8\xff broken")
+    write_manifest(read_manifest(root / manifest.name), root / manifest.name)
+    seen: list[Progress] = []
+    data = replace(recipe.data, manifests=(str(root / manifest.name),))
+    train(replace(recipe, data=data), tmp_path / "run", stop_after=1, report=seen.append)
+    assert {"broken": 1.0} in [progress.values for progress in seen]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(recipe, tmp_path):
+    wild = replace(recipe.optimisation, learning_rate=1e30, warmup_share=0.0, clip_norm=1e30)
+    with pytest.raises(RecipeError, match="lower the learning rate"):
+        train(replace(recipe, optimisation=wild), tmp_path / "run")
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+def test_half_precision_resumes_as_exactly(recipe, finished, tmp_path):
+    half = replace(recipe, optimisation=replace(recipe.optimisation, precision="bf16"))
+    whole = train(half, tmp_path / "whole")
+    train(half, tmp_path / "parts", stop_after=3)
+    assert same_weights(train(half, tmp_path / "parts", resume=True), whole)
+    assert not same_weights(whole, finished / CHECKPOINT)
+    assert all(value.dtype != torch.bfloat16 for value in load_file(whole).values())
+
+
+def eight_views(collection: Path) -> Batch:
+    """Eight views that hold every kind; what stands for a generator is a blur."""
+    mixture = Mixture(0.3, 0.0, 0.2, 0.2, 0.2, 0.0, 0.2, 0.0)
+    stream = Stream(read_manifest(collection), Pictures(10**9), TINY.size, mixture, seed=8)
+    detector = base.get("gamma").build(TINY)
+    return Collate(detector.view)([stream[index] for index in range(8)])
+
+
+def test_a_tiny_detector_learns_eight_views_by_heart(collection):
+    """Everything that must be learnt can be: loss of label and masks down to a tenth in 100 steps."""
+    batch = eight_views(collection)
+    assert 2 <= int(batch.label.sum()) <= 6
+    torch.manual_seed(0)
+    detector = base.get("gamma").build(TINY).train()
+    loss = base.get("gamma").loss
+    assert loss is not None
+    terms_of = loss(TINY)
+    optimiser = torch.optim.AdamW(detector.parameters(), lr=1e-2)
+    totals = []
+    for _ in range(100):
+        terms = terms_of(detector(batch.pixels), batch)
+        total = torch.stack(list(terms.values())).sum()
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        totals.append(float(total.detach()))
+    assert totals[-1] < totals[0] / 10
+    gates = [layer.gate for layer in detector.correct.attention.layers]
+    assert all(gate.any() for gate in gates), "the correction has opened"

@@ -36,7 +36,7 @@ fix: $(DEV_READY)  ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 
 golden: $(DEV_READY)  ## write the golden numbers anew; look at the difference before you commit
-	$(BIN)/python -m pytest --update-golden tests/contract
+	GAMMASCOPE_UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/contract
 
 browser: $(DEV_READY)  ## drive the report page in chromium, if there is one
 	$(BIN)/python -m pytest -m browser tests/browser

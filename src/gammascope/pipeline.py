@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gammascope import checkpoints
-from gammascope.errors import UndecodableImageError
+from gammascope.errors import IncompatibleCheckpointError, UndecodableImageError
 from gammascope.imaging import views
 from gammascope.imaging.decode import Decoded, decode
 from gammascope.report import Answer, Evidence, Report, Verdict
@@ -99,6 +99,11 @@ class Pipeline:
             for name, parts in masks.items()
         }
         main = np.concatenate(logits)
+        if not np.isfinite(main).all():
+            # A comparison with NaN is false, so the verdict would silently read "real".
+            raise IncompatibleCheckpointError(
+                f"The detector's answer is not a number: the weights {self.weights_sha256[:12]} are broken."
+            )
         return Scores(
             logit=views.pool_logits(main, spec.pool),
             answers={

@@ -11,7 +11,7 @@ from gammascope.networks.compact import CompactBackbone, CompactConfig, Halve
 from gammascope.training.recipe import read_recipe
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "gamma_embedded.toml"
-SMALL = CompactConfig(widths=(4, 8, 12), depths=(1, 1, 1), token=16)
+SMALL = CompactConfig(widths=(4, 8, 12), depths=(1, 1, 1), fused=12, fused_depth=1, token=16)
 
 
 def small() -> CompactBackbone:

@@ -180,7 +180,7 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
     quality: options.Quality = "90",
     largest_side: options.LargestSide = None,
     seed: options.Seed = 0,
-    split: options.EditSplit = "test",
+    split: options.EditSplit = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Make edited pictures with exact masks from real photos, and authentic controls encoded alike.

@@ -162,5 +162,9 @@ LargestSide: TypeAlias = Annotated[
     int | None, typer.Option(min=64, help="Reduce larger photos to this longer side first.")
 ]
 EditSplit: TypeAlias = Annotated[
-    str, typer.Option("--split", help="Split to write; rows of a manifest keep theirs.")
+    str | None,
+    typer.Option(
+        "--split",
+        help="Only rows of this split of a manifest; for files, the split to write (test).",
+    ),
 ]

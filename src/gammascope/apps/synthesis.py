@@ -29,8 +29,8 @@ class Networks(TypedDict):
     inpainter: Inpainter | None
 
 
-def photos_at(paths: Sequence[str], out: Path, split: str) -> list[Entry]:
-    """List the photos to edit: the real ones of manifests, and files.
+def photos_at(paths: Sequence[str], out: Path, split: str | None) -> list[Entry]:
+    """List the photos to edit: the real ones of manifests (of one split, if it is named), and files.
 
     Raises:
         MissingDataError: If there is none.
@@ -38,13 +38,16 @@ def photos_at(paths: Sequence[str], out: Path, split: str) -> list[Entry]:
     tables = [Path(path) for path in paths if Path(path).suffix.lower() in _TABLES]
     others = [path for path in paths if Path(path).suffix.lower() not in _TABLES]
     photos = [
-        entry for path in tables for entry in read_manifest(path) if entry.label is Label.REAL
+        entry
+        for path in tables
+        for entry in read_manifest(path, split)
+        if entry.label is Label.REAL
     ]
     if others:
         made = out.absolute()
         # On a second run the folder of the photos may hold what was made of them.
         found = [p for p in find_images(others) if not p.absolute().is_relative_to(made)]
-        photos += photos_of(found, split)
+        photos += photos_of(found, split or "test")
     if not photos:
         raise MissingDataError(f"No real photo in {', '.join(paths)}.")
     return photos

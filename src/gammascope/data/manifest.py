@@ -32,7 +32,7 @@ LABEL_WORDS: Mapping[str, Label] = {
 PARTLY_WORDS = frozenset({"manipulated", "tampered", "edited", "forged", "inpainted"})
 """Those of LABEL_WORDS that say that only a part of the photo was changed."""
 
-PHOTO_KINDS = frozenset({"copy_move", "splicing"})
+PHOTO_KINDS = frozenset({"copy_move", "splicing", "inpainting_classical"})
 """Kinds whose pixels all come from photos, unless a generator is named."""
 
 _COLUMNS = (

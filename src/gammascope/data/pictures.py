@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
-
 from gammascope.errors import UndecodableImageError
 from gammascope.imaging.decode import decode
-from gammascope.sample import Image, Mask
+from gammascope.sample import Image
 
 
 class Pictures:
@@ -39,12 +36,6 @@ class Pictures:
             self._images[path] = image
             self.held_bytes += image.nbytes
         return image
-
-    def mask(self, path: Path) -> Mask:
-        """Return a mask file as booleans; white is true."""
-        with PIL.Image.open(path) as file:
-            mask: Mask = np.asarray(file.convert("L")) >= 128
-        return mask
 
     def preload(
         self, paths: Iterable[Path], progress: Callable[[], None] = lambda: None

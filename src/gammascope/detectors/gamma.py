@@ -259,10 +259,9 @@ def loss(config: Config) -> Loss:
             label = batch.answers.get("generated", label)
         result = {"label_bce": losses.label_bce(prediction.logit, label)}
         result |= _mask_terms(config, prediction, batch)
-        if (
-            config.lambda_was_edited
-            and {"edited"} <= prediction.answers.keys() & batch.answers.keys()
-        ):
+        # One class per pixel: where an edit is generated, the softmax has no "edited" for the answer to pool.
+        pooled = config.lambda_was_edited and config.seg_targets != "softmax"
+        if pooled and {"edited"} <= prediction.answers.keys() & batch.answers.keys():
             value = losses.label_bce(prediction.answers["edited"], batch.answers["edited"])
             result["was_edited_bce"] = config.lambda_was_edited * value
         return result

@@ -58,8 +58,7 @@ class ReverseCrossAttention(nn.Module):
                 must not train the masks).
         """
         memory = torch.cat([branches[n].tokens + self.branch_code[n] for n in self.names], 1)
-        # The most suspicious class of a branch speaks for its cell.
-        steer = [branches[n].logits.detach().amax(1).flatten(1) for n in self.names]
+        steer = [branches[n].suspicion.detach().flatten(1) for n in self.names]
         belief = torch.stack([functional.logsigmoid(s.float()).clamp(min=-14.0) for s in steer], 1)
         for layer in self.layers:
             token = layer(token, memory, belief)

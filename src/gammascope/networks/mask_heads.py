@@ -17,11 +17,18 @@ class Branch:
 
     Attributes:
         tokens: Its features, one per grid cell, row by row.
-        logits: Its mask logits, one map per class of the branch.
+        logits: Its mask logits; one map, or one per mutually exclusive class, of which the first is "authentic".
     """
 
     tokens: Float[Tensor, "b n d"]
     logits: Float[Tensor, "b k gh gw"]
+
+    @property
+    def suspicion(self) -> Float[Tensor, "b gh gw"]:
+        """Log-odds that a cell is anything but authentic."""
+        if self.logits.shape[1] == 1:
+            return self.logits[:, 0].float()
+        return self.logits[:, 1:].float().logsumexp(1) - self.logits[:, 0].float()
 
 
 class Neck(nn.Module):

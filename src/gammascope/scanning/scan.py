@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -98,8 +97,4 @@ def _examined(path: Path, decoded: Decoded | str, pipeline: Pipeline) -> Scanned
         return Scanned(path, None, None, str(error))
     except MemoryError:
         return Scanned(path, None, None, f"{path.name}: not enough memory to examine it.")
-    chances = [report.probability, *(answer.probability for answer in report.answers.values())]
-    if not all(math.isfinite(chance) for chance in chances):
-        # A comparison with NaN is false, so the verdict would silently read "real".
-        return Scanned(path, None, None, f"{path.name}: the detector's answer is not a number.")
     return Scanned(path, report, decoded.image, None)

@@ -27,7 +27,7 @@ from gammascope.data.synthesis import Stream
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
 from gammascope.sample import Entry
-from gammascope.training.recipe import Optimisation, Recipe, plain_recipe
+from gammascope.training.recipe import Optimisation, Recipe, plain_recipe, without_places
 from gammascope.training.validation import summarise
 
 STATE = "state"
@@ -79,10 +79,13 @@ def train(
         RecipeError: If the method needs no training, or the folder holds another recipe's run.
     """
     _keep_freed_memory()
-    accelerator = _accelerator(recipe, folder)
     definition = base.get(recipe.method)
     if definition.loss is None:
         raise RecipeError(f"Method {recipe.method!r} needs no training.")
+    accelerator = _accelerator(recipe, folder)
+    if accelerator.is_main_process:
+        _claim(folder, recipe, resume=resume)
+    accelerator.wait_for_everyone()
     torch.manual_seed(recipe.seed)
     detector = definition.build(recipe.config)
     if recipe.optimisation.channels_last:
@@ -168,29 +171,8 @@ class _Run:
 
     def begin(self, *, resume: bool) -> None:
         """Start anew, or load the state left behind."""
-        recipe = settings.plain(plain_recipe(self.recipe))
-        known = self.folder / RECIPE
-        state, old = self.folder / STATE, self.folder / f"{STATE}.old"
-        if self.accelerator.is_main_process and old.is_dir() and not state.exists():
-            old.rename(state)  # killed between the two renames of ``save``
-        self.accelerator.wait_for_everyone()
         if resume:
-            if not state.is_dir():
-                raise MissingDataError(
-                    f"Nothing to resume in {self.folder}: it has no {STATE}/ folder."
-                )
-            if json.loads(known.read_text("utf-8")) != recipe:
-                raise RecipeError(
-                    f"{self.folder} holds a run of another recipe: resume with {known}'s values."
-                )
-            self.accelerator.load_state(str(state))
-        else:
-            if state.exists():
-                raise RecipeError(
-                    f"{self.folder} holds a run already: pass resume, or choose another folder."
-                )
-            self.folder.mkdir(parents=True, exist_ok=True)
-            known.write_text(json.dumps(recipe, indent=1), "utf-8")
+            self.accelerator.load_state(str(self.folder / STATE))
         self.accelerator.init_trackers("curves")
 
     def batches(self, last: int) -> Iterator[Any]:
@@ -263,7 +245,7 @@ class _Run:
                 method=self.recipe.method,
                 config=settings.plain(self.config),
                 view=self.view,
-                recipe=plain_recipe(self.recipe),
+                recipe=plain_recipe(without_places(self.recipe)),
                 trained_on=self.recipe.trained_on,
                 version=gammascope.__version__,
             )
@@ -405,6 +387,26 @@ def _moving_average(limit: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
+def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Make the folder this run's, or refuse, before anything costly happens."""
+    values = settings.plain(plain_recipe(recipe))
+    known, state, old = folder / RECIPE, folder / STATE, folder / f"{STATE}.old"
+    if old.is_dir() and not state.exists():
+        old.rename(state)  # killed between the two renames of ``save``
+    if not resume:
+        if state.exists():
+            raise RecipeError(
+                f"{folder} holds a run already: pass --resume, or choose another folder."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        known.write_text(json.dumps(values, indent=1), "utf-8")
+        return
+    if not state.is_dir():
+        raise MissingDataError(f"Nothing to resume in {folder}: it has no {STATE}/ folder.")
+    if json.loads(known.read_text("utf-8")) != values:
+        raise RecipeError(f"{folder} holds a run of another recipe: resume with {known}'s values.")
+
+
 def _keep_freed_memory() -> None:
     """Let glibc keep big freed blocks: a tenth to a third more steps per second on CPUs, for fewer page faults."""
     if sys.platform != "linux":
@@ -418,9 +420,12 @@ def _keep_freed_memory() -> None:
 def _accelerator(recipe: Recipe, folder: Path) -> Any:
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
         from accelerate.utils import DataLoaderConfiguration
     except ImportError as error:
         raise MissingExtraError.of("Training", "accelerate", "train") from error
+    # One process may train several recipes; accelerate would hold on to the precision of the first.
+    AcceleratorState._reset_state()
     return Accelerator(
         mixed_precision=recipe.optimisation.precision,
         log_with="tensorboard",

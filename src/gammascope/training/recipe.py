@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -167,3 +167,8 @@ def _check_layout(values: Mapping[str, Any], where: str) -> None:
         if not isinstance(value, known[key]) or isinstance(value, bool):
             expected = f"[{key}], a section" if known[key] is Mapping else known[key].__name__
             raise RecipeError(f"{where}: {key} = {value!r}: expected {expected}.")
+
+
+def without_places(recipe: Recipe) -> Recipe:
+    """Return a recipe without the paths of its data, which mean nothing, or too much, on other machines."""
+    return replace(recipe, data=replace(recipe.data, manifests=()))

@@ -117,7 +117,8 @@ def test_an_answer_that_is_not_a_number_is_never_a_verdict(files, tmp_path):
     checkpoints.save(path, detector, checkpoints.Facts("gamma", config, detector.view))
     (row,) = scan(files[:1], Pipeline.load(path))
     assert row.report is None
-    assert row.error == "0.png: the detector's answer is not a number."
+    assert row.error is not None
+    assert "answer is not a number" in row.error
 
 
 def test_nothing_to_scan_gives_nothing(pipeline):

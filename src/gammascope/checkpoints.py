@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gammascope import settings
+from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import (
     ChecksumError,
     IncompatibleCheckpointError,
@@ -197,10 +198,8 @@ def resolve(weights: str | os.PathLike[str]) -> Path:
 
 
 def _write(path: Path, data: bytes) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)
+    with complete_or_absent(path) as unfinished:
+        unfinished.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
 

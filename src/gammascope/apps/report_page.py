@@ -17,7 +17,6 @@ import html
 import io
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image as PillowImage
 
+from gammascope.data.manifest import complete_or_absent
 from gammascope.report import Report, Verdict
 from gammascope.sample import Image
 
@@ -112,15 +112,9 @@ def write_report(
     """
     content = _collect(rows, pictures)
     moment = written if written is not None else datetime.now(UTC)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            for piece in _page_pieces(content, title, dict(summary or {}), moment):
-                file.write(piece)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with complete_or_absent(path) as unfinished, unfinished.open("wb") as file:
+        for piece in _page_pieces(content, title, dict(summary or {}), moment):
+            file.write(piece)
 
 
 @dataclass(slots=True)

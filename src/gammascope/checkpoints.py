@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
 
 from gammascope import settings
 from gammascope.data.manifest import complete_or_absent
@@ -24,6 +28,7 @@ from gammascope.errors import (
     RecipeError,
 )
 from gammascope.imaging.views import ViewSpec
+from gammascope.report import Verdict
 
 if TYPE_CHECKING:
     from gammascope.detectors.base import Detector
@@ -39,7 +44,8 @@ class Calibration:
     """How one image-level logit becomes a probability and a verdict.
 
     Attributes:
-        temperature: P(yes) = sigmoid(logit / temperature).
+        temperature: P(yes) = sigmoid((logit - offset) / temperature).
+        offset: Logit at which yes and no are equally likely.
         uncertain_from: Logit from which the verdict is "uncertain".
         fake_from: Logit from which the verdict is "fake" (yes).
         rates: Shares of held-out real photos at or above the two, when they were fitted.
@@ -53,6 +59,43 @@ class Calibration:
     rates: tuple[float, float]
     photos: int
     sources: tuple[str, ...]
+    offset: float = 0.0
+
+    def probability(self, logits: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+        """Return P(yes), 0..1, of image-level logits."""
+        result: Float[np.ndarray, "*n"] = expit((logits - self.offset) / self.temperature)
+        return result
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Probabilities from which the verdict is "uncertain" and "fake"."""
+        uncertain, fake = self.probability(np.array([self.uncertain_from, self.fake_from]))
+        return float(uncertain), float(fake)
+
+    def verdict(self, logit: float) -> Verdict:
+        """Return what an image-level logit means at the two thresholds."""
+        if logit >= self.fake_from:
+            return Verdict.FAKE
+        return Verdict.UNCERTAIN if logit >= self.uncertain_from else Verdict.REAL
+
+
+_ABOVE_ZERO = math.nextafter(0.0, 1.0)
+
+RAW = Calibration(
+    temperature=1.0,
+    uncertain_from=_ABOVE_ZERO,
+    fake_from=_ABOVE_ZERO,
+    rates=(1.0, 1.0),
+    photos=0,
+    sources=(),
+)
+"""What stands in where a checkpoint is not calibrated: the bare sigmoid, and "fake" above 0.5."""
+
+
+def expit(logits: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    """Return sigmoid(logits), without a warning where it is 0 or 1 to the last bit."""
+    result: Float[np.ndarray, "*n"] = 1.0 / (1.0 + np.exp(-np.clip(logits, -80.0, 80.0)))
+    return result
 
 
 @dataclass(frozen=True, slots=True)

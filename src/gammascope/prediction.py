@@ -48,7 +48,7 @@ class Prediction:
     """A detector's raw answer for a batch of views: logits, never probabilities.
 
     Attributes:
-        logit: > 0 leans fake; sigmoid(logit / temperature) = P(fake).
+        logit: > 0 leans fake; calibration makes it a probability.
         answers: Further image-level logits by name ("generated", "edited"); absent = the method cannot tell.
         masks: Logits by head, at any resolution: each map covers its whole view. Trained and scored.
         evidence: Maps to show, no unit, at any resolution. Never scored.

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 
 from gammascope.errors import MissingDataError
 from gammascope.evaluation.calibration import (
     COLDEST,
     HOTTEST,
-    fit_temperature,
+    fit_scale,
     fit_thresholds,
 )
 from gammascope.evaluation.metrics import ece
@@ -25,33 +26,41 @@ RNG = np.random.default_rng(0)
 def test_the_temperature_that_made_the_labels_is_found(true: Any) -> None:
     calibrated = RNG.normal(0, 2, 40_000)
     label = (RNG.random(40_000) < 1 / (1 + np.exp(-calibrated))).astype(np.int64)
-    found = fit_temperature(calibrated * true, label)
-    assert found == pytest.approx(true, rel=0.05)
-    assert ece()(1 / (1 + np.exp(-calibrated * true / found)), label) < 0.02
+    temperature, offset = fit_scale(calibrated * true + 7.0, label)
+    assert temperature == pytest.approx(true, rel=0.05)
+    assert offset == pytest.approx(7.0, abs=0.05 * true)
+    shifted = calibrated * true + 7.0 - offset
+    assert ece()(1 / (1 + np.exp(-shifted / temperature)), label) < 0.02
+
+
+def test_scale_is_that_of_an_unpenalised_logistic_regression() -> None:
+    label = np.repeat([0, 1], 400)
+    logits = RNG.normal(3.0 + label, 1.5)
+    regression = LogisticRegression(C=np.inf, tol=1e-10).fit(logits[:, None], label)
+    slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
+    assert fit_scale(logits, label) == pytest.approx((1 / slope, -intercept / slope), rel=1e-4)
 
 
 def test_the_temperature_does_not_depend_on_the_mix_of_classes() -> None:
     label = np.repeat([0, 1], 3000)
     logits = RNG.normal(3.0 * (2 * label - 1), 4.0)
     unequal = np.r_[np.arange(3000), np.tile(np.arange(3000, 6000), 5)]
-    assert fit_temperature(logits[unequal], label[unequal]) == pytest.approx(
-        fit_temperature(logits, label)
-    )
+    assert fit_scale(logits[unequal], label[unequal]) == pytest.approx(fit_scale(logits, label))
 
 
 def test_separable_and_signless_logits_stay_within_the_bounds() -> None:
     label = np.array([0, 0, 1, 1])
-    assert fit_temperature(np.array([-2.0, -1.0, 1.0, 2.0]), label) == pytest.approx(COLDEST)
-    assert fit_temperature(np.array([9.0, 9.0, -9.0, -9.0]), label) == pytest.approx(HOTTEST)
-    assert COLDEST <= fit_temperature(np.zeros(4), label) <= HOTTEST
-    assert fit_temperature(np.array([-1e6, 1e6, -1e6, 1e6]), label) == pytest.approx(HOTTEST)
+    assert fit_scale(np.array([-2.0, -1.0, 1.0, 2.0]), label)[0] == pytest.approx(COLDEST)
+    assert fit_scale(np.array([9.0, 9.0, -9.0, -9.0]), label)[0] == pytest.approx(HOTTEST)
+    assert COLDEST <= fit_scale(np.zeros(4), label)[0] <= HOTTEST
+    assert fit_scale(np.array([-1e6, 1e6, -1e6, 1e6]), label)[0] == pytest.approx(HOTTEST)
 
 
 def test_a_temperature_needs_both_classes_and_finite_logits() -> None:
     with pytest.raises(MissingDataError, match="No fake image among 2"):
-        fit_temperature(np.zeros(2), np.zeros(2, dtype=np.int64))
+        fit_scale(np.zeros(2), np.zeros(2, dtype=np.int64))
     with pytest.raises(ValueError, match="finite"):
-        fit_temperature(np.array([np.inf, 0.0]), np.array([1, 0]))
+        fit_scale(np.array([np.inf, 0.0]), np.array([1, 0]))
 
 
 logit_lists = st.lists(st.integers(-20, 20), min_size=1, max_size=300)

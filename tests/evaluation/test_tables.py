@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import rich.console
 
+from gammascope.checkpoints import RAW
 from gammascope.errors import MissingDataError
 from gammascope.evaluation.metrics import auroc
 from gammascope.evaluation.scoring import ScoreTable
@@ -143,10 +145,13 @@ def test_pixels_are_scored_where_there_is_something_to_locate_and_false_marks_on
 
 
 def test_the_threshold_and_the_temperature_are_those_asked_for(table: Any) -> None:
-    low, high = (summarise(table, threshold=at, resamples=50)["overall"] for at in (-1.0, 1.0))
+    low, high = (
+        summarise(table, calibration=replace(RAW, fake_from=at), resamples=50)["overall"]
+        for at in (-1.0, 1.0)
+    )
     assert low["real_accuracy"]["value"] < high["real_accuracy"]["value"]
     assert low["auroc"] == high["auroc"]
-    hot = summarise(table, temperature=1e6, resamples=50)["overall"]
+    hot = summarise(table, calibration=replace(RAW, temperature=1e6), resamples=50)["overall"]
     assert hot["brier"]["value"] == pytest.approx(0.25, abs=1e-4)
 
 
@@ -196,7 +201,7 @@ def test_names_are_not_read_as_markup() -> None:
 
 def test_evaluations_stand_side_by_side(table: Any) -> None:
     native = summarise(table, resamples=50)
-    recoded = summarise(table, threshold=1.0, resamples=50)
+    recoded = summarise(table, calibration=replace(RAW, fake_from=1.0), resamples=50)
     grid = comparison({"native": native, "jpeg": recoded})
     assert grid.header == ("number", "native", "jpeg")
     by_name = {row[0]: row[1:] for row in grid.rows}

@@ -41,12 +41,21 @@ def entries_of(checkpoint: Path, manifests: Sequence[Path], sources: Sequence[st
 def table(fitted: Mapping[str, checkpoints.Calibration]) -> Table:
     """Draw what was fitted, a row for each question."""
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("question", "temperature", "uncertain from", "fake from", "photos", "sources"):
+    for title in (
+        "question",
+        "temperature",
+        "offset",
+        "uncertain from",
+        "fake from",
+        "photos",
+        "sources",
+    ):
         drawn.add_column(title, justify="left" if title in {"question", "sources"} else "right")
     for question, values in fitted.items():
         drawn.add_row(
             question,
             f"{values.temperature:.3f}",
+            f"{values.offset:.3f}",
             f"logit {values.uncertain_from:.3f} ({values.rates[0]:.0%} of photos)",
             f"logit {values.fake_from:.3f} ({values.rates[1]:.0%})",
             str(values.photos),

@@ -12,6 +12,7 @@ import numpy as np
 from rich.table import Table
 
 import gammascope
+from gammascope.checkpoints import RAW, Calibration
 from gammascope.data.folder import read_folder
 from gammascope.data.manifest import complete_or_absent, read_manifest
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError, did_you_mean
@@ -34,13 +35,11 @@ class Evaluation:
 
     Attributes:
         plain: Plain types for JSON: facts about the run, and ``columns`` by name and question.
-        thresholds: Logit from which the answer is yes, by question.
-        temperatures: P(yes) = sigmoid(logit / temperature), by question.
+        calibration: By question; raw where the checkpoint has none.
     """
 
     plain: Mapping[str, Any]
-    thresholds: Mapping[str, float]
-    temperatures: Mapping[str, float]
+    calibration: Mapping[str, Calibration]
 
     @property
     def columns(self) -> Mapping[str, Mapping[str, laid_out.Summary]]:
@@ -119,9 +118,7 @@ def summarised(
         MissingDataError: If no question can be measured on these images.
     """
     facts, questions = pipeline.facts, next(iter(tables.values())).questions
-    known = facts.calibration
-    thresholds = {q: known[q].fake_from if q in known else 0.0 for q in questions}
-    temperatures = {q: known[q].temperature if q in known else 1.0 for q in questions}
+    calibration = {name: facts.calibration.get(name, RAW) for name in questions}
     columns: dict[str, dict[str, laid_out.Summary]] = {}
     unmeasured: dict[str, str] = {}
     for name, table in tables.items():
@@ -129,10 +126,7 @@ def summarised(
         for question in questions:
             try:
                 columns[name][question] = laid_out.summarise(
-                    table,
-                    question,
-                    threshold=thresholds[question],
-                    temperature=temperatures[question],
+                    table, question, calibration=calibration[question]
                 )
             except MissingDataError as error:
                 unmeasured[question] = str(error)
@@ -142,13 +136,13 @@ def summarised(
         "gammascope": gammascope.__version__,
         "method": facts.method,
         "weights_sha256": pipeline.weights_sha256,
-        "calibrated": bool(known),
+        "calibrated": bool(facts.calibration),
         "data": data,
         "labels": assumption,
         "unmeasured": unmeasured,
         "columns": columns,
     }
-    return Evaluation(plain, thresholds, temperatures)
+    return Evaluation(plain, calibration)
 
 
 def drawn(evaluation: Evaluation) -> list[Table]:
@@ -159,7 +153,9 @@ def drawn(evaluation: Evaluation) -> list[Table]:
 def operating_points(evaluation: Evaluation) -> str:
     """Return one line about the logits from which the answers are yes."""
     origin = "of the calibration" if evaluation.plain["calibrated"] else "raw, for want of one"
-    points = (f"{name} from {value:.3f}" for name, value in evaluation.thresholds.items())
+    points = (
+        f"{name} from {value.fake_from:.3f}" for name, value in evaluation.calibration.items()
+    )
     return f"Thresholds on logits ({origin}): {', '.join(points)}"
 
 
@@ -191,7 +187,7 @@ def write(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path
 def _grids(evaluation: Evaluation) -> list[laid_out.Grid]:
     """Lay out the native column in full, and the columns side by side, for each question."""
     made = []
-    for question in evaluation.thresholds:
+    for question in evaluation.calibration:
         summaries = {
             name: by_question[question]
             for name, by_question in evaluation.columns.items()
@@ -209,15 +205,15 @@ def _grids(evaluation: Evaluation) -> list[laid_out.Grid]:
 def _plot(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path) -> Iterator[str]:
     from gammascope.evaluation import plots
 
-    for question in evaluation.thresholds:
+    for question in evaluation.calibration:
         curves = {}
         for name, table in tables.items():
             logits, truth = table[f"logit_{question}"], laid_out.truth_of(table, question)
             used = (table["error"] == "") & np.isfinite(logits) & (truth != laid_out.UNKNOWN)
             curves[name] = logits[used], truth[used]
         logits, truth = curves[NATIVE]
-        chance = 1 / (1 + np.exp(-np.clip(logits / evaluation.temperatures[question], -60, 60)))
-        at = {"yes": evaluation.thresholds[question]}
+        chance = evaluation.calibration[question].probability(logits)
+        at = {"yes": evaluation.calibration[question].fake_from}
         try:
             plots.plot_scores(logits, truth, folder / f"scores_{question}.png", thresholds=at)
             plots.plot_reliability(chance, truth, folder / f"reliability_{question}.png")

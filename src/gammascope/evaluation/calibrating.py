@@ -1,4 +1,4 @@
-"""Fit a checkpoint's temperature and thresholds on sources it never saw, and write them into it."""
+"""Fit a checkpoint's scale and thresholds on sources it never saw, and write them into it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 from gammascope import checkpoints
 from gammascope.checkpoints import Calibration
 from gammascope.data.manifest import load_sample
+from gammascope.data.pictures import Pictures
 from gammascope.errors import MissingDataError, UndecodableImageError
-from gammascope.evaluation.calibration import fit_temperature, fit_thresholds
+from gammascope.evaluation.calibration import fit_scale, fit_thresholds
 from gammascope.imaging.codecs import EncodingLaw
 from gammascope.manipulation.base import SMALLEST_PX
 from gammascope.manipulation.copy_move import CopyMove
@@ -23,6 +24,9 @@ from gammascope.sample import Entry, Image, Label
 
 RATES = (0.05, 0.01)
 """Shares of held-out real photos that may be called uncertain or fake, and fake."""
+
+_DONORS_BYTES = 1 << 30
+"""Memory for decoded photos that splices take their parts from."""
 
 
 @dataclass(slots=True)
@@ -38,7 +42,7 @@ class _Gathered:
 def calibrate(
     path: Path, entries: Sequence[Entry], *, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Calibration]:
-    """Fit and store temperature and thresholds of every image-level answer.
+    """Fit and store temperature, offset and thresholds of every image-level answer.
 
     Every image counts twice, as it is and re-encoded once by the training law, so that thresholds hold for
     both. To teach "edited" its scale, each real photo also gives one copy-move or splice. Thresholds are set on real
@@ -53,7 +57,7 @@ def calibrate(
         MissingDataError: If there is no real photo, or a source was trained on according to the checkpoint.
         IncompatibleCheckpointError: If the file is no checkpoint.
     """
-    pipeline = Pipeline.load(path)
+    pipeline, pictures = Pipeline.load(path), Pictures(_DONORS_BYTES)
     _refuse_trained(pipeline.facts, entries)
     photos = [entry for entry in entries if entry.label is Label.REAL]
     if not photos:
@@ -63,7 +67,7 @@ def calibrate(
     gathered: dict[str, _Gathered] = {}
     for done, entry in enumerate(entries, start=1):
         try:
-            for image, truth, real in _versions(entry, photos):
+            for image, truth, real in _versions(entry, photos, pictures):
                 _gather(gathered, pipeline.scores(image).answers, truth, entry, real=real)
         except UndecodableImageError:
             pass  # a broken file calibrates nothing
@@ -75,7 +79,7 @@ def calibrate(
 
 
 def _versions(
-    entry: Entry, photos: Sequence[Entry]
+    entry: Entry, photos: Sequence[Entry], pictures: Pictures
 ) -> Iterator[tuple[Image, Mapping[str, int], bool]]:
     """Yield an image's versions with the truth about each and whether it is a real photo."""
     # Random, but the same for the same file, whatever else is in the list.
@@ -91,12 +95,12 @@ def _versions(
     yield sample.image, truth, real
     yield law(sample.image, rng), truth, real
     if real and min(sample.image.shape[:2]) >= SMALLEST_PX:
-        edit = CopyMove() if rng.random() < 0.5 else Splicing(lambda r: _donor(photos, r))
+        edit = CopyMove() if rng.random() < 0.5 else Splicing(lambda r: _donor(photos, pictures, r))
         yield law(edit(sample.image, rng).image, rng), {"edited": 1}, False
 
 
-def _donor(photos: Sequence[Entry], rng: np.random.Generator) -> Donor:
-    return Donor(load_sample(photos[int(rng.integers(len(photos)))]).image)
+def _donor(photos: Sequence[Entry], pictures: Pictures, rng: np.random.Generator) -> Donor:
+    return Donor(pictures.image(photos[int(rng.integers(len(photos)))].path))
 
 
 def _gather(
@@ -119,8 +123,10 @@ def _fit(found: _Gathered) -> Calibration:
     logits, real = np.array(found.logits), np.array(found.real)
     sources = [name for name, is_real in zip(found.sources, found.real, strict=True) if is_real]
     uncertain_from, fake_from = fit_thresholds(logits[real], sources, RATES)
+    temperature, offset = fit_scale(logits, np.array(found.truth))
     return Calibration(
-        temperature=fit_temperature(logits, np.array(found.truth)),
+        temperature=temperature,
+        offset=offset,
         uncertain_from=uncertain_from,
         fake_from=fake_from,
         rates=RATES,

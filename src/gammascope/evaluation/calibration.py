@@ -1,4 +1,4 @@
-"""Fit what turns a logit into a probability and a verdict: a temperature and two thresholds."""
+"""Fit what turns a logit into a probability and a verdict: temperature, offset and two thresholds."""
 
 from __future__ import annotations
 
@@ -20,17 +20,21 @@ _SHRINK = (
 _STEPS = 60  # shrinks the bracket to 1e-12 of its width
 
 
-def fit_temperature(logits: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float:
-    """Return the temperature that makes sigmoid(logit / temperature) likeliest, 0.05..20.
+def fit_scale(
+    logits: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]
+) -> tuple[float, float]:
+    """Return temperature (0.05..20) and offset that make sigmoid((logit - offset) / temperature) likeliest.
 
     Both classes weigh the same, so the probability holds for a world of as many fakes as reals,
-    whatever the mix of the calibration set. A temperature leaves the sign of a logit as it is.
+    whatever the mix of the calibration set. The order of images stays as it is. The offset is
+    needed because a pool over many views (the most suspicious ones, say) shifts real photos too.
 
     Raises:
         MissingDataError: If one of the classes is not there.
         ValueError: If a logit is not finite.
 
-    Source: arXiv:1706.04599, sec. 4.2; weighting and bounds are our choice.
+    Source: Platt, Probabilistic outputs for support vector machines (1999), with the slope written as
+    a temperature (arXiv:1706.04599, sec. 4.2); weighting and bounds are our choice.
     """
     if not np.isfinite(logits).all():
         raise ValueError("A temperature cannot be fitted to logits that are not finite: drop them.")
@@ -43,12 +47,23 @@ def fit_temperature(logits: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n
                 "classes."
             )
         weight[members] = 0.5 / np.count_nonzero(members)
-    wrongness = np.where(labels == Label.FAKE, -logits, logits).astype(np.float64)
+    sign = np.where(labels == Label.FAKE, -1.0, 1.0)
 
-    def loss(log_temperature: float) -> float:
-        return float(weight @ np.logaddexp(0.0, wrongness / math.exp(log_temperature)))
+    def loss(temperature: float, offset: float) -> float:
+        return float(weight @ np.logaddexp(0.0, sign * (logits - offset) / temperature))
 
-    return math.exp(_lowest(loss, math.log(COLDEST), math.log(HOTTEST)))
+    # With both classes equally heavy, the best offset lies among the logits: beyond them all, every
+    # image of one class is wrong. For a given temperature the loss is convex in the offset, and the
+    # best of those is convex in 1 / temperature: two nested searches find the one lowest point.
+    def best_offset(temperature: float) -> float:
+        return _lowest(lambda offset: loss(temperature, offset), logits.min(), logits.max())
+
+    def best_loss(log_temperature: float) -> float:
+        temperature = math.exp(log_temperature)
+        return loss(temperature, best_offset(temperature))
+
+    temperature = math.exp(_lowest(best_loss, math.log(COLDEST), math.log(HOTTEST)))
+    return temperature, best_offset(temperature)
 
 
 def fit_thresholds(

@@ -10,6 +10,7 @@ import numpy as np
 import rich.table
 from jaxtyping import Bool, Float, Int
 
+from gammascope.checkpoints import RAW, Calibration
 from gammascope.data.manifest import PHOTO_KINDS
 from gammascope.errors import MissingDataError, did_you_mean
 from gammascope.evaluation.intervals import Value, Weights, bootstrap, wilson
@@ -94,8 +95,7 @@ def summarise(
     table: ScoreTable,
     question: str = "generated",
     *,
-    threshold: float = 0.0,
-    temperature: float = 1.0,
+    calibration: Calibration = RAW,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Summary:
@@ -108,8 +108,7 @@ def summarise(
     Args:
         table: One row per image.
         question: "generated", "edited" or "fake".
-        threshold: Logit from which the answer is yes.
-        temperature: P(yes) = sigmoid(logit / temperature), for ECE and the Brier score.
+        calibration: Its ``fake_from`` is the threshold; its probabilities give ECE and the Brier score.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
 
@@ -127,11 +126,12 @@ def summarise(
             f"{len(table)} failed, {int((truth == UNKNOWN).sum())} have no known truth."
         )
     rows, truth = table.where(used), truth[used]
-    draws = _Draws(resamples, seed)
+    draws, threshold = _Draws(resamples, seed), calibration.fake_from
     summary: Summary = {
         "question": question,
         "threshold": threshold,
-        "temperature": temperature,
+        "temperature": calibration.temperature,
+        "offset": calibration.offset,
         "images": len(table),
         "yes": int((truth == 1).sum()),
         "no": int((truth == 0).sum()),
@@ -139,7 +139,7 @@ def summarise(
         "unanswered": int(((table["error"] == "") & ~np.isfinite(logits)).sum()),
         "truth_unknown": int((answered & ~used).sum()),
     }
-    summary["overall"] = _overall(rows[name], truth, _groups(rows), threshold, temperature, draws)
+    summary["overall"] = _overall(rows[name], truth, _groups(rows), calibration, draws)
     summary["sources"] = _per_source(rows, name, threshold)
     summary["generators"] = _per_generator(rows, name, truth, threshold, draws)
     summary["pixels"] = _per_mask(table, seed)
@@ -221,11 +221,10 @@ def _overall(
     logits: Float[np.ndarray, " n"],
     truth: Int[np.ndarray, " n"],
     groups: Sequence[str],
-    threshold: float,
-    temperature: float,
+    calibration: Calibration,
     draws: _Draws,
 ) -> dict[str, Any]:
-    probability = 1.0 / (1.0 + np.exp(-np.clip(logits / temperature, -700.0, 700.0)))
+    probability, threshold = calibration.probability(logits), calibration.fake_from
 
     def measured(metric: Metric, score: Float[np.ndarray, " n"]) -> Value:
         return metric.measure(score, truth, resamples=draws.resamples, seed=draws.seed)

@@ -7,11 +7,13 @@ from itertools import product
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gammascope import losses
 from gammascope.detectors import gamma
 from gammascope.detectors.gamma import HEADS, TINY, Config, build, most_suspicious, targets_of
 from gammascope.networks.mask_heads import Neck
+from gammascope.networks.mobilenet import MobileNetBackbone, MobileNetConfig
 from gammascope.prediction import Batch
 
 SIDE = TINY.size
@@ -210,6 +212,8 @@ def test_the_two_mask_losses_are_weighed_apart():
         torch.testing.assert_close(twice[term], factor * value)
 
 
+MOBILE = MobileNetConfig(8, (8, 8, 12), (1, 1, 1), (1, 2, 2), expansion=2, fused=8, token=16)
+
 ABLATIONS = [
     pytest.param(
         {"seg_targets": targets, "seg_heads": heads, "correction": correction},
@@ -229,6 +233,7 @@ ABLATIONS = [
         {"seg_blocks": 0},
         {"manip_label": "by_pixels"},
         {"lambda_was_edited": 0.0},
+        {"backbone": "mobilenetv2", "mobilenetv2": MOBILE},
     )
 ]
 
@@ -345,6 +350,21 @@ def test_the_view_is_normalised_as_the_backbone_wants():
         detector.backbone.std,
     )
     assert (detector.view.size, detector.view.fit) == (TINY.size, TINY.fit)
+
+
+def test_a_detector_that_started_from_foreign_weights_forgets_where_they_lay(tmp_path):
+    source = MobileNetBackbone(MOBILE)
+    save_file(source.state_dict(), tmp_path / "net.safetensors")
+    config = replace(
+        TINY,
+        backbone="mobilenetv2",
+        mobilenetv2=MOBILE,
+        pretrained=str(tmp_path / "net.safetensors"),
+    )
+    detector = build(config)
+    assert torch.equal(detector.backbone.conv_stem.weight, source.conv_stem.weight)
+    assert detector.config.pretrained == ""
+    build(detector.config).load_state_dict(detector.state_dict())
 
 
 def test_without_heads_there_is_no_neck_to_train():

@@ -50,7 +50,8 @@ def test_a_recipe_survives_its_way_through_a_checkpoint(path):
 
 def test_the_embedded_recipe_says_what_the_product_needs():
     config = read_recipe(RECIPES[[path.stem for path in RECIPES].index("gamma_embedded")]).config
-    assert config.backbone == "compact", "the embedded detector downloads nothing"
+    assert config.backbone == "mobilenetv2", "the embedded detector is small"
+    assert config.pretrained == "", "where the weights to start from lie is the user's affair"
     assert config.fit == "tiles", "resizing would erase the traces"
     assert config.manip_label == "by_pixels", "a montage of photos must not be called AI-generated"
 

@@ -8,7 +8,8 @@ choice is a value of ``Config``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -23,6 +24,7 @@ from gammascope.networks.attention import ReverseCrossAttention
 from gammascope.networks.base import Backbone
 from gammascope.networks.compact import CompactBackbone, CompactConfig
 from gammascope.networks.mask_heads import Branch, MaskHead, Neck
+from gammascope.networks.mobilenet import MobileNetBackbone, MobileNetConfig
 from gammascope.prediction import Batch, Prediction
 
 
@@ -31,13 +33,16 @@ class Config:
     """Sizes and choices of GAMMA. All are our reading; the paper's values are not public.
 
     Attributes:
-        backbone: "compact", or a vision tower of ``transformers``: hub id or local folder.
+        backbone: "compact", "mobilenetv2", or a vision tower of ``transformers``: hub id or local folder.
         architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` downloads nothing.
         adapt: How a pretrained tower is trained.
         taps: Blocks (from 1) whose patch tokens form a tower's grid.
         lora_rank: Rank of the LoRA updates.
         lora_alpha: Scale of the LoRA updates.
         compact: Sizes of the compact backbone.
+        mobilenetv2: Sizes of that backbone.
+        pretrained: File of ImageNet weights that ``build`` starts "mobilenetv2" from; then emptied, because a
+            checkpoint holds all weights itself.
         size: Side of a view, pixels.
         fit: How an image becomes views.
         pool: How tile logits become one.
@@ -68,6 +73,8 @@ class Config:
     lora_rank: int = 8
     lora_alpha: int = 16
     compact: CompactConfig = field(default_factory=CompactConfig)
+    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
+    pretrained: str = ""
     size: int = 336
     fit: Literal["resize", "center_crop", "tiles"] = "center_crop"
     pool: Literal["mean", "max", "top"] = "mean"
@@ -244,6 +251,11 @@ def build(config: Config) -> Gamma:
     """Make the network; a pretrained tower is read from the hub or a folder only without ``architecture``."""
     if config.backbone == "compact":
         return Gamma(config, CompactBackbone(config.compact))
+    if config.backbone == "mobilenetv2":
+        backbone = MobileNetBackbone(config.mobilenetv2)
+        if config.pretrained:
+            backbone.load_pretrained(Path(config.pretrained))
+        return Gamma(replace(config, pretrained=""), backbone)
     from gammascope.networks import backbones
 
     tower, config = backbones.for_config(config)

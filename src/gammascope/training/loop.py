@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -245,7 +245,7 @@ class _Run:
                 method=self.recipe.method,
                 config=settings.plain(self.config),
                 view=self.view,
-                recipe=plain_recipe(without_places(self.recipe)),
+                recipe=plain_recipe(without_places(replace(self.recipe, config=self.config))),
                 trained_on=self.recipe.trained_on,
                 version=gammascope.__version__,
             )

@@ -1,0 +1,217 @@
+"""MobileNetV2 as a backbone for native pixels, with several depths tapped: the embedded detector's eyes.
+
+Textures that ImageNet taught are the cheapest start for a small detector: on held-out sources, a linear probe on a few
+thousand views of the frozen network already ranks fakes of unseen generators better than a network of this size that
+learns from pixels alone (docs/experiments.md). Shallow taps see traces, deep ones see whether they fit the content.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gammascope.errors import IncompatibleCheckpointError, MissingDataError
+from gammascope.networks.base import Backbone, Features
+
+
+@dataclass(frozen=True, slots=True)
+class MobileNetConfig:
+    """Sizes; the defaults are those of width 1.0, without the last stage and the classifier.
+
+    Attributes:
+        stem: Channels of the first convolution, which halves the resolution.
+        channels: Of each stage.
+        blocks: Inverted residuals in each stage.
+        strides: Of the first block of each stage.
+        expansion: Factor on the channels inside a block; the first stage has none.
+        fused: Channels of the grid.
+        token: Channels of the image token.
+
+    Source: arXiv:1801.04381, table 2; ``fused`` and ``token`` are ours.
+    """
+
+    stem: int = 32
+    channels: tuple[int, ...] = (16, 24, 32, 64, 96, 160)
+    blocks: tuple[int, ...] = (1, 2, 3, 4, 3, 3)
+    strides: tuple[int, ...] = (1, 2, 2, 2, 1, 2)
+    expansion: int = 6
+    fused: int = 96
+    token: int = 128
+
+
+class SameConv(nn.Conv2d):
+    """A convolution without bias that pads as TensorFlow's "same": where it strides, more below and to the right."""
+
+    def __init__(
+        self, width_in: int, width_out: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        even = kernel // 2 if stride == 1 else 0
+        super().__init__(width_in, width_out, kernel, stride, even, groups=groups, bias=False)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """Return one cell for every ``stride`` pixels, rounded up."""
+        if self.stride[0] > 1:
+            rows, columns = (
+                max(0, (-(-n // s) - 1) * s + k - n)
+                for n, s, k in zip(x.shape[-2:], self.stride, self.kernel_size, strict=True)
+            )
+            x = functional.pad(x, (columns // 2, -(-columns // 2), rows // 2, -(-rows // 2)))
+        return super().forward(x)
+
+
+class Separable(nn.Module):
+    """Depthwise 3 x 3 and a linear 1 x 1: the block of the first stage. Names are timm's."""
+
+    def __init__(self, width_in: int, width_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv_dw = SameConv(width_in, width_in, 3, stride, groups=width_in)
+        self.bn1 = _norm(width_in)
+        self.conv_pw = SameConv(width_in, width_out, 1)
+        self.bn2 = _norm(width_out)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """Return the block's output, plus its input where the shapes agree."""
+        y = self.bn2(self.conv_pw(functional.relu6(self.bn1(self.conv_dw(x)))))
+        result: Tensor = x + y if y.shape == x.shape else y
+        return result
+
+
+class InvertedResidual(nn.Module):
+    """Widen, look, narrow; added to the input where the shapes agree. Names are timm's."""
+
+    def __init__(self, width_in: int, width_out: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inner = width_in * expansion
+        self.conv_pw = SameConv(width_in, inner, 1)
+        self.bn1 = _norm(inner)
+        self.conv_dw = SameConv(inner, inner, 3, stride, groups=inner)
+        self.bn2 = _norm(inner)
+        self.conv_pwl = SameConv(inner, width_out, 1)
+        self.bn3 = _norm(width_out)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """Return the block's output, plus its input where the shapes agree."""
+        y = functional.relu6(self.bn1(self.conv_pw(x)))
+        y = self.bn3(self.conv_pwl(functional.relu6(self.bn2(self.conv_dw(y)))))
+        result: Tensor = x + y if y.shape == x.shape else y
+        return result
+
+
+class MobileNetBackbone(Backbone):
+    """MobileNetV2 whose stages all speak: statistics of each make the token, their fusion the grid.
+
+    >>> sizes = MobileNetConfig(8, (8, 8, 16), (1, 1, 1), (1, 2, 2), fused=8, token=16)
+    >>> features = MobileNetBackbone(sizes).eval()(torch.zeros(2, 3, 32, 32))
+    >>> tuple(features.token.shape), tuple(features.grid.shape)
+    ((2, 16), (2, 8, 4, 4))
+    """
+
+    mean = (0.5, 0.5, 0.5)
+    std = (0.5, 0.5, 0.5)
+    stride = 8
+
+    def __init__(self, config: MobileNetConfig) -> None:
+        super().__init__()
+        if not len(config.channels) == len(config.blocks) == len(config.strides):
+            raise ValueError(
+                f"As many channels as blocks and strides: {config.channels}, {config.blocks}, {config.strides}."
+            )
+        self.token_channels, self.grid_channels = config.token, config.fused
+        self.conv_stem = SameConv(3, config.stem, 3, 2)
+        self.bn1 = _norm(config.stem)
+        self.blocks = nn.ModuleList()
+        self.to_grid = nn.ModuleList()
+        self.folds: list[int] = []
+        width, stride = config.stem, 2
+        for index, (channels, blocks, step) in enumerate(
+            zip(config.channels, config.blocks, config.strides, strict=True)
+        ):
+            stage = nn.Sequential()
+            for number in range(blocks):
+                this = step if number == 0 else 1
+                stage.append(
+                    InvertedResidual(width, channels, this, config.expansion)
+                    if index
+                    else Separable(width, channels, this)
+                )
+                width = channels
+            stride *= step
+            fold = max(1, self.stride // stride)  # finer cells move into channels: nothing is lost
+            self.blocks.append(stage)
+            self.folds.append(fold)
+            self.to_grid.append(nn.Conv2d(fold * fold * channels, config.fused, 1, bias=False))
+        self.norm_grid = nn.BatchNorm2d(config.fused)
+        self.norm_statistics = nn.BatchNorm1d(2 * sum(config.channels), affine=False)
+        self.to_token = nn.Linear(2 * sum(config.channels), config.token)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Features:
+        """Return the token and a grid of one cell for every 8 x 8 pixels, rounded up."""
+        rows, columns = (-(-side // self.stride) for side in pixels.shape[-2:])
+        x = functional.relu6(self.bn1(self.conv_stem(pixels)))
+        fused, statistics = torch.zeros((), device=pixels.device), []
+        for stage, fold, to_grid in zip(self.blocks, self.folds, self.to_grid, strict=True):
+            x = stage(x)
+            # Statistics in float32: under bfloat16 the variance of a quiet channel would vanish.
+            flat = x.flatten(2).float()
+            spread = (flat.var(2, unbiased=False) + 1e-5).sqrt()
+            statistics += [flat.mean(2), spread]
+            fused = fused + _resized(to_grid(_folded(x, fold)), rows, columns)
+        grid = functional.relu(self.norm_grid(fused))
+        token = self.to_token(self.norm_statistics(torch.cat(statistics, 1)).to(grid.dtype))
+        return Features(token, grid)
+
+    def load_pretrained(self, path: Path) -> None:
+        """Start from ImageNet weights under timm's names (``mobilenetv2_100``).
+
+        Our own layers stay as they are; of the file, the last stage and the classifier are not used.
+
+        Raises:
+            MissingDataError: If there is no such file.
+            IncompatibleCheckpointError: If it is no safetensors file, or lacks a layer or has another shape for it.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            foreign = load(path.read_bytes())
+        except OSError as error:
+            raise MissingDataError(
+                f"Cannot read MobileNetV2 weights {path}: {error.strerror}."
+            ) from error
+        except SafetensorError as error:
+            raise IncompatibleCheckpointError(f"{path} is no safetensors file: {error}.") from error
+        own = self.state_dict()
+        wanted = [name for name in own if name.split(".")[0] in {"conv_stem", "bn1", "blocks"}]
+        wrong = [n for n in wanted if n not in foreign or foreign[n].shape != own[n].shape]
+        if wrong:
+            raise IncompatibleCheckpointError(
+                f"{path} is no MobileNetV2 of this size: {wrong[0]} is missing or of another shape "
+                f"({len(wrong)} of {len(wanted)} tensors)."
+            )
+        self.load_state_dict({name: foreign[name].to(own[name]) for name in wanted}, strict=False)
+
+
+def _norm(width: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(width, eps=1e-3)  # TensorFlow's epsilon, which the weights were made for
+
+
+def _folded(x: Float[Tensor, "b c h w"], fold: int) -> Float[Tensor, "b d h2 w2"]:
+    """Move ``fold x fold`` cells into channels; odd last rows and columns are repeated first."""
+    if fold == 1:
+        return x
+    below, right = -x.shape[-2] % fold, -x.shape[-1] % fold
+    if below or right:
+        x = functional.pad(x, (0, right, 0, below), mode="replicate")
+    return functional.pixel_unshuffle(x, fold)
+
+
+def _resized(x: Float[Tensor, "b c h w"], rows: int, columns: int) -> Float[Tensor, "b c h2 w2"]:
+    """Bring a coarser stage to the grid's resolution."""
+    if x.shape[-2:] == (rows, columns):
+        return x
+    return functional.interpolate(x, (rows, columns), mode="bilinear", align_corners=False)

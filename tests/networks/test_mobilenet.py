@@ -1,0 +1,111 @@
+"""MobileNetV2 as a backbone: its published shape, foreign weights, odd sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gammascope.errors import IncompatibleCheckpointError, MissingDataError
+from gammascope.networks.mobilenet import MobileNetBackbone, MobileNetConfig, SameConv
+
+SMALL = MobileNetConfig(8, (8, 8, 12), (1, 2, 1), (1, 2, 2), expansion=2, fused=8, token=16)
+OWN = ("to_grid", "norm_grid", "norm_statistics", "to_token")
+
+
+def small(seed: int = 0) -> MobileNetBackbone:
+    torch.manual_seed(seed)
+    return MobileNetBackbone(SMALL).eval()
+
+
+def test_the_standard_sizes_are_the_published_ones():
+    """Counted by hand from table 2 of arXiv:1801.04381, up to the stage of 160 channels."""
+    network = MobileNetBackbone(MobileNetConfig())
+    published = sum(p.numel() for name, p in network.named_parameters() if not name.startswith(OWN))
+
+    def convolution(width_in: int, width_out: int, taps: int = 1) -> int:
+        return width_in * width_out * taps + 2 * width_out  # and a norm
+
+    expected = convolution(3, 32, 9) + convolution(1, 32, 9) + convolution(32, 16)
+    width = 16
+    for channels, blocks in ((24, 2), (32, 3), (64, 4), (96, 3), (160, 3)):
+        for _ in range(blocks):
+            inner = 6 * width
+            expected += convolution(width, inner) + convolution(1, inner, 9)
+            expected += convolution(inner, channels)
+            width = channels
+    assert published == expected
+    assert sum(p.numel() for p in network.parameters()) <= 2_500_000
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 33), (32, 32), (41, 8)])
+def test_any_size_gives_a_cell_for_every_eight_pixels(rows, columns):
+    features = small()(torch.randn(2, 3, rows, columns))
+    assert features.token.shape == (2, 16)
+    assert features.grid.shape == (2, 8, -(-rows // 8), -(-columns // 8))
+    assert features.grid.isfinite().all()
+    assert features.token.isfinite().all()
+
+
+def test_strides_pad_below_and_to_the_right_first():
+    """TensorFlow's rule: with an even side, a 3 x 3 filter's first window starts at the first pixel."""
+    conv = SameConv(1, 1, 3, stride=2)
+    torch.nn.init.ones_(conv.weight)
+    image = torch.zeros(1, 1, 4, 4)
+    image[..., 0, 0] = 1.0
+    assert conv(image)[0, 0].tolist() == [[1.0, 0.0], [0.0, 0.0]]
+    image = torch.zeros(1, 1, 4, 4)
+    image[..., 2, 2] = 1.0  # all four windows but the first start at it or reach it
+    assert conv(image)[0, 0].tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    odd = torch.zeros(1, 1, 5, 5)
+    odd[..., 0, 0] = 1.0
+    assert conv(odd).shape == (1, 1, 3, 3)
+    assert conv(odd)[0, 0, 0, 0] == 1.0
+
+
+def test_the_token_tells_a_texture_from_its_mean():
+    network = small()
+    flat = torch.zeros(1, 3, 64, 64)
+    noisy = flat + 0.5 * torch.randn(1, 3, 64, 64)
+    assert not torch.allclose(network(flat).token, network(noisy).token, atol=1e-3)
+
+
+def foreign(path: Path, **changes: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Write half-precision weights with a classifier, as published files have them."""
+    state = {n: t.half() for n, t in small(1).state_dict().items() if not n.startswith(OWN)}
+    state = {n: (t.long() if n.endswith("tracked") else t) for n, t in state.items()}
+    state |= {"conv_head.weight": torch.zeros(4, 12, 1, 1), "classifier.bias": torch.zeros(4)}
+    save_file(state | changes, path)
+    return state
+
+
+def test_pretrained_weights_are_taken_exactly_and_our_layers_stay(tmp_path):
+    state = foreign(tmp_path / "net.safetensors")
+    network, untouched = small(), small()
+    network.load_pretrained(tmp_path / "net.safetensors")
+    for name, tensor in network.state_dict().items():
+        expected = untouched.state_dict()[name] if name.startswith(OWN) else state[name].to(tensor)
+        assert torch.equal(tensor, expected), name
+
+
+def test_other_weights_are_refused_and_nothing_is_loaded(tmp_path):
+    network, untouched = small(), small()
+    foreign(tmp_path / "wide.safetensors", **{"conv_stem.weight": torch.zeros(16, 3, 3, 3)})
+    with pytest.raises(IncompatibleCheckpointError, match=r"conv_stem\.weight .*\(1 of"):
+        network.load_pretrained(tmp_path / "wide.safetensors")
+    (tmp_path / "page.html").write_text("<html>not found</html>")
+    with pytest.raises(IncompatibleCheckpointError, match="no safetensors"):
+        network.load_pretrained(tmp_path / "page.html")
+    with pytest.raises(MissingDataError, match=r"absent\.safetensors"):
+        network.load_pretrained(tmp_path / "absent.safetensors")
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(network.state_dict().values(), untouched.state_dict().values(), strict=True)
+    )
+
+
+def test_lengths_that_disagree_are_refused():
+    with pytest.raises(ValueError, match="As many channels"):
+        MobileNetBackbone(MobileNetConfig(channels=(8, 8), blocks=(1,), strides=(1, 2)))

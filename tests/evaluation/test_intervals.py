@@ -89,7 +89,11 @@ def test_one_cluster_has_a_value_but_no_interval() -> None:
 
 def test_a_number_that_no_resample_defines_has_no_interval() -> None:
     strata = np.zeros(3, dtype=np.int64)
-    value = bootstrap(lambda w: np.where((w == 1).all(axis=1) & (len(w) == 1), 1.0, np.nan), strata)
+
+    def only_once(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return np.where((weight == 1).all(axis=1) & (len(weight) == 1), 1.0, np.nan)
+
+    value = bootstrap(only_once, strata)
     assert value.value == 1.0
     assert "undefined in every resample" in value.reason
 

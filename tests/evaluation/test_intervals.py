@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from gammascope.evaluation.intervals import Value, bootstrap, wilson
-from gammascope.evaluation.metrics import auroc, real_accuracy
+from gammascope.evaluation.metrics import auroc, balanced_accuracy, real_accuracy, tpr_at_fpr
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -58,6 +58,37 @@ def test_a_bootstrap_of_a_share_agrees_with_the_binomial() -> None:
     half = 1.96 * math.sqrt(0.75 * 0.25 / 400)
     assert value.low == pytest.approx(0.75 - half, abs=0.01)
     assert value.high == pytest.approx(0.75 + half, abs=0.01)
+
+
+@pytest.mark.parametrize("metric", [auroc, balanced_accuracy(0.5), tpr_at_fpr(0.1)])
+def test_fewer_images_per_resample_give_the_interval_of_all(metric: Any) -> None:
+    score, label = overlapping(3000, 2)
+
+    def kernel(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return np.asarray(metric.kernel(score[rows], label[rows], weight))
+
+    full = bootstrap(kernel, label, resamples=400)
+    fewer = bootstrap(kernel, label, resamples=400, most_drawn=1200)
+    assert fewer.value == full.value
+    assert fewer.n == 6000
+    width = full.high - full.low
+    assert (fewer.low, fewer.high) == pytest.approx((full.low, full.high), abs=0.2 * width)
+
+
+def test_fewer_images_give_the_interval_over_clusters_too() -> None:
+    rng = np.random.default_rng(0)
+    cluster = np.repeat(np.arange(40), 100)
+    label = (cluster >= 20).astype(np.int64)
+    score = rng.normal(label + rng.normal(0, 1.0, 40)[cluster], 0.5)
+
+    def kernel(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return np.asarray(auroc.kernel(score[rows], label[rows], weight))
+
+    full = bootstrap(kernel, label, cluster, resamples=300)
+    fewer = bootstrap(kernel, label, cluster, resamples=300, most_drawn=1000)
+    assert fewer.value == full.value
+    width = full.high - full.low
+    assert (fewer.low, fewer.high) == pytest.approx((full.low, full.high), abs=0.2 * width)
 
 
 def test_the_seed_decides_the_interval() -> None:

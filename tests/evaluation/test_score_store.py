@@ -20,7 +20,7 @@ import pytest
 
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.evaluation.columns import Recoded
-from gammascope.evaluation.score_store import RUN, ScoreStore
+from gammascope.evaluation.score_store import RUN, ScoreStore, StoredTables
 from gammascope.evaluation.scoring import AsIs, ScoreTable, score_columns
 from gammascope.imaging import codecs
 from gammascope.imaging.codecs import Encoding
@@ -85,8 +85,12 @@ def test_what_is_read_is_what_was_scored_in_one_go(entries, expected, tmp_path):
     seen: list[tuple[int, int]] = []
     store.score(brightness, entries, COLUMNS, DETECTOR, lambda *at: seen.append(at))
     assert seen == [(at, 20) for at in range(1, 21)]
+    tables = StoredTables(store, tuple(COLUMNS))
+    assert list(tables) == list(expected)
     for name, table in expected.items():
-        assert_equal(store.read(name), table)
+        assert_equal(tables[name], table)
+    with pytest.raises(KeyError):
+        tables["webp"]
     assert len(list((tmp_path / "parts" / "native").glob("*.parquet"))) == 7
 
 

@@ -18,7 +18,7 @@ from gammascope.errors import MissingDataError, MissingExtraError, RecipeError, 
 from gammascope.evaluation import tables as laid_out
 from gammascope.evaluation.columns import FakesAligned, Recoded
 from gammascope.evaluation.localisation import Black
-from gammascope.evaluation.score_store import ScoreStore
+from gammascope.evaluation.score_store import ScoreStore, StoredTables
 from gammascope.evaluation.scoring import AsIs, Column, ScoreTable, score_columns
 from gammascope.imaging import codecs
 from gammascope.pipeline import Pipeline, Scores
@@ -119,7 +119,7 @@ def scored(
     columns: Mapping[str, Column],
     folder: Path | None,
     progress: Callable[[int, int], None],
-) -> dict[str, ScoreTable]:
+) -> Mapping[str, ScoreTable]:
     """Score all images in each column, each image being decoded once.
 
     With a folder (and pyarrow) scores are kept there as they come: a run that was interrupted goes on where it was,
@@ -132,7 +132,7 @@ def scored(
         try:
             store = ScoreStore(folder / PARTS)
             store.score(predictor(pipeline), entries, columns, identity(pipeline), progress)
-            return {name: store.read(name) for name in columns}
+            return StoredTables(store, tuple(columns))
         except MissingExtraError:
             pass  # without pyarrow, which ``write`` tells of, scores stay in memory until the end
     return score_columns(predictor(pipeline), entries, columns, progress=progress)

@@ -19,7 +19,7 @@ Rows: TypeAlias = Int[np.ndarray, " n"]
 Kernel: TypeAlias = Callable[[Rows, Weights], Float[np.ndarray, " b"]]
 """A number computed for b weightings of some images at once; NaN where one leaves it undefined."""
 
-MOST_DRAWN = 20_000
+MOST_DRAWN = 10_000
 """Images in a resample at most; of more, resamples of this many stand for full ones."""
 
 _Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution

@@ -135,6 +135,30 @@ class ScoreStore:
         return scores
 
 
+@dataclass(frozen=True, slots=True)
+class StoredTables(Mapping[str, ScoreTable]):
+    """Score tables of columns by name, each read when it is asked for: only one need be in memory.
+
+    Attributes:
+        store: Where they are.
+        names: Of the columns.
+    """
+
+    store: ScoreStore
+    names: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> ScoreTable:
+        if name not in self.names:
+            raise KeyError(name)
+        return self.store.read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 @dataclass(slots=True)
 class _Parts:
     """Rows of consecutive images on their way to the disk.
@@ -188,8 +212,10 @@ def _alone_in(folder: Path) -> Iterator[None]:
             return
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise MissingDataError(f"Another process is writing scores to {folder}.") from error
+        except OSError:
+            pass  # a file system without locks
         for left in folder.glob("*/.*.part"):  # of a process that was killed
             left.unlink()
         yield

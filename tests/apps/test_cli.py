@@ -25,7 +25,9 @@ from gammascope.detectors import gamma
 from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.training.loop import Progress
 
-COMMANDS = ("scan", "train", "calibrate", "evaluate", "synthesize", "methods")
+COMMANDS = (
+    *("scan", "train", "calibrate", "evaluate", "compare", "robustness", "synthesize", "methods"),
+)
 QUESTIONS = ("generated", "edited")
 
 
@@ -484,19 +486,114 @@ def test_an_evaluation_writes_tables_numbers_and_plots(collection, weights, tmp_
         *("evaluate", collection, "--weights", weights, "--recode", "jpeg:60", "--out", out)
     )
     assert result.exit_code == 0, result.output
+    columns = ["native", "fakes_aligned", "all_recoded", "jpeg_60"]
     assert {path.name for path in out.iterdir()} == {
-        *("scores_native.csv", "scores_native.parquet", "scores_jpeg_60.csv"),
-        *("scores_jpeg_60.parquet", "summary.json", "tables.md"),
+        *(f"scores_{column}.{ending}" for column in columns for ending in ("csv", "parquet")),
+        *("parts", "summary.json", "tables.md"),
         *(f"{plot}_{question}.png" for plot in ("reliability", "scores") for question in QUESTIONS),
         "roc_generated.png",
     }
     assert "edited: No ROC curve" in result.stderr  # nothing in the collection is edited
     summary = json.loads((out / "summary.json").read_text())
-    assert list(summary["columns"]) == ["native", "jpeg_60"]
+    assert list(summary["columns"]) == columns
+    assert summary["definitions"]["all_recoded"]["encoding"] == "jpeg:090:4:2:0"
+    assert sum(summary["definitions"]["fakes_aligned"]["encodings_of_reals"].values()) == 5
+    assert "Fakes aligned to 5 JPEG photos and 0 that are no JPEG" in result.stderr
+    text = (out / "tables.md").read_text()
+    assert "| number | native | fakes_aligned | all_recoded | jpeg_60 |" in text
+    assert "real and fake of matched sizes" in text
     assert summary["columns"]["native"]["generated"]["yes"] == 10
     assert "AUROC" in result.stdout
     assert "5 real and 10 fake" in result.stderr
     assert "generated from 0.000" in result.stderr
+
+
+def test_an_evaluation_goes_on_where_it_was_and_refuses_another_detector(
+    collection, weights, tmp_path, monkeypatch
+):
+    out = tmp_path / "evaluation"
+    arguments = ("evaluate", collection, "--weights", weights, "--out", out)
+    first = run(*arguments)
+    asked = []
+    monkeypatch.setattr("gammascope.pipeline.Pipeline.scores", lambda *_: asked.append(1))
+    again = run(*arguments)
+    assert again.stdout == first.stdout
+    assert asked == []
+    other = written_checkpoint(tmp_path / "other.safetensors", always(0.0, 1.0))
+    result = run("evaluate", collection, "--weights", other, "--out", out)
+    assert result.exit_code == 2
+    assert "holds scores of another run: weights_sha256 is" in one_line_after_notes(result)
+
+
+def test_without_pyarrow_an_evaluation_stays_in_memory(collection, weights, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    out = tmp_path / "evaluation"
+    result = run("evaluate", collection, "--weights", weights, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "needs pyarrow" in result.stderr
+    assert (out / "scores_fakes_aligned.csv").exists()
+    assert not list(out.rglob("*.parquet"))
+
+
+def test_black_masks_count_as_asked(collection, weights):
+    shown = {}
+    for black in ("skip", "one", "zero"):
+        result = run("evaluate", collection, "--weights", weights, "--json", "--black-masks", black)
+        columns = json.loads(result.stdout)["columns"]
+        shown[black] = columns["native"]["generated"]["pixels"]["edited"]["f1"]
+    assert shown["skip"]["n"] == 0  # nothing in the collection is edited
+    assert shown["one"]["n"] == shown["zero"]["n"] == 15
+    assert shown["zero"]["value"] == 0.0
+
+
+def test_two_evaluations_are_compared_on_the_same_images(collection, weights, tmp_path):
+    other = written_checkpoint(tmp_path / "other.safetensors", always(0.0, -5.0))
+    for name, path in (("a", weights), ("b", other)):
+        result = run("evaluate", collection, "--weights", path, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    result = run("compare", tmp_path / "a", tmp_path / "b")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"fakes_aligned +generated +AUROC .* 0\.000 \[0\.000, 0\.000\]", result.stdout)
+    assert "p = " in result.stdout
+    assert "15 images that both answered for" in result.stderr
+    as_json = json.loads(run("compare", tmp_path / "a", tmp_path / "b", "--json").stdout)
+    native = as_json["columns"]["native"]["generated"]
+    assert (native["yes"], native["no"]) == (10, 5)
+    assert native["balanced_accuracy"]["second"]["value"] == 0.5  # a threshold below all logits
+    assert run("compare", tmp_path / "a", tmp_path / "c").exit_code == 3
+    (tmp_path / "b" / "scores_native.parquet").unlink()
+    assert run("compare", tmp_path / "a", tmp_path / "b").exit_code == 0  # the CSV file is there
+
+
+def test_robustness_is_measured_and_goes_on_with_further_perturbations(
+    collection, weights, tmp_path, monkeypatch
+):
+    from gammascope.evaluation import robustness
+
+    every = robustness.suite("quick")
+    suites = {"quick": every[:2], "full": (*every[:2], *every[-3:])}
+    monkeypatch.setattr(robustness, "suite", lambda name: suites[name])
+    out = tmp_path / "robustness"
+    arguments = ("robustness", collection, "--weights", weights, "--limit", 4, "--out", out)
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "JPEG 4:2:0, quality" in result.stdout
+    assert {path.name for path in out.iterdir()} == {
+        *("parts", "robustness.md", "robustness.csv", "robustness.png", "jpeg_420.png"),
+    }
+    modified = {path: path.stat().st_mtime_ns for path in out.glob("parts/*/*.parquet")}
+    result = run(*arguments, "--suite", "full", "--json")
+    assert result.exit_code == 0, result.output
+    points = json.loads(result.stdout)
+    assert [point["severity"] for point in points[:2]] == ["native", "fakes_aligned"]
+    assert len(points) == 2 + 5
+    assert points[0]["real_accuracy"]["n"] == points[0]["fake_accuracy"]["n"] == 4
+    for path, time in modified.items():
+        assert path.stat().st_mtime_ns == time
+    assert (out / "social.png").exists()
+    refused = run(*arguments[:-3], 3, "--out", out)
+    assert refused.exit_code == 2
+    assert "images is 8 there and 6 here" in one_line_after_notes(refused)
 
 
 def test_an_evaluation_uses_the_thresholds_of_the_checkpoint(collection, tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from gammascope.evaluation.intervals import Value, bootstrap, wilson
-from gammascope.evaluation.metrics import auroc, real_accuracy
+from gammascope.evaluation.metrics import auroc, balanced_accuracy, real_accuracy, tpr_at_fpr
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -60,6 +60,37 @@ def test_a_bootstrap_of_a_share_agrees_with_the_binomial() -> None:
     assert value.high == pytest.approx(0.75 + half, abs=0.01)
 
 
+@pytest.mark.parametrize("metric", [auroc, balanced_accuracy(0.5), tpr_at_fpr(0.1)])
+def test_fewer_images_per_resample_give_the_interval_of_all(metric: Any) -> None:
+    score, label = overlapping(3000, 2)
+
+    def kernel(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return np.asarray(metric.kernel(score[rows], label[rows], weight))
+
+    full = bootstrap(kernel, label, resamples=400)
+    fewer = bootstrap(kernel, label, resamples=400, most_drawn=1200)
+    assert fewer.value == full.value
+    assert fewer.n == 6000
+    width = full.high - full.low
+    assert (fewer.low, fewer.high) == pytest.approx((full.low, full.high), abs=0.2 * width)
+
+
+def test_fewer_images_give_the_interval_over_clusters_too() -> None:
+    rng = np.random.default_rng(0)
+    cluster = np.repeat(np.arange(40), 100)
+    label = (cluster >= 20).astype(np.int64)
+    score = rng.normal(label + rng.normal(0, 1.0, 40)[cluster], 0.5)
+
+    def kernel(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return np.asarray(auroc.kernel(score[rows], label[rows], weight))
+
+    full = bootstrap(kernel, label, cluster, resamples=300)
+    fewer = bootstrap(kernel, label, cluster, resamples=300, most_drawn=1000)
+    assert fewer.value == full.value
+    width = full.high - full.low
+    assert (fewer.low, fewer.high) == pytest.approx((full.low, full.high), abs=0.2 * width)
+
+
 def test_the_seed_decides_the_interval() -> None:
     score, label = overlapping(40, 3)
     assert auroc.measure(score, label, seed=1) == auroc.measure(score, label, seed=1)
@@ -89,7 +120,11 @@ def test_one_cluster_has_a_value_but_no_interval() -> None:
 
 def test_a_number_that_no_resample_defines_has_no_interval() -> None:
     strata = np.zeros(3, dtype=np.int64)
-    value = bootstrap(lambda w: np.where((w == 1).all(axis=1) & (len(w) == 1), 1.0, np.nan), strata)
+
+    def only_once(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return np.where((weight == 1).all(axis=1) & (len(weight) == 1), 1.0, np.nan)
+
+    value = bootstrap(only_once, strata)
     assert value.value == 1.0
     assert "undefined in every resample" in value.reason
 

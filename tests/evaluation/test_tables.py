@@ -202,7 +202,7 @@ def test_names_are_not_read_as_markup() -> None:
 def test_evaluations_stand_side_by_side(table: Any) -> None:
     native = summarise(table, resamples=50)
     recoded = summarise(table, calibration=replace(RAW, fake_from=1.0), resamples=50)
-    grid = comparison({"native": native, "jpeg": recoded})
+    grid, *_ = comparison({"native": native, "jpeg": recoded})
     assert grid.header == ("number", "native", "jpeg")
     by_name = {row[0]: row[1:] for row in grid.rows}
     assert by_name["AUROC"][0] == by_name["AUROC"][1]

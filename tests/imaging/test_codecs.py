@@ -18,6 +18,7 @@ from gammascope.imaging.codecs import (
     adjust,
     blur,
     encode,
+    halftone,
     jpeg_quality,
     jpeg_subsampling,
     reencode,
@@ -48,7 +49,7 @@ def test_a_wrong_encoding_is_refused_with_the_value(values: Any, named: Any) -> 
         Encoding(*values)
 
 
-@pytest.mark.parametrize("name", ["jpeg", "webp", "png"])
+@pytest.mark.parametrize("name", ["jpeg", "webp", "avif", "png"])
 def test_encoders_write_their_format(name: Any) -> None:
     with PIL.Image.open(io.BytesIO(encode(PHOTO, Encoding(name)))) as file:
         assert file.format == name.upper()
@@ -62,7 +63,7 @@ def test_png_loses_nothing(width: Any, height: Any) -> None:
     np.testing.assert_array_equal(reencode(image, Encoding("png")), image)
 
 
-@pytest.mark.parametrize("name", ["jpeg", "webp"])
+@pytest.mark.parametrize("name", ["jpeg", "webp", "avif"])
 def test_lower_quality_loses_more(name: Any) -> None:
     losses = [error(reencode(PHOTO, Encoding(name, quality)), PHOTO) for quality in (95, 60, 20)]
     assert losses == sorted(losses)
@@ -266,3 +267,19 @@ def test_rescale_law() -> None:
     assert 400 < len(drawn) < 600
     assert all(0.5 <= factor <= 1 for factor, _ in drawn)
     assert {kernel for _, kernel in drawn} == {"bilinear", "bicubic", "lanczos"}
+
+
+@pytest.mark.parametrize("tone", [0, 60, 128, 200, 255])
+@pytest.mark.parametrize("pitch", [1.0, 2.5, 6.0])
+def test_printed_dots_keep_the_tone_on_average(tone: Any, pitch: Any) -> None:
+    printed = halftone(np.full((90, 90, 3), tone, np.uint8), pitch)
+    assert printed[10:-10, 10:-10].mean() == pytest.approx(tone, abs=4)
+
+
+def test_coarser_dots_change_a_photo_more_and_are_seen() -> None:
+    losses = [error(halftone(PHOTO, pitch), PHOTO) for pitch in (2.0, 4.0, 8.0)]
+    assert losses == sorted(losses)
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    assert halftone(grey, 6.0).std() > 20
+    with pytest.raises(ValueError, match=r"pitch=0\.5"):
+        halftone(PHOTO, 0.5)

@@ -137,6 +137,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     data: options.EvaluationData,
     split: options.Split = None,
     recode: options.Recodes = None,
+    black: options.BlackMasks = options.Black.SKIP,
     out: options.EvaluationFolder = None,
     as_json: options.Json = False,
     weights: options.Weights = "default",
@@ -144,7 +145,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure a detector on labelled images, as they are and re-encoded, with intervals."""
+    """Measure a detector on labelled images: as they are, with the formats of real and fake made alike, with intervals.
+
+    With --out, an evaluation that was interrupted goes on where it was.
+    """
     from gammascope.apps import evaluating, terminal
 
     columns = evaluating.columns_of(recode or ())
@@ -153,11 +157,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     if out is not None:
         refuse_unwritable(out / evaluating.SUMMARY)
     pipeline = _pipeline(weights, method, device)
-    tables = {}
-    for name, encoding in columns.items():
-        with terminal.progress_bar(f"Scoring {name}", shown=not (as_json or quiet)) as advance:
-            tables[name] = evaluating.scored(pipeline, entries, encoding, advance)
-    evaluation = evaluating.summarised(pipeline, tables, data=str(data), assumption=assumption)
+    columns = evaluating.with_aligned(columns, entries)
+    with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
+        tables = evaluating.scored(pipeline, entries, columns, out, advance)
+    evaluation = evaluating.summarised(
+        pipeline, tables, columns, data=str(data), assumption=assumption, black=black.value
+    )
     if out is not None:
         for note in evaluating.write(evaluation, tables, out):
             terminal.say(note)
@@ -166,6 +171,59 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     else:
         terminal.output().print(*evaluating.drawn(evaluation))
         terminal.say(evaluating.operating_points(evaluation))
+
+
+@app.command()
+def compare(
+    first: options.FirstEvaluation,
+    second: options.SecondEvaluation,
+    as_json: options.Json = False,
+) -> None:
+    """Say whether one of two detectors, evaluated on the same images, is better, or whether it may be chance."""
+    from gammascope.apps import comparing, terminal
+
+    compared = comparing.compared(first, second)
+    if as_json:
+        typer.echo(json.dumps(comparing.plain(compared), allow_nan=False))
+    else:
+        terminal.output().print(comparing.table(compared))
+        terminal.say(comparing.notes(compared))
+
+
+@app.command()
+def robustness(  # noqa: PLR0913, PLR0917 - each is an option
+    data: options.EvaluationData,
+    out: options.RobustnessFolder,
+    split: options.Split = None,
+    suite: options.Suite = options.SuiteName.QUICK,
+    limit: options.PerClass = None,
+    as_json: options.Json = False,
+    weights: options.Weights = "default",
+    method: options.MethodName = None,
+    device: options.Device = "cpu",
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure what ordinary processing does to a detector: JPEG, resizing, screenshots, social media and more.
+
+    Run it again to go on where it was interrupted, or with the other suite: what is there is not scored again.
+    """
+    from gammascope.apps import evaluating, terminal
+    from gammascope.apps import robustness as running
+    from gammascope.evaluation.robustness import chosen
+
+    entries, assumption = evaluating.entries_of(data, split)
+    terminal.say(f"{data}: {assumption}")
+    refuse_unwritable(out / running.TABLE)
+    pipeline = _pipeline(weights, method, device)
+    entries = chosen(entries, limit)
+    with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
+        points = running.measured(pipeline, entries, suite.value, out, advance)
+    for note in running.write(points, out):
+        terminal.say(note)
+    if as_json:
+        typer.echo(json.dumps(running.plain(points), allow_nan=False))
+    else:
+        terminal.output().print(running.table(points))
 
 
 @app.command()

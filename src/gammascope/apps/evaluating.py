@@ -17,13 +17,22 @@ from gammascope.data.folder import read_folder
 from gammascope.data.manifest import complete_or_absent, read_manifest
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError, did_you_mean
 from gammascope.evaluation import tables as laid_out
-from gammascope.evaluation.scoring import ScoreTable, score
+from gammascope.evaluation.columns import FakesAligned, Recoded
+from gammascope.evaluation.localisation import Black
+from gammascope.evaluation.score_store import ScoreStore, StoredTables
+from gammascope.evaluation.scoring import AsIs, Column, ScoreTable, score_columns
 from gammascope.imaging import codecs
 from gammascope.pipeline import Pipeline, Scores
 from gammascope.sample import Entry, Label, Sample
 
-NATIVE = "native"
-"""The column of images as they are; it always comes first."""
+NATIVE, ALIGNED, ALL_RECODED = "native", "fakes_aligned", "all_recoded"
+"""The columns that are always there: images as they are; fakes re-encoded as the reals are; all images re-encoded."""
+
+ALL_RECODED_AS = codecs.Encoding("jpeg", 90)
+"""Always the same, so that evaluations can be compared; ``--recode`` adds columns."""
+
+PARTS = "parts"
+"""Folder of the scores while they grow; an evaluation that was interrupted goes on from it."""
 
 SUMMARY = "summary.json"
 TABLES = "tables.md"
@@ -69,23 +78,24 @@ def entries_of(data: Path, split: str | None) -> tuple[list[Entry], str]:
     return entries, folder.assumption
 
 
-def columns_of(recodes: Sequence[str]) -> dict[str, codecs.Encoding | None]:
-    """Read "jpeg:90" and the like; "native" comes first whether asked for or not.
+def columns_of(recodes: Sequence[str]) -> dict[str, Column]:
+    """Read "jpeg:90" and the like: "native" and "all_recoded" are there whether asked for or not.
 
     Raises:
         RecipeError: If one cannot be read.
     """
-    columns: dict[str, codecs.Encoding | None] = {NATIVE: None}
+    columns: dict[str, Column] = {NATIVE: AsIs(), ALL_RECODED: Recoded(ALL_RECODED_AS)}
     for text in recodes:
         name, _, quality = text.partition(":")
         if text == NATIVE:
             continue
-        if name not in {"jpeg", "webp"}:
-            raise RecipeError(f"--recode {text}: expected jpeg:QUALITY, webp:QUALITY or native.")
-        try:
-            columns[f"{name}_{int(quality)}"] = codecs.Encoding(
-                "jpeg" if name == "jpeg" else "webp", int(quality)
+        if name not in {"jpeg", "webp", "avif"}:
+            raise RecipeError(
+                f"--recode {text}: expected jpeg:QUALITY, webp:QUALITY, avif:QUALITY or native."
             )
+        kind: codecs.Format = "jpeg" if name == "jpeg" else "webp" if name == "webp" else "avif"
+        try:
+            columns[f"{name}_{int(quality)}"] = Recoded(codecs.Encoding(kind, int(quality)))
         except ValueError:
             raise RecipeError(
                 f"--recode {text}: quality {quality!r}, expected 1 to 100, as in {name}:90."
@@ -93,24 +103,67 @@ def columns_of(recodes: Sequence[str]) -> dict[str, codecs.Encoding | None]:
     return columns
 
 
+def with_aligned(columns: Mapping[str, Column], entries: Sequence[Entry]) -> dict[str, Column]:
+    """Add the column of aligned fakes, after the native one, if there is a real to align them to."""
+    try:
+        aligned = {ALIGNED: FakesAligned.to_reals_of(entries)}
+    except MissingDataError:
+        return dict(columns)
+    return {NATIVE: columns[NATIVE]} | aligned | dict(columns)
+
+
 def scored(
     pipeline: Pipeline,
     entries: Sequence[Entry],
-    encoding: codecs.Encoding | None,
+    columns: Mapping[str, Column],
+    folder: Path | None,
     progress: Callable[[int, int], None],
-) -> ScoreTable:
-    """Score all images, re-encoded first if an encoding is given."""
+) -> Mapping[str, ScoreTable]:
+    """Score all images in each column, each image being decoded once.
+
+    With a folder (and pyarrow) scores are kept there as they come: a run that was interrupted goes on where it was,
+    and what is there already is not scored again.
+
+    Raises:
+        RecipeError: If the folder holds scores of another detector or of other images.
+    """
+    if folder is not None:
+        try:
+            store = ScoreStore(folder / PARTS)
+            store.score(predictor(pipeline), entries, columns, identity(pipeline), progress)
+            return StoredTables(store, tuple(columns))
+        except MissingExtraError:
+            pass  # without pyarrow, which ``write`` tells of, scores stay in memory until the end
+    return score_columns(predictor(pipeline), entries, columns, progress=progress)
+
+
+def identity(pipeline: Pipeline) -> dict[str, str]:
+    """Return what tells a detector's scores from another's; a new version may decode differently."""
+    return {
+        "method": pipeline.facts.method,
+        "weights_sha256": pipeline.weights_sha256,
+        "gammascope": gammascope.__version__,
+    }
+
+
+def predictor(pipeline: Pipeline) -> Callable[[Sample], Scores]:
+    """Return what answers for one sample: a detector without named answers answers "fake"."""
 
     def predict(sample: Sample) -> Scores:
         scores = pipeline.scores(sample.image)
         return scores if scores.answers else replace(scores, answers={"fake": scores.logit})
 
-    recode = None if encoding is None else lambda image: codecs.reencode(image, encoding)
-    return score(predict, entries, recode=recode, progress=progress)
+    return predict
 
 
 def summarised(
-    pipeline: Pipeline, tables: Mapping[str, ScoreTable], *, data: str, assumption: str
+    pipeline: Pipeline,
+    tables: Mapping[str, ScoreTable],
+    columns: Mapping[str, Column],
+    *,
+    data: str,
+    assumption: str,
+    black: Black = "skip",
 ) -> Evaluation:
     """Make numbers of score tables, at the thresholds of the checkpoint's calibration (0 without one).
 
@@ -119,18 +172,18 @@ def summarised(
     """
     facts, questions = pipeline.facts, next(iter(tables.values())).questions
     calibration = {name: facts.calibration.get(name, RAW) for name in questions}
-    columns: dict[str, dict[str, laid_out.Summary]] = {}
+    made: dict[str, dict[str, laid_out.Summary]] = {}
     unmeasured: dict[str, str] = {}
     for name, table in tables.items():
-        columns[name] = {}
+        made[name] = {}
         for question in questions:
             try:
-                columns[name][question] = laid_out.summarise(
-                    table, question, calibration=calibration[question]
+                made[name][question] = laid_out.summarise(
+                    table, question, calibration=calibration[question], black=black
                 )
             except MissingDataError as error:
                 unmeasured[question] = str(error)
-    if not any(columns.values()):
+    if not any(made.values()):
         raise MissingDataError(" ".join(unmeasured.values()))
     plain = {
         "gammascope": gammascope.__version__,
@@ -140,7 +193,8 @@ def summarised(
         "data": data,
         "labels": assumption,
         "unmeasured": unmeasured,
-        "columns": columns,
+        "definitions": {name: dict(column.definition) for name, column in columns.items()},
+        "columns": made,
     }
     return Evaluation(plain, calibration)
 
@@ -151,19 +205,27 @@ def drawn(evaluation: Evaluation) -> list[Table]:
 
 
 def operating_points(evaluation: Evaluation) -> str:
-    """Return one line about the logits from which the answers are yes."""
+    """Return a line about the logits from which the answers are yes, and one about what fakes were aligned to."""
     origin = "of the calibration" if evaluation.plain["calibrated"] else "raw, for want of one"
     points = (
         f"{name} from {value.fake_from:.3f}" for name, value in evaluation.calibration.items()
     )
-    return f"Thresholds on logits ({origin}): {', '.join(points)}"
+    thresholds = f"Thresholds on logits ({origin}): {', '.join(points)}"
+    aligned = evaluation.plain["definitions"].get(ALIGNED)
+    if aligned is None:
+        return f"{thresholds}\nNo real image to align the fakes' files to: no column {ALIGNED}."
+    encodings: Mapping[str, int] = aligned["encodings_of_reals"]
+    other, total = encodings.get("none", 0), sum(encodings.values())
+    return (
+        f"{thresholds}\nFakes aligned to {total - other} JPEG photos and {other} that are no JPEG"
+    )
 
 
 def write(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path) -> Iterator[str]:
     """Write everything into a folder; yield one line for people about each part.
 
-    Files: ``scores_<column>.csv`` (and ``.parquet`` with pyarrow), ``summary.json``, ``tables.md``, and with
-    matplotlib ``roc_``, ``reliability_`` and ``scores_<question>.png``.
+    Files, besides those of ``scored``: ``scores_<column>.csv`` (and ``.parquet`` with pyarrow), ``summary.json``,
+    ``tables.md``, and with matplotlib ``roc_``, ``reliability_`` and ``scores_<question>.png``.
     """
     for name, table in tables.items():
         table.to_csv(folder / f"scores_{name}.csv")
@@ -178,7 +240,7 @@ def write(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path
     with complete_or_absent(folder / TABLES) as unfinished:
         unfinished.write_text(laid_out.markdown(_grids(evaluation)), "utf-8")
     yield from _plot(evaluation, tables, folder)
-    failed = sum(len(table.failures) for table in tables.values())
+    failed = sum(int((table["error"] != "").sum()) for table in tables.values())
     if failed:
         yield f"{failed} scores failed: column 'error' of the score tables says why."
     yield f"Scores, numbers and plots: {folder}"
@@ -197,8 +259,8 @@ def _grids(evaluation: Evaluation) -> list[laid_out.Grid]:
             if name == NATIVE:
                 made += laid_out.grids(summary)
         if len(summaries) > 1:
-            side = laid_out.comparison(summaries)
-            made.append(replace(side, title=f"{question}: {side.title}"))
+            sides = laid_out.comparison(summaries)
+            made += [replace(side, title=f"{question}: {side.title}") for side in sides]
     return made
 
 

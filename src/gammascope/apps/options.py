@@ -29,6 +29,21 @@ class EditKind(StrEnum):
     DIFFUSION = "diffusion"
 
 
+class Black(StrEnum):
+    """What an image without a true pixel counts; the values of ``localisation.Black``."""
+
+    SKIP = "skip"
+    ONE = "one"
+    ZERO = "zero"
+
+
+class SuiteName(StrEnum):
+    """Which perturbations; the names of ``robustness.suite``."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
 _DETECTOR = "Detector"
 
 Weights: TypeAlias = Annotated[
@@ -115,11 +130,36 @@ Recodes: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FORMAT:QUALITY",
-        help="Score once more after re-encoding real and fake alike: jpeg:90, webp:80; repeatable.",
+        help="Score once more after re-encoding real and fake alike: jpeg:70, webp:80, avif:50; repeatable.",
+    ),
+]
+BlackMasks: TypeAlias = Annotated[
+    Black,
+    typer.Option(
+        "--black-masks",
+        help="What an image without a true pixel counts in F1 and IoU: left out, 1 if nothing is marked, or 0.",
     ),
 ]
 EvaluationFolder: TypeAlias = Annotated[
     Path | None, typer.Option("--out", help="Folder for score tables, numbers and plots.")
+]
+
+RobustnessFolder: TypeAlias = Annotated[
+    Path, typer.Option("--out", help="Folder for scores, tables and curves.")
+]
+Suite: TypeAlias = Annotated[
+    SuiteName, typer.Option(help="quick: one to three severities of each kind; full: all.")
+]
+PerClass: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="At most so many real and so many fake images."),
+]
+
+FirstEvaluation: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="A", help="Folder of an evaluation (evaluate --out).")
+]
+SecondEvaluation: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="B", help="Folder of another detector's, on the same images.")
 ]
 
 Photos: TypeAlias = Annotated[

@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 Weights: TypeAlias = Float[np.ndarray, "b n"]
 """How often each of n images counts, in each of b resamples."""
 
-Kernel: TypeAlias = Callable[[Weights], Float[np.ndarray, " b"]]
-"""A number computed for b resamples at once; NaN where a resample leaves it undefined."""
+Rows: TypeAlias = Int[np.ndarray, " n"]
+"""Which n images a weighting is about; one that is drawn twice may stand there twice."""
+
+Kernel: TypeAlias = Callable[[Rows, Weights], Float[np.ndarray, " b"]]
+"""A number computed for b weightings of some images at once; NaN where one leaves it undefined."""
+
+MOST_DRAWN = 10_000
+"""Images in a resample at most; of more, resamples of this many stand for full ones."""
 
 _Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 _CELLS_AT_ONCE = 1_000_000  # weights held in memory at a time: 8 MB, about a core's cache
@@ -87,10 +93,11 @@ def wilson(successes: int, n: int) -> Value:
 def bootstrap(
     kernel: Kernel,
     strata: Int[np.ndarray, " n"],
-    clusters: Sequence[str] | None = None,
+    clusters: Sequence[str] | Shaped[np.ndarray, " n"] | None = None,
     *,
     resamples: int = 1000,
     seed: int = 0,
+    most_drawn: int = MOST_DRAWN,
 ) -> Value:
     """Return a number with its 95 % percentile bootstrap interval.
 
@@ -99,36 +106,97 @@ def bootstrap(
     clusters that hold the same strata: the interval then says how far the number carries to
     *other* generators and cameras, and is wider. All of it follows from ``seed``.
 
+    Of more than ``most_drawn`` images, resamples have only that many, and their spread about the
+    number is scaled down by the root of the share drawn: time and memory then no longer grow with
+    the images. With clusters, one such sample of the images stands for them, unscaled, because it
+    is the number of clusters that limits what is known.
+
     Args:
         kernel: Computes the number from weights.
         strata: A small whole number per image, usually its label.
-        clusters: A name per image.
+        clusters: A name or number per image.
         resamples: How many times to draw.
         seed: Of the random draws.
+        most_drawn: Images in a resample at most.
 
-    Source: B. Efron, R. Tibshirani, An Introduction to the Bootstrap (1993), ch. 13; strata and
-        clusters are our choice.
+    Source: B. Efron, R. Tibshirani, An Introduction to the Bootstrap (1993), ch. 13; fewer than n:
+        P. Bickel, F. Goetze, W. van Zwet, Statistica Sinica 7 (1997) 1-31, at the rate of the root
+        of n; strata and clusters are our choice.
     """
     n = len(strata)
-    value = float(kernel(np.ones((1, n)))[0]) if n else math.nan
+    value = float(kernel(np.arange(n), np.ones((1, n)))[0]) if n else math.nan
     if math.isnan(value):
         return Value.undefined(n, "undefined on these images" if n else "no image")
-    units = np.arange(n) if clusters is None else np.unique(clusters, return_inverse=True)[1]
-    groups = _strata_of_units(units, strata)
-    if clusters is not None and all(len(group) < 2 for group in groups):
-        return Value(value, math.nan, math.nan, n, "one cluster only: no interval")
     rng = np.random.default_rng(seed)
-    step = max(1, _CELLS_AT_ONCE // n)
-    drawn = [
-        kernel(_draw(groups, units, min(step, resamples - start), rng))
-        for start in range(0, resamples, step)
-    ]
-    values = np.concatenate(drawn)
+    if clusters is None:
+        units, groups = None, [np.flatnonzero(strata == name) for name in np.unique(strata)[::-1]]
+    else:
+        units = np.unique(np.asarray(clusters), return_inverse=True)[1]
+        groups = _strata_of_units(units, strata)
+        if all(len(group) < 2 for group in groups):
+            return Value(value, math.nan, math.nan, n, "one cluster only: no interval")
+    if n > most_drawn and units is None:
+        values = _fewer_drawn(kernel, groups, most_drawn / n, resamples, rng)
+        values = value + (values - value) * math.sqrt(most_drawn / n)
+    elif n > most_drawn and units is not None:
+        rows = np.sort(rng.choice(n, most_drawn, replace=False))
+        values = value + _drawn(kernel, rows, groups, units, resamples, rng)
+        values -= float(kernel(rows, np.ones((1, len(rows))))[0])
+    else:
+        values = _drawn(kernel, np.arange(n), groups, units, resamples, rng)
     values = values[np.isfinite(values)]
     if not values.size:
         return Value(value, math.nan, math.nan, n, "undefined in every resample: no interval")
     low, high = np.percentile(values, (2.5, 97.5))
     return Value(value, float(low), float(high), n)
+
+
+def sums_by_group(
+    weight: Weights, group: Int[np.ndarray, " n"], groups: int
+) -> Float[np.ndarray, "b groups"]:
+    """Add up each row's weights by the number of the group that an image is in, 0..groups - 1."""
+    rows = len(weight)
+    place = group + groups * np.arange(rows)[:, None]
+    sums = np.bincount(place.ravel(), weight.ravel(), minlength=rows * groups)
+    return np.asarray(sums.reshape(rows, groups), dtype=np.float64)
+
+
+def _drawn(
+    kernel: Kernel,
+    rows: Rows,
+    groups: Sequence[Int[np.ndarray, " _units"]],
+    units: Int[np.ndarray, " n"] | None,
+    resamples: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " _b"]:
+    """Return the number for resamples of all units; those without units are images themselves."""
+    of = rows if units is None else units[rows]
+    step = max(1, _CELLS_AT_ONCE // len(rows))
+    values = [
+        kernel(rows, _draw(groups, of, min(step, resamples - start), rng))
+        for start in range(0, resamples, step)
+    ]
+    return np.concatenate(values)
+
+
+def _fewer_drawn(
+    kernel: Kernel,
+    groups: Sequence[Int[np.ndarray, " _units"]],
+    share: float,
+    resamples: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " _b"]:
+    """Return the number for resamples of this share of each group, at least one image."""
+    sizes = [max(1, round(share * len(group))) for group in groups]
+    values = []
+    for _ in range(resamples):
+        picked = [
+            group[rng.integers(0, len(group), size)]
+            for group, size in zip(groups, sizes, strict=True)
+        ]
+        rows = np.concatenate(picked)
+        values.append(kernel(rows, np.ones((1, len(rows)))))
+    return np.concatenate(values)
 
 
 def _strata_of_units(

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
-from gammascope.evaluation.intervals import Value, Weights, bootstrap
+from gammascope.evaluation.intervals import Rows, Value, Weights, bootstrap, sums_by_group
 from gammascope.sample import Label
 
 ScoreKernel: TypeAlias = Callable[
@@ -55,7 +55,7 @@ class Metric:
         self,
         score: Float[np.ndarray, " n"],
         label: Int[np.ndarray, " n"],
-        clusters: Sequence[str] | None = None,
+        clusters: Sequence[str] | Shaped[np.ndarray, " n"] | None = None,
         *,
         resamples: int = 1000,
         seed: int = 0,
@@ -65,7 +65,7 @@ class Metric:
         Args:
             score: Higher leans fake.
             label: 1 fake, 0 real.
-            clusters: A name per image; draws whole clusters, see ``bootstrap``.
+            clusters: A name or number per image; draws whole clusters, see ``bootstrap``.
             resamples: How many times to draw.
             seed: Of the random draws.
 
@@ -77,8 +77,8 @@ class Metric:
             return Value.undefined(len(score), lacks)
         exact = score.astype(np.float64)
 
-        def kernel(weight: Weights) -> Float[np.ndarray, " b"]:
-            return self.kernel(exact, label, weight)
+        def kernel(rows: Rows, weight: Weights) -> Float[np.ndarray, " b"]:
+            return self.kernel(exact[rows], label[rows], weight)
 
         return bootstrap(kernel, label, clusters, resamples=resamples, seed=seed)
 
@@ -169,9 +169,8 @@ def ece(bins: int = 15) -> Metric:
     ) -> Float[np.ndarray, " b"]:
         _check_probability(score)
         place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], score)
-        gap = np.zeros((len(score), bins))
-        gap[np.arange(len(score)), place] = score - label
-        return _divide(np.abs(weight @ gap).sum(axis=1), weight.sum(axis=1))
+        gap = sums_by_group(weight * (score - label), place, bins)
+        return _divide(np.abs(gap).sum(axis=1), weight.sum(axis=1))
 
     return Metric("ECE", kernel, needs=())
 
@@ -319,8 +318,8 @@ def _pixel_ratio(
     if per == "image":
         above, below = above / below, np.ones_like(below)
 
-    def kernel(weight: Weights) -> Float[np.ndarray, " b"]:
-        return _divide(weight @ above, weight @ below)
+    def kernel(rows: Rows, weight: Weights) -> Float[np.ndarray, " b"]:
+        return _divide(weight @ above[rows], weight @ below[rows])
 
     return bootstrap(kernel, np.zeros(len(below), dtype=np.int64), seed=seed)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,19 @@ from jaxtyping import Float, Int
 
 from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError, MissingExtraError
+from gammascope.evaluation.intervals import Value
 from gammascope.evaluation.metrics import auroc, ece, roc_points
+from gammascope.evaluation.robustness import Point
 from gammascope.sample import Label
 
 _SIZE_INCHES = (5.0, 4.5)
 _DPI = 150
 _COLOURS = {Label.REAL: "#0072B2", Label.FAKE: "#D55E00"}  # told apart with any colour vision
+_CURVES = (
+    ("auroc", "#000000", "o"),
+    ("real_accuracy", _COLOURS[Label.REAL], "s"),
+    ("fake_accuracy", _COLOURS[Label.FAKE], "^"),
+)
 _LEAST_FALSE_RATE = 1e-3  # left end of the logarithmic axis
 
 
@@ -130,14 +139,63 @@ def plot_scores(
     _save(figure, path)
 
 
-def _figure() -> tuple[Any, Any]:
+def plot_robustness(
+    families: Mapping[str, Sequence[Point]], unperturbed: Sequence[Point], path: Path
+) -> None:
+    """Draw AUROC and both accuracies against severity, a panel for each family by its title.
+
+    Each curve starts from the images that are not perturbed; bars are 95 % intervals.
+
+    Raises:
+        MissingDataError: If there is no family.
+        MissingExtraError: If matplotlib is not installed.
+    """
+    if not families:
+        raise MissingDataError("No robustness to draw: there is no perturbation.")
+    across = min(len(families), 4)
+    figure, axes = _figure((math.ceil(len(families) / across), across))
+    panels = np.atleast_1d(axes).ravel()
+    for panel, (title, points) in zip(panels, families.items(), strict=False):
+        steps = [*unperturbed, *points]
+        places = np.arange(len(steps))
+        for name, colour, marker in _CURVES:
+            values: list[Value] = [getattr(point, name) for point in steps]
+            middle = np.array([value.value for value in values])
+            reach = [(each.value - each.low, each.high - each.value) for each in values]
+            panel.errorbar(
+                places,
+                middle,
+                yerr=np.maximum(np.array(reach).T, 0.0),
+                color=colour,
+                marker=marker,
+                markersize=4,
+                capsize=2,
+                linewidth=1.2,
+                label=name.replace("_", " ").replace("auroc", "AUROC"),
+            )
+        panel.axhline(0.5, color="0.6", linestyle=":")
+        panel.axvline(len(unperturbed) - 0.5, color="0.8")
+        labels = [point.severity.replace("_", "\n") for point in steps]
+        panel.set_xticks(places, labels, fontsize="small")
+        panel.set(ylim=(-0.02, 1.02))
+        panel.set_title(textwrap.fill(title, 44), fontsize="small")
+        panel.grid(visible=True, axis="y", color="0.9")
+    for panel in panels[len(families) :]:
+        panel.set_visible(False)
+    panels[0].legend(fontsize="small", loc="lower left")
+    _save(figure, path)
+
+
+def _figure(grid: tuple[int, int] = (1, 1)) -> tuple[Any, Any]:
     """Return a figure of its own and its axes: no state that other drawings would share."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError.of("A plot", "matplotlib", "evaluate") from error
-    figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
-    return figure, figure.subplots()
+    down, across = grid
+    size = (_SIZE_INCHES[0] * across, _SIZE_INCHES[1] * down)
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(down, across)
 
 
 def _save(figure: Any, path: Path) -> None:

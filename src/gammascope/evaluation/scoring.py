@@ -1,22 +1,27 @@
-"""A detector and a list of images in, a table with one row per image out."""
+"""A detector and a list of images in, a table with one row per image out, for each column.
+
+A *column* is what a detector is shown in an evaluation: images as they are, or changed in one
+stated way. Each image is decoded once for all columns.
+"""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from gammascope.data.manifest import complete_or_absent, load_sample, pyarrow_for
 from gammascope.errors import GammascopeError, MissingDataError
+from gammascope.evaluation.localisation import best_threshold, counts_over_grid, pixel_auroc
 from gammascope.evaluation.metrics import PixelCounts, count_pixels
 from gammascope.imaging.decode import decode
-from gammascope.sample import Entry, Image, Sample
+from gammascope.sample import Entry, Image, Mask, Sample
 
 MASKS = ("generated", "edited")
 """Names of the masks that are scored where there is ground truth."""
@@ -24,9 +29,11 @@ MASKS = ("generated", "edited")
 MAP_THRESHOLD = 0.5
 """A pixel is marked where its probability is above this."""
 
-_TEXTS = ("path", "generator", "kind", "source", "split", "format", "error")
+_TEXTS = ("path", "generator", "kind", "source", "split", "format", "mask_error", "error")
 _WHOLES = ("label", "width", "height")
 _COUNTS = ("tp", "fp", "fn", "tn")
+_ROWS_AT_ONCE = 100_000  # made into Python objects at a time, when tables are written and read
+_STRING = np.dtypes.StringDType()  # a path of any length costs no more than itself
 
 
 class Scores(Protocol):
@@ -41,8 +48,44 @@ class Scores(Protocol):
         """Probabilities 0..1 in the image's frame by mask; NaN where no view looked."""
 
 
+@runtime_checkable
+class Column(Protocol):
+    """What a detector is shown instead of an image; equal columns show the same."""
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        """All that decides what is shown, in plain types: scores are kept with it."""
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return what is shown: the very same object where nothing changes.
+
+        Masks are None where the change moves pixels.
+
+        Raises:
+            GammascopeError: If this image cannot be changed so; its row says why.
+        """
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AsIs:
+    """The column of images as they are."""
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        """Nothing is changed."""
+        return {"change": "none"}
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return the sample."""
+        return sample
+
+
 Predict: TypeAlias = Callable[[Sample], Scores]
 Progress: TypeAlias = Callable[[int, int], None]
+Row: TypeAlias = dict[str, Any]
+"""Values of one image by name; what is not there is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +93,12 @@ class ScoreTable:
     """One row per image, by column; rebuild any number from it without running a detector again.
 
     Columns: path, label, generator, kind, source, split, format (texts, "" = unknown; label 0 or
-    1), width, height (0 = unknown), jpeg_quality, ``logit_<question>``, ``<mask>_tp/fp/fn/tn``
-    (NaN = not there: no JPEG, no answer, no ground truth), error ("" = scored).
+    1), width, height (of the file; 0 = unknown), jpeg_quality, ``logit_<question>``,
+    ``<mask>_tp/fp/fn/tn`` at MAP_THRESHOLD, ``<mask>_tp@<t>/fp@<t>`` at the thresholds of
+    ``localisation.GRID`` where not all pixels are true, ``<mask>_auroc`` and
+    ``<mask>_best_threshold/tp/fp`` where a part is (NaN = not there: no JPEG, no answer, no ground
+    truth), mask_error ("" = masks could be read; else the image is scored without them), error ("" =
+    scored).
 
     Attributes:
         columns: Arrays of the same length by name.
@@ -79,8 +126,8 @@ class ScoreTable:
             )
         return self.columns[name]
 
-    def where(self, rows: Shaped[np.ndarray, " n"]) -> ScoreTable:
-        """Return the rows that a boolean array marks."""
+    def where(self, rows: Shaped[np.ndarray, " n"] | slice) -> ScoreTable:
+        """Return the rows that a boolean array marks, or a slice."""
         return ScoreTable({name: column[rows] for name, column in self.columns.items()})
 
     @property
@@ -109,8 +156,10 @@ class ScoreTable:
         ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(self.columns)
-            # tolist: Python's shortest exact floats, not NumPy's representation.
-            writer.writerows(zip(*(_texts(name, self[name]) for name in self.columns), strict=True))
+            for part in self._slices():
+                # tolist: Python's shortest exact floats, not NumPy's representation.
+                texts = (_texts(name, column) for name, column in part.columns.items())
+                writer.writerows(zip(*texts, strict=True))
 
     def to_parquet(self, path: Path) -> None:
         """Write as Parquet, complete or not at all.
@@ -118,10 +167,53 @@ class ScoreTable:
         Raises:
             MissingExtraError: If pyarrow is not installed.
         """
-        arrow, parquet = pyarrow_for("A Parquet score table")
-        table = arrow.table({name: column.tolist() for name, column in self.columns.items()})
-        with complete_or_absent(path) as unfinished:
-            parquet.write_table(table, unfinished)
+        _, parquet = pyarrow_for("A Parquet score table")
+        first, *others = self._slices()
+        start = first.to_arrow()
+        with (
+            complete_or_absent(path) as unfinished,
+            parquet.ParquetWriter(unfinished, start.schema) as writer,
+        ):
+            writer.write_table(start)
+            for part in others:
+                writer.write_table(part.to_arrow())
+
+    def to_arrow(self) -> Any:
+        """Return as an Arrow table, NaN as null.
+
+        Raises:
+            MissingExtraError: If pyarrow is not installed.
+        """
+        arrow, _ = pyarrow_for("A Parquet score table")
+        kinds = {name: arrow.string() for name in _TEXTS}
+        kinds |= {name: arrow.int64() for name in _WHOLES}
+        return arrow.table(
+            {
+                name: arrow.array(
+                    column.tolist() if name in _TEXTS else column,
+                    kinds.get(name, arrow.float64()),
+                    from_pandas=True,
+                )
+                for name, column in self.columns.items()
+            }
+        )
+
+    @classmethod
+    def from_arrow(cls, table: Any) -> ScoreTable:
+        """Take over an Arrow table; null is NaN, or "" in texts.
+
+        Raises:
+            MissingDataError: If it is no score table.
+        """
+        return _checked({name: table[name] for name in table.column_names}, "The table")
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Mapping[str, Any]]) -> ScoreTable:
+        """Put rows below each other; a column for each name that occurs."""
+        names = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
+        return cls(
+            {name: _array(name, [row.get(name) for row in rows]) for name in (*names, "error")}
+        )
 
     @classmethod
     def read(cls, path: Path) -> ScoreTable:
@@ -133,14 +225,18 @@ class ScoreTable:
         """
         if not path.is_file():
             raise MissingDataError(f"No score table at {path}: run an evaluation first.")
-        raw = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
-        missing = [name for name in ("path", "label", "error") if name not in raw]
-        if missing:
-            raise MissingDataError(f"{path} is no score table: it has no column {missing[0]!r}.")
+        if path.suffix.lower() != ".parquet":
+            return _checked(_read_csv(path), str(path))
+        arrow, parquet = pyarrow_for("A Parquet score table")
         try:
-            return cls({name: _array(name, values) for name, values in raw.items()})
-        except ValueError as error:
+            table = parquet.read_table(path)
+        except (arrow.ArrowException, OSError) as error:
             raise MissingDataError(f"{path} is no score table: {error}.") from error
+        return _checked({name: table[name] for name in table.column_names}, str(path))
+
+    def _slices(self) -> Iterator[ScoreTable]:
+        for start in range(0, max(len(self), 1), _ROWS_AT_ONCE):
+            yield self.where(slice(start, start + _ROWS_AT_ONCE))
 
 
 def score(
@@ -165,26 +261,99 @@ def score(
         MissingDataError: If there are no entries, or none of them could be scored.
         ValueError: If ``recode`` changes the size of an image.
     """
+    column = AsIs() if recode is None else _Recode(recode)
+    return score_columns(predict, entries, {"": column}, progress=progress)[""]
+
+
+def score_columns(
+    predict: Predict,
+    entries: Sequence[Entry],
+    columns: Mapping[str, Column],
+    *,
+    progress: Progress | None = None,
+) -> dict[str, ScoreTable]:
+    """Run a detector over images once for each column, keeping all rows in memory; see ``score``.
+
+    Raises:
+        MissingDataError: If there are no entries, or none of them could be scored in some column.
+    """
     if not entries:
         raise MissingDataError("No image to score: the list of entries is empty.")
-    rows: list[dict[str, Any]] = []
+    rows: dict[str, list[Row]] = {name: [] for name in columns}
     for done, entry in enumerate(entries, start=1):
-        row = _known(entry)
-        try:
-            row |= _measured(predict, entry, recode)
-        except GammascopeError as problem:
-            row["error"] = str(problem)
-        rows.append(row)
+        for name, row in rows_of(predict, entry, columns).items():
+            rows[name].append(row)
         if progress is not None:
             progress(done, len(entries))
-    table = _table(rows)
-    if len(table.failures) == len(table):
+    tables = {name: ScoreTable.of_rows(of) for name, of in rows.items()}
+    for table in tables.values():
+        refuse_all_failed(table)
+    return tables
+
+
+def refuse_all_failed(table: ScoreTable) -> None:
+    """Tell a broken set-up from broken files.
+
+    Raises:
+        MissingDataError: If no image could be scored.
+    """
+    if (table["error"] != "").all():
         path, error = table.failures[0]
         raise MissingDataError(f"None of {len(table)} images could be scored; {path}: {error}")
-    return table
 
 
-def _known(entry: Entry) -> dict[str, Any]:
+def rows_of(predict: Predict, entry: Entry, columns: Mapping[str, Column]) -> dict[str, Row]:
+    """Decode an image once and return its row in each column.
+
+    Where columns show the same, the detector is asked once. An image whose masks cannot be read is
+    scored without them.
+    """
+    known = _known(entry)
+    try:
+        decoded = decode(entry.path)
+        known["format"], known["jpeg_quality"] = decoded.format, decoded.jpeg_quality
+        known["height"], known["width"] = decoded.image.shape[:2]
+        sample = _sample(entry, decoded.image, known)
+    except (GammascopeError, MemoryError) as problem:
+        failed = known | {"error": _said(entry, problem)}
+        return {name: dict(failed) for name in columns}
+    answered: dict[Column, Row] = {}
+    for column in columns.values():
+        if column in answered:
+            continue
+        try:
+            shown = column(sample)
+            as_is = AsIs() if shown is sample else column
+            if as_is not in answered:
+                answered[as_is] = _measured(predict, shown)
+            answered[column] = answered[as_is]
+        except (GammascopeError, MemoryError) as problem:
+            answered[column] = {"error": _said(entry, problem)}
+    return {name: known | answered[column] for name, column in columns.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Recode:
+    """A function on pixels as a column."""
+
+    recode: Callable[[Image], Image]
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        return {"change": repr(self.recode)}
+
+    def __call__(self, sample: Sample) -> Sample:
+        recoded = self.recode(sample.image)
+        (height, width), size = sample.image.shape[:2], recoded.shape[:2]
+        if size != (height, width):
+            raise ValueError(
+                f"recode made {sample.entry.path} {size[1]}x{size[0]} from {width}x{height} "
+                "pixels: it must keep the size."
+            )
+        return replace(sample, image=recoded)
+
+
+def _known(entry: Entry) -> Row:
     return {
         "path": str(entry.path),
         "label": int(entry.label),
@@ -195,56 +364,92 @@ def _known(entry: Entry) -> dict[str, Any]:
         "format": "",
         "width": 0,
         "height": 0,
+        "jpeg_quality": None,
+        "mask_error": "",
         "error": "",
     }
 
 
-def _measured(
-    predict: Predict, entry: Entry, recode: Callable[[Image], Image] | None
-) -> dict[str, Any]:
-    decoded = decode(entry.path)
-    sample = load_sample(entry, decoded.image)
-    height, width = sample.image.shape[:2]
-    if recode is not None:
-        recoded = recode(sample.image)
-        if recoded.shape[:2] != (height, width):
-            raise ValueError(
-                f"recode made {entry.path} {recoded.shape[1]}x{recoded.shape[0]} from "
-                f"{width}x{height} pixels: it must keep the size."
-            )
-        sample = replace(sample, image=recoded)
+def _sample(entry: Entry, image: Image, row: Row) -> Sample:
+    """Load the masks too; one that cannot be used leaves a message in the row."""
+    try:
+        return load_sample(entry, image)
+    except MissingDataError as problem:
+        row["mask_error"] = str(problem)
+        return Sample(entry, image, None, None)
+
+
+def _said(entry: Entry, problem: Exception) -> str:
+    if isinstance(problem, MemoryError):
+        return f"{entry.path.name}: not enough memory to score it."
+    return str(problem)
+
+
+def _measured(predict: Predict, sample: Sample) -> Row:
     scores = predict(sample)
-    row: dict[str, Any] = {"width": width, "height": height, "format": decoded.format}
-    row["jpeg_quality"] = decoded.jpeg_quality
-    row |= {f"logit_{question}": float(logit) for question, logit in scores.answers.items()}
+    row: Row = {f"logit_{question}": float(logit) for question, logit in scores.answers.items()}
     for mask, truth in zip(MASKS, (sample.generated, sample.edited), strict=True):
         if truth is not None and mask in scores.maps:
-            counts = count_pixels(scores.maps[mask], truth, MAP_THRESHOLD)
-            row |= {f"{mask}_{name}": n for name, n in zip(_COUNTS, counts, strict=True)}
+            measured = _located(scores.maps[mask], truth)
+            row |= {f"{mask}_{name}": number for name, number in measured.items()}
     return row
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> ScoreTable:
-    names = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
-    return ScoreTable(
-        {name: _array(name, [row.get(name) for row in rows]) for name in (*names, "error")}
-    )
+def _located(probability: Float[np.ndarray, "h w"], truth: Mask) -> Row:
+    counts = count_pixels(probability, truth, MAP_THRESHOLD)
+    row: Row = dict(zip(_COUNTS, counts, strict=True))
+    if truth.all():
+        return row  # nothing to locate
+    row |= counts_over_grid(probability, truth)
+    if truth.any():
+        best = best_threshold(probability, truth)
+        row["auroc"] = pixel_auroc(probability, truth)
+        row |= {"best_threshold": best.threshold, "best_tp": best.tp, "best_fp": best.fp}
+    return row
 
 
-def _array(name: str, values: Sequence[Any]) -> Shaped[np.ndarray, " _n"]:
+def _checked(raw: Mapping[str, Any], what: str) -> ScoreTable:
+    missing = [name for name in ("path", "label", "error") if name not in raw]
+    if missing:
+        raise MissingDataError(f"{what} is no score table: it has no column {missing[0]!r}.")
+    try:
+        return ScoreTable({name: _array(name, values) for name, values in raw.items()})
+    except ValueError as error:
+        raise MissingDataError(f"{what} is no score table: {error}.") from error
+
+
+def _array(name: str, values: Any) -> Shaped[np.ndarray, " _n"]:
+    """Make an array of a list, or of a chunked Arrow array, with the type of this column."""
+    if hasattr(values, "iterchunks"):
+        return _from_arrow(name, values)
     if name in _TEXTS:
-        return np.array(["" if value is None else str(value) for value in values], dtype=np.str_)
+        return np.array(["" if value is None else str(value) for value in values], dtype=_STRING)
     if name in _WHOLES:
         return np.array([int(value) for value in values], dtype=np.int64)
     empty = (None, "")
     return np.array([np.nan if v in empty else float(v) for v in values], dtype=np.float64)
 
 
+def _from_arrow(name: str, values: Any) -> Shaped[np.ndarray, " _n"]:
+    if name not in _TEXTS:
+        kind = np.int64 if name in _WHOLES else np.float64
+        return np.asarray(values.to_numpy()).astype(kind)
+    texts = np.empty(len(values), dtype=_STRING)
+    start = 0
+    for chunk in values.cast("string").iterchunks():
+        for at in range(0, len(chunk), _ROWS_AT_ONCE):
+            part = chunk.slice(at, _ROWS_AT_ONCE).fill_null("").dictionary_encode()
+            known = np.array(part.dictionary.to_pylist(), dtype=_STRING)
+            texts[start : start + len(part)] = known[part.indices.to_numpy()]
+            start += len(part)
+    return texts
+
+
 def _texts(name: str, column: Shaped[np.ndarray, " n"]) -> list[Any]:
     values: list[Any] = column.tolist()
     if name in _TEXTS or name in _WHOLES:
         return values
-    counts = name.rsplit("_", 1)[-1] in _COUNTS
+    counts = name.split("@", maxsplit=1)[0].rsplit("_", 1)[-1] in _COUNTS
     return ["" if math.isnan(v) else int(v) if counts else v for v in values]
 
 
@@ -254,9 +459,3 @@ def _read_csv(path: Path) -> dict[str, list[Any]]:
     if any(len(row) != len(header) for row in rows):
         raise MissingDataError(f"{path} is no score table: its rows differ in length.")
     return {name: [row[at] for row in rows] for at, name in enumerate(header)}
-
-
-def _read_parquet(path: Path) -> dict[str, list[Any]]:
-    _, parquet = pyarrow_for("A Parquet score table")
-    columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
-    return columns

@@ -8,12 +8,21 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import rich.table
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from gammascope.checkpoints import RAW, Calibration
 from gammascope.data.manifest import PHOTO_KINDS
 from gammascope.errors import MissingDataError, did_you_mean
-from gammascope.evaluation.intervals import Value, Weights, bootstrap, wilson
+from gammascope.evaluation.intervals import (
+    Rows,
+    Value,
+    Weights,
+    bootstrap,
+    sums_by_group,
+    wilson,
+)
+from gammascope.evaluation.localisation import Black, locate, mean
+from gammascope.evaluation.matching import same_sizes
 from gammascope.evaluation.metrics import (
     Metric,
     PixelCounts,
@@ -25,7 +34,6 @@ from gammascope.evaluation.metrics import (
     eer,
     false_mark_share,
     pixel_f1,
-    pixel_iou,
     tpr_at_fpr,
 )
 from gammascope.evaluation.scoring import MASKS, ScoreTable
@@ -38,6 +46,7 @@ UNKNOWN = -1
 """Truth of a question that the ground truth does not answer."""
 
 _UNNAMED = "(unnamed)"
+_PHOTOS = "photos: "
 _TITLES = {
     "auroc": "AUROC",
     "average_precision": "average precision",
@@ -50,6 +59,10 @@ _TITLES = {
     "ece": "ECE",
     "brier": "Brier score",
 }
+
+
+_MARKED = ("f1", "iou", "f1_all_pixels", "false_marks_on_reals")
+_ANY_THRESHOLD = ("auroc", "f1_best_over_dataset", "iou_best_over_dataset", "f1_best_per_image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +109,7 @@ def summarise(
     question: str = "generated",
     *,
     calibration: Calibration = RAW,
+    black: Black = "skip",
     resamples: int = 1000,
     seed: int = 0,
 ) -> Summary:
@@ -103,12 +117,14 @@ def summarise(
 
     Images that failed, have no answer or have no known truth are counted and left out. Intervals
     of shares are Wilson's; the others are bootstrapped over images of each class, and AUROC also
-    over generators and sources ("auroc_over_groups"): how far it may move for others.
+    over generators and sources ("auroc_over_groups"): how far it may move for others. The same
+    overall numbers follow for the images of matched sizes ("size_matched", see ``same_sizes``).
 
     Args:
         table: One row per image.
         question: "generated", "edited" or "fake".
         calibration: Its ``fake_from`` is the threshold; its probabilities give ECE and the Brier score.
+        black: What images without a true pixel count in F1 and IoU.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
 
@@ -125,24 +141,31 @@ def summarise(
             f"No image left to measure {question!r} on: {int((table['error'] != '').sum())} of "
             f"{len(table)} failed, {int((truth == UNKNOWN).sum())} have no known truth."
         )
-    rows, truth = table.where(used), truth[used]
-    draws, threshold = _Draws(resamples, seed), calibration.fake_from
+    rows = _Answered.of(table, question, truth).where(used)
+    measures = _Measures(calibration, resamples, seed)
     summary: Summary = {
         "question": question,
-        "threshold": threshold,
+        "threshold": calibration.fake_from,
         "temperature": calibration.temperature,
         "offset": calibration.offset,
         "images": len(table),
-        "yes": int((truth == 1).sum()),
-        "no": int((truth == 0).sum()),
-        "failed": len(table.failures),
+        "yes": int((rows.truth == 1).sum()),
+        "no": int((rows.truth == 0).sum()),
+        "failed": int((table["error"] != "").sum()),
         "unanswered": int(((table["error"] == "") & ~np.isfinite(logits)).sum()),
         "truth_unknown": int((answered & ~used).sum()),
+        "masks_unusable": _masks_unusable(table),
     }
-    summary["overall"] = _overall(rows[name], truth, _groups(rows), calibration, draws)
-    summary["sources"] = _per_source(rows, name, threshold)
-    summary["generators"] = _per_generator(rows, name, truth, threshold, draws)
-    summary["pixels"] = _per_mask(table, seed)
+    summary["overall"] = _overall(rows, measures)
+    matched = _of_same_sizes(table, truth, used)
+    if matched is not None:
+        pairs = int(matched.sum()) // 2
+        summary["size_matched"] = {"yes": pairs, "no": pairs}
+        if pairs:
+            summary["size_matched"]["overall"] = _overall(rows.where(matched), measures)
+    summary["sources"] = _per_source(rows, calibration.fake_from)
+    summary["generators"] = _per_generator(rows, measures)
+    summary["pixels"] = _per_mask(table, black, seed)
     return summary
 
 
@@ -154,6 +177,7 @@ def grids(summary: Summary) -> list[Grid]:
             ("failed", "failed"),
             ("unanswered", "without an answer"),
             ("truth_unknown", "of unknown truth"),
+            ("masks_unusable", "scored without masks, which could not be used"),
         )
         if summary[key]
     )
@@ -162,7 +186,8 @@ def grids(summary: Summary) -> list[Grid]:
     for key, title, columns in (
         ("sources", "photos by source", ("false_alarms",)),
         ("generators", "by generator or manipulation", ("recall", "auroc")),
-        ("pixels", "pixels by mask", ("f1", "iou", "f1_all_pixels", "false_marks_on_reals")),
+        ("pixels", "pixels by mask, marked above 0.5", _MARKED),
+        ("pixels", "pixels by mask, at any threshold", _ANY_THRESHOLD),
     ):
         if summary[key]:
             rows = (
@@ -174,16 +199,30 @@ def grids(summary: Summary) -> list[Grid]:
     return made
 
 
-def comparison(summaries: Mapping[str, Summary]) -> Grid:
+def comparison(summaries: Mapping[str, Summary]) -> list[Grid]:
     """Lay the overall numbers of several evaluations of the same images side by side.
 
-    A number that falls when both classes are re-encoded alike was owed to the files' formats.
+    A number that falls when files are made alike was owed to the files' formats; one that falls
+    among images of matched sizes, to their sizes.
     """
-    keys = [key for key in _TITLES if any(key in s["overall"] for s in summaries.values())]
+    overall = {name: summary["overall"] for name, summary in summaries.items()}
+    made = [_side_by_side("side by side", overall)]
+    matched = {
+        f"{name} ({2 * summary['size_matched']['yes']} images)": summary["size_matched"]["overall"]
+        for name, summary in summaries.items()
+        if "overall" in summary.get("size_matched", {})
+    }
+    if matched:
+        made.append(_side_by_side("side by side, real and fake of matched sizes", matched))
+    return made
+
+
+def _side_by_side(title: str, columns: Mapping[str, Mapping[str, Any]]) -> Grid:
+    keys = [key for key in _TITLES if any(key in overall for overall in columns.values())]
     rows = [
-        (_TITLES[key], *(_shown(s["overall"].get(key)) for s in summaries.values())) for key in keys
+        (_TITLES[key], *(_shown(overall.get(key)) for overall in columns.values())) for key in keys
     ]
-    return Grid("side by side", ("number", *summaries), tuple(rows))
+    return Grid(title, ("number", *columns), tuple(rows))
 
 
 def markdown(made: Sequence[Grid]) -> str:
@@ -212,31 +251,61 @@ def rich_tables(made: Sequence[Grid]) -> list[rich.table.Table]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Draws:
+class _Measures:
+    calibration: Calibration
     resamples: int
     seed: int
 
 
-def _overall(
-    logits: Float[np.ndarray, " n"],
-    truth: Int[np.ndarray, " n"],
-    groups: Sequence[str],
-    calibration: Calibration,
-    draws: _Draws,
-) -> dict[str, Any]:
-    probability, threshold = calibration.probability(logits), calibration.fake_from
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What the numbers of one question are made from.
 
-    def measured(metric: Metric, score: Float[np.ndarray, " n"]) -> Value:
-        return metric.measure(score, truth, resamples=draws.resamples, seed=draws.seed)
+    Attributes:
+        logits: Answers.
+        truth: 1 yes, 0 no.
+        group: Number of what an image stands for.
+        names: Of these: a generator, a manipulation, or a photo's source.
+        photo: Whether the label is real.
+    """
+
+    logits: Float[np.ndarray, " n"]
+    truth: Int[np.ndarray, " n"]
+    group: Int[np.ndarray, " n"]
+    names: tuple[str, ...]
+    photo: Bool[np.ndarray, " n"]
+
+    @classmethod
+    def of(cls, table: ScoreTable, question: str, truth: Int[np.ndarray, " n"]) -> _Answered:
+        photo = table["label"] == int(Label.REAL)
+        names, group = np.unique(_groups(table), return_inverse=True)
+        logits = table[f"logit_{question}"].astype(np.float64)
+        return cls(logits, truth, group, tuple(names.tolist()), photo)
+
+    def where(self, rows: Bool[np.ndarray, " n"]) -> _Answered:
+        return _Answered(
+            self.logits[rows], self.truth[rows], self.group[rows], self.names, self.photo[rows]
+        )
+
+
+def _overall(rows: _Answered, measures: _Measures) -> dict[str, Any]:
+    logits, truth, threshold = rows.logits, rows.truth, measures.calibration.fake_from
+    probability = measures.calibration.probability(logits)
+
+    def measured(
+        metric: Metric,
+        score: Float[np.ndarray, " n"],
+        clusters: Int[np.ndarray, " n"] | None = None,
+    ) -> Value:
+        resamples, seed = measures.resamples, measures.seed
+        return metric.measure(score, truth, clusters, resamples=resamples, seed=seed)
 
     values = {
         "auroc": measured(auroc, logits),
-        "auroc_over_groups": auroc.measure(
-            logits, truth, groups, resamples=draws.resamples, seed=draws.seed
-        ),
+        "auroc_over_groups": measured(auroc, logits, rows.group),
         "average_precision": measured(average_precision, logits),
         "balanced_accuracy": measured(balanced_accuracy(threshold), logits),
-        "mean_accuracy": _mean_accuracy(logits, truth, groups, threshold, draws),
+        "mean_accuracy": _mean_accuracy(rows, measures),
         "real_accuracy": _rate(logits[truth == 0] < threshold, "no real image"),
         "fake_accuracy": _rate(logits[truth == 1] >= threshold, "no fake image"),
         "eer": measured(eer, logits),
@@ -247,66 +316,75 @@ def _overall(
     return {name: value.to_json() for name, value in values.items()}
 
 
-def _mean_accuracy(
-    logits: Float[np.ndarray, " n"],
-    truth: Int[np.ndarray, " n"],
-    groups: Sequence[str],
-    threshold: float,
-    draws: _Draws,
-) -> Value:
+def _mean_accuracy(rows: _Answered, measures: _Measures) -> Value:
     """Return the mean over generators of balanced accuracy, each against all reals."""
-    right = np.where(truth == 1, logits >= threshold, logits < threshold).astype(np.float64)
-    names, group = np.unique(groups, return_inverse=True)
-    member = np.zeros((len(truth), len(names)))
-    member[np.arange(len(truth)), group] = truth == 1
-    member = member[:, member.any(axis=0)]
-    real = (truth == 0).astype(np.float64)
-    if not real.any() or not member.size:
-        return Value.undefined(len(truth), "no real image" if not real.any() else "no fake image")
+    fake = rows.truth == 1
+    right = (rows.logits >= measures.calibration.fake_from) == fake
+    if not fake.any() or fake.all():
+        return Value.undefined(len(fake), "no real image" if fake.any() else "no fake image")
+    # 0 stands for the reals, 1 and up for the generators that made a fake.
+    of_fakes, generator = np.unique(rows.group[fake], return_inverse=True)
+    group = np.zeros(len(fake), dtype=np.int64)
+    group[fake] = generator + 1
+    number = len(of_fakes) + 1
 
-    def kernel(weight: Weights) -> Float[np.ndarray, " b"]:
-        recall = np.mean((weight @ (member * right[:, None])) / (weight @ member), axis=1)
-        return np.asarray((recall + (weight @ (real * right)) / (weight @ real)) / 2)
+    def kernel(some: Rows, weight: Weights) -> Float[np.ndarray, " b"]:
+        found = sums_by_group(weight * right[some], group[some], number)
+        share = found / sums_by_group(weight, group[some], number)
+        return np.asarray((share[:, 0] + share[:, 1:].mean(axis=1)) / 2)
 
     # Each generator and the reals are drawn from by themselves, so that none is ever empty.
-    strata = np.where(truth == 1, group + 1, 0)
-    return bootstrap(kernel, strata, resamples=draws.resamples, seed=draws.seed)
+    return bootstrap(kernel, group, resamples=measures.resamples, seed=measures.seed)
 
 
-def _per_source(table: ScoreTable, name: str, threshold: float) -> dict[str, Any]:
-    real = table.where(table["label"] == int(Label.REAL))
+def _of_same_sizes(
+    table: ScoreTable, truth: Int[np.ndarray, " n"], used: Bool[np.ndarray, " n"]
+) -> Bool[np.ndarray, " _m"] | None:
+    """Mark those of the used rows that are matched; None if the table knows no sizes."""
+    if not {"width", "height"} <= set(table.columns):
+        return None
+    width, height = (table[side][used].astype(np.int64) for side in ("width", "height"))
+    return same_sizes(width, height, truth[used], table["path"][used])
+
+
+def _masks_unusable(table: ScoreTable) -> int:
+    return int((table["mask_error"] != "").sum()) if "mask_error" in table.columns else 0
+
+
+def _per_source(rows: _Answered, threshold: float) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    for source in np.unique(real["source"]).tolist():
-        logits = real[name][real["source"] == source]
-        made[source or _UNNAMED] = {
+    for group in np.unique(rows.group[rows.photo]).tolist():
+        logits = rows.logits[rows.photo & (rows.group == group)]
+        made[rows.names[group].removeprefix(_PHOTOS) or _UNNAMED] = {
             "images": len(logits),
             "false_alarms": _rate(logits >= threshold, "no real image").to_json(),
         }
     return made
 
 
-def _per_generator(
-    table: ScoreTable, name: str, truth: Int[np.ndarray, " n"], threshold: float, draws: _Draws
-) -> dict[str, Any]:
-    logits, groups = table[name], np.array(_groups(table))
-    reals = table["label"] == int(Label.REAL)
+def _per_generator(rows: _Answered, measures: _Measures) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    for group in np.unique(groups[truth == 1]).tolist():
-        fakes = (truth == 1) & (groups == group)
-        both = fakes | reals
+    for group in np.unique(rows.group[rows.truth == 1]).tolist():
+        fakes = (rows.truth == 1) & (rows.group == group)
+        both = fakes | rows.photo
         # Fewer draws than overall: there may be hundreds of generators.
         area = auroc.measure(
-            logits[both], truth[both], resamples=min(draws.resamples, 300), seed=draws.seed
+            rows.logits[both],
+            rows.truth[both],
+            resamples=min(measures.resamples, 300),
+            seed=measures.seed,
         )
-        made[group] = {
+        made[rows.names[group]] = {
             "images": int(fakes.sum()),
-            "recall": _rate(logits[fakes] >= threshold, "no fake image").to_json(),
+            "recall": _rate(
+                rows.logits[fakes] >= measures.calibration.fake_from, "no fake image"
+            ).to_json(),
             "auroc": area.to_json(),
         }
     return made
 
 
-def _per_mask(table: ScoreTable, seed: int) -> dict[str, Any]:
+def _per_mask(table: ScoreTable, black: Black, seed: int) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for mask in MASKS:
         if f"{mask}_tp" not in table.columns:
@@ -317,33 +395,43 @@ def _per_mask(table: ScoreTable, seed: int) -> dict[str, Any]:
         partly = known & (counts.tp + counts.fn > 0) & (counts.fp + counts.tn > 0)
         real = known & (table["label"] == int(Label.REAL))
         located, photos = _rows_of(counts, partly), _rows_of(counts, real)
+        fixed, dataset, image = (
+            locate(table.columns, mask, threshold=threshold, black=black, seed=seed)
+            for threshold in ("fixed", "best_over_dataset", "best_per_image")
+        )
+        areas = table.columns.get(f"{mask}_auroc", np.zeros(0))
         made[mask] = {
             "images": int(partly.sum()),
-            "f1": pixel_f1(located, seed=seed).to_json(),
-            "iou": pixel_iou(located, seed=seed).to_json(),
+            "black": black,
+            "f1": fixed.f1.to_json(),
+            "iou": fixed.iou.to_json(),
             "f1_all_pixels": pixel_f1(located, "pixel", seed=seed).to_json(),
             "false_marks_on_reals": false_mark_share(photos, seed=seed).to_json(),
+            "auroc": mean(areas, seed=seed).to_json(),
+            "threshold_over_dataset": _number(dataset.threshold),
+            "f1_best_over_dataset": dataset.f1.to_json(),
+            "iou_best_over_dataset": dataset.iou.to_json(),
+            "f1_best_per_image": image.f1.to_json(),
+            "iou_best_per_image": image.iou.to_json(),
         }
     return made
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _rows_of(counts: PixelCounts, rows: Bool[np.ndarray, " n"]) -> PixelCounts:
     return PixelCounts(counts.tp[rows], counts.fp[rows], counts.fn[rows], counts.tn[rows])
 
 
-def _groups(table: ScoreTable) -> list[str]:
+def _groups(table: ScoreTable) -> Shaped[np.ndarray, " n"]:
     """Name what an image stands for: its generator, its manipulation, or a photo's source."""
-    named = zip(
-        table["label"].tolist(),
-        table["generator"].tolist(),
-        table["kind"].tolist(),
-        table["source"].tolist(),
-        strict=True,
-    )
-    return [
-        (generator or kind or _UNNAMED) if label == int(Label.FAKE) else f"photos: {source}"
-        for label, generator, kind, source in named
-    ]
+    text = np.dtypes.StringDType()
+    generator, kind, source = (table[name].astype(text) for name in ("generator", "kind", "source"))
+    fake = np.where(generator != "", generator, np.where(kind != "", kind, _UNNAMED))
+    photo = np.strings.add(np.array(_PHOTOS, dtype=text), source)
+    return np.where(table["label"] == int(Label.FAKE), fake, photo)
 
 
 def _rate(hits: Bool[np.ndarray, " n"], none: str) -> Value:

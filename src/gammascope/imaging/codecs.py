@@ -18,11 +18,11 @@ from jaxtyping import Bool, Float, UInt8
 
 from gammascope.sample import Image, Mask
 
-Format: TypeAlias = Literal["jpeg", "webp", "png"]
+Format: TypeAlias = Literal["jpeg", "webp", "avif", "png"]
 Subsampling: TypeAlias = Literal["4:4:4", "4:2:2", "4:2:0"]
 Kernel: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
-_LARGEST_SIDE = {"jpeg": 65535, "webp": 16383, "png": 2**31 - 1}
+_LARGEST_SIDE = {"jpeg": 65535, "webp": 16383, "avif": 65535, "png": 2**31 - 1}
 
 _KERNELS: dict[str, PIL.Image.Resampling] = {
     "nearest": PIL.Image.Resampling.NEAREST,
@@ -51,6 +51,9 @@ _SUBSAMPLINGS = {
     (4, 2): "4:1:0",
 }
 
+_SCREEN_ANGLES = (15.0, 75.0, 0.0)  # of cyan, magenta and yellow, degrees
+_QUARTERS = ((0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
+
 _START_OF_SCAN = 0xDA
 _QUANTISATION_TABLES = 0xDB
 # Frame headers: C0..CF but for C4 (Huffman tables), C8 (reserved), CC (arithmetic conditioning).
@@ -64,7 +67,7 @@ class Encoding:
     Attributes:
         format: "png" is lossless.
         quality: 1..100 on the encoder's own scale; JPEG's is that of the IJG. Ignored by "png".
-        subsampling: Chroma of "jpeg"; lossy WebP is always 4:2:0.
+        subsampling: Chroma of "jpeg"; lossy WebP is always 4:2:0, as are our AVIF files.
     """
 
     format: Format
@@ -100,6 +103,8 @@ def encode(image: Image, encoding: Encoding) -> bytes:
         settings["quality"] = encoding.quality
     if encoding.format == "jpeg":
         settings["subsampling"] = encoding.subsampling
+    if encoding.format == "avif":
+        settings["max_threads"] = 1  # tiles for more threads would change the file
     file = io.BytesIO()
     PIL.Image.fromarray(image).save(file, encoding.format, **settings)
     return file.getvalue()
@@ -190,6 +195,29 @@ def adjust(
     table = _to_pixels(255 * ((tones - 0.5) * contrast + 0.5 + brightness))
     toned: Image = table[image]
     return toned
+
+
+def halftone(image: Image, pitch: float) -> Image:
+    """Print in three inks as rows of dots and scan it again: dots of ``pitch``, blurred by a third.
+
+    Each ink has a grid of its own angle; a dot covers as much of its cell as the tone asks for, so
+    that tones stay as they are on average.
+
+    Args:
+        image: Any image.
+        pitch: Distance of dots, pixels, at least 1.
+
+    Raises:
+        ValueError: If ``pitch`` is below 1.
+    """
+    if pitch < 1:
+        raise ValueError(f"pitch={pitch}: expected a distance of 1 pixel or more.")
+    inked = np.zeros(image.shape, dtype=np.float32)
+    for channel, degrees in enumerate(_SCREEN_ANGLES):
+        ink = 1 - image[..., channel].astype(np.float32) / 255
+        for down, across in _QUARTERS:  # a dot's edge may cross a pixel
+            inked[..., channel] += ink > _screen(ink.shape, pitch, degrees, down, across)
+    return blur(_to_pixels(255 * (1 - inked / len(_QUARTERS))), pitch / 3)
 
 
 def rescale(
@@ -340,6 +368,21 @@ def _blurred(image: Image, sigma: float) -> Float[np.ndarray, "h w 3"]:
             window = slice(shift, shift + extent)
             pixels += weight * (padded[window] if axis == 0 else padded[:, window])
     return pixels
+
+
+def _screen(
+    size: tuple[int, int], pitch: float, degrees: float, down: float, across: float
+) -> Float[np.ndarray, "h w"]:
+    """Return the ink, 0..1, from which each point of a rotated grid of dots is covered."""
+    turn = math.radians(degrees)
+    y, x = np.arange(size[0])[:, None] + down, np.arange(size[1])[None] + across
+    along, beside = x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
+    hills = np.cos(2 * np.pi * along / pitch) + np.cos(2 * np.pi * beside / pitch)
+    # Evened out, so that a share t of the points lies below t.
+    phase = np.cos(2 * np.pi * (np.arange(64) + 0.5) / 64)
+    levels = np.sort((phase[:, None] + phase[None]).ravel())
+    share = np.linspace(1.0, 0.0, len(levels))
+    return np.asarray(np.interp(hills, levels, share), dtype=np.float32)
 
 
 def _to_pixels(values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,131 @@
+"""Time and peak memory of all numbers over a score table of millions of rows.
+
+    python benchmarks/metrics_scale.py [--rows 10000000] [--folder FOLDER]
+
+Writes a synthetic table as the parts of an evaluation (40 generators, 25 sources, sizes, JPEG qualities, masks on one
+image in twenty), then reads it back, summarises it and compares it with a second detector, as `evaluate` and
+`compare` do. Each stage prints its seconds, those of the processor (others may share it), and the peak memory so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from gammascope.evaluation.comparing import compare, pair
+from gammascope.evaluation.localisation import GRID
+from gammascope.evaluation.score_store import RUN, ScoreStore
+from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.tables import summarise
+
+T = TypeVar("T")
+
+PART = 500_000
+GENERATORS, SOURCES = 40, 25
+
+
+def timed(what: str, stage: Callable[[], T]) -> T:
+    start, processor = time.perf_counter(), time.process_time()
+    result = stage()
+    seconds, processor = time.perf_counter() - start, time.process_time() - processor
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{what:<24}{seconds:8.1f} s {processor:8.1f} s {peak:10.2f} GiB", flush=True)
+    return result
+
+
+def part_of(first: int, end: int) -> ScoreTable:
+    """Make rows that follow from their numbers alone; half of them are fakes."""
+    rng = np.random.default_rng(first)
+    n = end - first
+    text = np.dtypes.StringDType()
+    label = np.arange(first, end) % 2
+    generator = rng.integers(0, GENERATORS, n)
+    names = np.array([f"generator-{at}" for at in range(GENERATORS)], dtype=text)
+    sources = np.array([f"source-{at}" for at in range(SOURCES)], dtype=text)
+    partly = (label == 1) & (rng.random(n) < 0.1)
+    logit = rng.normal(2.0 * label - 1.0 + 0.05 * generator * label, 1.5)
+    side = rng.choice([384, 512, 768, 1024, 2048], n)
+    empty = np.full(n, "", dtype=text)
+    path = [f"collection/{at // 1000:05d}/image-{at:09d}.jpg" for at in range(first, end)]
+    columns: dict[str, Any] = {
+        "path": np.array(path, dtype=text),
+        "label": label,
+        "generator": np.where(label == 1, names[generator], ""),
+        "kind": np.where(partly, np.array("inpainting", dtype=text), ""),
+        "source": np.where(label == 0, sources[rng.integers(0, SOURCES, n)], ""),
+        "split": empty,
+        "format": np.full(n, "jpeg", dtype=text),
+        "width": side,
+        "height": rng.choice([384, 512, 768, 1024, 2048], n),
+        "jpeg_quality": rng.integers(60, 100, n).astype(np.float64),
+        "mask_error": empty,
+        "logit_generated": logit,
+        "logit_edited": rng.normal(2.0 * partly - 1.0, 1.5),
+    }
+    pixels = 1e6
+    true = np.where(partly, np.round(pixels * rng.uniform(0.02, 0.5, n)), np.nan)
+    found = rng.uniform(0.2, 0.9, n)
+    columns["edited_tp"] = np.round(true * found)
+    columns["edited_fp"] = np.round((pixels - true) * 0.1 * found)
+    columns["edited_fn"] = true - columns["edited_tp"]
+    columns["edited_tn"] = pixels - true - columns["edited_fp"]
+    for threshold in GRID:
+        columns[f"edited_tp@{threshold}"] = np.round(columns["edited_tp"] * (1.3 - threshold))
+        columns[f"edited_fp@{threshold}"] = np.round(columns["edited_fp"] * (1.3 - threshold))
+    columns["edited_auroc"] = np.where(partly, found, np.nan)
+    columns["edited_best_threshold"] = np.where(partly, 0.5, np.nan)
+    columns["edited_best_tp"], columns["edited_best_fp"] = (
+        columns["edited_tp"],
+        columns["edited_fp"],
+    )
+    columns["error"] = empty
+    return ScoreTable(columns)
+
+
+def write(folder: Path, rows: int) -> None:
+    column = folder / "native"
+    column.mkdir(parents=True)
+    for first in range(0, rows, PART):
+        end = min(first + PART, rows)
+        part_of(first, end).to_parquet(column / f"{first:010d}-{end:010d}.parquet")
+    (column / RUN).write_text(json.dumps({"images": rows}))
+
+
+def other(table: ScoreTable) -> ScoreTable:
+    """Return what a slightly worse detector says about the same images."""
+    noise = np.random.default_rng(1).normal(0.0, 0.7, len(table))
+    return ScoreTable({**table.columns, "logit_generated": table["logit_generated"] + noise})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--folder", type=Path)
+    chosen = parser.parse_args()
+    print(f"{chosen.rows:,} rows, {platform.machine()}, NumPy {np.__version__}")
+    print(f"{'stage':<24}{'time':>10} {'processor':>10} {'peak memory':>14}")
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as made:
+        folder = Path(made)
+        timed("write parts", lambda: write(folder, chosen.rows))
+        table = timed("read", lambda: ScoreStore(folder).read("native"))
+    summary = timed("summarise 'generated'", lambda: summarise(table))
+    timed("summarise 'edited'", lambda: summarise(table, "edited"))
+    pairs = timed("pair by path", lambda: pair(table, other(table), "generated"))
+    difference = timed("compare", lambda: compare(pairs)).auroc[2]
+    overall = summary["overall"]["auroc"]
+    print(f"AUROC {overall['value']:.5f} [{overall['low']:.5f}, {overall['high']:.5f}]")
+    print(f"difference {difference.value:.5f} [{difference.low:.5f}, {difference.high:.5f}]")
+    print(f"matched sizes: {2 * summary['size_matched']['yes']:,} images")
+
+
+if __name__ == "__main__":
+    main()

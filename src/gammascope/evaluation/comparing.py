@@ -1,0 +1,215 @@
+"""Two detectors on the same images: is one better, or was it chance?
+
+Images are paired, so that what is hard for both does not blur the difference: an interval of the
+difference may exclude 0 where the two intervals overlap.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from gammascope.errors import MissingDataError
+from gammascope.evaluation.intervals import Rows, Value, Weights, bootstrap
+from gammascope.evaluation.metrics import Metric, auroc, balanced_accuracy
+from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.tables import UNKNOWN, truth_of
+from gammascope.sample import Label
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Answers of two detectors to one question about the same images.
+
+    Attributes:
+        first: Logits of the first.
+        second: Logits of the second.
+        truth: 1 yes, 0 no.
+        only_first: Images that only the first has an answer for; they are left out.
+        only_second: Images that only the second has an answer for.
+    """
+
+    first: Float[np.ndarray, " n"]
+    second: Float[np.ndarray, " n"]
+    truth: Int[np.ndarray, " n"]
+    only_first: int
+    only_second: int
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """Images on which one detector is right and the other wrong.
+
+    Attributes:
+        only_first: Images that only the first gets right.
+        only_second: Images that only the second gets right.
+        p: Chance of a split at least as uneven if both were equally good; two-sided, exact.
+    """
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two detectors side by side; differences are second minus first.
+
+    Attributes:
+        auroc: Of the first, the second, and the difference.
+        balanced_accuracy: Of the first, the second, and the difference, each at its own threshold.
+        mcnemar: At these thresholds.
+        pairs: What was compared.
+    """
+
+    auroc: tuple[Value, Value, Value]
+    balanced_accuracy: tuple[Value, Value, Value]
+    mcnemar: McNemar
+    pairs: Pairs
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain types for ``json.dumps``."""
+        sides = ("first", "second", "difference")
+        measured = {"auroc": self.auroc, "balanced_accuracy": self.balanced_accuracy}
+        made: dict[str, Any] = {
+            name: {side: value.to_json() for side, value in zip(sides, values, strict=True)}
+            for name, values in measured.items()
+        }
+        made["mcnemar"] = {
+            "only_first_right": self.mcnemar.only_first,
+            "only_second_right": self.mcnemar.only_second,
+            "p": self.mcnemar.p,
+        }
+        truth = self.pairs.truth
+        made |= {"yes": int((truth == 1).sum()), "no": int((truth == 0).sum())}
+        made |= {"only_in_first": self.pairs.only_first, "only_in_second": self.pairs.only_second}
+        return made
+
+
+def pair(first: ScoreTable, second: ScoreTable, question: str) -> Pairs:
+    """Match two score tables by path and keep the images that both have an answer for.
+
+    Raises:
+        MissingDataError: If a table has no answers to the question or lists an image twice, the
+            tables disagree on the truth about an image, or no image remains.
+    """
+    sides = [_answered(table, question) for table in (first, second)]
+    (paths, truth, logits), (other_paths, other_truth, other_logits) = sides
+    place = np.searchsorted(other_paths, paths)
+    inside = np.minimum(place, len(other_paths) - 1)
+    both = other_paths[inside] == paths if len(other_paths) else np.zeros(len(paths), np.bool_)
+    there = inside[both]
+    if not both.any():
+        raise MissingDataError(
+            f"The two evaluations have no image in common that both answered {question!r} for: "
+            "paths must be the same in both."
+        )
+    unlike = truth[both] != other_truth[there]
+    if unlike.any():
+        raise MissingDataError(
+            f"The two evaluations disagree on the truth about {paths[both][unlike][0]} "
+            f"({int(unlike.sum())} of {int(both.sum())} images): they were made from other labels."
+        )
+    shared = int(both.sum())
+    return Pairs(
+        logits[both],
+        other_logits[there],
+        truth[both],
+        only_first=len(paths) - shared,
+        only_second=len(other_paths) - shared,
+    )
+
+
+def compare(
+    pairs: Pairs,
+    thresholds: tuple[float, float] = (0.0, 0.0),
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Measure both detectors and their difference.
+
+    Intervals come from a paired bootstrap: each resample draws images of each class once, for both
+    detectors. McNemar's test looks at the share of right answers, which moves with the mix of
+    classes; AUROC and balanced accuracy do not.
+
+    Args:
+        pairs: Answers to one question.
+        thresholds: Logit from which the answer is yes, of the first and of the second.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+    """
+
+    def sides(one: Metric, other: Metric) -> tuple[Value, Value, Value]:
+        if len(np.unique(pairs.truth)) < 2:
+            missing = Value.undefined(len(pairs.truth), "one class only")
+            return missing, missing, missing
+
+        def kernel(rows: Rows, weight: Weights) -> Float[np.ndarray, " b"]:
+            truth = pairs.truth[rows]
+            before = one.kernel(pairs.first[rows], truth, weight)
+            return np.asarray(other.kernel(pairs.second[rows], truth, weight) - before)
+
+        return (
+            one.measure(pairs.first, pairs.truth, resamples=resamples, seed=seed),
+            other.measure(pairs.second, pairs.truth, resamples=resamples, seed=seed),
+            bootstrap(kernel, pairs.truth, resamples=resamples, seed=seed),
+        )
+
+    at_first, at_second = thresholds
+    yes = pairs.truth == Label.FAKE
+    return Comparison(
+        auroc=sides(auroc, auroc),
+        balanced_accuracy=sides(balanced_accuracy(at_first), balanced_accuracy(at_second)),
+        mcnemar=mcnemar((pairs.first >= at_first) == yes, (pairs.second >= at_second) == yes),
+        pairs=pairs,
+    )
+
+
+def mcnemar(first_right: Bool[np.ndarray, " n"], second_right: Bool[np.ndarray, " n"]) -> McNemar:
+    """Test whether two detectors are right equally often on the same images.
+
+    Exact: of the images on which only one is right, each is as likely to be either's.
+
+    >>> mcnemar(np.array([True] * 8 + [False]), np.array([False] * 8 + [True])).p
+    0.0390625
+
+    Source: Q. McNemar, Psychometrika 12 (1947) 153-157, with the binomial instead of the chi-square
+        distribution.
+    """
+    one = int(np.count_nonzero(first_right & ~second_right))
+    other = int(np.count_nonzero(second_right & ~first_right))
+    return McNemar(one, other, _two_sided(min(one, other), one + other))
+
+
+def _two_sided(fewer: int, n: int) -> float:
+    """Return the chance that n tosses of a fair coin are split at least as unevenly."""
+    if n == 0:
+        return 1.0
+    # Logarithms of the binomial coefficients: they themselves overflow from 1030 tosses on.
+    steps = np.arange(1, fewer + 1)
+    logs = np.r_[0.0, np.cumsum(np.log((n + 1.0 - steps) / steps))] - n * math.log(2.0)
+    highest = float(logs.max())
+    tail = math.exp(highest) * float(np.exp(logs - highest).sum())
+    return min(1.0, 2.0 * tail)
+
+
+def _answered(
+    table: ScoreTable, question: str
+) -> tuple[Any, Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Return path, truth and logit of the images with an answer and a known truth, by path."""
+    logits, truth = table[f"logit_{question}"], truth_of(table, question)
+    used = (table["error"] == "") & np.isfinite(logits) & (truth != UNKNOWN)
+    paths = table["path"][used].astype(np.dtypes.StringDType())
+    order = np.argsort(paths, kind="stable")
+    paths = paths[order]
+    twice = paths[1:] == paths[:-1]
+    if twice.any():
+        raise MissingDataError(
+            f"{paths[1:][twice][0]} is listed more than once: images cannot be paired."
+        )
+    return paths, truth[used][order], logits[used][order].astype(np.float64)

@@ -143,6 +143,7 @@ def test_json_holds_everything_in_a_fixed_form(sick):
         "misnamed": "list",
         "duplicates": "list",
         "header_bias": "dict",
+        "header_bias_carried": "list",
     }
     assert found["files"] == found["readable"] + len(found["broken"])
     assert {Path(row["path"]).name: row["fault"] for row in found["broken"]} == {
@@ -182,6 +183,9 @@ def test_json_holds_everything_in_a_fixed_form(sick):
         "features",
     }
     assert whole["features"][0].keys() == {"name", "is_flag", "balanced_accuracy", "real", "fake"}
+    (over,) = found["header_bias_carried"]
+    assert over.keys() == {"learned_on", "asked_on", "stump", "tree", "statement"}
+    assert (over["learned_on"], over["asked_on"]) == ("train", "test")
     nothing = found["header_bias"]["train"]
     assert nothing["stump"]["value"] is None
     assert "0 fake files, expected 5 or more" in nothing["statement"]

@@ -12,14 +12,20 @@ import pytest
 
 from gammascope.data.audit import Examined
 from gammascope.data.similarity import Look
-from gammascope.evaluation.header_bias import Feature, Headers, header_bias, headers_of
+from gammascope.evaluation.header_bias import (
+    Feature,
+    Headers,
+    carried,
+    header_bias,
+    headers_of,
+)
 from gammascope.evaluation.intervals import wilson
 from gammascope.sample import Entry, Label
 
 NO_LOOK = Look(0, bytes(768))
 
 
-def file(number: int, label: Label, **headers) -> Examined:
+def file(number: int, label: Label, split: str = "test", **headers) -> Examined:
     known = {
         "format": "jpeg",
         "width": 640,
@@ -29,12 +35,14 @@ def file(number: int, label: Label, **headers) -> Examined:
         "subsampling": "4:2:0",
         "traits": frozenset({"jfif"}),
     }
-    name = f"{label.name}{number}"
+    name = f"{split}{label.name}{number}"
     digest = hashlib.sha256(name.encode()).hexdigest()
-    return Examined(Entry(Path(name), label), sha256=digest, look=NO_LOOK, **(known | headers))
+    return Examined(
+        Entry(Path(name), label, split=split), sha256=digest, look=NO_LOOK, **(known | headers)
+    )
 
 
-def collection(seed: int, n: int = 80, **of_fakes) -> list[Examined]:
+def collection(seed: int, n: int = 80, split: str = "test", **of_fakes) -> list[Examined]:
     """Real and fake files of one law, but for what is said of the fakes."""
     rng = np.random.default_rng(seed)
     files = []
@@ -47,13 +55,14 @@ def collection(seed: int, n: int = 80, **of_fakes) -> list[Examined]:
                 "jpeg_quality": int(rng.integers(60, 99)),
                 "traits": frozenset({"exif"} if rng.random() < 0.4 else ()),
             }
-            files.append(file(number, label, **(drawn | (of_fakes if label is Label.FAKE else {}))))
+            drawn |= of_fakes if label is Label.FAKE else {}
+            files.append(file(number, label, split, **drawn))
     return files
 
 
 def test_one_law_for_both_labels_stays_at_chance_and_it_says_so():
     """In one collection the intervals may miss chance by bad luck, but not in many."""
-    above = [header_bias(headers_of(collection(seed))).above_chance for seed in range(20)]
+    above = [header_bias(headers_of(collection(seed))).above_chance for seed in range(10)]
     assert sum(above) <= 1
     bias = header_bias(headers_of(collection(0)))
     assert bias.stump.low < 0.5 < bias.stump.high
@@ -108,7 +117,7 @@ def test_copies_count_once_for_each_label():
 
 
 def test_what_is_the_same_for_all_files_is_no_feature():
-    names = {feature.name for feature in headers_of(collection(0)).features}
+    names = {bias.name for bias in header_bias(headers_of(collection(0))).features}
     assert "EXIF data" in names
     assert not {"XMP data", "format jpeg", "chroma 4:2:0"} & names
 
@@ -143,8 +152,35 @@ def test_what_cannot_be_measured_is_said_not_guessed(files, reason):
 
 def test_a_perfect_answer_on_few_files_keeps_an_honest_interval():
     label = np.array([0] * 20 + [1] * 20)
-    headers = Headers((Feature("flag", True, label.astype(np.float64)),), label)
+    flag = Feature("flag", True, label.astype(np.float64))
+    headers = Headers((flag,), label, np.full(40, "test"))
     stump = header_bias(headers).stump
     assert stump.value == stump.high == 1.0
     of_one = wilson(20, 20)
     assert stump.low == pytest.approx(1 - 1.5 * math.sqrt(2) * (1 - of_one.low) / 2)
+
+
+def test_a_shortcut_that_both_splits_share_carries_over():
+    files = collection(1, split="train", format="png") + collection(2, format="png")
+    over = carried(headers_of(files), "train", "test")
+    assert over.stump.value == over.tree.value == 1.0
+    assert over.stump.n == 160
+    assert over.statement.startswith("Rules about headers learned on train reach a balanced")
+
+
+def test_a_shortcut_that_is_turned_round_falls_below_chance():
+    files = collection(1, split="train", traits=frozenset({"icc"}))
+    files += [
+        dataclasses.replace(file, traits=frozenset({"icc"} if not file.entry.label else ()))
+        for file in collection(2)
+    ]
+    headers = headers_of(files)
+    assert header_bias(headers.of("train")).stump.value > 0.95
+    assert header_bias(headers.of("test")).stump.value > 0.95
+    assert carried(headers, "train", "test").stump.high < 0.2
+
+
+def test_what_cannot_be_carried_over_is_said():
+    over = carried(headers_of(collection(0, n=3, split="train") + collection(1)), "train", "test")
+    assert "train has 3 real files, expected 5 or more" in over.statement
+    assert "test has" not in over.statement

@@ -21,9 +21,11 @@ from gammascope.errors import MissingDataError, MissingExtraError
 from gammascope.evaluation import tables as laid_out
 from gammascope.evaluation.header_bias import (
     TREE_DEPTH,
+    Carried,
     FeatureBias,
     HeaderBias,
     Headers,
+    carried,
     header_bias,
     headers_of,
 )
@@ -36,6 +38,9 @@ PLOT = "header_bias.png"
 
 ALL = "all"
 """Name under which the headers of all splits together are examined."""
+
+TRAIN = "train"
+"""The split whose headers detectors learn."""
 
 _ROWS_SHOWN = 10
 _ROWS_ON_PAGE = 1000
@@ -53,6 +58,7 @@ class Checkup:
         audit: Broken, misnamed and duplicated files.
         headers: Header properties of all readable files.
         bias: What headers tell of the labels: of ALL and, if there are several, of each split.
+        carried: What rules about the headers of TRAIN tell of each other split's labels.
     """
 
     data: Path
@@ -60,6 +66,7 @@ class Checkup:
     audit: Audit
     headers: Headers
     bias: Mapping[str, HeaderBias]
+    carried: tuple[Carried, ...]
 
     def exit_code(self, strict: bool) -> int:
         """Return how the command ends; ``strict`` turns leaks, conflicts and biased headers into FOUND."""
@@ -80,15 +87,14 @@ def checked(
 ) -> Checkup:
     """Look at all files of a data set."""
     found = audit(examine(entries, limits=limits, progress=progress))
-    files = found.examined
-    headers = headers_of(files)
+    headers = headers_of(found.examined)
+    splits = sorted({file.entry.split for file in found.examined})
     bias = {ALL: header_bias(headers)}
-    splits = sorted({file.entry.split for file in files})
     if len(splits) > 1:
-        for split in splits:
-            part = [file for file in files if file.entry.split == split]
-            bias[split] = header_bias(headers_of(part))
-    return Checkup(data, assumption, found, headers, bias)
+        bias |= {split: header_bias(headers.of(split)) for split in splits}
+    others = [split for split in splits if split != TRAIN] if TRAIN in splits else []
+    over = tuple(carried(headers, TRAIN, split) for split in others)
+    return Checkup(data, assumption, found, headers, bias, over)
 
 
 def plain(checkup: Checkup) -> dict[str, Any]:
@@ -119,6 +125,16 @@ def plain(checkup: Checkup) -> dict[str, Any]:
             for group in found.duplicates
         ],
         "header_bias": {name: _plain_bias(bias) for name, bias in checkup.bias.items()},
+        "header_bias_carried": [
+            {
+                "learned_on": over.learned_on,
+                "asked_on": over.asked_on,
+                "stump": over.stump.to_json(),
+                "tree": over.tree.to_json(),
+                "statement": over.statement,
+            }
+            for over in checkup.carried
+        ],
     }
 
 
@@ -129,7 +145,8 @@ def drawn(checkup: Checkup) -> list[Table]:
 
 def statements(checkup: Checkup) -> list[str]:
     """Return what headers tell of the labels, a line for each part of the data."""
-    return [f"{name}: {bias.statement}" for name, bias in checkup.bias.items()]
+    lines = [f"{name}: {bias.statement}" for name, bias in checkup.bias.items()]
+    return lines + [over.statement for over in checkup.carried]
 
 
 def write(checkup: Checkup, folder: Path) -> Iterator[str]:

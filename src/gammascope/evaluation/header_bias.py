@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from gammascope.data.audit import Examined
 from gammascope.evaluation.intervals import Value, wilson
@@ -22,7 +22,7 @@ FOLDS = 5
 TREE_DEPTH = 3
 
 # The correction of a mean over folds for what they share: variance times 1 + FOLDS * (test / training files).
-_WIDER = math.sqrt(1 + FOLDS / (FOLDS - 1))
+_SHARED = math.sqrt(1 + FOLDS / (FOLDS - 1))
 
 _METADATA = frozenset({"exif", "xmp", "iptc", "icc", "text", "c2pa"})
 
@@ -53,15 +53,28 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """Header properties of the files of a data set; no property is the same for all of them.
+    """Header properties of the files of a data set.
 
     Attributes:
         features: Properties.
         label: 1 fake, 0 real.
+        split: Name of each file's split.
     """
 
     features: tuple[Feature, ...]
     label: Int[np.ndarray, " n"]
+    split: Shaped[np.ndarray, " n"]
+
+    @property
+    def values(self) -> Float[np.ndarray, "n d"]:
+        """All properties, a column each."""
+        return np.stack([feature.values for feature in self.features], axis=1)
+
+    def of(self, split: str) -> Headers:
+        """Return the files of one split, with the same properties."""
+        rows = self.split == split
+        features = (replace(feature, values=feature.values[rows]) for feature in self.features)
+        return Headers(tuple(features), self.label[rows], self.split[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +131,49 @@ class HeaderBias:
         return f"Headers alone do not tell real from fake: {numbers}."
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """How rules about headers that were learned on one split do on another.
+
+    Attributes:
+        learned_on: Name of a split.
+        asked_on: Name of another.
+        stump: Balanced accuracy there of the best threshold here; below 0.5, the shortcut points the other way.
+        tree: Of a decision tree that asks TREE_DEPTH questions.
+    """
+
+    learned_on: str
+    asked_on: str
+    stump: Value
+    tree: Value
+
+    @property
+    def statement(self) -> str:
+        """The answer in a sentence."""
+        if math.isnan(self.stump.value):
+            return f"Rules about headers cannot be carried over: {self.stump.reason}."
+        return (
+            f"Rules about headers learned on {self.learned_on} reach a balanced accuracy of "
+            f"{self.stump} (a single property) and {self.tree} ({TREE_DEPTH} questions) on "
+            f"{self.asked_on}, {self.stump.n} files."
+        )
+
+
 def headers_of(files: Sequence[Examined]) -> Headers:
-    """Make features of headers; the order of the files does not matter, and a copy counts once for each label."""
-    distinct = {(int(file.entry.label), file.sha256): file for file in files}
+    """Make features of headers; the order of the files does not matter.
+
+    Copies with the same label and split count once.
+    """
+    distinct = {(int(file.entry.label), file.sha256, file.entry.split): file for file in files}
     rows = [distinct[key] for key in sorted(distinct)]
     numbers = {name: [measure(file) for file in rows] for name, measure in _NUMBERS.items()}
-    features = [
+    features = tuple(
         Feature(name, is_flag, np.array(values, dtype=np.float64))
         for is_flag, columns in ((False, numbers), (True, _flags(rows)))
         for name, values in columns.items()
-    ]
-    varying = tuple(feature for feature in features if len(np.unique(feature.values)) > 1)
-    return Headers(varying, np.array([int(file.entry.label) for file in rows], dtype=np.int64))
+    )
+    label = np.array([int(file.entry.label) for file in rows], dtype=np.int64)
+    return Headers(features, label, np.array([file.entry.split for file in rows], dtype=np.str_))
 
 
 def header_bias(headers: Headers) -> HeaderBias:
@@ -139,33 +183,65 @@ def header_bias(headers: Headers) -> HeaderBias:
     the others. The best property is chosen anew each time, so that choosing does not flatter the number. The intervals
     are over files, not over sources: where whole sources differ, more files like these make them narrower, not truer.
     """
-    label = headers.label
-    lacking = [
-        f"{int((label == each).sum())} {each.name.lower()} files, expected {FOLDS} or more"
-        for each in Label
-        if (label == each).sum() < FOLDS
-    ]
-    if lacking or not headers.features:
-        reason = " and ".join(lacking) or "all headers are the same"
-        nothing = Value.undefined(len(label), reason)
+    features = [each for each in headers.features if len(np.unique(each.values)) > 1]
+    reason = _too_few(headers) or ("" if features else "all headers are the same")
+    if reason:
+        nothing = Value.undefined(len(headers.label), reason)
         return HeaderBias(nothing, nothing, "", ())
-    values = np.stack([feature.values for feature in headers.features], axis=1)
+    label, values = headers.label, np.stack([feature.values for feature in features], axis=1)
     measured = [
         FeatureBias(
             feature.name,
             feature.is_flag,
-            _validated(values[:, [at]], label, lambda v, y: grow(v, y, 1, errors)),
+            _validated(feature.values[:, None], label, _stump),
             *(_typical(feature, label == each) for each in Label),
         )
-        for at, feature in enumerate(headers.features)
+        for feature in features
     ]
     measured.sort(key=lambda bias: (-bias.balanced_accuracy.value, bias.name))
     return HeaderBias(
-        stump=_validated(values, label, lambda v, y: grow(v, y, 1, errors)),
-        tree=_validated(values, label, lambda v, y: grow(v, y, TREE_DEPTH, gini)),
-        rule=_rule(grow(values, label, 1, errors), headers.features),
+        stump=_validated(values, label, _stump),
+        tree=_validated(values, label, _tree),
+        rule=_rule(_stump(values, label), features),
         features=tuple(measured),
     )
+
+
+def carried(headers: Headers, learned_on: str, asked_on: str) -> Carried:
+    """Learn rules about headers on one split and measure them on another."""
+    here, there = headers.of(learned_on), headers.of(asked_on)
+    lacking = [
+        f"{split} has {few}"
+        for split, few in ((learned_on, _too_few(here)), (asked_on, _too_few(there)))
+        if few
+    ]
+    if lacking:
+        nothing = Value.undefined(len(there.label), " and ".join(lacking))
+        return Carried(learned_on, asked_on, nothing, nothing)
+    fake = there.label == Label.FAKE
+    stump, tree = (
+        _balanced(answers(learn(here.values, here.label), there.values) == fake, there.label)
+        for learn in (_stump, _tree)
+    )
+    return Carried(learned_on, asked_on, stump, tree)
+
+
+def _too_few(headers: Headers) -> str:
+    """Say which label has fewer files than there are folds; "" if none has."""
+    numbers = {each: int((headers.label == each).sum()) for each in Label}
+    return " and ".join(
+        f"{number} {each.name.lower()} files, expected {FOLDS} or more"
+        for each, number in numbers.items()
+        if number < FOLDS
+    )
+
+
+def _stump(values: Float[np.ndarray, "n d"], label: Int[np.ndarray, " n"]) -> Node:
+    return grow(values, label, 1, errors)
+
+
+def _tree(values: Float[np.ndarray, "n d"], label: Int[np.ndarray, " n"]) -> Node:
+    return grow(values, label, TREE_DEPTH, gini)
 
 
 def _flags(rows: Sequence[Examined]) -> dict[str, list[bool]]:
@@ -197,15 +273,17 @@ def _validated(
     for part in range(FOLDS):
         apart = fold == part
         called[apart] = answers(learn(values[~apart], label[~apart]), values[apart])
-    return _balanced(called == (label == Label.FAKE), label)
+    return _balanced(called == (label == Label.FAKE), label, _SHARED)
 
 
-def _balanced(right: Bool[np.ndarray, " n"], label: Int[np.ndarray, " n"]) -> Value:
+def _balanced(
+    right: Bool[np.ndarray, " n"], label: Int[np.ndarray, " n"], wider: float = 1.0
+) -> Value:
     """Return the mean accuracy of both labels with its 95 % interval.
 
-    Two Wilson intervals are combined, for the bootstrap would claim certainty where all answers are right. They are
-    then widened, since the folds learn from nearly the same files and err together: where headers tell nothing, the
-    plain interval excluded chance in 9 to 16 of 100 simulated data sets, this one in 3 to 5.
+    Two Wilson intervals are combined, for the bootstrap would claim certainty where all answers are right. After a
+    cross-validation they are made ``wider``, since the folds learn from nearly the same files and err together: where
+    headers tell nothing, the plain interval excluded chance in 9 to 16 of 100 simulated data sets, the wider in 3 to 5.
 
     Source: G. Zou, A. Donner, Statistics in Medicine 27 (2008) 1693-1702, for the combination; C. Nadeau, Y. Bengio,
         Machine Learning 52 (2003) 239-281, for the widening.
@@ -214,7 +292,7 @@ def _balanced(right: Bool[np.ndarray, " n"], label: Int[np.ndarray, " n"]) -> Va
     value = sum(share.value for share in shares) / 2
     below = math.hypot(*(share.value - share.low for share in shares)) / 2
     above = math.hypot(*(share.high - share.value for share in shares)) / 2
-    low, high = value - _WIDER * below, value + _WIDER * above
+    low, high = value - wider * below, value + wider * above
     return Value(value, max(low, 0.0), min(high, 1.0), len(label))
 
 

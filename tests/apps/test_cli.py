@@ -486,7 +486,7 @@ def test_an_evaluation_writes_tables_numbers_and_plots(collection, weights, tmp_
     assert result.exit_code == 0, result.output
     assert {path.name for path in out.iterdir()} == {
         *("scores_native.csv", "scores_native.parquet", "scores_jpeg_60.csv"),
-        *("scores_jpeg_60.parquet", "summary.json", "tables.md"),
+        *("scores_jpeg_60.parquet", "summary.json", "tables.md", "worst.jpg"),
         *(f"{plot}_{question}.png" for plot in ("reliability", "scores") for question in QUESTIONS),
         "roc_generated.png",
     }
@@ -497,6 +497,11 @@ def test_an_evaluation_writes_tables_numbers_and_plots(collection, weights, tmp_
     assert "AUROC" in result.stdout
     assert "5 real and 10 fake" in result.stderr
     assert "generated from 0.000" in result.stderr
+    page = (out / "tables.md").read_text("utf-8")
+    assert "**generated: real photos flagged, by kind of file**" in page
+    assert "| all | photos | 5 |" in page
+    with PIL.Image.open(out / "worst.jpg") as sheet:
+        assert sheet.format == "JPEG"
 
 
 def test_an_evaluation_uses_the_thresholds_of_the_checkpoint(collection, tmp_path):

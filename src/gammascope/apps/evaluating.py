@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from rich.table import Table
 
 import gammascope
@@ -16,6 +17,12 @@ from gammascope.data.folder import read_folder
 from gammascope.data.manifest import complete_or_absent, read_manifest
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError, did_you_mean
 from gammascope.evaluation import tables as laid_out
+from gammascope.evaluation.contact_sheet import (
+    WorstCase,
+    draw_contact_sheet,
+    false_alarm_slices,
+    worst_cases,
+)
 from gammascope.evaluation.scoring import ScoreTable, score
 from gammascope.imaging import codecs
 from gammascope.pipeline import Pipeline, Scores
@@ -26,6 +33,7 @@ NATIVE = "native"
 
 SUMMARY = "summary.json"
 TABLES = "tables.md"
+WORST = "worst.jpg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +174,8 @@ def operating_points(evaluation: Evaluation) -> str:
 def write(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path) -> Iterator[str]:
     """Write everything into a folder; yield one line for people about each part.
 
-    Files: ``scores_<column>.csv`` (and ``.parquet`` with pyarrow), ``summary.json``, ``tables.md``, and with
-    matplotlib ``roc_``, ``reliability_`` and ``scores_<question>.png``.
+    Files: ``scores_<column>.csv`` (and ``.parquet`` with pyarrow), ``summary.json``, ``tables.md``, ``worst.jpg``, and
+    with matplotlib ``roc_``, ``reliability_`` and ``scores_<question>.png``.
     """
     for name, table in tables.items():
         table.to_csv(folder / f"scores_{name}.csv")
@@ -179,8 +187,14 @@ def write(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path
         unfinished.write_text(
             json.dumps(evaluation.plain, indent=1, allow_nan=False) + "\n", "utf-8"
         )
+    slices = [
+        false_alarm_slices(tables[NATIVE], question, threshold=threshold)
+        for question, threshold in evaluation.thresholds.items()
+    ]
+    lists = [*_grids(evaluation), *(grid for grid in slices if grid.rows)]
     with complete_or_absent(folder / TABLES) as unfinished:
-        unfinished.write_text(laid_out.markdown(_grids(evaluation)), "utf-8")
+        unfinished.write_text(laid_out.markdown(lists), "utf-8")
+    draw_contact_sheet(_worst(evaluation, tables[NATIVE]), folder / WORST)
     yield from _plot(evaluation, tables, folder)
     failed = sum(len(table.failures) for table in tables.values())
     if failed:
@@ -206,6 +220,24 @@ def _grids(evaluation: Evaluation) -> list[laid_out.Grid]:
     return made
 
 
+def _worst(evaluation: Evaluation, table: ScoreTable) -> dict[str, list[WorstCase]]:
+    """Return the most confident errors of each question by a title."""
+    sections = {}
+    for question, threshold in evaluation.thresholds.items():
+        chance = _probability(evaluation, question, table[f"logit_{question}"])
+        cases = worst_cases(table, question, chance, threshold=threshold)
+        sections[f"{question}: false alarms"] = [case for case in cases if case.false_alarm]
+        sections[f"{question}: misses"] = [case for case in cases if not case.false_alarm]
+    return sections
+
+
+def _probability(
+    evaluation: Evaluation, question: str, logits: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    scaled = np.clip(logits / evaluation.temperatures[question], -60, 60)
+    return np.asarray(1 / (1 + np.exp(-scaled)))
+
+
 def _plot(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path) -> Iterator[str]:
     from gammascope.evaluation import plots
 
@@ -216,7 +248,7 @@ def _plot(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path
             used = (table["error"] == "") & np.isfinite(logits) & (truth != laid_out.UNKNOWN)
             curves[name] = logits[used], truth[used]
         logits, truth = curves[NATIVE]
-        chance = 1 / (1 + np.exp(-np.clip(logits / evaluation.temperatures[question], -60, 60)))
+        chance = _probability(evaluation, question, logits)
         at = {"yes": evaluation.thresholds[question]}
         try:
             plots.plot_scores(logits, truth, folder / f"scores_{question}.png", thresholds=at)

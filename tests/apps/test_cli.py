@@ -26,7 +26,8 @@ from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.training.loop import Progress
 
 COMMANDS = (
-    *("scan", "train", "calibrate", "evaluate", "compare", "robustness", "synthesize", "methods"),
+    *("scan", "train", "calibrate", "evaluate", "compare", "robustness", "doctor"),
+    *("synthesize", "methods"),
 )
 QUESTIONS = ("generated", "edited")
 
@@ -489,7 +490,7 @@ def test_an_evaluation_writes_tables_numbers_and_plots(collection, weights, tmp_
     columns = ["native", "fakes_aligned", "all_recoded", "jpeg_60"]
     assert {path.name for path in out.iterdir()} == {
         *(f"scores_{column}.{ending}" for column in columns for ending in ("csv", "parquet")),
-        *("parts", "summary.json", "tables.md"),
+        *("parts", "summary.json", "tables.md", "worst.jpg"),
         *(f"{plot}_{question}.png" for plot in ("reliability", "scores") for question in QUESTIONS),
         "roc_generated.png",
     }
@@ -506,6 +507,11 @@ def test_an_evaluation_writes_tables_numbers_and_plots(collection, weights, tmp_
     assert "AUROC" in result.stdout
     assert "5 real and 10 fake" in result.stderr
     assert "generated from 0.000" in result.stderr
+    page = (out / "tables.md").read_text("utf-8")
+    assert "**generated: real photos flagged, by kind of file**" in page
+    assert "| all | photos | 5 |" in page
+    with PIL.Image.open(out / "worst.jpg") as sheet:
+        assert sheet.format == "JPEG"
 
 
 def test_an_evaluation_goes_on_where_it_was_and_refuses_another_detector(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from gammascope.errors import MissingDataError
-from gammascope.evaluation.plots import plot_reliability, plot_roc, plot_scores
+from gammascope.evaluation.plots import plot_by_label, plot_reliability, plot_roc, plot_scores
 
 RNG = np.random.default_rng(0)
 LABEL = np.repeat([0, 1], 200)
@@ -45,3 +45,24 @@ def test_what_cannot_be_drawn_is_refused_and_leaves_no_file(tmp_path: Any) -> No
     with pytest.raises(MissingDataError, match="no finite logit"):
         plot_scores(np.array([np.nan]), np.array([1]), path)
     assert not list(tmp_path.iterdir())
+
+
+def test_properties_are_drawn_by_label_in_as_many_panels_as_needed(tmp_path: Any) -> None:
+    label = np.array([0, 0, 0, 1, 1])
+    columns = {
+        "flag": np.array([0.0, 1.0, 0.0, 1.0, 1.0]),
+        "narrow": np.array([5.0, 6.0, 7.0, 6.0, 5.0]),
+        "wide": np.array([1.0, 10.0, 1000.0, 3.0, 5.0]),
+        "from zero": np.array([0.0, 90.0, 95.0, 80.0, 0.0]),
+    }
+    plot_by_label(columns, label, tmp_path / "four.png")
+    plot_by_label({"flag": columns["flag"]}, label, tmp_path / "one.png")
+    plot_by_label(columns, np.ones(5, dtype=np.int64), tmp_path / "fakes only.png")
+    with (
+        PillowImage.open(tmp_path / "four.png") as four,
+        PillowImage.open(tmp_path / "one.png") as one,
+    ):
+        assert four.height == 2 * one.height
+    with pytest.raises(MissingDataError, match="no property"):
+        plot_by_label({}, label, tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()

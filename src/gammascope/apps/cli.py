@@ -24,7 +24,7 @@ app = typer.Typer(
     help="Tell real photographs from AI-generated and edited ones, and show where.",
     epilog="Exit codes: 0 done · 1 bug · 2 wrong option, recipe or method · 3 nothing done: a file, image, "
     "checkpoint or extra is missing, or the output cannot be written · 4 done, but some files were unreadable · "
-    "10 scan --fail-on found something · 130 interrupted.",
+    "10 scan --fail-on or doctor --strict found something · 130 interrupted.",
 )
 
 
@@ -224,6 +224,39 @@ def robustness(  # noqa: PLR0913, PLR0917 - each is an option
         typer.echo(json.dumps(running.plain(points), allow_nan=False))
     else:
         terminal.output().print(running.table(points))
+
+
+@app.command()
+def doctor(
+    data: options.AuditedData,
+    out: options.AuditFolder = None,
+    as_json: options.Json = False,
+    strict: options.Strict = False,
+    max_megapixels: options.MaxMegapixels = 200.0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Examine a data set: broken and misnamed files, duplicates, leaks, wrong labels, headers that tell the labels.
+
+    Exit codes: 0 all files could be read, whatever was found; 3 none could; 4 some could not; 10 --strict found
+    something.
+    """
+    from gammascope.apps import doctor, evaluating, terminal
+    from gammascope.imaging.decode import Limits
+
+    entries, assumption = evaluating.entries_of(data, None)
+    if out is not None:
+        refuse_unwritable(out / doctor.PAGE)
+    with terminal.progress_bar("Examining", shown=not (as_json or quiet)) as advance:
+        limits = Limits(max_pixels=int(max_megapixels * 1e6))
+        checkup = doctor.checked(data, entries, assumption, limits, advance)
+    if as_json:
+        typer.echo(json.dumps(doctor.plain(checkup), allow_nan=False))
+    else:
+        lines = map(terminal.literal, doctor.statements(checkup))
+        terminal.output().print(*doctor.drawn(checkup), *lines, sep="\n")
+    for note in doctor.write(checkup, out) if out is not None else ():
+        terminal.say(note)
+    raise typer.Exit(checkup.exit_code(strict))
 
 
 @app.command()

@@ -18,6 +18,12 @@ from gammascope.data.manifest import complete_or_absent, read_manifest
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError, did_you_mean
 from gammascope.evaluation import tables as laid_out
 from gammascope.evaluation.columns import FakesAligned, Recoded
+from gammascope.evaluation.contact_sheet import (
+    WorstCase,
+    draw_contact_sheet,
+    false_alarm_slices,
+    worst_cases,
+)
 from gammascope.evaluation.localisation import Black
 from gammascope.evaluation.score_store import ScoreStore, StoredTables
 from gammascope.evaluation.scoring import AsIs, Column, ScoreTable, score_columns
@@ -36,6 +42,7 @@ PARTS = "parts"
 
 SUMMARY = "summary.json"
 TABLES = "tables.md"
+WORST = "worst.jpg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +232,7 @@ def write(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path
     """Write everything into a folder; yield one line for people about each part.
 
     Files, besides those of ``scored``: ``scores_<column>.csv`` (and ``.parquet`` with pyarrow), ``summary.json``,
-    ``tables.md``, and with matplotlib ``roc_``, ``reliability_`` and ``scores_<question>.png``.
+    ``tables.md``, ``worst.jpg``, and with matplotlib ``roc_``, ``reliability_`` and ``scores_<question>.png``.
     """
     for name, table in tables.items():
         table.to_csv(folder / f"scores_{name}.csv")
@@ -237,8 +244,14 @@ def write(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path
         unfinished.write_text(
             json.dumps(evaluation.plain, indent=1, allow_nan=False) + "\n", "utf-8"
         )
+    slices = [
+        false_alarm_slices(tables[NATIVE], question, threshold=known.fake_from)
+        for question, known in evaluation.calibration.items()
+    ]
+    lists = [*_grids(evaluation), *(grid for grid in slices if grid.rows)]
     with complete_or_absent(folder / TABLES) as unfinished:
-        unfinished.write_text(laid_out.markdown(_grids(evaluation)), "utf-8")
+        unfinished.write_text(laid_out.markdown(lists), "utf-8")
+    draw_contact_sheet(_worst(evaluation, tables[NATIVE]), folder / WORST)
     yield from _plot(evaluation, tables, folder)
     failed = sum(int((table["error"] != "").sum()) for table in tables.values())
     if failed:
@@ -262,6 +275,17 @@ def _grids(evaluation: Evaluation) -> list[laid_out.Grid]:
             sides = laid_out.comparison(summaries)
             made += [replace(side, title=f"{question}: {side.title}") for side in sides]
     return made
+
+
+def _worst(evaluation: Evaluation, table: ScoreTable) -> dict[str, list[WorstCase]]:
+    """Return the most confident errors of each question by a title."""
+    sections = {}
+    for question, known in evaluation.calibration.items():
+        chance = known.probability(table[f"logit_{question}"])
+        cases = worst_cases(table, question, chance, threshold=known.fake_from)
+        sections[f"{question}: false alarms"] = [case for case in cases if case.false_alarm]
+        sections[f"{question}: misses"] = [case for case in cases if not case.false_alarm]
+    return sections
 
 
 def _plot(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path) -> Iterator[str]:

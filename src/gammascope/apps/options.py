@@ -162,6 +162,20 @@ SecondEvaluation: TypeAlias = Annotated[
     Path, typer.Argument(metavar="B", help="Folder of another detector's, on the same images.")
 ]
 
+AuditedData: TypeAlias = Annotated[
+    Path,
+    typer.Argument(metavar="PATH", help="Manifest (CSV, Parquet), or a folder of real and fake."),
+]
+AuditFolder: TypeAlias = Annotated[
+    Path | None, typer.Option("--out", help="Folder for a page, a plot and all findings as JSON.")
+]
+Strict: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Exit with 10 if splits leak, labels conflict, or headers tell the labels."
+    ),
+]
+
 Photos: TypeAlias = Annotated[
     list[str], typer.Argument(help="Real photos: files, folders and patterns, or one manifest.")
 ]

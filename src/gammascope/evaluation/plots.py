@@ -19,6 +19,7 @@ from gammascope.evaluation.robustness import Point
 from gammascope.sample import Label
 
 _SIZE_INCHES = (5.0, 4.5)
+_PANEL_INCHES = (3.5, 2.8)  # of a figure with several
 _DPI = 150
 _COLOURS = {Label.REAL: "#0072B2", Label.FAKE: "#D55E00"}  # told apart with any colour vision
 _CURVES = (
@@ -186,14 +187,61 @@ def plot_robustness(
     _save(figure, path)
 
 
-def _figure(grid: tuple[int, int] = (1, 1)) -> tuple[Any, Any]:
+def plot_by_label(
+    columns: Mapping[str, Float[np.ndarray, " n"]], label: Int[np.ndarray, " n"], path: Path
+) -> None:
+    """Draw how each property is distributed among real and among fake images, three panels a row.
+
+    A property of zeros and ones becomes two bars with the share of ones; any other a histogram, on a logarithmic axis
+    where its values span more than two orders of magnitude.
+
+    Raises:
+        MissingDataError: If there is no property to draw.
+        MissingExtraError: If matplotlib is not installed.
+    """
+    if not columns:
+        raise MissingDataError("No distribution to draw: there is no property.")
+    rows = -(-len(columns) // 3)
+    figure, grid = _figure((rows, 3), _PANEL_INCHES)
+    panels = np.ravel(grid)
+    for axes in panels[len(columns) :]:
+        axes.set_axis_off()
+    for axes, (name, values) in zip(panels, columns.items(), strict=False):
+        of = {each: values[label == each] for each in Label}
+        if np.isin(values, (0, 1)).all():
+            shares = [float(members.mean()) if len(members) else 0.0 for members in of.values()]
+            axes.bar([each.name.lower() for each in of], shares, color=list(_COLOURS.values()))
+            axes.set(ylim=(0, 1), ylabel="share of images")
+        else:
+            _histograms(axes, of)
+        axes.set_title(name, fontsize="small")
+    _save(figure, path)
+
+
+def _histograms(axes: Any, of: Mapping[Label, Float[np.ndarray, " _n"]]) -> None:
+    values = np.concatenate(list(of.values()))
+    low, high = float(values.min()), float(values.max())
+    wide = low > 0 and high > 100 * low
+    edges = np.geomspace(low, high, 31) if wide else np.histogram_bin_edges(values, bins=30)
+    for each, members in of.items():
+        # Shares, not densities: these stay readable on a logarithmic axis.
+        weights = np.full(len(members), 1 / max(len(members), 1))
+        name = each.name.lower()
+        axes.hist(members, edges, weights=weights, alpha=0.55, color=_COLOURS[each], label=name)
+    axes.set(xscale="log" if wide else "linear", ylabel="share of images")
+    axes.legend(fontsize="small")
+
+
+def _figure(
+    grid: tuple[int, int] = (1, 1), panel: tuple[float, float] = _SIZE_INCHES
+) -> tuple[Any, Any]:
     """Return a figure of its own and its axes: no state that other drawings would share."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError.of("A plot", "matplotlib", "evaluate") from error
     down, across = grid
-    size = (_SIZE_INCHES[0] * across, _SIZE_INCHES[1] * down)
+    size = (panel[0] * across, panel[1] * down)
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(down, across)
 

@@ -127,7 +127,7 @@ def jpeg_quality(data: bytes) -> int | None:
     """
     tables: dict[int, np.ndarray] = {}
     luma = 0
-    for marker, body in _jpeg_segments(data):
+    for marker, body in jpeg_segments(data):
         if marker == _QUANTISATION_TABLES:
             tables |= _quantisation_tables(body)
         elif marker in _FRAMES and len(body) >= 9:
@@ -144,13 +144,30 @@ def jpeg_subsampling(data: bytes) -> str | None:
     Returns:
         None if this is no JPEG file, holds no colour, or has an unusual layout.
     """
-    for marker, body in _jpeg_segments(data):
+    for marker, body in jpeg_segments(data):
         if marker in _FRAMES and len(body) >= 12 and body[5] >= 3:
             luma, chroma = body[7], body[10]
             across, across_rest = divmod(luma >> 4, max(chroma >> 4, 1))
             down, down_rest = divmod(luma & 15, max(chroma & 15, 1))
             return None if across_rest or down_rest else _SUBSAMPLINGS.get((across, down))
     return None
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (marker, body) of a JPEG file's header, up to the first scan or the first nonsense."""
+    if data[:2] != b"\xff\xd8":
+        return
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # Fill byte.
+            position += 1
+            continue
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == _START_OF_SCAN or length < 2:
+            return
+        yield marker, data[position + 4 : position + 2 + length]
+        position += 2 + length
 
 
 def blur(image: Image, sigma: float) -> Image:
@@ -396,23 +413,6 @@ def _resized(array: np.ndarray, factor: float, kernel: PIL.Image.Resampling) -> 
     height, width = array.shape[:2]
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     return np.array(PIL.Image.fromarray(array).resize(size, kernel))
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (marker, body) of a JPEG file's header, up to the first scan or the first nonsense."""
-    if data[:2] != b"\xff\xd8":
-        return
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # Fill byte.
-            position += 1
-            continue
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker == _START_OF_SCAN or length < 2:
-            return
-        yield marker, data[position + 4 : position + 2 + length]
-        position += 2 + length
 
 
 def _quantisation_tables(body: bytes) -> dict[int, np.ndarray]:

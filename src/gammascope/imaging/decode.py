@@ -182,7 +182,7 @@ def decode(source: Path | bytes, limits: Limits = _DEFAULT_LIMITS) -> Decoded:
         raise UndecodableImageError(f"{name}: {error}.") from error.__cause__
     opener = _heic_opener() if kind == "heic" else _OPENERS[kind]
     notes: list[str] = []
-    if isinstance(source, Path) and _SUFFIXES.get(source.suffix.lower(), kind) != kind:
+    if isinstance(source, Path) and named_format(source) not in {None, kind}:
         notes.append(f"named {_printable(source.suffix)} but holds {_TITLES[kind]}")
     _quieten_plugins()
     try:
@@ -193,6 +193,11 @@ def decode(source: Path | bytes, limits: Limits = _DEFAULT_LIMITS) -> Decoded:
         reason = _reason(error, kind, data)
         raise UndecodableImageError(f"{name}: {reason}.") from error
     return Decoded(image, kind, tuple(notes), jpeg_quality(data), len(data))
+
+
+def named_format(path: Path) -> str | None:
+    """Return the format that a file's ending promises; None if the ending is not known."""
+    return _SUFFIXES.get(path.suffix.lower())
 
 
 def _content(path: Path, limits: Limits) -> bytes:

@@ -1,0 +1,298 @@
+"""A data set's defects, from one look at each file: broken, misnamed, and duplicated files, leaks and label conflicts.
+
+``examine`` reads every file once; everything else is a pure function of what it returns, and gives the same whatever
+the order of the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from gammascope.data.similarity import Look, look_alikes, look_of
+from gammascope.errors import GammascopeError, MissingDataError
+from gammascope.imaging.codecs import jpeg_subsampling
+from gammascope.imaging.decode import Limits, decode, named_format
+from gammascope.imaging.headers import traits
+from gammascope.sample import Entry, Label
+
+WORKERS = min(4, os.cpu_count() or 1)
+"""Threads that decode at once: decoders run beside each other, and each holds a whole picture."""
+
+
+class Fault(StrEnum):
+    """Why a file has no pixels."""
+
+    MISSING = "missing"
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    UNREADABLE = "unreadable"
+    """Broken, no image, larger than allowed, or of a format that needs an extra: its reason says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A file without pixels.
+
+    Attributes:
+        entry: Its row.
+        fault: What is wrong in a word.
+        reason: What is wrong in a line.
+    """
+
+    entry: Entry
+    fault: Fault
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A file that decodes, and what can be told of it: about 2 kB, whatever the picture's size.
+
+    Attributes:
+        entry: Its row.
+        sha256: Of the whole file, hexadecimal.
+        format: What the content is, as ``decode`` tells it.
+        width: Upright, pixels.
+        height: Upright, pixels.
+        file_bytes: Size of the file.
+        jpeg_quality: IJG quality 1..100; None if this is no JPEG.
+        subsampling: Chroma subsampling of a JPEG; None if it has none.
+        traits: Metadata and encoders' marks, of ``headers.TRAITS``.
+        look: For finding look-alikes.
+    """
+
+    entry: Entry
+    sha256: str
+    format: str
+    width: int
+    height: int
+    file_bytes: int
+    jpeg_quality: int | None
+    subsampling: str | None
+    traits: frozenset[str]
+    look: Look
+
+    @property
+    def misnamed(self) -> bool:
+        """Whether the file's ending promises another format."""
+        return named_format(self.entry.path) not in {None, self.format}
+
+    @property
+    def derived(self) -> bool:
+        """Whether it was made from a photo, so that it may well look like one: a twin or a manipulated photo."""
+        return self.entry.host_path is not None or self.entry.kind is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Files that show the same picture.
+
+    Attributes:
+        files: Two or more, sorted by path.
+    """
+
+    files: tuple[Examined, ...]
+
+    @property
+    def identical(self) -> bool:
+        """Whether all are the same byte for byte."""
+        return len({file.sha256 for file in self.files}) == 1
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Splits the picture is in, sorted."""
+        return tuple(sorted({file.entry.split for file in self.files}))
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the picture is in several splits; a photo and an edit of it leak as well."""
+        return len(self.splits) > 1
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Labels the picture has, sorted."""
+        return tuple(sorted({file.entry.label for file in self.files}))
+
+    @property
+    def conflicts(self) -> bool:
+        """Whether a label must be wrong.
+
+        The same bytes under both labels always conflict. Look-alikes do unless the fakes among them were made from
+        photos, which their rows say by naming a host or a kind.
+        """
+        labels_of = defaultdict(set)
+        for file in self.files:
+            labels_of[file.sha256].add(file.entry.label)
+        unexplained = {file.entry.label for file in self.files if not file.derived}
+        return len(unexplained) > 1 or any(len(labels) > 1 for labels in labels_of.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """All that was found; every list is sorted by path.
+
+    Attributes:
+        examined: Files that decode.
+        broken: Files that do not.
+        duplicates: Groups of files that show the same picture; no file is in two of them.
+    """
+
+    examined: tuple[Examined, ...]
+    broken: tuple[Broken, ...]
+    duplicates: tuple[Duplicates, ...]
+
+    @property
+    def misnamed(self) -> tuple[Examined, ...]:
+        """Files whose ending promises another format."""
+        return tuple(file for file in self.examined if file.misnamed)
+
+    @property
+    def leaks(self) -> tuple[Duplicates, ...]:
+        """Pictures that are in several splits."""
+        return tuple(group for group in self.duplicates if group.leaks)
+
+    @property
+    def conflicts(self) -> tuple[Duplicates, ...]:
+        """Pictures of which a label must be wrong."""
+        return tuple(group for group in self.duplicates if group.conflicts)
+
+
+def audit(files: Iterable[Examined | Broken]) -> Audit:
+    """Gather everything that is wrong with a data set; the order of the files does not matter."""
+    ordered = sorted(files, key=lambda file: (file.entry.path, file.entry.split, file.entry.label))
+    examined = [file for file in ordered if isinstance(file, Examined)]
+    broken = tuple(file for file in ordered if isinstance(file, Broken))
+    return Audit(tuple(examined), broken, tuple(duplicates(examined)))
+
+
+def duplicates(files: Sequence[Examined]) -> list[Duplicates]:
+    """Group the files that show the same picture: equal bytes, and whatever looks like one of the group."""
+    copies = defaultdict(list)
+    for file in files:
+        copies[file.sha256].append(file)
+    distinct = sorted(copies)
+    pairs = look_alikes([copies[sha256][0].look for sha256 in distinct])
+    groups = []
+    for members in _components(len(distinct), pairs):
+        found = [file for at in members for file in copies[distinct[at]]]
+        if len(found) > 1:
+            found.sort(key=lambda file: (file.entry.path, file.entry.split, file.entry.label))
+            groups.append(Duplicates(tuple(found)))
+    return sorted(groups, key=lambda group: group.files[0].entry.path)
+
+
+def examine(
+    entries: Sequence[Entry],
+    *,
+    limits: Limits | None = None,
+    workers: int = WORKERS,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Examined | Broken]:
+    """Look at every file once, several at a time, in the order of the rows; a broken file gives a row like any other.
+
+    Memory: as many decoded pictures as workers, and 2 kB a file.
+
+    Args:
+        entries: What to look at.
+        limits: What a file may cost; None: the decoder's own limits.
+        workers: Threads, 1 and up.
+        progress: Called with (done, all) after each file.
+
+    Raises:
+        MissingDataError: If there are no entries.
+    """
+    if not entries:
+        raise MissingDataError("No image to examine: the list of entries is empty.")
+    found = []
+    for done, file in enumerate(_in_order(entries, limits or Limits(), workers), start=1):
+        found.append(file)
+        if progress is not None:
+            progress(done, len(entries))
+    return found
+
+
+def examine_one(entry: Entry, limits: Limits) -> Examined | Broken:
+    """Decode a file and keep what can be told of it; no broken file raises."""
+    path = entry.path
+    try:
+        decoded = decode(path, limits)
+        data = path.read_bytes()
+    except GammascopeError as error:
+        return Broken(entry, _fault(path, str(error)), str(error))
+    except MemoryError:
+        return Broken(entry, Fault.UNREADABLE, f"{path.name}: not enough memory to decode it.")
+    except OSError as error:  # it was there a moment ago
+        return Broken(entry, Fault.UNREADABLE, f"{path.name}: {error.strerror or error}.")
+    height, width = decoded.image.shape[:2]
+    return Examined(
+        entry=entry,
+        sha256=hashlib.sha256(data).hexdigest(),
+        format=decoded.format,
+        width=width,
+        height=height,
+        file_bytes=len(data),
+        jpeg_quality=decoded.jpeg_quality,
+        subsampling=jpeg_subsampling(data),
+        traits=traits(data),
+        look=look_of(decoded.image),
+    )
+
+
+def _in_order(
+    entries: Sequence[Entry], limits: Limits, workers: int
+) -> Generator[Examined | Broken, None, None]:
+    """Yield results in the order of the entries, with little work queued: leaving early ends quickly."""
+    waiting: deque[Future[Examined | Broken]] = deque()
+    left = iter(entries)
+    with ThreadPoolExecutor(workers, thread_name_prefix="examine") as threads:
+        try:
+            while True:
+                for entry in left:
+                    waiting.append(threads.submit(examine_one, entry, limits))
+                    if len(waiting) >= 8 * workers:
+                        break
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            for examining in waiting:
+                examining.cancel()
+
+
+def _fault(path: Path, reason: str) -> Fault:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return Fault.MISSING
+    if size == 0:
+        return Fault.EMPTY
+    # The decoder's own words, which start all its remarks of this kind.
+    return Fault.TRUNCATED if ": truncated after " in reason else Fault.UNREADABLE
+
+
+def _components(number: int, pairs: Int[np.ndarray, "p 2"]) -> list[list[int]]:
+    """Group 0..number-1 so that paired ones are together; groups and members ascend."""
+    parent = list(range(number))
+
+    def root(at: int) -> int:
+        while parent[at] != at:
+            parent[at] = at = parent[parent[at]]
+        return at
+
+    for left, right in pairs.tolist():
+        low, high = sorted((root(left), root(right)))
+        parent[high] = low
+    groups = defaultdict(list)
+    for at in range(number):
+        groups[root(at)].append(at)
+    return list(groups.values())

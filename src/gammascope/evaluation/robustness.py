@@ -166,7 +166,7 @@ def _families() -> dict[str, dict[str, Apply]]:
     made["gamma_up"] = {f"{power}": _toned(gamma=power) for power in (1.25, 1.6, 2.0)}
     made["gamma_down"] = {f"{power}": _toned(gamma=power) for power in (0.8, 0.6, 0.5)}
     made["screenshot"] = {f"{side}": _screenshot(side) for side in (1280, 960, 640)}
-    made["halftone"] = {f"{pitch:g}": _printed(pitch) for pitch in (2.0, 3.0, 4.0, 6.0)}
+    made["halftone"] = {f"{pitch:g}": _printed(pitch) for pitch in (3.0, 4.0, 6.0, 8.0)}
     posts = ((2048, 85), (1080, 80), (1080, 70), (720, 60))
     made["social"] = {f"{side}_q{quality}": _posted(side, quality) for side, quality in posts}
     pairs = ((95, 90), (90, 75), (75, 90), (50, 75))

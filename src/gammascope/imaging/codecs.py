@@ -51,7 +51,7 @@ _SUBSAMPLINGS = {
     (4, 2): "4:1:0",
 }
 
-_SCREEN_ANGLES = (15.0, 75.0, 0.0)  # of cyan, magenta and yellow, degrees
+_SCREEN_ANGLES = (15.0, 75.0, 45.0)  # of the three inks, degrees: none in line with the pixels
 _QUARTERS = ((0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
 
 _START_OF_SCAN = 0xDA
@@ -222,13 +222,13 @@ def halftone(image: Image, pitch: float) -> Image:
 
     Args:
         image: Any image.
-        pitch: Distance of dots, pixels, at least 1.
+        pitch: Distance of dots, pixels, at least 2.5: finer ones would fall between the pixels.
 
     Raises:
-        ValueError: If ``pitch`` is below 1.
+        ValueError: If ``pitch`` is below 2.5.
     """
-    if pitch < 1:
-        raise ValueError(f"pitch={pitch}: expected a distance of 1 pixel or more.")
+    if pitch < 2.5:
+        raise ValueError(f"pitch={pitch}: expected a distance of 2.5 pixels or more.")
     inked = np.zeros(image.shape, dtype=np.float32)
     for channel, degrees in enumerate(_SCREEN_ANGLES):
         ink = 1 - image[..., channel].astype(np.float32) / 255

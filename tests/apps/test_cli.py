@@ -25,7 +25,7 @@ from gammascope.detectors import gamma
 from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.training.loop import Progress
 
-COMMANDS = ("scan", "train", "calibrate", "evaluate", "synthesize", "methods")
+COMMANDS = ("scan", "train", "calibrate", "evaluate", "synthesize", "benchmarks", "methods")
 QUESTIONS = ("generated", "edited")
 
 

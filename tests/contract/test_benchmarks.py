@@ -201,6 +201,13 @@ def test_half_a_part_is_missed(tmp_path):
         base.get("genimage").entries(root)
 
 
+def test_a_class_called_train_is_no_split(tmp_path):
+    layout = next(layout for layout in LAYOUTS if str(layout) == "forensynths-test")
+    layout.build(tmp_path)
+    with pytest.raises(MissingDataError, match="no image of split 'train' is laid out as expected"):
+        base.get("forensynths").entries(tmp_path / "test", "train")
+
+
 def test_masks_in_the_wrong_place_are_missed(tmp_path):
     layout = next(layout for layout in LAYOUTS if layout.benchmark == "casia_v2")
     lost = {path for path in layout.files() if "Groundtruth" in path}
@@ -254,3 +261,15 @@ def test_other_packages_add_benchmarks(monkeypatch):
     monkeypatch.setattr(base, "entry_points", lambda **_: [point])
     assert "mine" in base.names()
     assert base.get("mine").title == "WildRF"
+
+
+@every_benchmark
+def test_the_table_of_the_documentation_says_the_same(name):
+    page = Path(__file__).parents[2] / "docs" / "evaluation_data.md"
+    (line,) = [
+        text for text in page.read_text("utf-8").splitlines() if text.startswith(f"| `{name}`")
+    ]
+    _, _, title, _, licence, reading, _ = (cell.strip() for cell in line.split("|"))
+    benchmark = base.get(name)
+    assert (title, licence) == (benchmark.title, benchmark.licence)
+    assert reading == (benchmark.reading or "-")

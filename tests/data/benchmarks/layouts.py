@@ -305,6 +305,15 @@ LAYOUTS = (
             *(paired(f"test/{name}", name, NUMBERED) for name in AIGC),
         ),
     ),
+    Layout(
+        benchmark="aigc_detect_benchmark",
+        split="test",
+        rows=united(
+            paired("progan/train", "progan", NUMBERED),  # a class of objects, not a split
+            *(paired(name, name, NUMBERED) for name in AIGC),
+        ),
+        variant="no-test-folder",
+    ),
     Layout(benchmark="chameleon", split="test", rows=paired("test", None, NUMBERED)),
     Layout(
         benchmark="wildrf",
@@ -339,7 +348,7 @@ LAYOUTS = (
         benchmark="synthwildx",
         split="test",
         rows={
-            "real/a.jpg": real("x"),
+            "real/a.jpg": real("x.com"),
             **{f"{name}/b.jpg": fake(name, name) for name in ("dalle3", "firefly", "midjourney")},
         },
     ),

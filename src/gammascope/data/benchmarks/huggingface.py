@@ -45,7 +45,7 @@ or, as save_to_disk leaves it:
 └── test/data-00000-of-00001.arrow""",
     read=Tables(
         tables={
-            split: rf"(?:^|/)(?:{words})(?:[-./].*)?\.(?:parquet|arrow)$"
+            split: rf"(?:^|/)(?:{words})(?:[-./](?!cache-).*)?\.(?:parquet|arrow)$"
             for split, words in SPLITS.items()
         },
         labels=LABELS,

@@ -9,7 +9,7 @@ from gammascope.data.layouts import Folders, labelled
 from gammascope.sample import Label
 
 GENERATORS = {"dalle3": ("dalle-3",), "firefly": (), "midjourney": ("midjourney-v5",)}
-PHOTOS = {"x": ("real", "0_real")}
+PHOTOS = {"x.com": ("real", "0_real")}
 
 LABELS = {**labelled(PHOTOS, Label.REAL), **labelled(GENERATORS, Label.FAKE)}
 

@@ -4,6 +4,7 @@
 
     GammascopeError
     ├── UnknownMethodError             no such detection method
+    ├── UnknownBenchmarkError          no such benchmark
     ├── MissingDataError               a folder, manifest or file that should be there is not, or holds no image
     ├── MissingExtraError              an optional package is not installed
     ├── UndecodableImageError          a file that is not an image, is broken, or is larger than allowed
@@ -19,11 +20,15 @@ from collections.abc import Iterable
 
 
 class GammascopeError(Exception):
-    """Root of all errors raised on purpose; its text is one line for a person."""
+    """Root of all errors raised on purpose; its text is one line for a person. A note may add a drawing."""
 
 
 class UnknownMethodError(GammascopeError):
     """No detection method has this name."""
+
+
+class UnknownBenchmarkError(GammascopeError):
+    """No benchmark has this name."""
 
 
 class MissingDataError(GammascopeError):

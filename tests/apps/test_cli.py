@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import pyarrow.parquet
 import pytest
 import torch
 from typer.testing import CliRunner, Result
@@ -22,12 +24,13 @@ from gammascope.apps.cli import app
 from gammascope.apps.terminal import TrainingDisplay
 from gammascope.data.manifest import read_manifest
 from gammascope.detectors import gamma
+from gammascope.evaluation.scoring import ScoreTable
 from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.training.loop import Progress
 
 COMMANDS = (
     *("scan", "train", "calibrate", "evaluate", "compare", "robustness", "doctor"),
-    *("synthesize", "methods"),
+    *("synthesize", "benchmarks", "methods"),
 )
 QUESTIONS = ("generated", "edited")
 
@@ -622,6 +625,92 @@ def test_a_labelled_folder_is_evaluated_and_its_direction_told(photos, weights, 
     result = run("evaluate", tmp_path / "data", "--weights", weights, "--split", "tset")
     assert result.exit_code == 3
     assert "Did you mean 'test'" in one_line_after_notes(result)
+
+
+@pytest.fixture
+def columbia(photos, tmp_path) -> Path:
+    """Lay out a benchmark of one photo and one splice, with its mask."""
+    for folder, name in (("Au", "cat"), ("Tp", "rocket")):
+        path = tmp_path / "columbia" / folder / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        PIL.Image.fromarray(photos[name][:64, :64]).save(path)
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[:32] = 255
+    (tmp_path / "columbia" / "Gt").mkdir()
+    PIL.Image.fromarray(mask).save(tmp_path / "columbia" / "Gt" / "rocket.png")
+    return tmp_path / "columbia"
+
+
+def test_a_benchmark_is_evaluated_by_name_and_its_direction_told(columbia, weights):
+    command = ("evaluate", "--benchmark", "columbia", "--root", columbia, "--weights", weights)
+    result = run(*command, "--json")
+    assert result.exit_code == 0, result.output
+    told = "1 real and 1 fake of split 'test' (4cam_auth, Au = real; 4cam_splc, Tp = fake)"
+    assert f"columbia: {told}" in result.stderr
+    summary = json.loads(result.stdout)
+    assert (summary["data"], summary["labels"]) == ("columbia", told)
+    assert summary["columns"]["native"]["edited"]["pixels"]["edited"]["images"] == 1
+
+
+def test_images_inside_a_table_are_evaluated(photos, weights, tmp_path):
+    rows = []
+    for label, name in enumerate(("cat", "rocket")):
+        sink = io.BytesIO()
+        PIL.Image.fromarray(photos[name][:64, :64]).save(sink, "PNG")
+        rows.append({"image": {"bytes": sink.getvalue(), "path": None}, "label": label})
+    rows.append({"image": {"bytes": b"broken", "path": None}, "label": 1})
+    table = tmp_path / "data" / "test-00000-of-00001.parquet"
+    table.parent.mkdir()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), table)
+    command = ("evaluate", "--benchmark", "huggingface", "--root", tmp_path / "data")
+    result = run(*command, "--weights", weights, "--out", tmp_path / "out", "--quiet")
+    assert result.exit_code == 0, result.output
+    scores = ScoreTable.read(tmp_path / "out" / "scores_native.csv")
+    assert scores["path"][1] == str(table / "1.image")
+    assert scores["error"].tolist()[:2] == ["", ""]
+    assert "not an image" in scores["error"][2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, "Name what to evaluate"),
+        (("data", "--benchmark", "columbia", "--root", "x"), 2, "Name what to evaluate"),
+        (("--benchmark", "columbia"), 2, "Name what to evaluate"),
+        (("data", "--partial"), 2, "Name what to evaluate"),
+        (("--benchmark", "colombia", "--root", "x"), 2, "Did you mean 'columbia'"),
+    ],
+)
+def test_what_to_evaluate_must_be_named_once(arguments, code, message):
+    result = run("evaluate", *arguments)
+    assert result.exit_code == code
+    assert message in one_line(result)
+
+
+def test_an_incomplete_benchmark_is_refused_with_its_tree_unless_wanted(columbia, weights):
+    (columbia / "Au" / "cat.png").unlink()
+    command = ("evaluate", "--benchmark", "columbia", "--root", columbia, "--weights", weights)
+    result = run(*command)
+    assert result.exit_code == 3
+    said = result.stderr.splitlines()
+    assert "incomplete: no real image" in said[0]
+    assert "licence: research only" in said[0]
+    assert "├── 4cam_auth/*.tif" in said
+    assert run(*command, "--partial").exit_code == 0
+
+
+def test_benchmarks_are_listed_for_people_and_programs():
+    rows = {row["name"]: row for row in json.loads(run("benchmarks", "--json").stdout)}
+    assert rows["genimage"]["licence"] == "CC-BY-NC-SA-4.0"
+    assert rows["genimage"]["labels"]["ai"] == "fake"
+    assert rows["rrdataset"]["splits"][:2] == ["original", "transfer"]
+    assert "Community Forensics" in run("benchmarks").stdout
+    shown = run("benchmarks", "genimage").stdout
+    assert "labels: nature, 0_real = real; ai, 1_fake = fake" in shown
+    assert "│   └── imagenet_ai_0508_adm/" in shown
+    result = run("benchmarks", "gen_image")
+    assert result.exit_code == 2
+    assert "Did you mean 'genimage'" in one_line(result)
 
 
 def one_line_after_notes(result: Result) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gammascope.data.folder import find_images, read_folder
+from gammascope.data.folder import files_below, find_images, read_folder
 from gammascope.errors import MissingDataError
 from gammascope.sample import Label
 
@@ -121,6 +121,14 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Any) -> None:
     (tmp_path / "x/nowhere.jpg").symlink_to(tmp_path / "gone.jpg")
     found = find_images([str(tmp_path / "x")])
     assert names_of(found, tmp_path) == ["x/a.jpg", "x/link/b.jpg"]
+
+
+def test_folders_may_be_left_out_and_other_files_looked_for(tmp_path: Any) -> None:
+    tree(tmp_path, "a/b.jpg", "train/c.jpg", "a/train/d.jpg", "a/t.PARQUET", ".hidden/u.parquet")
+    images = files_below(tmp_path, enter=lambda folder: folder.name != "train")
+    assert names_of(images, tmp_path) == ["a/b.jpg"]
+    tables = files_below(tmp_path, suffixes=(".parquet",))
+    assert names_of(tables, tmp_path) == ["a/t.PARQUET"]
 
 
 def test_finding_nothing_says_where_and_for_what_was_looked(tmp_path: Any) -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import skimage.data
 from PIL import Image as PillowImage
 
-from gammascope.data.manifest import load_mask, load_sample, read_manifest, write_manifest
+from gammascope.data.manifest import (
+    load_mask,
+    load_sample,
+    mask_where,
+    read_manifest,
+    write_manifest,
+)
 from gammascope.errors import MissingDataError, UndecodableImageError
+from gammascope.imaging.cells import cell
 from gammascope.sample import Entry, Label
 
 
@@ -212,6 +221,49 @@ def test_a_mask_means_the_same_however_it_is_stored(tmp_path: Any, form: Any) ->
     }[form]
     made.save(tmp_path / "mask.png")
     np.testing.assert_array_equal(load_mask(tmp_path / "mask.png", (8, 9)), mask)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (0, 1)])
+def test_a_mask_may_be_true_where_it_is_dark(tmp_path: Any, low: int, high: int) -> None:
+    mask = np.zeros((8, 9), dtype=bool)
+    mask[2:5, 3:] = True
+    PillowImage.fromarray(np.where(mask, low, high).astype(np.uint8)).save(tmp_path / "m.png")
+    loaded = load_mask(mask_where(tmp_path / "m.png", "dark"), (8, 9))
+    np.testing.assert_array_equal(loaded, mask)
+
+
+def test_a_mask_may_be_true_where_it_is_green(tmp_path: Any) -> None:
+    mask = np.zeros((8, 16), dtype=bool)
+    mask[:, 8:] = True
+    colours = np.zeros((8, 16, 3), dtype=np.uint8)
+    colours[mask, 1] = colours[~mask, 0] = 255
+    PillowImage.fromarray(colours).save(tmp_path / "m.jpg", quality=95, subsampling=0)
+    loaded = load_mask(mask_where(tmp_path / "m.jpg", "green"), (8, 16))
+    np.testing.assert_array_equal(loaded, mask)
+
+
+def test_a_file_called_dark_is_a_mask_like_any_other(tmp_path: Any) -> None:
+    PillowImage.new("L", (9, 8), 255).save(tmp_path / "dark", format="PNG")
+    assert load_mask(tmp_path / "dark", (8, 9)).all()
+
+
+def test_a_dark_mask_that_is_not_there_or_is_none_is_named(tmp_path: Any) -> None:
+    with pytest.raises(MissingDataError, match=r"No mask at .*m\.png:"):
+        load_mask(mask_where(tmp_path / "m.png", "dark"), (8, 9))
+    PillowImage.new("L", (9, 8), 21).save(tmp_path / "m.png")
+    with pytest.raises(MissingDataError, match="values up to 21"):
+        load_mask(mask_where(tmp_path / "m.png", "dark"), (8, 9))
+
+
+def test_a_mask_may_lie_in_a_table(tmp_path: Any) -> None:
+    sink = io.BytesIO()
+    PillowImage.new("L", (9, 8), 255).save(sink, "PNG")
+    rows = [{"mask": {"bytes": sink.getvalue(), "path": None}}, {"mask": None}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "t.parquet")
+    assert load_mask(cell(tmp_path / "t.parquet", 0, "mask"), (8, 9)).all()
+    assert not load_mask(mask_where(cell(tmp_path / "t.parquet", 0, "mask"), "dark"), (8, 9)).any()
+    with pytest.raises(MissingDataError, match=r"row 1 of t\.parquet holds no image"):
+        load_mask(cell(tmp_path / "t.parquet", 1, "mask"), (8, 9))
 
 
 def test_a_mask_that_would_falsify_the_ground_truth_is_refused(photo: Any, tmp_path: Any) -> None:

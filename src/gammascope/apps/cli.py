@@ -134,7 +134,10 @@ def calibrate(
 
 @app.command()
 def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
-    data: options.EvaluationData,
+    data: options.EvaluationData = None,
+    benchmark: options.BenchmarkName = None,
+    root: options.BenchmarkRoot = None,
+    partial: options.Partial = False,
     split: options.Split = None,
     recode: options.Recodes = None,
     black: options.BlackMasks = options.Black.SKIP,
@@ -152,8 +155,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.apps import evaluating, terminal
 
     columns = evaluating.columns_of(recode or ())
-    entries, assumption = evaluating.entries_of(data, split)
-    terminal.say(f"{data}: {assumption}")
+    name, entries, assumption = evaluating.listed(data, benchmark, root, split, partial=partial)
+    terminal.say(f"{name}: {assumption}")
     if out is not None:
         refuse_unwritable(out / evaluating.SUMMARY)
     pipeline = _pipeline(weights, method, device)
@@ -161,7 +164,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
         tables = evaluating.scored(pipeline, entries, columns, out, advance)
     evaluation = evaluating.summarised(
-        pipeline, tables, columns, data=str(data), assumption=assumption, black=black.value
+        pipeline, tables, columns, data=name, assumption=assumption, black=black.value
     )
     if out is not None:
         for note in evaluating.write(evaluation, tables, out):
@@ -192,7 +195,7 @@ def compare(
 
 @app.command()
 def robustness(  # noqa: PLR0913, PLR0917 - each is an option
-    data: options.EvaluationData,
+    data: options.LabelledData,
     out: options.RobustnessFolder,
     split: options.Split = None,
     suite: options.Suite = options.SuiteName.QUICK,
@@ -298,6 +301,19 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
     terminal.output().print(synthesis.table(made))
     terminal.say(synthesis.closing(made, out))
     raise typer.Exit(PARTLY_DONE if made.broken else 0)
+
+
+@app.command()
+def benchmarks(name: options.OneBenchmark = None, as_json: options.Json = False) -> None:
+    """List the public datasets that can be evaluated by name, or show how one of them must lie on disk."""
+    from gammascope.apps import benchmark_list, terminal
+
+    if as_json:
+        typer.echo(json.dumps(benchmark_list.row(name) if name else benchmark_list.rows()))
+    elif name:
+        typer.echo(benchmark_list.sheet(name))
+    else:
+        terminal.output().print(benchmark_list.table(benchmark_list.rows()))
 
 
 @app.command()

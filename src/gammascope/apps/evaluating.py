@@ -13,6 +13,7 @@ from rich.table import Table
 
 import gammascope
 from gammascope.checkpoints import RAW, Calibration
+from gammascope.data.benchmarks import base as benchmarks
 from gammascope.data.folder import read_folder
 from gammascope.data.manifest import complete_or_absent, read_manifest
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError, did_you_mean
@@ -83,6 +84,40 @@ def entries_of(data: Path, split: str | None) -> tuple[list[Entry], str]:
             f"Known: {', '.join(splits)}."
         )
     return entries, folder.assumption
+
+
+def benchmark_entries(
+    name: str, root: Path, split: str | None, *, partial: bool
+) -> tuple[list[Entry], str]:
+    """List the images of a benchmark's split, and say how many there are and what their labels were taken from.
+
+    Raises:
+        UnknownBenchmarkError: If there is none of this name.
+        MissingDataError: If the folder does not hold it, or only a part of it and ``partial`` is not set.
+    """
+    benchmark = benchmarks.get(name)
+    entries = benchmark.entries(root, split, partial=partial)
+    fakes = sum(entry.label is Label.FAKE for entry in entries)
+    counted = f"{len(entries) - fakes} real and {fakes} fake"
+    return entries, f"{counted} of split {entries[0].split!r} ({benchmark.direction()})"
+
+
+def listed(
+    data: Path | None, benchmark: str | None, root: Path | None, split: str | None, *, partial: bool
+) -> tuple[str, list[Entry], str]:
+    """List the images of a manifest or folder, or of a benchmark, with a name for them before and the labels behind.
+
+    Raises:
+        RecipeError: If neither or both are named.
+        MissingDataError: If there are none.
+    """
+    if data is not None and benchmark is None and root is None and not partial:
+        return (str(data), *entries_of(data, split))
+    if data is None and benchmark is not None and root is not None:
+        return (benchmark, *benchmark_entries(benchmark, root, split, partial=partial))
+    raise RecipeError(
+        "Name what to evaluate: DATA, or --benchmark NAME with --root DIR (and --partial)."
+    )
 
 
 def columns_of(recodes: Sequence[str]) -> dict[str, Column]:

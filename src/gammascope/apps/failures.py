@@ -14,7 +14,12 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from gammascope.errors import GammascopeError, RecipeError, UnknownMethodError
+from gammascope.errors import (
+    GammascopeError,
+    RecipeError,
+    UnknownBenchmarkError,
+    UnknownMethodError,
+)
 
 DONE, INTERNAL, USAGE, IMPOSSIBLE, PARTLY_DONE, FOUND = 0, 1, 2, 3, 4, 10
 """Exit codes: done; a bug; a wrong option, recipe or method; nothing done, for a file or an extra is missing or cannot
@@ -37,7 +42,7 @@ class Commands(TyperGroup):
 
 
 def explain(error: BaseException, *, debug: bool) -> int:
-    """Print an error as one line (with ``debug``, after its traceback) and return the exit code."""
+    """Print an error as one line (with ``debug``, after its traceback) and its notes; return the exit code."""
     from gammascope.apps.terminal import say
 
     with contextlib.suppress(ValueError):  # stdout may be closed
@@ -51,6 +56,8 @@ def explain(error: BaseException, *, debug: bool) -> int:
         traceback.print_exception(error)
     line, code = _line_and_code(error)
     say(" ".join(line.split()))
+    for drawing in getattr(error, "__notes__", ()):
+        say(drawing)
     return code
 
 
@@ -58,7 +65,7 @@ def _line_and_code(error: BaseException) -> tuple[str, int]:
     match error:
         case KeyboardInterrupt():
             return "Interrupted.", INTERRUPTED
-        case RecipeError() | UnknownMethodError():
+        case RecipeError() | UnknownMethodError() | UnknownBenchmarkError():
             return f"Error: {error}", USAGE
         case GammascopeError():
             return f"Error: {error}", IMPOSSIBLE

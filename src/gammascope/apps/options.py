@@ -121,11 +121,29 @@ Sources: TypeAlias = Annotated[
     ),
 ]
 
-EvaluationData: TypeAlias = Annotated[
-    Path,
-    typer.Argument(help="Manifest (CSV, Parquet), or a folder with real and fake images."),
+_LABELLED = typer.Argument(help="Manifest (CSV, Parquet), or a folder with real and fake images.")
+LabelledData: TypeAlias = Annotated[Path, _LABELLED]
+EvaluationData: TypeAlias = Annotated[Path | None, _LABELLED]
+BenchmarkName: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--benchmark", metavar="NAME", help="A public dataset; gammascope benchmarks lists them."
+    ),
 ]
-Split: TypeAlias = Annotated[str | None, typer.Option(help="Only rows of this split.")]
+BenchmarkRoot: TypeAlias = Annotated[
+    Path | None, typer.Option("--root", help="Folder that holds the benchmark.")
+]
+Partial: TypeAlias = Annotated[
+    bool, typer.Option("--partial", help="Accept a benchmark that lacks parts or a class.")
+]
+OneBenchmark: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="Show the layout and source of this one."),
+]
+Split: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Only images of this split. Default: all; of a benchmark, its first."),
+]
 Recodes: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(

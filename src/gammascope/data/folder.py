@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def read_folder(root: Path) -> LabelledFolder:
     entries: list[Entry] = []
     words: Counter[tuple[Label, str]] = Counter()
     unlabelled = 0
-    for path in _images_below(root, recursive=True):
+    for path in files_below(root):
         folders = path.relative_to(root).parts[:-1]
         if any(_word(name) in _NOT_IMAGES for name in folders):
             continue
@@ -123,7 +123,7 @@ def _images_at(name: str, recursive: bool) -> list[Path]:
     if path.is_file():  # before patterns: "photo[1].jpg" is a common name
         return [path]
     if path.is_dir():
-        return _images_below(path, recursive=recursive)
+        return files_below(path, recursive=recursive)
     if not glob.has_magic(name):
         near = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
         raise MissingDataError(f"No file or folder {name}.{did_you_mean(path.name, near)}")
@@ -131,23 +131,50 @@ def _images_at(name: str, recursive: bool) -> list[Path]:
     for match in sorted(Path(item) for item in glob.glob(name, recursive=True)):  # noqa: PTH207 - Path.glob refuses absolute patterns
         if match.is_dir():
             # "**" lists folders besides their files: only a pattern without it means the folder.
-            images += _images_below(match, recursive=recursive) if "**" not in name else []
+            images += files_below(match, recursive=recursive) if "**" not in name else []
         elif match.suffix.lower() in IMAGE_SUFFIXES and not match.name.startswith("."):
             images.append(match)
     return images
 
 
-def _images_below(root: Path, *, recursive: bool) -> list[Path]:
-    return sorted(_walk(root, recursive, set()), key=lambda path: path.parts)
+def files_below(
+    root: Path,
+    *,
+    recursive: bool = True,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+    enter: Callable[[Path], bool] = lambda _: True,
+) -> list[Path]:
+    """List the files below a folder that end so, sorted by path; hidden ones are skipped.
+
+    Args:
+        root: The folder.
+        recursive: Look into folders within folders, and through links to folders, once each.
+        suffixes: Endings in lower case, with their dot.
+        enter: Asked for each folder whether to look into it: large ones are worth leaving out.
+
+    Raises:
+        MissingDataError: If a folder cannot be read.
+    """
+    found = _walk(root, _Walk(recursive, suffixes, enter, set()))
+    return sorted(found, key=lambda path: path.parts)
 
 
-def _walk(folder: Path, recursive: bool, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """Yield images; ``seen`` holds device and inode of folders, for links may lead back up."""
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """What ``files_below`` was asked for; ``seen`` holds device and inode of folders, for links may lead back up."""
+
+    recursive: bool
+    suffixes: Collection[str]
+    enter: Callable[[Path], bool]
+    seen: set[tuple[int, int]]
+
+
+def _walk(folder: Path, walk: _Walk) -> Iterator[Path]:
     try:
         status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
+        if (status.st_dev, status.st_ino) in walk.seen:
             return
-        seen.add((status.st_dev, status.st_ino))
+        walk.seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as items:
             visible = sorted((i for i in items if not i.name.startswith(".")), key=lambda i: i.name)
     except OSError as error:
@@ -155,9 +182,9 @@ def _walk(folder: Path, recursive: bool, seen: set[tuple[int, int]]) -> Iterator
     for item in visible:
         path = folder / item.name
         if item.is_dir():
-            if recursive:
-                yield from _walk(path, recursive, seen)
-        elif path.suffix.lower() in IMAGE_SUFFIXES and item.is_file():
+            if walk.recursive and walk.enter(path):
+                yield from _walk(path, walk)
+        elif path.suffix.lower() in walk.suffixes and item.is_file():
             yield path
 
 

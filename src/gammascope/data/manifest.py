@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from gammascope.errors import MissingDataError, MissingExtraError, did_you_mean
+from gammascope.errors import MissingDataError, did_you_mean
+from gammascope.imaging import cells
+from gammascope.imaging.cells import pyarrow_for
 from gammascope.imaging.decode import decode
 from gammascope.sample import Entry, Image, Label, Mask, Sample
 
@@ -164,23 +167,35 @@ def load_sample(entry: Entry, image: Image | None = None) -> Sample:
     return Sample(entry=entry, image=image, generated=generated, edited=edited)
 
 
+def mask_where(path: Path, holds: Literal["dark", "green"]) -> Path:
+    """Name a mask that is true not where its image is light, but where it is dark or green.
+
+    Some datasets store masks so. The answer is a path that goes on below the image
+    ("mask.png/dark"), which ``load_mask`` understands; entries and manifests hold it like any other.
+    """
+    return path / holds
+
+
 def load_mask(path: Path, size: tuple[int, int]) -> Mask:
     """Read a mask image: True above half of its range (0..255, or 0..1 if nothing is above 1).
 
     Args:
-        path: An image of any mode; colours count by their lightness, alpha is ignored.
+        path: An image of any mode, or a cell of a table (``imaging.cells``); colours count by
+            their lightness, alpha is ignored. What ``mask_where`` returns is read as it says.
         size: Height and width of the image it belongs to, pixels.
 
     Raises:
         MissingDataError: If the file is not there, is no image, has another size, or holds only
             dark values above 1 (class numbers, say), which would silently read as an empty mask.
     """
+    holds = path.name if path.name in _WHERE and not path.is_file() else "light"
+    path = path if holds == "light" else path.parent
     try:
-        with PillowImage.open(path) as file:
-            values = _lightness(file)
+        with PillowImage.open(_opened(path)) as file:
+            values = _WHERE[holds](file)
     except FileNotFoundError as error:
         raise MissingDataError(f"No mask at {path}: the manifest names it.") from error
-    except (UnidentifiedImageError, OSError, PillowImage.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise MissingDataError(f"The mask {path} cannot be read as an image: {error}.") from error
     if values.shape != size:
         found, wanted = f"{values.shape[1]}x{values.shape[0]}", f"{size[1]}x{size[0]}"
@@ -188,14 +203,16 @@ def load_mask(path: Path, size: tuple[int, int]) -> Mask:
             f"The mask {path} is {found} pixels and its image {wanted}: expected the same, upright."
         )
     highest = float(values.max())
-    if highest <= 1.0:
-        return np.asarray(values > 0.5)
-    mask = np.asarray(values > 127.5)
-    if not mask.any():
+    mask = np.asarray(values > (0.5 if highest <= 1.0 else 127.5))
+    if highest > 1.0 and not mask.any():
         raise MissingDataError(
             f"The mask {path} has values up to {highest:g}: expected 0 and 255, or 0 and 1."
         )
-    return mask
+    return ~mask if holds == "dark" else mask
+
+
+def _opened(path: Path) -> Path | io.BytesIO:
+    return io.BytesIO(cells.content(path)) if cells.is_cell(path) else path
 
 
 def _lightness(file: PillowImage.Image) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -206,6 +223,19 @@ def _lightness(file: PillowImage.Image) -> np.ndarray[Any, np.dtype[np.float32]]
         values = np.asarray(file, dtype=np.float32)
         return values / 257.0 if float(values.max()) > 255.0 else values
     return np.asarray(file.convert("L"), dtype=np.float32)
+
+
+def _greenness(file: PillowImage.Image) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.asarray(file.convert("RGB"), dtype=np.float32)[..., 1]
+
+
+_WHERE: Mapping[str, Callable[[PillowImage.Image], np.ndarray[Any, np.dtype[np.float32]]]] = {
+    "light": _lightness,
+    "dark": _lightness,
+    "green": _greenness,
+}
+
+_UNREADABLE = (UnidentifiedImageError, OSError, ValueError, PillowImage.DecompressionBombError)
 
 
 def _known_without_files(entry: Entry, size: tuple[int, int]) -> tuple[Mask | None, Mask | None]:
@@ -360,17 +390,3 @@ def _inside(root: Path, name: str) -> Path:
 
 def _optional(root: Path, name: str) -> Path | None:
     return _inside(root, name) if name else None
-
-
-def pyarrow_for(feature: str) -> tuple[Any, Any]:
-    """Import and return ``pyarrow`` and ``pyarrow.parquet``.
-
-    Raises:
-        MissingExtraError: If it is not installed; the message names the feature.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError.of(feature, "pyarrow", "evaluate") from error
-    return pyarrow, pyarrow.parquet

@@ -21,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gammascope.data.manifest import complete_or_absent, pyarrow_for
+from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.evaluation.scoring import (
     Column,

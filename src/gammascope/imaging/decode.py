@@ -30,6 +30,7 @@ from PIL.ExifTags import Base as Tag
 from PIL.ImageFile import ImageFile
 
 from gammascope.errors import MissingExtraError, UndecodableImageError
+from gammascope.imaging import cells
 from gammascope.imaging.codecs import jpeg_quality
 from gammascope.sample import Image
 
@@ -166,13 +167,14 @@ def decode(source: Path | bytes, limits: Limits = _DEFAULT_LIMITS) -> Decoded:
     white, and more than 8 bits are reduced; each leaves a note. Safe to call from several threads.
 
     Args:
-        source: A file, or its content.
+        source: A file, or its content, or a cell of a table (``imaging.cells``).
         limits: What the file may cost.
 
     Raises:
         UndecodableImageError: If it cannot be read, is no image, is broken or cut short, or is
             larger than allowed; one line with the file's name and the reason.
-        MissingExtraError: If it is a HEIC file and pillow-heif is not installed.
+        MissingExtraError: If it is a HEIC file and pillow-heif is not installed, or a cell and
+            pyarrow is not.
     """
     name = "<memory>" if isinstance(source, bytes) else _printable(source.name)
     try:
@@ -202,6 +204,8 @@ def named_format(path: Path) -> str | None:
 
 def _content(path: Path, limits: Limits) -> bytes:
     try:
+        if cells.is_cell(path):
+            return cells.content(path)
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise UndecodableImageError("a folder, not an image")

@@ -32,6 +32,7 @@ from gammascope.evaluation.scoring import (
     refuse_all_failed,
     rows_of,
 )
+from gammascope.imaging.cells import pyarrow_for
 from gammascope.sample import Entry
 
 FORMAT = 1

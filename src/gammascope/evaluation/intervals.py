@@ -165,7 +165,7 @@ def _drawn(
     kernel: Kernel,
     rows: Rows,
     groups: Sequence[Int[np.ndarray, " _units"]],
-    units: Int[np.ndarray, " n"] | None,
+    units: Int[np.ndarray, " every"] | None,
     resamples: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, " _b"]:

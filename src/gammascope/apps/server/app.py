@@ -247,7 +247,7 @@ async def health() -> dict[str, str]:
 async def ready(service: Serving) -> dict[str, str]:
     """Say whether new requests are welcome: no once a stop was asked for."""
     if service.stopping:
-        raise Problem("shutting-down", "Ask another one.", retry_after_s=5)
+        raise Problem("shutting-down", "Ask another one.", retry_after=5)
     return {"status": "ready"}
 
 
@@ -287,7 +287,7 @@ async def _outcomes(
     finally:
         gone.cancel()
     found = iter(waiting)
-    late = Problem("out-of-time", f"More than {seconds:g} seconds.", retry_after_s=5)
+    late = Problem("out-of-time", f"More than {seconds:g} seconds.", retry_after=5)
     return [upload.problem or _outcome(next(found), late) for upload in uploads]
 
 

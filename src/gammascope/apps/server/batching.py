@@ -25,7 +25,7 @@ from gammascope.imaging.decode import Decoded, decode
 from gammascope.pipeline import Pipeline
 from gammascope.report import Report
 
-_LONGEST_WAIT_S: Final = 60.0
+_LONGEST_WAIT_S: Final = 60
 _PACE_MEMORY: Final = 0.9  # share of the old pace in the running average
 
 
@@ -118,11 +118,11 @@ class Engine:
 
     def _refuse(self, files: int) -> None:
         if self._closing:
-            raise Problem("shutting-down", "Ask again in a moment.", retry_after_s=5)
+            raise Problem("shutting-down", "Ask again in a moment.", retry_after=5)
         if self._accepted + files > self._limits.queue_files:
             wait = min(_LONGEST_WAIT_S, max(1, math.ceil(self._accepted * self._pace_s)))
             detail = f"{self._accepted} of at most {self._limits.queue_files} files are waiting."
-            raise Problem("queue-full", detail, retry_after_s=wait)
+            raise Problem("queue-full", detail, retry_after=wait)
 
     def _answered(self, _: Future[dict[str, Any]]) -> None:
         with self._state:

@@ -100,7 +100,7 @@ class Jobs:
         """
         if self.open >= self._limits.jobs:
             detail = f"{self.open} of at most {self._limits.jobs} jobs are not finished."
-            raise Problem("queue-full", detail, retry_after_s=5)
+            raise Problem("queue-full", detail, retry_after=5)
 
     def accept(self, owner: str, uploads: Sequence[Upload], webhook: str, share: Share) -> Job:
         """Take a job over, with the memory its uploads are in.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import secrets
 import time
 import tomllib
@@ -81,9 +82,9 @@ class Caller:
         self._left = min(self._most, self._left + (now - self._seen_at) * self._rate)
         self._seen_at = now
         if self._left < 1:
-            wait = (1 - self._left) / self._rate
+            wait = math.ceil((1 - self._left) / self._rate)
             detail = f"This key may send {60 * self._rate:g} files a minute."
-            raise Problem("rate-limited", detail, retry_after_s=wait)
+            raise Problem("rate-limited", detail, retry_after=wait)
         self._left -= files
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -58,13 +57,13 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
     Attributes:
         kind: One of ``KINDS``.
         detail: One sentence for a person: what was seen, and what to do.
-        retry_after_s: When another try makes sense; None: not by itself.
+        retry_after: Seconds until another try makes sense, 1 and up; None: not by itself.
         members: Further members of the document.
     """
 
     kind: str
     detail: str
-    retry_after_s: float | None = None
+    retry_after: int | None = None
     members: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -77,15 +76,15 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it so
         status, title = KINDS[self.kind]
         plain = {"type": _PREFIX + self.kind, "title": title, "status": status}
         plain["detail"] = self.detail
-        if self.retry_after_s is not None:
-            plain["retry_after"] = _whole_seconds(self.retry_after_s)
+        if self.retry_after is not None:
+            plain["retry_after"] = self.retry_after
         return plain | self.members
 
     def response(self) -> JSONResponse:
         """Return the problem as a response."""
         headers = {}
-        if self.retry_after_s is not None:
-            headers["Retry-After"] = str(_whole_seconds(self.retry_after_s))
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
         if self.status == 401:
             headers["WWW-Authenticate"] = 'Bearer realm="gammascope"'
         return JSONResponse(self.document(), self.status, headers, MEDIA_TYPE)
@@ -105,7 +104,7 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, MemoryError):
-        return Problem("out-of-memory", "Send it alone, later, or smaller.", retry_after_s=10)
+        return Problem("out-of-memory", "Send it alone, later, or smaller.", retry_after=10)
     for known, kind in _KINDS_OF_ERRORS:
         if isinstance(error, known):
             # The decoder calls bytes so.
@@ -136,7 +135,3 @@ async def answer_http(_: Request, error: Exception) -> JSONResponse:
     response = problem.response()
     response.headers.update(error.headers or {})
     return response
-
-
-def _whole_seconds(seconds: float) -> int:
-    return max(1, math.ceil(seconds))

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from gammascope import __version__
 from gammascope.apps.server.logs import log
@@ -36,6 +36,7 @@ _TABLES: Final = (
 )
 
 
+@runtime_checkable
 class Database(Protocol):
     """The seam: one statement at a time, each a transaction of its own; safe to call from several threads."""
 

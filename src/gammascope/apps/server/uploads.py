@@ -105,7 +105,7 @@ class Share:
         if more <= 0:
             return
         if self.held.bytes + more > self.held.most:
-            raise Problem("queue-full", "Too many uploads at once.", retry_after_s=2)
+            raise Problem("queue-full", "Too many uploads at once.", retry_after=2)
         self.held.bytes += more
         self.bytes = to
 

@@ -18,6 +18,10 @@ async function askForBounds() {
   }
 }
 
+function megabytes(bytes) {
+  return `${bytes < 1e7 ? Math.floor(bytes / 1e5) / 10 : Math.floor(bytes / 1e6)} MB`;
+}
+
 function authority() {
   return server.key ? { Authorization: `Bearer ${server.key}` } : {};
 }
@@ -46,7 +50,7 @@ async function sendNext() {
 async function examine(entry) {
   const allowed = server.bounds && server.bounds.file_bytes;
   if (allowed && entry.file.size > allowed) {
-    entry.tell("failed", { detail: `More than the ${Math.floor(allowed / 1e6)} MB that this server takes.` });
+    entry.tell("failed", { detail: `More than the ${megabytes(allowed)} that this server takes.` });
     return;
   }
   for (let attempt = 1; attempt <= TRIES && !entry.dropped; attempt += 1) {

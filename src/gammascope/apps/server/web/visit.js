@@ -170,8 +170,7 @@ async function useKey(event) {
 
 function showBounds() {
   if (!server.bounds) return;
-  const megabytes = Math.floor(server.bounds.file_bytes / 1e6);
-  byId("bounds").textContent = `JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP; up to ${megabytes} MB and ` +
+  byId("bounds").textContent = `JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP; up to ${megabytes(server.bounds.file_bytes)} and ` +
     `${Math.floor(server.bounds.pixels / 1e6)} megapixels each. Examined on this server in memory, and not stored.`;
 }
 

@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_examined_does_not_spoil_the_others(client, pictur
     assert (first["image"], last["image"]) == ("cat.png", "rocket.jpg")
     assert failed["image"] == "notes.txt"
     assert failed["problem"]["status"] == 415
-    assert failed["problem"]["detail"].startswith("not an image (known: JPEG, PNG")
+    assert failed["problem"]["detail"].startswith("Not an image (known: JPEG, PNG")
 
 
 def test_where_no_file_can_be_examined_the_answer_is_a_problem(client):

@@ -107,8 +107,8 @@ def problem_of(error: BaseException) -> Problem:
         return Problem("out-of-memory", "Send it alone, later, or smaller.", retry_after=10)
     for known, kind in _KINDS_OF_ERRORS:
         if isinstance(error, known):
-            # The decoder calls bytes so.
-            return Problem(kind, str(error).removeprefix("<memory>: "))
+            said = str(error).removeprefix("<memory>: ")  # as the decoder calls bytes
+            return Problem(kind, f"{said[:1].upper()}{said[1:]}")
     return Problem("internal-error", "The request was fine; please report this with its id.")
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from gammascope.apps.server.app import Parts
     from gammascope.pipeline import Pipeline
 
+_BACKLOG = 1024  # connections that wait to be accepted
+
 LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
 
@@ -152,6 +154,9 @@ def listen(host: str, port: int) -> socket.socket:
         if os.name == "posix":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(
+            _BACKLOG
+        )  # at once: a port in use must be noticed before the detector is loaded
     except OSError as error:
         raise OSError(error.errno, error.strerror, f"{host}:{port}") from error
     return listening

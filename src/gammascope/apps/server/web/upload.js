@@ -50,7 +50,7 @@ async function sendNext() {
 async function examine(entry) {
   const allowed = server.bounds && server.bounds.file_bytes;
   if (allowed && entry.file.size > allowed) {
-    entry.tell("failed", { detail: `More than the ${megabytes(allowed)} that this server takes.` });
+    entry.tell("failed", { status: 413, detail: `More than the ${megabytes(allowed)} that this server takes.` });
     return;
   }
   for (let attempt = 1; attempt <= TRIES && !entry.dropped; attempt += 1) {

@@ -126,9 +126,12 @@ function draw() {
 
 function waiting(entry) {
   if (entry.state === "failed") {
+    const said = [element("p", { class: "wait-title" }, "This picture was not examined."), element("p", { id: "problem" }, entry.details.detail)];
+    // What is wrong with the file itself would be wrong again.
+    if ([413, 415, 422].includes(entry.details.status)) return said;
     const again = element("button", { type: "button" }, "Try again");
     again.addEventListener("click", () => enqueue(entry));
-    return [element("p", { class: "wait-title" }, "This picture was not examined."), element("p", { id: "problem" }, entry.details.detail), again];
+    return [...said, again];
   }
   return [element("p", { class: "wait-title" }, entry.state === "busy" ? entry.details.detail : `${STATES[entry.state]} …`), progress(entry)];
 }
@@ -201,7 +204,7 @@ function clear() {
   byId("choose-button").focus();
 }
 
-function move(event) {
+function stepInList(event) {
   const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
   const entry = visit.entries[visit.entries.indexOf(visit.current) + by];
   if (!by || !entry) return;
@@ -251,7 +254,7 @@ async function start() {
     add(event.target.files);
     event.target.value = "";
   });
-  byId("history").addEventListener("keydown", move);
+  byId("history").addEventListener("keydown", stepInList);
   document.addEventListener("keydown", viewKey);
   byId("download").addEventListener("click", () => save(`${visit.current.name}.report.json`, plainReport(visit.current)));
   byId("download-all").addEventListener("click", () => save("reports.json",

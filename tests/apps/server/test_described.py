@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -9,10 +11,14 @@ schemathesis = pytest.importorskip("schemathesis")
 checks = pytest.importorskip("schemathesis.checks")
 
 
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+
+
 @pytest.fixture(scope="module")
 def described(embedded):
-    from starlette.testclient import TestClient
+    import uvicorn
 
+    from gammascope.apps.server import serving
     from gammascope.apps.server.app import Parts, create_app
     from gammascope.apps.server.keys import Keys
     from gammascope.apps.server.limits import limits_of
@@ -20,18 +26,13 @@ def described(embedded):
     from gammascope.apps.server.webhooks import Webhooks
 
     app = create_app(Parts(embedded, opened("memory"), limits_of([]), Keys(None), Webhooks()))
-
-    async def already_running(scope, receive, send):
-        """The application for a client that starts and stops what it asks, once for each request."""
-        if scope["type"] != "lifespan":
-            await app(scope, receive, send)
-            return
-        for event in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{event}.complete"})
-
-    with TestClient(app):
-        yield schemathesis.openapi.from_asgi("/openapi.json", already_running)
+    listening = serving.listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    yield schemathesis.openapi.from_url(f"{serving.url_of(listening)}openapi.json")
+    server.should_exit = True
+    thread.join()
 
 
 def operations(schema):

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -213,7 +214,7 @@ def test_a_busy_server_is_asked_again_until_it_answers(browser):
             examined(page, number)
 
 
-def large_picture(seed: int) -> dict:
+def large_picture(seed: int) -> dict[str, Any]:
     pixels = np.random.default_rng(seed).integers(0, 255, (1500, 1500, 3), dtype=np.uint8)
     data = io.BytesIO()
     PIL.Image.fromarray(pixels).save(data, "JPEG", quality=80)

@@ -233,10 +233,10 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option
     )
     serving.refuse_open_door(chosen)
     serving.require_extra()
-    listening = serving.listen(host, port)
-    parts = serving.parts_of(chosen, _pipeline(weights, method, device))
-    terminal.say(f"Serving on {serving.url_of(listening)} (stop: Ctrl-C)")
-    serving.serve(chosen, parts, listening)
+    with serving.listen(host, port) as listening:
+        parts = serving.parts_of(chosen, _pipeline(weights, method, device))
+        terminal.say(f"Serving on {serving.url_of(listening)} (stop: Ctrl-C)")
+        serving.serve(chosen, parts, listening)
 
 
 @app.command()

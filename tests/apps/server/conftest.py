@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -74,7 +75,7 @@ def gated(embedded):
 
 
 @pytest.fixture
-def parts_with(embedded) -> Callable:
+def parts_with(embedded) -> Callable[..., Any]:
     """Return a function that puts the parts of a server together."""
     from gammascope.apps.server.app import Parts
     from gammascope.apps.server.keys import Keys
@@ -96,7 +97,7 @@ def parts_with(embedded) -> Callable:
 
 
 @pytest.fixture
-def serve(parts_with) -> Iterator[Callable]:
+def serve(parts_with) -> Iterator[Callable[..., Any]]:
     """Return a function that starts a server with other limits or parts, and gives its client."""
     from starlette.testclient import TestClient
 

@@ -7,6 +7,7 @@ import json
 import struct
 import tempfile
 import zlib
+from typing import Any
 
 import PIL.Image
 import pytest
@@ -29,11 +30,11 @@ def form(*parts: bytes) -> bytes:
     return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
 
 
-def problem_of(answer, status: int, kind: str) -> dict:
+def problem_of(answer, status: int, kind: str) -> dict[str, Any]:
     """Hold an answer against RFC 9457, and return the document."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    document: dict = answer.json()
+    document: dict[str, Any] = answer.json()
     assert document["type"] == f"urn:gammascope:problem:{kind}"
     assert document["status"] == status
     assert document["title"] == KINDS[kind][1]
@@ -179,7 +180,7 @@ def test_unknown_addresses_methods_and_parameters(client, pictures):
     ("sent", "shown"),
     [
         ("../../etc/cron.d/evil.png", "evil.png"),
-        ("C:\\Users\\me\\cat.png", "cat.png"),
+        ("\\\\server\\me\\cat.png", "cat.png"),
         ("a\x1b[31m\x00\u202ered.png", "a[31mred.png"),
         ("", "file 1"),
         ("///", "file 1"),

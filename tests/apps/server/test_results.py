@@ -12,10 +12,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gammascope.apps.server.results import Results, Sqlite, default_place, opened
+from gammascope.apps.server.results import Postgres, Results, Sqlite, default_place, opened
 from gammascope.errors import MissingDataError, MissingExtraError
 
 INITDB = shutil.which("initdb") or next(
@@ -38,7 +39,7 @@ def postgres(tmp_path_factory):
             path.chmod(0o755)
         shutil.chown(folder, owner)
     tools, data = Path(INITDB).parent, folder / "data"
-    options: dict = {"user": owner, "capture_output": True}
+    options: dict[str, Any] = {"user": owner, "capture_output": True}
     subprocess.run([INITDB, "-D", data, "-A", "trust", "-U", "gs"], check=True, **options)
     settings = f"-k {folder} -c listen_addresses='' -c fsync=off"
     control = [tools / "pg_ctl", "-D", data, "-w", "-o", settings]
@@ -177,7 +178,7 @@ def test_what_cannot_be_opened_is_told_without_the_password(tmp_path, monkeypatc
 
 @needs_postgres
 def test_a_lost_connection_is_made_anew(postgres):
-    database = opened(postgres)
+    database = Postgres(postgres)
     database._connection.close()
     assert database.execute("SELECT 1") == [(1,)]
     database.close()

@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -152,8 +153,19 @@ def test_files_without_an_answer_in_time_are_given_up(serve, gated, pictures):
 # Webhooks
 
 
+class Told(http.server.HTTPServer):
+    """Keeps what it was told, and answers with the statuses it is given, then with success."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Receiver)
+        self.told: list[tuple[str, str | None, Any]] = []
+        self.statuses: list[int] = []
+
+
 class Receiver(http.server.BaseHTTPRequestHandler):
-    """Notes what it is told, and answers as its server says."""
+    """One message to ``Told``."""
+
+    server: Told
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -170,8 +182,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receiver():
-    server = http.server.HTTPServer(("127.0.0.1", 0), Receiver)
-    server.told, server.statuses = [], []
+    server = Told()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield server

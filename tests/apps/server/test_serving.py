@@ -102,6 +102,7 @@ def test_many_clients_then_a_stop_that_finishes_what_was_begun(embedded, picture
     results = Results(opened(str(place)), embedded.weights_sha256, 1000, 1.0)
     kept = results.get_job(job["id"], "")
     results.close()
+    assert kept is not None
     assert kept["status"] == "finished"
     assert [row["image"] for row in kept["results"]] == list(files)
     assert kept["failed"] == 0

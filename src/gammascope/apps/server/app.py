@@ -139,6 +139,7 @@ async def detect(
     If no file can be examined, the answer is a problem itself: that of the file if there was one, else
     "no-file-examined" with all of them. ``masks`` adds the maps of suspicious regions to the evidence.
     """
+    caller.take(0)
     service.engine.refuse_if_full()
     limits = service.limits
     with service.held.share() as share:
@@ -173,6 +174,7 @@ async def detect(
 )
 async def accept_job(request: Request, service: Serving, caller: Asking) -> Response:
     """Accept many files at once; ``Location`` says where to ask for the results, masks included."""
+    caller.take(0)
     service.engine.refuse_if_full(files=0)
     service.jobs.refuse_if_full()
     limits = service.limits

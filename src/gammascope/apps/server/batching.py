@@ -68,7 +68,7 @@ class Engine:
         self._closing = self._stopped = False
         self._decoders = ThreadPoolExecutor(limits.decoders, "decode")
         self._writer = ThreadPoolExecutor(1, "write")
-        self._network = threading.Thread(target=self._examine_all, name="network")
+        self._network = threading.Thread(target=self._examine_all, name="network", daemon=True)
         self._network.start()
 
     @property

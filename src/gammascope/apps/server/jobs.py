@@ -113,8 +113,6 @@ class Jobs:
             self._webhooks.check(webhook)
         job = Job(secrets.token_urlsafe(18), owner, len(uploads), webhook, time.time())
         self._open[job.id] = job
-        # Written at once: should the process die, whoever asks learns that the job is lost.
-        self._keep(job)
         share.kept = True
         task = asyncio.create_task(self._run(job, list(uploads), share))
         self._running.add(task)
@@ -144,6 +142,8 @@ class Jobs:
 
     async def _run(self, job: Job, uploads: list[Upload], share: Share) -> None:
         until = time.monotonic() + self._limits.job_seconds
+        # Should the process die, whoever asks learns that the job is lost.
+        await asyncio.to_thread(self._keep, job)
         turns = asyncio.Semaphore(_FILES_AT_ONCE)
         rows = await asyncio.gather(
             *(self._examined(job, upload, turns, until) for upload in uploads)

@@ -74,6 +74,7 @@ class Caller:
         """Count files against the rate.
 
         A request may overdraw what is left, so that one with many files can ever be sent; the next ones pay for it.
+        With 0 files this only asks whether something is left, before an upload is read.
 
         Raises:
             Problem: "rate-limited" if nothing is left.

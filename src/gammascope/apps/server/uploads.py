@@ -250,7 +250,7 @@ class _Parts:
 def shown_name(sent: str) -> str:
     r"""Return the last part of a file name, without anything that steers a terminal or leads elsewhere.
 
-    >>> shown_name(r"C:\holiday\cat.jpg"), shown_name("../../cat\n.jpg")
+    >>> shown_name(r"..\holiday\cat.jpg"), shown_name("../../cat\n.jpg")
     ('cat.jpg', 'cat.jpg')
     """
     last = sent.replace("\\", "/").rpartition("/")[2]

@@ -25,6 +25,7 @@ from gammascope.errors import (
     UndecodableImageError,
 )
 from gammascope.imaging import codecs
+from gammascope.imaging.decode import Decoded
 from gammascope.imaging.views import ViewSpec
 from gammascope.pipeline import TILES_AT_ONCE, Pipeline
 from gammascope.prediction import Prediction
@@ -348,3 +349,39 @@ def test_no_weights_and_other_weights_are_refused(weights, tmp_path, photos):
         gammascope.detect(photos["cat"], weights=tmp_path / "nothing.safetensors")
     with pytest.raises(IncompatibleCheckpointError, match="not of 'effort'"):
         gammascope.detect(photos["cat"], weights=weights, method="effort")
+
+
+def test_several_images_share_batches_and_each_gets_its_own_answer(photos):
+    pipeline = thermometer()
+    images = [beside(*range(100, 100 + count)) for count in (3, TILES_AT_ONCE + 2, 1)]
+    images.append(photos["cat"][:9, :30])
+    single = [pipeline.scores(image) for image in images]
+    pipeline.detector.batches.clear()
+    for alone, together in zip(single, pipeline.scores_of(images), strict=True):
+        assert (together.logit, together.views) == (alone.logit, alone.views)
+        assert together.answers == alone.answers
+        for name, expected in alone.maps.items():
+            np.testing.assert_array_equal(together.maps[name], expected)
+    views = sum(scores.views for scores in single)
+    assert pipeline.detector.batches == [TILES_AT_ONCE] * (views // TILES_AT_ONCE) + [
+        views % TILES_AT_ONCE
+    ]
+    assert pipeline.scores_of([]) == []
+
+
+def test_the_embedded_detector_answers_alike_alone_and_in_company(photos):
+    pipeline = Pipeline.load()
+    pictures = [
+        (Decoded(np.ascontiguousarray(photos[name][:height, :width]), "png", (), None, 0), name)
+        for name, height, width in (("cat", 96, 96), ("rocket", 60, 300), ("coffee", 200, 110))
+    ]
+    for (decoded, name), together in zip(pictures, pipeline.reports_of(pictures), strict=True):
+        alone = pipeline.report_of(decoded, name)
+        assert (together.image, together.size) == (name, alone.size)
+        assert together.caveats == alone.caveats
+        for question, answer in alone.answers.items():
+            assert together.answers[question].verdict == answer.verdict
+            # The network rounds differently for other batch sizes.
+            assert together.answers[question].probability == pytest.approx(
+                answer.probability, abs=1e-5
+            )

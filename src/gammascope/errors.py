@@ -8,6 +8,8 @@
     ├── MissingDataError               a folder, manifest or file that should be there is not, or holds no image
     ├── MissingExtraError              an optional package is not installed
     ├── UndecodableImageError          a file that is not an image, is broken, or is larger than allowed
+    │   ├── NotAnImageError            its content is of none of the known formats
+    │   └── ImageTooLargeError         more bytes or pixels than the limits allow
     ├── ChecksumError                  a file is not the one that was published
     ├── IncompatibleCheckpointError    a file that is not a checkpoint of this method or version
     └── RecipeError                    a recipe with an unknown key or an impossible value
@@ -46,6 +48,14 @@ class MissingExtraError(GammascopeError):
 
 class UndecodableImageError(GammascopeError):
     """A file that is not an image, is broken, or is larger than allowed."""
+
+
+class NotAnImageError(UndecodableImageError):
+    """A file whose content is of none of the known formats."""
+
+
+class ImageTooLargeError(UndecodableImageError):
+    """A file with more bytes or pixels than the limits allow."""
 
 
 class ChecksumError(GammascopeError):

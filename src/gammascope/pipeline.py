@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from gammascope import checkpoints
 from gammascope.errors import IncompatibleCheckpointError, UndecodableImageError
@@ -19,6 +19,7 @@ from gammascope.sample import Image
 
 if TYPE_CHECKING:
     from gammascope.detectors.base import Detector
+    from gammascope.prediction import Prediction
 
 TILES_AT_ONCE = 8
 """Views per forward pass: more brings nothing on a CPU and costs memory."""
@@ -48,6 +49,15 @@ class Scores:
     answers: Mapping[str, float]
     maps: Mapping[str, Float[np.ndarray, "h w"]]
     views: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the network said of one image's views so far."""
+
+    logits: list[np.float32] = field(default_factory=list)
+    answers: dict[str, list[np.float32]] = field(default_factory=dict)
+    masks: dict[str, list[Float[np.ndarray, "gh gw"]]] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -81,41 +91,50 @@ class Pipeline:
 
     def scores(self, image: Image) -> Scores:
         """Look at an image and return logits and maps, uncalibrated."""
+        return self.scores_of([image])[0]
+
+    def scores_of(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> list[Scores]:
+        """Look at several images; their views go through the network in common batches.
+
+        Args:
+            images: Of any sizes. Views are cut as they are needed, but the maps of all images are held until the end.
+
+        Returns:
+            One for each image, in order; equal to ``scores`` up to the rounding of the network.
+        """
         spec = self.detector.view
-        height, width = image.shape[:2]
-        boxes = views.boxes_of((width, height), spec)
-        logits: list[Float[np.ndarray, " n"]] = []
-        answers: dict[str, list[Float[np.ndarray, " n"]]] = {}
-        masks: dict[str, list[Float[np.ndarray, "n gh gw"]]] = {}
-        for prediction in self._predictions(image, boxes):
-            logits.append(prediction.logit.float().cpu().numpy())
-            for name, values in prediction.answers.items():
-                answers.setdefault(name, []).append(values.float().cpu().numpy())
-            for name, maps in prediction.masks.items():
-                masks.setdefault(name, []).append(maps.float().cpu().numpy())
-        pasted = {
-            name: checkpoints.expit(
-                views.paste_boxes(np.concatenate(parts), boxes, (width, height))
-            )
-            for name, parts in masks.items()
-        }
-        main = np.concatenate(logits)
+        boxes = [views.boxes_of((image.shape[1], image.shape[0]), spec) for image in images]
+        seen = [_Seen() for _ in images]
+        places = [(index, box) for index, some in enumerate(boxes) for box in some]
+        for start in range(0, len(places), TILES_AT_ONCE):
+            some = places[start : start + TILES_AT_ONCE]
+            pixels = np.stack([views.pixels_at(images[index], box, spec) for index, box in some])
+            self._look(pixels, [seen[index] for index, _ in some])
+        return [self._scores(*found) for found in zip(images, boxes, seen, strict=True)]
+
+    def _scores(self, image: Image, boxes: Sequence[views.Box], seen: _Seen) -> Scores:
+        spec = self.detector.view
+        main = np.array(seen.logits, np.float32)
         if not np.isfinite(main).all():
             # A comparison with NaN is false, so the verdict would silently read "real".
             raise IncompatibleCheckpointError(
                 f"The detector's answer is not a number: the weights {self.weights_sha256[:12]} are broken."
             )
+        size = (image.shape[1], image.shape[0])
         return Scores(
             logit=views.pool_logits(main, spec.pool),
             answers={
                 # An edit is local, so the most suspicious quarter decides; one view alone is too noisy. Chosen on
                 # held-out sources (docs/benchmarks.md). Other questions pool as the label does.
                 name: views.pool_logits(
-                    np.concatenate(parts), "top" if name == "edited" else spec.pool
+                    np.array(values, np.float32), "top" if name == "edited" else spec.pool
                 )
-                for name, parts in answers.items()
+                for name, values in seen.answers.items()
             },
-            maps=pasted,
+            maps={
+                name: checkpoints.expit(views.paste_boxes(np.stack(maps), boxes, size))
+                for name, maps in seen.masks.items()
+            },
             views=len(boxes),
         )
 
@@ -139,7 +158,17 @@ class Pipeline:
 
     def report_of(self, decoded: Decoded, name: str) -> Report:
         """Do as ``report`` where the pixels are at hand already."""
-        scores = self.scores(decoded.image)
+        return self.reports_of([(decoded, name)])[0]
+
+    def reports_of(self, pictures: Sequence[tuple[Decoded, str]]) -> list[Report]:
+        """Do as ``report_of`` for several pictures with their names, which share the network's batches."""
+        scores = self.scores_of([decoded.image for decoded, _ in pictures])
+        return [
+            self._report(decoded, name, found)
+            for (decoded, name), found in zip(pictures, scores, strict=True)
+        ]
+
+    def _report(self, decoded: Decoded, name: str, scores: Scores) -> Report:
         main = "generated" if "generated" in scores.answers else "fake"
         answers = {
             question: self._answer(question, logit)
@@ -159,15 +188,21 @@ class Pipeline:
             caveats=tuple(self._caveats(decoded, scores)),
         )
 
-    def _predictions(self, image: Image, boxes: Sequence[views.Box]) -> Iterator[Any]:
+    def _look(self, pixels: Float[np.ndarray, "b 3 s s"], seen: Sequence[_Seen]) -> None:
+        """Show views to the network and note down what it says of each."""
         import torch
 
         device = next(self.detector.parameters()).device
         with torch.inference_mode():
-            for start in range(0, len(boxes), TILES_AT_ONCE):
-                some = boxes[start : start + TILES_AT_ONCE]
-                pixels = np.stack([views.pixels_at(image, box, self.detector.view) for box in some])
-                yield self.detector(torch.from_numpy(pixels).to(device))
+            prediction: Prediction = self.detector(torch.from_numpy(pixels).to(device))
+        for one, logit in zip(seen, prediction.logit.float().cpu().numpy(), strict=True):
+            one.logits.append(logit)
+        for name, values in prediction.answers.items():
+            for one, value in zip(seen, values.float().cpu().numpy(), strict=True):
+                one.answers.setdefault(name, []).append(value)
+        for name, maps in prediction.masks.items():
+            for one, cells in zip(seen, maps.float().cpu().numpy(), strict=True):
+                one.masks.setdefault(name, []).append(cells)
 
     def _answer(self, question: str, logit: float) -> Answer:
         known = self.facts.calibration.get(question, checkpoints.RAW)

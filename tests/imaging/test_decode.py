@@ -20,7 +20,12 @@ from hypothesis import strategies as st
 from PIL import ImageCms
 from skimage import data
 
-from gammascope.errors import MissingExtraError, UndecodableImageError
+from gammascope.errors import (
+    ImageTooLargeError,
+    MissingExtraError,
+    NotAnImageError,
+    UndecodableImageError,
+)
 from gammascope.imaging.decode import Limits, decode
 
 pillow_heif = pytest.importorskip("pillow_heif")
@@ -583,3 +588,19 @@ def test_threads_do_not_disturb_each_other() -> None:
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(attempt, range(80)))
     assert outcomes == [index % 2 == 0 for index in range(80)]
+
+
+def test_what_is_no_image_and_what_is_too_large_are_told_apart_from_what_is_broken():
+    png = io.BytesIO()
+    PIL.Image.new("RGB", (40, 30)).save(png, "PNG")
+    cases = {
+        NotAnImageError: (b"plain text", Limits()),
+        ImageTooLargeError: (png.getvalue(), Limits(max_pixels=40 * 30 - 1)),
+        UndecodableImageError: (png.getvalue()[:60], Limits()),
+    }
+    for kind, (content, limits) in cases.items():
+        with pytest.raises(UndecodableImageError) as caught:
+            decode(content, limits)
+        assert type(caught.value) is kind
+    with pytest.raises(ImageTooLargeError):
+        decode(png.getvalue(), Limits(max_bytes=len(png.getvalue()) - 1))

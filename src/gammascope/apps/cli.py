@@ -317,6 +317,50 @@ def benchmarks(name: options.OneBenchmark = None, as_json: options.Json = False)
 
 
 @app.command()
+def serve(  # noqa: PLR0913, PLR0917 - each is an option
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    keys: options.KeyFile = None,
+    insecure_no_keys: options.InsecureNoKeys = False,
+    allow_host: options.AllowHosts = None,
+    webhook_host: options.WebhookHosts = None,
+    results: options.ResultsPlace = None,
+    limit: options.ServerBounds = None,
+    weights: options.Weights = "default",
+    method: options.MethodName = None,
+    device: options.Device = "cpu",
+) -> None:
+    """Answer over HTTP: a page for people, an API for programs. Log lines in JSON go to stderr."""
+    from gammascope.apps import terminal
+    from gammascope.apps.server import serving
+
+    hosts = (tuple(webhook_host or ()), tuple(allow_host or ()))
+    chosen = serving.Options(
+        host, port, keys, insecure_no_keys, results, *hosts, tuple(limit or ())
+    )
+    serving.refuse_open_door(chosen)
+    serving.require_extra()
+    with serving.listen(host, port) as listening:
+        parts = serving.parts_of(chosen, _pipeline(weights, method, device))
+        terminal.say(f"Serving on {serving.url_of(listening)} (stop: Ctrl-C)")
+        serving.serve(chosen, parts, listening)
+
+
+@app.command()
+def api_key(name: options.KeyName, files_per_minute: options.FilesPerMinute = 120.0) -> None:
+    """Make a key for serve: the key goes to stderr, once; its entry for the file of keys to stdout."""
+    from gammascope.apps import terminal
+    from gammascope.apps.server import serving
+
+    serving.require_extra()
+    from gammascope.apps.server import keys
+
+    key, entry = keys.new_key(name, files_per_minute)
+    terminal.say(f"Key of {name}, shown only here: {key}")
+    typer.echo(entry, nl=False)
+
+
+@app.command()
 def methods(as_json: options.Json = False) -> None:
     """List the detection methods."""
     from gammascope.apps import method_list, terminal

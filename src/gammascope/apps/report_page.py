@@ -55,7 +55,9 @@ _FULL_TINT: Final = 0.8  # a certain pixel still lets the photo through
 _FAINTEST: Final = 0.1  # below this a map is noise and is not drawn
 _HATCH_PERIOD_PX: Final = 12
 
-_SCRIPTS: Final = ("model.js", "list.js", "viewer.js", "detail.js", "start.js")
+_SCRIPTS: Final = (
+    "words.js", "model.js", "list.js", "viewer.js", "findings.js", "detail.js", "start.js",
+)  # fmt: skip
 _QUESTION_ORDER: Final = ("generated", "edited")
 _SUSPICION: Final = {Verdict.REAL: 0, Verdict.UNCERTAIN: 1, Verdict.FAKE: 2}
 
@@ -179,7 +181,7 @@ def _row_json(index: int, report: Report, weights: list[dict[str, str]]) -> dict
 
 def _picture_json(row: PageRow) -> dict[str, Any]:
     """Return preview, thumbnail and overlays of one picture as data URIs."""
-    size = _fitted((row.preview.shape[1], row.preview.shape[0]), _PREVIEW_STEPS[0][0])
+    size = fitted((row.preview.shape[1], row.preview.shape[0]), _PREVIEW_STEPS[0][0])
     how = PillowImage.Resampling.LANCZOS
     photo = PillowImage.fromarray(row.preview).resize(size, how, reducing_gap=2.0)
     preview = _photo(photo, _PREVIEW_STEPS, _PREVIEW_BYTES)
@@ -190,7 +192,7 @@ def _picture_json(row: PageRow) -> dict[str, Any]:
         values = maps.get(f"mask:{name}")
         if values is None or not values.size:
             continue
-        shrunk = _shrunk_map(values, size)
+        shrunk = shrunk_map(values, size)
         layers[name] = _layer(np.nan_to_num(shrunk, nan=0.0), colour)
         unseen |= np.isnan(shrunk)
     if unseen.any():
@@ -214,7 +216,7 @@ class _Encoded:
 def _photo(photo: PillowImage.Image, steps: Iterable[tuple[int, int]], budget: int) -> _Encoded:
     """Encode as WebP at the first step that fits ``budget`` bytes, or at the last."""
     for long_side, quality in steps:
-        size = _fitted(photo.size, long_side)
+        size = fitted(photo.size, long_side)
         data = io.BytesIO()
         photo.resize(size, PillowImage.Resampling.LANCZOS).save(
             data, "WEBP", quality=quality, method=4
@@ -224,7 +226,7 @@ def _photo(photo: PillowImage.Image, steps: Iterable[tuple[int, int]], budget: i
     return _Encoded(_data_uri("image/webp", data.getvalue()), *size)
 
 
-def _fitted(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+def fitted(size: tuple[int, int], long_side: int) -> tuple[int, int]:
     """Scale a width and height down to ``long_side``; never up, never to nothing."""
     share = min(1.0, long_side / max(size))
     return max(1, round(size[0] * share)), max(1, round(size[1] * share))
@@ -233,7 +235,7 @@ def _fitted(size: tuple[int, int], long_side: int) -> tuple[int, int]:
 def _layer(values: Float[np.ndarray, "h w"], colour: tuple[int, int, int]) -> str:
     """Return a map as a transparent PNG: tint by value, a full line where the map passes one half."""
     for long_side, tints in _LAYER_STEPS:
-        small = _resized(values, _fitted((values.shape[1], values.shape[0]), long_side))
+        small = _resized(values, fitted((values.shape[1], values.shape[0]), long_side))
         level = np.where(small < _FAINTEST, 0, np.ceil(np.clip(small, 0, 1) * tints - 0.5))
         level[_outline(small > 0.5, thick=long_side >= 1000)] = tints + 1
         alphas = [round(255 * _FULL_TINT * step / tints) for step in range(tints + 1)] + [255]
@@ -246,7 +248,7 @@ def _layer(values: Float[np.ndarray, "h w"], colour: tuple[int, int, int]) -> st
 def _hatching(unseen: Bool[np.ndarray, "h w"]) -> str:
     """Return a PNG that greys and hatches what was not looked at."""
     for long_side, _ in _LAYER_STEPS:
-        width, height = _fitted((unseen.shape[1], unseen.shape[0]), long_side)
+        width, height = fitted((unseen.shape[1], unseen.shape[0]), long_side)
         share = _resized(unseen.astype(np.float32), (width, height))
         rows, columns = np.mgrid[:height, :width]
         line = (rows + columns) % _HATCH_PERIOD_PX < _HATCH_PERIOD_PX // 4
@@ -258,7 +260,7 @@ def _hatching(unseen: Bool[np.ndarray, "h w"]) -> str:
     return _data_uri("image/png", data)
 
 
-def _shrunk_map(
+def shrunk_map(
     values: Float[np.ndarray, "h w"], size: tuple[int, int]
 ) -> Float[np.ndarray, "h2 w2"]:
     """Bring a map to a (width, height), averaging only over what was examined; NaN where most was not."""
@@ -333,6 +335,7 @@ def _page_pieces(
         ),
         "style": style,
         "script": script,
+        "viewer": _web("viewer.html"),
     }
     # One pass, so that a title or a row which looks like a placeholder stays what it is.
     for piece in re.split(r"(\{\{\w+\}\})", _web("page.html")):

@@ -29,7 +29,12 @@ from PIL import (
 from PIL.ExifTags import Base as Tag
 from PIL.ImageFile import ImageFile
 
-from gammascope.errors import MissingExtraError, UndecodableImageError
+from gammascope.errors import (
+    ImageTooLargeError,
+    MissingExtraError,
+    NotAnImageError,
+    UndecodableImageError,
+)
 from gammascope.imaging import cells
 from gammascope.imaging.codecs import jpeg_quality
 from gammascope.sample import Image
@@ -171,8 +176,9 @@ def decode(source: Path | bytes, limits: Limits = _DEFAULT_LIMITS) -> Decoded:
         limits: What the file may cost.
 
     Raises:
-        UndecodableImageError: If it cannot be read, is no image, is broken or cut short, or is
-            larger than allowed; one line with the file's name and the reason.
+        UndecodableImageError: If it cannot be read, is no image (NotAnImageError), is broken or cut
+            short, or is larger than allowed (ImageTooLargeError); one line with the file's name and
+            the reason.
         MissingExtraError: If it is a HEIC file and pillow-heif is not installed, or a cell and
             pyarrow is not.
     """
@@ -181,7 +187,7 @@ def decode(source: Path | bytes, limits: Limits = _DEFAULT_LIMITS) -> Decoded:
         data = source if isinstance(source, bytes) else _content(source, limits)
         kind = _sniffed(data, limits)
     except UndecodableImageError as error:
-        raise UndecodableImageError(f"{name}: {error}.") from error.__cause__
+        raise type(error)(f"{name}: {error}.") from error.__cause__
     opener = _heic_opener() if kind == "heic" else _OPENERS[kind]
     notes: list[str] = []
     if isinstance(source, Path) and named_format(source) not in {None, kind}:
@@ -190,7 +196,7 @@ def decode(source: Path | bytes, limits: Limits = _DEFAULT_LIMITS) -> Decoded:
     try:
         image = _pixels(opener(io.BytesIO(data)), limits, notes)
     except UndecodableImageError as error:
-        raise UndecodableImageError(f"{name}: {error}.") from None
+        raise type(error)(f"{name}: {error}.") from None
     except Exception as error:  # Decoders raise almost any type on hostile bytes.
         reason = _reason(error, kind, data)
         raise UndecodableImageError(f"{name}: {reason}.") from error
@@ -223,7 +229,7 @@ def _sniffed(data: bytes, limits: Limits) -> str:
     if not data:
         raise UndecodableImageError("empty file")
     if len(data) > limits.max_bytes:
-        raise UndecodableImageError(f"more than the {_amount(limits.max_bytes)} allowed")
+        raise ImageTooLargeError(f"more than the {_amount(limits.max_bytes)} allowed")
     for signature, kind in _SIGNATURES.items():
         if data.startswith(signature):
             return kind
@@ -236,7 +242,7 @@ def _sniffed(data: bytes, limits: Limits) -> str:
             return "avif"
         if brands & _HEIC_BRANDS:
             return "heic"
-    raise UndecodableImageError(f"not an image (known: {', '.join(_TITLES.values())})")
+    raise NotAnImageError(f"not an image (known: {', '.join(_TITLES.values())})")
 
 
 def _heic_opener() -> Callable[[io.BytesIO], ImageFile]:
@@ -285,9 +291,7 @@ def _check_size(file: ImageFile, limits: Limits) -> None:
     for width, height in sizes:
         if width * height > limits.max_pixels:
             allowed = f"{limits.max_pixels / 1e6:g} million"
-            raise UndecodableImageError(
-                f"{width} x {height} pixels, more than the {allowed} allowed"
-            )
+            raise ImageTooLargeError(f"{width} x {height} pixels, more than the {allowed} allowed")
 
 
 def _holds_several(file: ImageFile) -> bool:

@@ -6,8 +6,6 @@ const view = { search: "", verdict: {}, caveats: false, failed: false, sort: "su
 let shown = [];
 let drawn = 0;
 
-const byId = (id) => document.getElementById(id);
-
 const ORDERS = {
   suspicion: { label: "Most suspicious first", value: (item) => item.suspicion, descending: true },
   name: { label: "Name", value: (item) => item.sought, descending: false },

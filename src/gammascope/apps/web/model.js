@@ -1,126 +1,14 @@
-"use strict";
-// What the page knows: rows, questions and the words for them. Text from files is only ever set as text, never as markup.
+// What the page of a scan knows: its rows, and the pictures of some.
 
-const PAGE = JSON.parse(document.getElementById("page-data").textContent);
+const PAGE = JSON.parse(byId("page-data").textContent);
 
-const WORDS = {
-  generated: {
-    column: "AI-generated pixels",
-    layer: "Generated",
-    fake: "Likely contains AI-generated pixels.",
-    uncertain: "Uncertain whether it contains AI-generated pixels.",
-    real: "No sign of AI-generated pixels.",
-  },
-  edited: {
-    column: "Was edited",
-    layer: "Edited",
-    fake: "Likely edited: a part of the picture was not there before.",
-    uncertain: "Uncertain whether it was edited.",
-    real: "No sign of editing.",
-  },
-  main: {
-    column: "Fake",
-    layer: "Fake",
-    fake: "Looks generated or edited.",
-    uncertain: "Uncertain whether it is generated or edited.",
-    real: "No sign of generation or editing.",
-  },
-};
-
-const CHIPS = { fake: "Likely", uncertain: "Uncertain", real: "No sign" };
-
-// Where the number lies, and what that means if it was calibrated.
-const EXPLAINED = {
-  fake: ["At or above the upper threshold.", "Real photographs seldom score this high, but some do."],
-  uncertain: ["Between the two thresholds.", "Real and fake pictures alike score like this one. The method does not " +
-    "decide, and neither should you on this number."],
-  real: ["Below the lower threshold.", "Nothing was found. That is not evidence that the picture is genuine."],
-};
-
-const LIMITS = [
-  "Whether the scene is true. A staged or wrongly captioned photograph passes every test of its pixels.",
-  "Who changed a picture, when, with which program or with what intent. Much editing is harmless.",
-  "How generators and tricks it never saw look. Newer ones can pass unnoticed.",
-  "Much about small, blurred, filtered or often re-saved pictures, such as screenshots: traces are gone, or imitated.",
-  "How rare fakes are in your collection. Where nearly all pictures are real, many alarms are false.",
-  "Exact borders. Overlays show where the method looked and found something, not an object's outline.",
-];
-
-function words(question) {
-  return WORDS[question] || {
-    column: question, layer: question, fake: `Likely: ${question}.`, uncertain: `Uncertain: ${question}.`,
-    real: `No sign: ${question}.`,
-  };
-}
-
-function element(tag, attributes, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes || {})) {
-    if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
-  return node;
-}
-
-// Control and direction-changing characters can make a name look like another one: show them as codes.
-function printable(text) {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
-    (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
-}
-
-function answers(report) {
-  if (Object.keys(report.answers).length) return report.answers;
-  return { main: { verdict: report.verdict, probability: report.probability, thresholds: null } };
-}
-
-function shortNumber(value) {
-  if (value === null) return "unknown";
-  if (value > 0 && value < 0.005) return "<0.01";
-  if (value < 1 && value > 0.995) return ">0.99";
-  return value.toFixed(2);
-}
-
-// "0.93 ≥ 0.80": a probability never stands without the threshold that gives it meaning.
-function against(answer) {
-  const shown = shortNumber(answer.probability);
-  if (!answer.thresholds) return `${shown}, no thresholds`;
-  const [low, high] = answer.thresholds.map((value) => value.toFixed(2));
-  if (answer.verdict === "fake") return `${shown} ≥ ${high}`;
-  if (answer.verdict === "real") return `${shown} < ${low}`;
-  return `${low} ≤ ${shown} < ${high}`;
-}
-
-function chip(verdict) {
-  return element("span", { class: `chip ${verdict}` }, CHIPS[verdict] || verdict);
-}
-
-// A bar from 0 to 1 with both thresholds drawn in.
-function bar(answer) {
-  const ns = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(ns, "svg");
-  svg.setAttribute("class", `bar ${answer.verdict}`);
-  svg.setAttribute("viewBox", "0 0 100 10");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
-  const part = (name, x, width, y = 0, height = 10) => {
-    const rect = document.createElementNS(ns, "rect");
-    for (const [key, value] of Object.entries({ class: name, x, y, width, height })) rect.setAttribute(key, value);
-    svg.append(rect);
-  };
-  part("track", 0, 100, 2, 6);
-  if (answer.thresholds) {
-    const [low, high] = answer.thresholds;
-    part("between", 100 * low, Math.max(0, 100 * (high - low)), 2, 6);
-  }
-  if (answer.probability !== null) part("value", 0, Math.max(0.8, 100 * answer.probability), 3, 4);
-  for (const threshold of answer.thresholds || []) part("threshold", Math.min(99.2, 100 * threshold), 0.8);
-  return svg;
-}
+const PREVIEW_NOTE = "Preview, reduced and recompressed: judge fine detail in the original file.";
 
 const items = [
   ...PAGE.rows.map((row) => ({
     id: row.id, name: printable(row.report.image), report: row.report, answers: answers(row.report),
     suspicion: row.suspicion, spoke: PAGE.weights[row.weights], pictured: row.pictured, failed: null,
+    written: PAGE.written,
   })),
   ...PAGE.failed.map((row) => ({
     id: row.id, name: printable(row.image), image: row.image, report: null, answers: {}, suspicion: -1, spoke: null, pictured: false,

@@ -23,19 +23,25 @@ function showPicture(item) {
   if (!viewer.overlay) for (const name of names) viewer.layers[name] = true;
   const photo = () => element("img", { class: "photo", src: found.preview, alt: `Preview of ${item.name}`, draggable: "false" });
   const layers = element("div", { class: "layers", "aria-hidden": "true" });
-  for (const [name, uri] of Object.entries(found.layers)) {
-    layers.append(element("img", { class: `layer ${name}`, src: uri, alt: "", draggable: "false", "data-layer": name }));
-  }
+  for (const [name, source] of Object.entries(found.layers)) layers.append(layer(name, source));
   stage.append(
     element("div", { class: "pane plain" }, element("div", { class: "box" }, photo())),
     element("div", { class: "pane marked" }, element("div", { class: "box" }, photo(), layers)),
     element("div", { class: "divider", "aria-hidden": "true" }));
-  drawToggles(names, "unexamined" in found.layers);
+  drawToggles(item, names, "unexamined" in found.layers);
   setZoom(1);
   fit();
 }
 
-function drawToggles(names, hatched) {
+// The page of a scan holds its overlays as image files, the page of a server paints them itself.
+function layer(name, source) {
+  const node = typeof source === "string" ? element("img", { src: source, alt: "", draggable: "false" }) : source;
+  node.className = `layer ${name}`;
+  node.dataset.layer = name;
+  return node;
+}
+
+function drawToggles(item, names, hatched) {
   const toggles = names.map((name) => element("button", { type: "button", "data-layer": name },
     element("span", { class: `swatch ${name}` }), words(name).layer));
   if (names.length) toggles.push(element("button", { type: "button", "data-layer": "" }, "None"));
@@ -45,13 +51,14 @@ function drawToggles(names, hatched) {
   const key = byId("map-key");
   key.replaceChildren();
   if (!names.length) {
-    key.append("This method draws no map of the picture.");
+    const draws = item.report.evidence.some((evidence) => evidence.name.startsWith("mask:"));
+    key.append(element("span", {}, draws ? "No map: nothing stands out." : "This method draws no map of the picture."));
   } else {
     for (const name of names) key.append(element("span", {}, element("span", { class: `ramp ${name}` }), words(name).layer));
     key.append(element("span", {}, "deeper tint: higher value; line: one half"));
   }
   if (hatched) key.append(element("span", {}, element("span", { class: "swatch hatched" }), "not examined"));
-  key.append(element("span", {}, "Preview, reduced and recompressed: judge fine detail in the original file."));
+  key.append(element("span", {}, PREVIEW_NOTE));
   applyLayers();
 }
 

@@ -1,0 +1,183 @@
+"""Starting and stopping: what may listen where, the socket, the signals."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gammascope.errors import MissingExtraError, RecipeError
+
+if TYPE_CHECKING:
+    from gammascope.apps.server.app import Parts
+    from gammascope.pipeline import Pipeline
+
+_BACKLOG = 1024  # connections that wait to be accepted
+
+LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "[::1]"))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line said.
+
+    Attributes:
+        host: Address or name to listen on.
+        port: 0 for any free one.
+        keys: File of API keys; None: none are needed.
+        insecure_no_keys: Listen beyond this machine although none are needed.
+        results: Where results are kept; None: a file in the user's cache folder.
+        webhook_hosts: Who may be told of finished jobs.
+        allow_hosts: Further names this server answers to on a loopback address.
+        limits: Changes to the bounds, ``name=value`` each.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    keys: Path | None = None
+    insecure_no_keys: bool = False
+    results: str | None = None
+    webhook_hosts: tuple[str, ...] = ()
+    allow_hosts: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+
+
+def require_extra() -> None:
+    """Make sure that what a server needs is installed.
+
+    Raises:
+        MissingExtraError: If not.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        package = str(error.name).replace("_", "-")
+        raise MissingExtraError.of("Serving", package, "serve") from error
+
+
+def refuse_open_door(options: Options) -> None:
+    """Refuse to listen beyond this machine where anybody could use it.
+
+    Raises:
+        RecipeError: If neither keys are given nor their absence is insisted on.
+    """
+    if options.keys is None and not options.insecure_no_keys and not is_loopback(options.host):
+        raise RecipeError(
+            f"--host {options.host} can be reached from other machines, and no keys are asked for: give --keys FILE "
+            "(gammascope api-key NAME makes one), or --insecure-no-keys if something in front of it checks who asks."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0"), is_loopback("example.org")
+    (True, True, False, False)
+    """
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def parts_of(options: Options, pipeline: Pipeline) -> Parts:
+    """Put together what the options say.
+
+    Raises:
+        RecipeError: If a key or limit is impossible.
+        MissingDataError: If keys or results cannot be reached.
+        MissingExtraError: If psycopg is needed and not installed.
+    """
+    from gammascope.apps.server.app import Parts
+    from gammascope.apps.server.keys import Keys, read_keys
+    from gammascope.apps.server.limits import limits_of
+    from gammascope.apps.server.results import default_place, opened
+    from gammascope.apps.server.webhooks import Webhooks
+
+    closed = options.keys is None and is_loopback(options.host)
+    names = LOOPBACK_NAMES | {name.lower() for name in (options.host, *options.allow_hosts)}
+    return Parts(
+        pipeline=pipeline,
+        limits=limits_of(options.limits),
+        keys=Keys(None) if options.keys is None else read_keys(options.keys),
+        webhooks=Webhooks(options.webhook_hosts),
+        hosts=names if closed else None,
+        database=opened(default_place() if options.results is None else options.results),
+    )
+
+
+def serve(options: Options, parts: Parts, listening: socket.socket) -> None:
+    """Answer requests until SIGTERM or SIGINT, then finish what was accepted."""
+    import uvicorn
+
+    from gammascope.apps.server.app import create_app
+    from gammascope.apps.server.logs import log, start_logging
+    from gammascope.apps.server.stopping import DrainingServer
+
+    start_logging()
+    app = create_app(parts)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=15,
+        h11_max_incomplete_event_size=32_768,
+    )
+    server = DrainingServer(config, app.state.service, parts.limits.drain_seconds)
+    log("serving", host=options.host, port=listening.getsockname()[1], keys=parts.keys.required)
+    with _stops_quietly():
+        server.run(sockets=[listening])
+    log("stopped")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the port.
+
+    Raises:
+        OSError: If the address is not ours or in use, with the address as its file name.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(
+            _BACKLOG
+        )  # at once: a port in use must be noticed before the detector is loaded
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"{host}:{port}") from error
+    return listening
+
+
+def url_of(listening: socket.socket) -> str:
+    """Return where a browser on this machine finds the server."""
+    host, port = listening.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        host = "localhost"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+@contextmanager
+def _stops_quietly() -> Iterator[None]:
+    """Let a stop that was asked for end with exit code 0: uvicorn raises the signal again once it is done."""
+    before = {
+        name: signal.signal(name, lambda *_: None) for name in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

@@ -1,0 +1,85 @@
+"use strict";
+// From the grey masks of a report to painted overlays; the same look as the page of a scan.
+
+const COLOURS = { generated: [255, 133, 0], edited: [30, 136, 255] };
+const FULL_TINT = 0.8; // a certain pixel still lets the photo through
+const FAINTEST = 0.1; // below this a map is noise and is not drawn
+const LAYER_SIDE = 1000;
+const HATCH_PERIOD = 12;
+
+async function overlays(report) {
+  const found = {};
+  let hatching = null;
+  for (const { name, mask } of report.evidence) {
+    const question = name.replace("mask:", "");
+    if (!mask || !COLOURS[question]) continue;
+    const values = await valuesOf(mask, report);
+    found[question] = tinted(values, COLOURS[question]);
+    if (values.seen.includes(0)) hatching = hatched(values);
+  }
+  if (hatching) found.unexamined = hatching;
+  return found;
+}
+
+// Read the PNG and enlarge it smoothly to what a screen shows: values 0..255, and where the method looked.
+async function valuesOf(mask, report) {
+  const bytes = Uint8Array.from(atob(mask.png), (sign) => sign.charCodeAt(0));
+  const raw = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
+  const small = await createImageBitmap(new Blob([bytes], { type: "image/png" }), raw);
+  const scale = Math.min(1, LAYER_SIDE / Math.max(report.width, report.height));
+  const width = Math.max(1, Math.round(report.width * scale));
+  const height = Math.max(1, Math.round(report.height * scale));
+  const context = canvas(width, height).getContext("2d", { willReadFrequently: true });
+  context.drawImage(small, 0, 0, width, height);
+  small.close();
+  const pixels = context.getImageData(0, 0, width, height).data;
+  const value = new Uint8Array(width * height);
+  const seen = new Uint8Array(width * height);
+  for (let index = 0; index < value.length; index += 1) {
+    value[index] = pixels[4 * index];
+    seen[index] = pixels[4 * index + 3] >= 128 ? 1 : 0;
+  }
+  return { width, height, value, seen };
+}
+
+function tinted({ width, height, value, seen }, [red, green, blue]) {
+  const inside = (x, y) => value[y * width + x] > 127 && seen[y * width + x] === 1;
+  return painted(width, height, (x, y) => {
+    const share = seen[y * width + x] ? value[y * width + x] / 255 : 0;
+    const edge = inside(x, y) && !surrounded(inside, x, y, width, height);
+    return [red, green, blue, edge ? 255 : share < FAINTEST ? 0 : Math.round(255 * FULL_TINT * share)];
+  });
+}
+
+// Whether all pixels two steps away are inside, too; beyond the picture counts as inside.
+function surrounded(inside, x, y, width, height) {
+  return [[-2, 0], [2, 0], [0, -2], [0, 2]].every(([right, down]) => {
+    const [column, row] = [x + right, y + down];
+    return column < 0 || row < 0 || column >= width || row >= height || inside(column, row);
+  });
+}
+
+function hatched({ width, height, seen }) {
+  return painted(width, height, (x, y) => {
+    if (seen[y * width + x]) return [0, 0, 0, 0];
+    return (x + y) % HATCH_PERIOD < HATCH_PERIOD / 4 ? [235, 238, 242, 130] : [70, 74, 80, 120];
+  });
+}
+
+function painted(width, height, colourAt) {
+  const drawn = canvas(width, height);
+  const context = drawn.getContext("2d");
+  const picture = context.createImageData(width, height);
+  for (let y = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1) picture.data.set(colourAt(x, y), 4 * (y * width + x));
+  }
+  context.putImageData(picture, 0, 0);
+  return drawn;
+}
+
+function canvas(width, height) {
+  const made = document.createElement("canvas");
+  made.width = width;
+  made.height = height;
+  return made;
+}

@@ -184,6 +184,7 @@ class Pipeline:
         main = _main_question(scores)
         answers = self._answers(scores)
         height, width = decoded.image.shape[:2]
+        stability = tuple(self._rechecks(decoded.image, answers))
         return Report(
             image=name,
             size=(width, height),
@@ -194,9 +195,9 @@ class Pipeline:
             verdict=answers[main].verdict,
             answers=answers,
             evidence=(*_mask_evidence(answers, scores.maps), *self._provenance(decoded)),
-            caveats=tuple(self._caveats(decoded, scores)),
+            caveats=(*self._caveats(decoded, scores), *_changes(stability)),
             tiles=self._tiles(scores),
-            stability=tuple(self._rechecks(decoded.image, answers)),
+            stability=stability,
         )
 
     def _answers(self, scores: Scores) -> dict[str, Answer]:
@@ -323,6 +324,14 @@ def _mask_evidence(
             yield Evidence(
                 f"mask:{name}", f"About {share:.0%} of the examined pixels look {name}.", maps[name]
             )
+
+
+def _changes(stability: Sequence[Recheck]) -> Iterator[str]:
+    yield from (
+        f"The verdict changes when the picture is {check.change}."
+        for check in stability
+        if not check.holds
+    )
 
 
 def _check(pixels: np.ndarray) -> None:

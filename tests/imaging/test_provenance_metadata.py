@@ -296,6 +296,13 @@ def test_ordinary_words_are_no_programs(software):
     assert not names.keys() & {"provenance:ai_software", "provenance:editor"}
 
 
+def test_names_in_utf_8_are_read_in_png_and_exif():
+    assert "“DALL·E 3”" in found(png({"Software": "DALL·E 3"}))["provenance:ai_software"].statement
+    file = saved("jpeg", exif=exif_of({Base.Make: "Xxxxxx", Base.Model: "S1"}))
+    named = file.replace(b"Xxxxxx", "Müll1".encode())
+    assert "camera Müll1 S1." in found(named)["provenance:camera"].statement
+
+
 # EXIF
 
 

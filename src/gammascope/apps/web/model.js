@@ -46,6 +46,22 @@ const LIMITS = [
   "Exact borders. Overlays show where the method looked and found something, not an object's outline.",
 ];
 
+const STRENGTHS = {
+  strong: ["Strong", "Checked by cryptography."],
+  moderate: ["Moderate", "Said plainly, by something anyone can write, remove or break."],
+  weak: ["Weak", "A hint that has ordinary explanations."],
+  neutral: ["Neutral", "A fact that speaks neither way."],
+};
+
+// What a finding about a file is called in the list.
+const FINDINGS = {
+  "provenance:c2pa": "Content Credentials",
+  "provenance:source_type": "Declared source type",
+  "provenance:generator": "Generation settings",
+  "provenance:ai_software": "AI program named",
+  "provenance:thumbnail": "Thumbnail differs",
+};
+
 function words(question) {
   return WORDS[question] || {
     column: question, layer: question, fake: `Likely: ${question}.`, uncertain: `Uncertain: ${question}.`,
@@ -117,13 +133,21 @@ function bar(answer) {
   return svg;
 }
 
+const aboutFile = (evidence) => evidence.name.startsWith("provenance:");
+
+// What the file says that is more than a hint, by short names.
+function said(report) {
+  const loud = report.evidence.filter((one) => one.strength === "strong" || one.strength === "moderate");
+  return [...new Set(loud.map((one) => FINDINGS[one.name]).filter(Boolean))];
+}
+
 const items = [
   ...PAGE.rows.map((row) => ({
     id: row.id, name: printable(row.report.image), report: row.report, answers: answers(row.report),
-    suspicion: row.suspicion, spoke: PAGE.weights[row.weights], pictured: row.pictured, failed: null,
+    suspicion: row.suspicion, said: said(row.report), spoke: PAGE.weights[row.weights], pictured: row.pictured, failed: null,
   })),
   ...PAGE.failed.map((row) => ({
-    id: row.id, name: printable(row.image), image: row.image, report: null, answers: {}, suspicion: -1, spoke: null, pictured: false,
+    id: row.id, name: printable(row.image), image: row.image, report: null, answers: {}, suspicion: -1, said: [], spoke: null, pictured: false,
     failed: row.reason,
   })),
 ].sort((a, b) => a.id - b.id);
@@ -146,4 +170,25 @@ function exported(shown) {
     rows: reports.map((item) => ({ ...item.report, ...item.spoke })),
     failed: shown.filter((item) => item.failed !== null).map((item) => ({ image: item.image, reason: item.failed })),
   };
+}
+
+// Programs that open tables take a cell that begins like this for a formula.
+function cell(value) {
+  const text = value === null || value === undefined ? "" : String(value);
+  const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+function table(shown) {
+  const each = PAGE.questions.flatMap((question) => [`${question} verdict`, `${question} probability`]);
+  const head = ["image", "width", "height", ...each, "calibrated", "caveats", "findings", "holds", "method", "weights_sha256", "error"];
+  const lines = shown.map(({ report, answers: given, spoke, image, failed }) => {
+    if (!report) return [image, ...head.slice(2).map(() => null), failed];
+    const verdicts = PAGE.questions.flatMap((question) => [given[question]?.verdict, given[question]?.probability]);
+    const findings = report.evidence.filter(aboutFile).map((one) => `${one.strength}: ${one.statement}`);
+    const holds = report.stability ? report.stability.every((check) => check.holds) : null;
+    return [report.image, report.width, report.height, ...verdicts, report.calibrated, report.caveats.join(" "),
+      findings.join(" "), holds, spoke.method, spoke.weights_sha256, null];
+  });
+  return [head, ...lines].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
 }

@@ -6,7 +6,8 @@ known since Lukáš and Fridrich (2003) and Popescu and Farid (2004); how it is 
 
 For each of the lowest frequencies, the counts of the values 1, 2, ... are fitted twice by maximum likelihood: by a
 smooth decay, and by a smooth decay times the pattern of an assumed first step. The gains in log-likelihood are added
-over the frequencies of an assumed earlier quality (the standard tables), and the best one counts, per coefficient.
+over the frequencies of an assumed earlier quality (the standard tables), the greatest left out, and the best quality
+counts, per coefficient.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _VALUES = 16
 _FEWEST_COUNTS, _FEWEST_VALUES, _FEWEST_FREQUENCIES = 60, 5, 5
 _EXTRA_COUNTS = 500  # Keeps the gain of small pictures down.
 _AGREEING = 0.5  # Share of the frequencies that must speak for the earlier quality.
+_LEAST_GAIN = 15.0  # Nats that all frequencies but the best must reach together.
 _MOST_BLOCKS = 20_000
 _MOST_PIXELS = 64_000_000
 _ROUNDING = (
@@ -118,9 +120,10 @@ def earlier_save(data: bytes) -> EarlierSave | None:
     if len(gains) < _FEWEST_FREQUENCIES:
         return None
     best = int(gains.sum(0).argmax())
-    agreeing = float((gains[:, best] > 0).mean()) >= _AGREEING
-    gain = float(gains[:, best].sum()) / (counted + _EXTRA_COUNTS) if agreeing else 0.0
-    return EarlierSave(_QUALITIES[best], max(0.0, gain))
+    # A frequency alone may be odd for other reasons: in drawings, lettering, regular weaves.
+    others = float(gains[:, best].sum() - gains[:, best].max())
+    agreeing = float((gains[:, best] > 0).mean()) >= _AGREEING and others >= _LEAST_GAIN
+    return EarlierSave(_QUALITIES[best], others / (counted + _EXTRA_COUNTS) if agreeing else 0.0)
 
 
 def _luminance(data: bytes) -> Float[np.ndarray, "h w"] | None:

@@ -17,7 +17,7 @@ import numpy as np
 import PIL.Image
 
 from gammascope.data.manifest import read_manifest
-from gammascope.imaging.codecs import Encoding, encode, reencode, rescale
+from gammascope.imaging.codecs import Encoding, Subsampling, encode, reencode, rescale
 from gammascope.imaging.decode import decode
 from gammascope.imaging.provenance import provenance_of
 from gammascope.imaging.provenance.double_jpeg import GAIN_FROM, EarlierSave, earlier_save
@@ -71,7 +71,7 @@ def _made(photo: Image, rng: np.random.Generator) -> Iterator[tuple[str, int, in
     """Yield kind, first and second quality (0: none), and the file."""
     for _ in range(4):
         second = int(rng.choice(QUALITIES))
-        subsampling = str(rng.choice(("4:2:0", "4:4:4")))
+        subsampling: Subsampling = "4:2:0" if rng.random() < 0.5 else "4:4:4"
         yield "saved once", 0, second, encode(photo, Encoding("jpeg", second, subsampling))
         first = int(
             rng.choice([quality for quality in (50, *QUALITIES) if abs(quality - second) > 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import jaxtyping
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import Tensor
@@ -27,9 +29,9 @@ from gammascope.errors import (
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import Decoded
 from gammascope.imaging.views import ViewSpec
-from gammascope.pipeline import TILES_AT_ONCE, Pipeline
+from gammascope.pipeline import ORDINARY_PROCESSING, TILES_AT_ONCE, Besides, Pipeline
 from gammascope.prediction import Prediction
-from gammascope.report import Evidence, Report, Verdict
+from gammascope.report import Evidence, Report, Strength, Verdict
 
 SIDE = 8
 
@@ -251,10 +253,6 @@ def test_heavy_compression_is_a_caveat(quality, heavy):
 
 
 def test_notes_of_decoding_are_caveats():
-    import io
-
-    import PIL.Image
-
     file = io.BytesIO()
     PIL.Image.new("RGBA", (20, 20), (9, 9, 9, 128)).save(file, "PNG")
     notes = thermometer(calibration={"generated": BANDS}).report(file.getvalue()).caveats
@@ -290,15 +288,72 @@ def test_path_text_bytes_and_pixels_give_the_same_report(weights, photos, tmp_pa
     path = tmp_path / "cat.png"
     path.write_bytes(codecs.encode(photos["cat"], codecs.Encoding("png")))
     reports = [
-        gammascope.detect(source, weights=weights)
+        gammascope.detect(source, weights=weights, provenance=False)
         for source in (path, str(path), path.read_bytes(), photos["cat"])
     ]
     assert [report.image for report in reports] == ["cat.png", "cat.png", "<memory>", "<memory>"]
     for report in reports[1:]:
         same(reports[0], report)
-    pipeline = Pipeline.load(weights, method="gamma")
+    pipeline = Pipeline.load(weights, method="gamma", besides=Besides(provenance=False))
     same(pipeline.report(path), reports[0])
     same(pipeline.report(path), reports[0])
+
+
+def test_what_a_file_says_stands_beside_the_verdict_and_never_changes_it(photos):
+    from PIL.PngImagePlugin import PngInfo
+
+    said = PngInfo()
+    said.add_text("parameters", "a cat\nSteps: 20, Sampler: Euler a, Seed: 1")
+    file = io.BytesIO()
+    PIL.Image.fromarray(photos["cat"]).save(file, "PNG", pnginfo=said)
+    pipeline = thermometer(calibration={"generated": BANDS})
+    quiet = thermometer(calibration={"generated": BANDS})
+    quiet.besides = Besides(provenance=False)
+    full, bare = pipeline.report(file.getvalue()), quiet.report(file.getvalue())
+    *masks, found = full.evidence
+    assert [item.name for item in masks] == [item.name for item in bare.evidence]
+    assert found.name == "provenance:generator"
+    assert found.strength is Strength.MODERATE
+    row = full.to_json()
+    assert row["evidence"][-1] == {
+        "name": found.name,
+        "statement": found.statement,
+        "strength": "moderate",
+        "limits": found.limits,
+    }
+    assert {**row, "evidence": []} == {**bare.to_json(), "evidence": []}
+    pixels = pipeline.report(photos["cat"])
+    assert not any(item.name.startswith("provenance") for item in pixels.evidence)
+
+
+def test_tiles_carry_their_place_and_probabilities():
+    pipeline = thermometer(calibration={"generated": BANDS})
+    report = pipeline.report(beside(100, 102, 180))
+    assert [tile.box for tile in report.tiles] == [
+        (float(SIDE * i), 0.0, float(SIDE), float(SIDE)) for i in range(3)
+    ]
+    chances = [tile.probabilities["generated"] for tile in report.tiles]
+    assert chances == pytest.approx([0.5, 1 / (1 + math.exp(-2)), 1.0], abs=1e-3)
+    assert all(set(tile.probabilities) == {"generated", "edited"} for tile in report.tiles)
+    assert pipeline.report(grey(100)).tiles == (), "one view has nothing to compare"
+
+
+@pytest.mark.parametrize(("level", "dark", "holds"), [(200, 200, True), (103, 0, False)])
+def test_stability_asks_again_after_ordinary_processing(level, dark, holds):
+    """A bright spot that outvotes the rest only at full size does not survive halving."""
+    image = grey(dark, 2 * SIDE, 2 * SIDE)
+    image[:SIDE, :SIDE] = level
+    pipeline = thermometer(pool="max", calibration={"generated": BANDS, "edited": BANDS})
+    assert pipeline.report(image).stability == ()
+    pipeline.besides = Besides(stability=True)
+    report = pipeline.report(image)
+    assert [check.change for check in report.stability] == list(ORDINARY_PROCESSING)
+    half = report.stability[1]
+    assert half.holds == holds
+    assert (half.answers["generated"].verdict is report.verdict) == holds
+    plain = report.to_json()["stability"][1]
+    assert plain["holds"] == holds
+    assert plain["answers"]["generated"]["verdict"] == str(half.answers["generated"].verdict)
 
 
 def test_a_report_is_json_and_names_its_weights(weights, photos):

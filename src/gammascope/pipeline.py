@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +12,11 @@ from jaxtyping import Float, UInt8
 
 from gammascope import checkpoints
 from gammascope.errors import IncompatibleCheckpointError, UndecodableImageError
-from gammascope.imaging import views
+from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import Decoded, decode
-from gammascope.report import Answer, Evidence, Report, Verdict
+from gammascope.imaging.provenance import TrustList, provenance_of
+from gammascope.imaging.views import Box
+from gammascope.report import Answer, Evidence, Recheck, Report, Tile, Verdict
 from gammascope.sample import Image
 
 if TYPE_CHECKING:
@@ -33,6 +35,29 @@ QUESTIONS: Mapping[str, str] = {
 }
 """What each image-level answer is about."""
 
+ORDINARY_PROCESSING: Mapping[str, Callable[[Image], Image]] = {
+    "saved as JPEG at quality 80": lambda image: codecs.reencode(
+        image, codecs.Encoding("jpeg", 80)
+    ),
+    "reduced to half its size": lambda image: codecs.rescale(image, 0.5),
+}
+"""What a verdict should survive, for it happens to pictures when they are shared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Besides:
+    """What a report says besides the verdict on the pixels, none of which changes it.
+
+    Attributes:
+        provenance: Read what a file says about its origin.
+        trust: Signers of Content Credentials who are trusted; None: nobody is known.
+        stability: Answer again after ordinary processing; takes about twice the time more.
+    """
+
+    provenance: bool = True
+    trust: TrustList | None = None
+    stability: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -43,12 +68,16 @@ class Scores:
         answers: Further image-level logits by question.
         maps: Probabilities 0..1 per pixel by mask, in the image's frame; NaN where no view looked.
         views: How many views were looked at.
+        boxes: Where they lie, in pixels of the image.
+        by_view: Logits of each view by question; the main question's under "".
     """
 
     logit: float
     answers: Mapping[str, float]
     maps: Mapping[str, Float[np.ndarray, "h w"]]
     views: int
+    boxes: tuple[Box, ...] = ()
+    by_view: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +97,24 @@ class Pipeline:
     True
     """
 
-    def __init__(self, detector: Detector, facts: checkpoints.Facts, weights_sha256: str) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        facts: checkpoints.Facts,
+        weights_sha256: str,
+        besides: Besides = Besides(),
+    ) -> None:
         self.detector, self.facts, self.weights_sha256 = detector, facts, weights_sha256
+        self.besides = besides
 
     @classmethod
     def load(
-        cls, weights: str | Path = "default", *, method: str | None = None, device: str = "cpu"
+        cls,
+        weights: str | Path = "default",
+        *,
+        method: str | None = None,
+        device: str = "cpu",
+        besides: Besides = Besides(),
     ) -> Pipeline:
         """Load a checkpoint.
 
@@ -81,13 +122,14 @@ class Pipeline:
             weights: Path of a checkpoint, or "default" for the embedded one.
             method: Refuse a checkpoint of another method.
             device: Where the network runs, as torch names it.
+            besides: What reports say besides the verdict.
 
         Raises:
             MissingDataError: If there is no such file.
             IncompatibleCheckpointError: If it is no checkpoint, or another method's.
         """
         checkpoint = checkpoints.load(checkpoints.resolve(weights), method=method)
-        return cls(checkpoint.detector.to(device), checkpoint.facts, checkpoint.sha256)
+        return cls(checkpoint.detector.to(device), checkpoint.facts, checkpoint.sha256, besides)
 
     def scores(self, image: Image) -> Scores:
         """Look at an image and return logits and maps, uncalibrated."""
@@ -121,21 +163,22 @@ class Pipeline:
                 f"The detector's answer is not a number: the weights {self.weights_sha256[:12]} are broken."
             )
         size = (image.shape[1], image.shape[0])
+        by_view = {name: np.array(values, np.float32) for name, values in seen.answers.items()}
         return Scores(
             logit=views.pool_logits(main, spec.pool),
             answers={
                 # An edit is local, so the most suspicious quarter decides; one view alone is too noisy. Chosen on
-                # held-out sources (docs/benchmarks.md). Other questions pool as the label does.
-                name: views.pool_logits(
-                    np.array(values, np.float32), "top" if name == "edited" else spec.pool
-                )
-                for name, values in seen.answers.items()
+                # held-out sources (docs/experiments.md). Other questions pool as the label does.
+                name: views.pool_logits(values, "top" if name == "edited" else spec.pool)
+                for name, values in by_view.items()
             },
             maps={
                 name: checkpoints.expit(views.paste_boxes(np.stack(maps), boxes, size))
                 for name, maps in seen.masks.items()
             },
             views=len(boxes),
+            boxes=tuple(boxes),
+            by_view={"": main} | by_view,
         )
 
     def report(self, source: Path | bytes | Image) -> Report:
@@ -169,12 +212,10 @@ class Pipeline:
         ]
 
     def _report(self, decoded: Decoded, name: str, scores: Scores) -> Report:
-        main = "generated" if "generated" in scores.answers else "fake"
-        answers = {
-            question: self._answer(question, logit)
-            for question, logit in ({main: scores.logit} | dict(scores.answers)).items()
-        }
+        main = _main_question(scores)
+        answers = self._answers(scores)
         height, width = decoded.image.shape[:2]
+        stability = tuple(self._rechecks(decoded.image, answers))
         return Report(
             image=name,
             size=(width, height),
@@ -184,8 +225,43 @@ class Pipeline:
             calibrated=main in self.facts.calibration,
             verdict=answers[main].verdict,
             answers=answers,
-            evidence=tuple(_mask_evidence(answers, scores.maps)),
-            caveats=tuple(self._caveats(decoded, scores)),
+            evidence=(*_mask_evidence(answers, scores.maps), *self._provenance(decoded)),
+            caveats=(*self._caveats(decoded, scores), *_changes(stability)),
+            tiles=self._tiles(scores),
+            stability=stability,
+        )
+
+    def _answers(self, scores: Scores) -> dict[str, Answer]:
+        logits = {_main_question(scores): scores.logit} | dict(scores.answers)
+        return {question: self._answer(question, logit) for question, logit in logits.items()}
+
+    def _provenance(self, decoded: Decoded) -> tuple[Evidence, ...]:
+        if not self.besides.provenance or not decoded.content:
+            return ()
+        return provenance_of(decoded.content, self.besides.trust)
+
+    def _rechecks(self, image: Image, answers: Mapping[str, Answer]) -> Iterator[Recheck]:
+        """Answer again after ordinary processing, if that was asked for."""
+        for change, process in ORDINARY_PROCESSING.items() if self.besides.stability else ():
+            again = self._answers(self.scores(process(image)))
+            holds = all(again[name].verdict is answer.verdict for name, answer in answers.items())
+            yield Recheck(change, again, holds)
+
+    def _tiles(self, scores: Scores) -> tuple[Tile, ...]:
+        if scores.views < 2:
+            return ()
+        logits = {_main_question(scores): scores.by_view[""]} | {
+            name: values for name, values in scores.by_view.items() if name
+        }
+        return tuple(
+            Tile(
+                box,
+                {
+                    name: self._answer(name, float(values[number])).probability
+                    for name, values in logits.items()
+                },
+            )
+            for number, box in enumerate(scores.boxes)
         )
 
     def _look(self, pixels: Float[np.ndarray, "b 3 s s"], seen: Sequence[_Seen]) -> None:
@@ -225,7 +301,12 @@ class Pipeline:
 
 
 def detect(
-    image: str | Path | bytes | Image, *, weights: str | Path = "default", method: str | None = None
+    image: str | Path | bytes | Image,
+    *,
+    weights: str | Path = "default",
+    method: str | None = None,
+    provenance: bool = True,
+    stability: bool = False,
 ) -> Report:
     """Say whether an image contains AI-generated pixels, whether it was edited, and where.
 
@@ -235,6 +316,8 @@ def detect(
         image: Path of a file, its content, or upright sRGB pixels (``h w 3``, uint8).
         weights: Path of a checkpoint, or "default" for the embedded one.
         method: Refuse a checkpoint of another method.
+        provenance: Add what a file says about its origin as evidence; it never changes the verdict.
+        stability: Answer again after ordinary processing (``Report.stability``).
 
     Raises:
         UndecodableImageError: If the file is not a readable image.
@@ -242,7 +325,12 @@ def detect(
         IncompatibleCheckpointError: If it is no checkpoint, or another method's.
     """
     source = Path(image) if isinstance(image, str) else image
-    return Pipeline.load(weights, method=method).report(source)
+    besides = Besides(provenance=provenance, stability=stability)
+    return Pipeline.load(weights, method=method, besides=besides).report(source)
+
+
+def _main_question(scores: Scores) -> str:
+    return "generated" if "generated" in scores.answers else "fake"
 
 
 def _mask_evidence(
@@ -263,6 +351,14 @@ def _mask_evidence(
             yield Evidence(
                 f"mask:{name}", f"About {share:.0%} of the examined pixels look {name}.", maps[name]
             )
+
+
+def _changes(stability: Sequence[Recheck]) -> Iterator[str]:
+    yield from (
+        f"The verdict changes when the picture is {check.change}."
+        for check in stability
+        if not check.holds
+    )
 
 
 def _check(pixels: np.ndarray) -> None:

@@ -19,19 +19,36 @@ class Verdict(StrEnum):
     UNCERTAIN = "uncertain"
 
 
+class Strength(StrEnum):
+    """How far a finding carries when it stands alone.
+
+    STRONG: checked by cryptography. MODERATE: said plainly, by something anyone can write, remove or break. WEAK: a
+    hint with ordinary explanations. NEUTRAL: a fact that speaks neither way.
+    """
+
+    STRONG = "strong"
+    MODERATE = "moderate"
+    WEAK = "weak"
+    NEUTRAL = "neutral"
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """One thing that supports or weakens a verdict.
 
     Attributes:
-        name: What kind of evidence ("mask:generated", "mask:edited").
+        name: What kind of evidence ("mask:generated", "mask:edited", "provenance:c2pa").
         statement: One sentence for a person.
         map: 0..1 per pixel in the image's frame; NaN where no view looked. None if the evidence has no place.
+        strength: How far it carries; None for maps, whose answers have a probability.
+        limits: What it cannot show, for a person; empty if the answer it belongs to says so.
     """
 
     name: str
     statement: str
     map: Float[np.ndarray, "h w"] | None = None
+    strength: Strength | None = None
+    limits: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +67,34 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Tile:
+    """What the detector said about one of the views that cover an image.
+
+    Attributes:
+        box: Left, top, width and height, pixels of the upright image; may reach beyond it.
+        probabilities: By question, 0..1.
+    """
+
+    box: tuple[float, float, float, float]
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """The verdicts on the same picture after ordinary processing.
+
+    Attributes:
+        change: What was done ("saved as JPEG at quality 80").
+        answers: By question, as in ``Report.answers``.
+        holds: Whether every verdict is the one on the picture itself.
+    """
+
+    change: str
+    answers: Mapping[str, Answer]
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What we say about one image; serialises to JSON, and never says more than we know.
 
@@ -64,6 +109,8 @@ class Report:
         answers: By question: "generated" (contains generated pixels), "edited" (was edited).
         evidence: What supports it.
         caveats: What weakens it ("96 px wide: below the 160 px seen in training").
+        tiles: The views that were looked at, if they were several.
+        stability: Whether the verdicts survive ordinary processing, where that was asked for.
     """
 
     image: str
@@ -76,29 +123,45 @@ class Report:
     answers: Mapping[str, Answer] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
     caveats: tuple[str, ...] = ()
+    tiles: tuple[Tile, ...] = ()
+    stability: tuple[Recheck, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain types for ``json.dumps``; maps are left out, their share above one half is kept."""
-        return {
+        """Return plain types for ``json.dumps``; tiles and maps are left out, a map's share above one half is kept."""
+        row: dict[str, Any] = {
             "image": self.image,
             "width": self.size[0],
             "height": self.size[1],
             "verdict": str(self.verdict),
             "probability": round(self.probability, 6),
             "calibrated": self.calibrated,
-            "answers": {
-                name: {
-                    "verdict": str(answer.verdict),
-                    "probability": round(answer.probability, 6),
-                    "thresholds": [round(value, 6) for value in answer.thresholds],
-                }
-                for name, answer in self.answers.items()
-            },
+            "answers": _answers_json(self.answers),
             "evidence": [_evidence_json(item) for item in self.evidence],
             "caveats": list(self.caveats),
             "method": self.method,
             "weights_sha256": self.weights_sha256,
         }
+        if self.stability:
+            row["stability"] = [
+                {
+                    "change": check.change,
+                    "holds": check.holds,
+                    "answers": _answers_json(check.answers),
+                }
+                for check in self.stability
+            ]
+        return row
+
+
+def _answers_json(answers: Mapping[str, Answer]) -> dict[str, Any]:
+    return {
+        name: {
+            "verdict": str(answer.verdict),
+            "probability": round(answer.probability, 6),
+            "thresholds": [round(value, 6) for value in answer.thresholds],
+        }
+        for name, answer in answers.items()
+    }
 
 
 def _evidence_json(evidence: Evidence) -> dict[str, Any]:
@@ -109,4 +172,8 @@ def _evidence_json(evidence: Evidence) -> dict[str, Any]:
         row["marked_share"] = (
             round(float((evidence.map[seen] > 0.5).mean()), 4) if seen.any() else 0.0
         )
+    if evidence.strength is not None:
+        row["strength"] = str(evidence.strength)
+    if evidence.limits:
+        row["limits"] = evidence.limits
     return row

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.PngImagePlugin
 import pyarrow.parquet
 import pytest
 import torch
@@ -112,6 +113,46 @@ def test_verdicts_follow_the_calibration_and_it_is_told_of(folder, tmp_path):
     assert result.stdout.count("◐ uncertain") == 6
     assert "3 files: 3 uncertain, 3 perhaps edited" in result.stdout
     assert "at most 1% of 200 held-out photos were called so (5% with 'uncertain')" in result.stdout
+
+
+def test_what_files_say_is_printed_apart_and_can_be_left_out(folder, weights):
+    said = PIL.PngImagePlugin.PngInfo()
+    said.add_text("parameters", "a cat\nSteps: 20, Sampler: Euler a, Seed: 1")
+    with PIL.Image.open(folder / "cat.png") as picture:
+        picture.save(folder / "cat.png", pnginfo=said)
+    result = run("scan", folder, "--weights", weights)
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("says: "))
+    assert line.startswith("says: cat.png: The file holds generation settings")
+    rows = {}
+    for options in ((), ("--no-provenance",)):
+        done = run("scan", folder / "cat.png", "--weights", weights, "--json", *options)
+        rows[options] = json.loads(done.stdout)
+    names = [item["name"] for item in rows[()]["evidence"]]
+    assert names[-1] == "provenance:generator"
+    assert not any("provenance" in item["name"] for item in rows["--no-provenance",]["evidence"])
+    assert rows[()] | {"evidence": []} == rows["--no-provenance",] | {"evidence": []}
+
+
+def test_stability_is_asked_for_by_an_option(folder, weights):
+    row = json.loads(
+        run("scan", folder / "cat.png", "--weights", weights, "--json", "--stability").stdout
+    )
+    changes = [check["change"] for check in row["stability"]]
+    assert changes == ["saved as JPEG at quality 80", "reduced to half its size"]
+    broken = [check["change"] for check in row["stability"] if not check["holds"]]
+    assert [c for c in row["caveats"] if c.startswith("The verdict changes")] == [
+        f"The verdict changes when the picture is {change}." for change in broken
+    ]
+
+
+def test_a_trust_list_without_certificates_is_refused(folder, weights, tmp_path):
+    (tmp_path / "list.pem").write_text("nothing")
+    failed = in_a_process(
+        "scan", str(folder), "--weights", weights, "--trust", str(tmp_path / "list.pem")
+    )
+    assert failed.returncode == 3
+    assert "holds no certificate" in failed.stderr
+    assert "Traceback" not in failed.stderr
 
 
 def test_unreadable_files_are_named_counted_and_change_the_exit_code(folder, weights):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image as PillowImage
 from skimage import data
 
 from gammascope.apps.report_page import PICTURE_BYTES, FailedRow, PageRow, write_report
-from gammascope.report import Answer, Evidence, Report, Verdict
+from gammascope.report import Answer, Evidence, Report, Strength, Tile, Verdict
 
 THRESHOLDS = (0.35, 0.8)
 WRITTEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
@@ -230,6 +231,42 @@ def test_a_failed_write_leaves_the_old_page_and_no_litter(tmp_path):
         write_report(interrupted(), path, title="New")
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tiles_are_shares_of_the_picture_and_bounded(tmp_path):
+    told = row()
+    tiles = tuple(
+        Tile((100.0 * n - 50, -20.0, 160.0, 160.0), {"generated": 0.123456}) for n in range(3)
+    )
+    page = written(
+        tmp_path, [PageRow(replace(told.report, tiles=tiles), told.preview), row("b.jpg")]
+    )
+    kept = page.json("picture-0")["tiles"]
+    assert kept["boxes"][0] == [0.0, 0.0, round(110 / 451, 4), round(140 / 300, 4)]
+    assert kept["scores"] == {"generated": [0.123, 0.123, 0.123]}
+    assert page.json("picture-1")["tiles"] == {}
+    many = PageRow(replace(told.report, tiles=tiles * 5000), told.preview)
+    (text,) = (
+        text
+        for attributes, text in written(tmp_path, [many]).scripts
+        if attributes.get("id") == "picture-0"
+    )
+    assert len(text) <= PICTURE_BYTES
+
+
+def test_findings_travel_with_strength_and_limits(tmp_path):
+    told = row()
+    found = Evidence("provenance:none", "Nothing.", strength=Strength.NEUTRAL, limits="No proof.")
+    report = replace(told.report, evidence=(found,))
+    (line,) = written(tmp_path, [PageRow(report, told.preview)]).json("page-data")["rows"]
+    assert line["report"]["evidence"] == [
+        {
+            "name": "provenance:none",
+            "statement": "Nothing.",
+            "strength": "neutral",
+            "limits": "No proof.",
+        }
+    ]
 
 
 def test_an_empty_scan_gives_a_page(tmp_path):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 from skimage import data
 
 from gammascope.apps.report_page import FailedRow, PageRow, write_report
-from gammascope.report import Answer, Evidence, Report, Verdict
+from gammascope.report import Answer, Evidence, Recheck, Report, Strength, Tile, Verdict
 
 CHROMIUM = shutil.which("chromium") or ""
 FLAGS = [
@@ -295,6 +298,163 @@ def test_the_download_holds_the_shown_reports(page, report_path):
         "press/coffee.jpg",
     ]
     assert exported["failed"] == [{"image": "press/broken.jpg", "reason": "Not a complete JPEG."}]
+
+
+SIGNED = Evidence(
+    "provenance:c2pa", "Intact.", strength=Strength.STRONG, limits="Not who signed it."
+)
+SETTINGS = Evidence(
+    "provenance:generator",
+    "Settings, prompt “<b>a cat</b>\u202e”.",
+    strength=Strength.MODERATE,
+    limits="Anyone can write them.",
+)
+NOTHING = Evidence("provenance:none", "Nothing.", strength=Strength.NEUTRAL, limits="No proof.")
+
+
+@pytest.fixture(scope="module")
+def told_path(tmp_path_factory):
+    """A page whose rows carry findings about their files, tiles, and rechecks."""
+    plain = row("plain.jpg", data.coffee(), 0.2, 0.1)
+    told = row('=told, "twice".jpg', data.chelsea(), 0.5, 0.1, ("Small.",))
+    boxes = [(left, top, 200.0, 200.0) for top in (0.0, 100.0) for left in (0.0, 125.0, 251.0)]
+    tiles = tuple(
+        Tile(box, {"generated": number / 10, "edited": 0.9}) for number, box in enumerate(boxes)
+    )
+    kept = Recheck("saved as JPEG at quality 80", told.report.answers, holds=True)
+    moved = told.report.answers | {"generated": Answer(0.1, Verdict.REAL, THRESHOLDS["generated"])}
+    lost = Recheck("reduced to half its size", moved, holds=False)
+    reports = (
+        replace(plain.report, evidence=(*plain.report.evidence, NOTHING), stability=(kept,)),
+        replace(
+            told.report,
+            evidence=(*told.report.evidence, SIGNED, SETTINGS),
+            tiles=tiles,
+            stability=(kept, lost),
+        ),
+    )
+    rows = [
+        PageRow(report, one.preview) for report, one in zip(reports, (plain, told), strict=True)
+    ]
+    path = tmp_path_factory.mktemp("told") / "report.html"
+    write_report([*rows, FailedRow("broken.jpg", "Empty file.")], path, title="Told")
+    return path
+
+
+@pytest.fixture
+def told(browser, told_path):
+    """The page with findings; afterwards, no console message and no error."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 800}, accept_downloads=True, reduced_motion="reduce"
+    )
+    opened = context.new_page()
+    problems: list[str] = []
+    opened.on("console", lambda message: problems.append(message.text))
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.goto(told_path.as_uri())
+    yield opened
+    context.close()
+    assert problems == []
+
+
+def test_findings_about_the_file_stand_apart_with_strength_and_limits(told):
+    told.locator("#rows .open", has_text="told").click()
+    panel = told.locator("#panel .provenance")
+    lines = [line.inner_text() for line in panel.locator("li").all()]
+    assert "Strong" in lines[0]
+    assert "Intact." in lines[0]
+    assert "Not who signed it." in lines[0]
+    assert "Moderate" in lines[1]
+    assert "<b>a cat</b>\\u202e" in lines[1], "markup is text, direction marks are codes"
+    assert "changes none of them" in panel.inner_text()
+    assert "Intact." not in told.locator("#panel section.strong").inner_text()
+
+
+def test_rows_say_which_files_say_something_and_can_be_filtered(told):
+    assert told.locator("#rows .says").all_inner_texts() == [
+        "File: Content Credentials, Generation settings"
+    ]
+    told.get_by_label("Only where the file says something").check()
+    assert len(names(told)) == 1
+    told.get_by_role("button", name="Reset").click()
+    assert len(names(told)) == 3
+
+
+def test_stability_says_yes_or_what_changes(told):
+    told.locator("#rows .open", has_text="told").click()
+    section = told.locator("#panel .stability").inner_text()
+    assert "No" in section
+    assert "They hold when the picture is saved as JPEG at quality 80." in section
+    assert "AI-generated pixels becomes “No sign” (0.10 < 0.35)" in section
+    told.keyboard.press("Escape")
+    told.locator("#rows .open", has_text="plain.jpg").click()
+    assert "Yes" in told.locator("#panel .stability h3").inner_text()
+
+
+def test_tile_scores_lie_over_the_picture_and_meet_halfway(told):
+    told.locator("#rows .open", has_text="told").click()
+    drawings = told.locator("#stage .marked svg.tiles")
+    assert drawings.count() == 2
+    assert not drawings.first.is_visible()
+    told.get_by_role("button", name="Tiles: generated").click()
+    assert drawings.first.is_visible()
+    assert not drawings.last.is_visible()
+    assert drawings.first.locator("text").all_text_contents()[:3] == ["0.00", "0.10", "0.20"]
+    edges = drawings.first.locator("rect").evaluate_all(
+        "all => all.map(one => ['x', 'y', 'width', 'height'].map(name => Number(one.getAttribute(name))))"
+    )
+    assert edges[0] == pytest.approx([0, 0, 162.5, 150], abs=0.1)
+    assert edges[1] == pytest.approx([162.5, 0, 125.5, 150], abs=0.1)
+    assert sum(width * height for _, _, width, height in edges) == pytest.approx(
+        451 * 300, rel=1e-3
+    )
+    told.get_by_role("button", name="Tiles: edited").click()
+    assert drawings.last.is_visible()
+    assert not drawings.first.is_visible()
+    told.keyboard.press("Escape")
+    told.locator("#rows .open", has_text="plain.jpg").click()
+    assert not told.locator("#tile-toggles").is_visible()
+
+
+def test_the_table_download_opens_in_a_spreadsheet(told):
+    with told.expect_download() as download:
+        told.get_by_role("button", name="Download CSV").click()
+    text = Path(download.value.path()).read_text("utf-8-sig")
+    lines = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [line["image"] for line in lines] == [
+        '\'=told, "twice".jpg',
+        "plain.jpg",
+        "broken.jpg",
+    ], "a name that looks like a formula must not be one"
+    assert lines[0]["generated verdict"] == "uncertain"
+    assert float(lines[0]["edited probability"]) == 0.1
+    assert lines[0]["caveats"] == "Small."
+    assert lines[0]["findings"].startswith("strong: Intact. moderate: Settings")
+    assert [line["holds"] for line in lines] == ["false", "true", ""]
+    assert lines[2]["error"] == "Empty file."
+
+
+def test_what_is_printed_holds_findings_and_no_controls(told):
+    told.locator("#rows .open", has_text="told").click()
+    told.emulate_media(media="print")
+    assert told.locator("#panel .provenance").is_visible()
+    for hidden in ("#tile-toggles", "#layer-toggles", "#download", "#close"):
+        assert not told.locator(hidden).is_visible()
+    width = told.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert width <= 0
+    assert told.locator("#panel").evaluate("one => one.scrollHeight - one.clientHeight") <= 1, (
+        "nothing is cut off"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_findings_are_readable_in_both_schemes(browser, told_path, scheme):
+    page = browser.new_page(color_scheme=scheme, reduced_motion="reduce")
+    page.goto(told_path.as_uri())
+    assert page.evaluate(LOW_CONTRAST) == []
+    page.locator("#rows .open", has_text="told").click()
+    assert page.evaluate(LOW_CONTRAST) == []
+    page.close()
 
 
 def test_a_method_with_one_question_and_no_maps(browser, tmp_path):

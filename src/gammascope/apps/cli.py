@@ -13,7 +13,7 @@ from gammascope.apps import options
 from gammascope.apps.failures import PARTLY_DONE, Commands, explain, refuse_unwritable
 
 if TYPE_CHECKING:
-    from gammascope.pipeline import Pipeline
+    from gammascope.pipeline import Besides, Pipeline
 
 app = typer.Typer(
     cls=Commands,
@@ -61,6 +61,9 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     report: options.Page = None,
     fail_on: options.FailOnVerdict = None,
     max_megapixels: options.MaxMegapixels = 200.0,
+    provenance: options.FileFindings = True,
+    trust: options.TrustedSigners = None,
+    stability: options.Stability = False,
     weights: options.Weights = "default",
     method: options.MethodName = None,
     device: options.Device = "cpu",
@@ -74,11 +77,13 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.apps import scan_results, terminal
     from gammascope.data.folder import find_images
     from gammascope.imaging.decode import Limits
+    from gammascope.pipeline import Besides
 
     if report is not None:
         refuse_unwritable(report)
     files = scan_results.distinct(find_images(paths, recursive))
-    pipeline = _pipeline(weights, method, device)
+    besides = Besides(provenance, scan_results.trusted(trust), stability)
+    pipeline = _pipeline(weights, method, device, besides)
     results = scan_results.Results(files, json_lines=as_json)
     try:
         limits = Limits(max_pixels=int(max_megapixels * 1e6))
@@ -372,11 +377,13 @@ def methods(as_json: options.Json = False) -> None:
         terminal.output().print(method_list.table(rows))
 
 
-def _pipeline(weights: str, method: str | None, device: str) -> Pipeline:
-    from gammascope.pipeline import Pipeline
+def _pipeline(
+    weights: str, method: str | None, device: str, besides: Besides | None = None
+) -> Pipeline:
+    from gammascope.pipeline import Besides, Pipeline
 
     try:
-        return Pipeline.load(weights, method=method, device=device)
+        return Pipeline.load(weights, method=method, device=device, besides=besides or Besides())
     except (RuntimeError, AssertionError) as error:  # torch, where there is no such device
         reason = str(error).strip().splitlines()[0]
         raise typer.BadParameter(

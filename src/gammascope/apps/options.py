@@ -88,6 +88,25 @@ MaxMegapixels: TypeAlias = Annotated[
     float, typer.Option(min=0.0, help="Larger images are not examined.")
 ]
 
+FileFindings: TypeAlias = Annotated[
+    bool,
+    typer.Option(help="Read what the files say about their origin; it never changes a verdict."),
+]
+TrustedSigners: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--trust",
+        help="PEM file, or folder of such files: authorities whose signers of Content Credentials are trusted.",
+    ),
+]
+Stability: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--stability",
+        help="Ask whether the verdicts hold under JPEG 80 and at half size; up to three times slower.",
+    ),
+]
+
 RecipeFile: TypeAlias = Annotated[Path, typer.Argument(help="Recipe, a TOML file.")]
 Overrides: TypeAlias = Annotated[
     list[str] | None,

@@ -3,9 +3,9 @@
 Everything is inside the file: style, script, pictures, overlays, rows. The page carries a content security policy that
 forbids every request and every script but its own, because file names and metadata come from strangers.
 
-Bytes: a picture costs at most ``PICTURE_BYTES`` (0.27 MB) of base64, whatever the photo, and usually 0.05 to 0.15 MB;
-a row without one costs its JSON, about 0.6 kB. Only the ``PICTURES_KEPT`` most suspicious rows keep a picture, and the
-page says so when others do not.
+Bytes: a picture costs at most ``PICTURE_BYTES`` (0.32 MB), whatever the photo, and usually 0.05 to 0.15 MB; a row
+without one costs its JSON, about 0.6 kB, and 0.5 kB for each finding about the file. Only the ``PICTURES_KEPT`` most
+suspicious rows keep a picture, and the page says so when others do not.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ from gammascope.sample import Image
 
 PICTURES_KEPT: Final = 500
 
+_TILES_KEPT: Final = 1_000
+_TILES_BYTES: Final = 48 * _TILES_KEPT  # of JSON
 _PREVIEW_BYTES: Final = 120_000
 _LAYER_BYTES: Final = 24_000
 _THUMBNAIL_BYTES: Final = 8_000
 PICTURE_BYTES: Final = (
-    math.ceil((_PREVIEW_BYTES + 3 * _LAYER_BYTES + _THUMBNAIL_BYTES) * 4 / 3) + 1_000
+    math.ceil((_PREVIEW_BYTES + 3 * _LAYER_BYTES + _THUMBNAIL_BYTES) * 4 / 3) + _TILES_BYTES + 1_000
 )
-"""Upper bound of one picture in the page: preview, three layers and thumbnail in base64, with their names."""
+"""Upper bound of one picture in the page: preview, three layers and thumbnail in base64, tiles, and their names."""
 
 # Long side in pixels and WebP quality, tried in turn until the budget is met; the last fits pure noise.
 _PREVIEW_STEPS: Final = ((1000, 80), (1000, 65), (800, 60), (640, 50), (480, 40), (320, 30))
@@ -203,7 +205,29 @@ def _picture_json(row: PageRow) -> dict[str, Any]:
         "preview": preview.uri,
         "thumbnail": _photo(photo, _THUMBNAIL_STEPS, _THUMBNAIL_BYTES).uri,
         "layers": layers,
+        "tiles": _tiles_json(row.report),
     }
+
+
+def _tiles_json(report: Report) -> dict[str, Any]:
+    """Return the tiles' corners as shares of the picture, and their probabilities by question."""
+    tiles = report.tiles[:_TILES_KEPT]
+    if not tiles:
+        return {}
+    boxes = [
+        [
+            round(min(max(edge / extent, 0.0), 1.0), 4)
+            for edge, extent in zip(
+                (left, top, left + width, top + height), 2 * report.size, strict=True
+            )
+        ]
+        for left, top, width, height in (tile.box for tile in tiles)
+    ]
+    scores = {
+        question: [round(tile.probabilities[question], 3) for tile in tiles]
+        for question in tiles[0].probabilities
+    }
+    return {"boxes": boxes, "scores": scores}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ from gammascope.apps import terminal
 from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
 from gammascope.apps.options import FailOn
 from gammascope.apps.report_page import FailedRow, PageRow, write_report
+from gammascope.imaging import provenance
 from gammascope.imaging.decode import Limits
 from gammascope.pipeline import Pipeline
-from gammascope.report import Report, Verdict
+from gammascope.report import Report, Strength, Verdict
 from gammascope.scanning.scan import Scanned, scan
 
 _STYLES = {Verdict.FAKE: "bold red", Verdict.UNCERTAIN: "yellow", Verdict.REAL: "green"}
@@ -28,6 +29,7 @@ _STYLES = {Verdict.FAKE: "bold red", Verdict.UNCERTAIN: "yellow", Verdict.REAL: 
 _SYMBOLS = {Verdict.FAKE: "●", Verdict.UNCERTAIN: "◐", Verdict.REAL: "○"}
 _PLAIN_SYMBOLS = {Verdict.FAKE: "!", Verdict.UNCERTAIN: "?", Verdict.REAL: "-"}
 _MAIN_WORDS = {verdict: str(verdict) for verdict in Verdict}
+_FINDINGS_SHOWN = 20
 _EDITED_WORDS = {Verdict.FAKE: "edited", Verdict.UNCERTAIN: "uncertain", Verdict.REAL: "no sign"}
 
 
@@ -40,12 +42,14 @@ class Results:
         json_lines: Print each row as JSON to stdout at once.
         reports: By name, in scan order.
         failed: Reasons by name.
+        said: Names, and what these files say about their origin that is more than a hint.
     """
 
     files: Sequence[Path]
     json_lines: bool = False
     reports: dict[str, Report] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    said: list[tuple[str, str]] = field(default_factory=list)
     _folder: str = ""
 
     def __post_init__(self) -> None:
@@ -78,7 +82,10 @@ class Results:
                 yield FailedRow(name, self.failed[name])
                 continue
             report = replace(row.report, image=name)
-            self.reports[name] = replace(report, evidence=())
+            self.reports[name] = replace(report, evidence=(), tiles=())
+            for item in report.evidence:
+                if item.strength in (Strength.STRONG, Strength.MODERATE):
+                    self.said.append((name, item.statement))
             yield PageRow(report, row.image)
 
     def exit_code(self, fail_on: FailOn | None) -> int:
@@ -104,6 +111,13 @@ class Results:
             # The decoder's message starts with the file's name; the table's name says more.
             words = reason.removeprefix(f"{Path(name).name}: ")
             console.print(terminal.literal(f"unreadable: {name}: {words}", "magenta"))
+        for name, statement in self.said[:_FINDINGS_SHOWN]:
+            console.print(terminal.literal(f"says: {name}: {statement}", "cyan"))
+        if len(self.said) > _FINDINGS_SHOWN:
+            more = len(self.said) - _FINDINGS_SHOWN
+            console.print(
+                terminal.literal(f"says: {more} more findings; see --report or --json.", "cyan")
+            )
         console.print(terminal.literal(self.counts(), "bold"))
         for caveat in shared:
             console.print(terminal.literal(f"All: {caveat}", "yellow"))
@@ -167,6 +181,19 @@ class Results:
                 cells.append(terminal.literal(caveats[name], "dim"))
             table.add_row(*cells)
         return table
+
+
+def trusted(place: Path | None) -> provenance.TrustList | None:
+    """Read the authorities that a scan is told to trust.
+
+    Raises:
+        MissingDataError: If there is no certificate at the place.
+        MissingExtraError: If nothing is installed that could make use of them.
+    """
+    if place is None:
+        return None
+    provenance.c2pa.require_library()
+    return provenance.TrustList.read(place)
 
 
 def json_row(row: Scanned) -> dict[str, object]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from gammascope.sample import Image, Mask
 
@@ -39,6 +39,8 @@ _LUMA = np.array([
     56, 55, 64, 72, 92, 78, 64, 68, 87, 69, 55, 56, 80, 109, 81, 87,
     95, 98, 103, 104, 103, 62, 77, 113, 121, 112, 100, 120, 92, 101, 103, 99,
 ])
+# The same for chrominance. Source: ITU-T T.81, K.2.
+_CHROMA = np.array([17, 18, 18, 24, 21, 24, 47, 26, 26, 47, 99, 66, 56, 66] + 50 * [99])
 # fmt: on
 
 # Horizontal and vertical chroma reduction.
@@ -125,17 +127,28 @@ def jpeg_quality(data: bytes) -> int | None:
     Returns:
         1..100; None if this is no JPEG file or its header has no such table.
     """
+    tables = jpeg_tables(data)
+    if not tables:
+        return None
+    distance = np.abs(np.log(tables[0] / standard_tables())).mean(1)
+    return int(distance.argmin()) + 1
+
+
+def jpeg_tables(data: bytes) -> tuple[Int[np.ndarray, " 64"], ...]:
+    """Read the quantisation steps of each component of a JPEG file, luminance first.
+
+    Returns:
+        Steps 1 and up, in the zigzag order of the file; empty if this is no JPEG file or its header has no table for
+        a component.
+    """
     tables: dict[int, np.ndarray] = {}
-    luma = 0
+    used = b"\0"
     for marker, body in jpeg_segments(data):
         if marker == _QUANTISATION_TABLES:
             tables |= _quantisation_tables(body)
         elif marker in _FRAMES and len(body) >= 9:
-            luma = body[8]  # Which table the first component uses.
-    if luma not in tables:
-        return None
-    distance = np.abs(np.log(tables[luma] / _standard_tables())).mean(1)
-    return int(distance.argmin()) + 1
+            used = body[8 : 6 + 3 * body[5] : 3]  # Which table each component uses.
+    return tuple(tables[name] for name in used) if set(used) <= set(tables) else ()
 
 
 def jpeg_subsampling(data: bytes) -> str | None:
@@ -428,8 +441,14 @@ def _quantisation_tables(body: bytes) -> dict[int, np.ndarray]:
     return tables
 
 
-def _standard_tables() -> np.ndarray:
-    """Return the luminance tables of qualities 1..100. Source: IJG libjpeg, quality scaling."""
+def standard_tables(*, chroma: bool = False) -> Int[np.ndarray, "100 64"]:
+    """Return the luminance (or chrominance) tables of qualities 1..100, in zigzag order.
+
+    Source: IJG libjpeg, quality scaling.
+    """
     quality = np.arange(1, 101)[:, None]
     percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    return ((_LUMA * percent + 50) // 100).clip(1, 255)
+    tables: Int[np.ndarray, "100 64"] = (
+        ((_CHROMA if chroma else _LUMA) * percent + 50) // 100
+    ).clip(1, 255)
+    return tables

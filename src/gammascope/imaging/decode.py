@@ -11,7 +11,7 @@ import re
 import stat
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +153,7 @@ class Decoded:
         notes: Whatever made the pixels differ from those stored, one clause for a person each.
         jpeg_quality: IJG quality 1..100 estimated from the tables; None if this is no JPEG.
         file_bytes: Size of the file.
+        content: The file itself, for what it says beside its pixels; empty if there is none.
     """
 
     image: Image
@@ -160,12 +161,13 @@ class Decoded:
     notes: tuple[str, ...]
     jpeg_quality: int | None
     file_bytes: int
+    content: bytes = field(default=b"", repr=False)
 
 
-_DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = Limits()
 
 
-def decode(source: Path | bytes, limits: Limits = _DEFAULT_LIMITS) -> Decoded:
+def decode(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
     """Decode a JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF or HEIC file into upright sRGB pixels.
 
     EXIF orientation is applied, colour profiles are converted to sRGB, transparency is shown on
@@ -184,23 +186,23 @@ def decode(source: Path | bytes, limits: Limits = _DEFAULT_LIMITS) -> Decoded:
     """
     name = "<memory>" if isinstance(source, bytes) else _printable(source.name)
     try:
-        data = source if isinstance(source, bytes) else _content(source, limits)
-        kind = _sniffed(data, limits)
+        data = source if isinstance(source, bytes) else content_of(source, limits)
+        kind = format_of(data, limits)
     except UndecodableImageError as error:
         raise type(error)(f"{name}: {error}.") from error.__cause__
-    opener = _heic_opener() if kind == "heic" else _OPENERS[kind]
     notes: list[str] = []
     if isinstance(source, Path) and named_format(source) not in {None, kind}:
         notes.append(f"named {_printable(source.suffix)} but holds {_TITLES[kind]}")
-    _quieten_plugins()
     try:
-        image = _pixels(opener(io.BytesIO(data)), limits, notes)
+        image = _pixels(opened(data, kind), limits, notes)
     except UndecodableImageError as error:
         raise type(error)(f"{name}: {error}.") from None
+    except MissingExtraError:
+        raise
     except Exception as error:  # Decoders raise almost any type on hostile bytes.
         reason = _reason(error, kind, data)
         raise UndecodableImageError(f"{name}: {reason}.") from error
-    return Decoded(image, kind, tuple(notes), jpeg_quality(data), len(data))
+    return Decoded(image, kind, tuple(notes), jpeg_quality(data), len(data), data)
 
 
 def named_format(path: Path) -> str | None:
@@ -208,7 +210,12 @@ def named_format(path: Path) -> str | None:
     return _SUFFIXES.get(path.suffix.lower())
 
 
-def _content(path: Path, limits: Limits) -> bytes:
+def content_of(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Read a file of at most the bytes that are allowed, and one more.
+
+    Raises:
+        UndecodableImageError: If it is no regular file or cannot be read; the reason, without a name.
+    """
     try:
         if cells.is_cell(path):
             return cells.content(path)
@@ -225,7 +232,12 @@ def _content(path: Path, limits: Limits) -> bytes:
         raise UndecodableImageError(f"cannot be read ({problem.lower()})") from error
 
 
-def _sniffed(data: bytes, limits: Limits) -> str:
+def format_of(data: bytes, limits: Limits = DEFAULT_LIMITS) -> str:
+    """Tell the format of a file's content by its first bytes: "jpeg", "png" and so on.
+
+    Raises:
+        UndecodableImageError: If it is empty, too large or no known image; the reason, without a name.
+    """
     if not data:
         raise UndecodableImageError("empty file")
     if len(data) > limits.max_bytes:
@@ -243,6 +255,19 @@ def _sniffed(data: bytes, limits: Limits) -> str:
         if brands & _HEIC_BRANDS:
             return "heic"
     raise NotAnImageError(f"not an image (known: {', '.join(_TITLES.values())})")
+
+
+def opened(data: bytes, kind: str) -> ImageFile:
+    """Read the header of a file of a known format; its pixels are left alone.
+
+    Broken content raises almost any type of exception.
+
+    Raises:
+        MissingExtraError: If it is a HEIC file and pillow-heif is not installed.
+    """
+    _quieten_plugins()
+    opener = _heic_opener() if kind == "heic" else _OPENERS[kind]
+    return opener(io.BytesIO(data))
 
 
 def _heic_opener() -> Callable[[io.BytesIO], ImageFile]:

@@ -10,7 +10,11 @@ function findings(item) {
   if (report.caveats.length) {
     parts.push(listOf("What weakens these verdicts", report.caveats.map((caveat) => element("li", {}, printable(caveat))), "weak"));
   }
-  if (report.evidence.length) parts.push(listOf("What they rest on", report.evidence.map(evidenceItem), "strong"));
+  const seen = report.evidence.filter((one) => !aboutFile(one));
+  if (seen.length) parts.push(listOf("What they rest on", seen.map(evidenceItem), "strong"));
+  if (report.stability) parts.push(stability(report));
+  const file = report.evidence.filter(aboutFile);
+  if (file.length) parts.push(provenance(file));
   parts.push(listOf("What this cannot tell you", LIMITS.map((limit) => element("li", {}, limit)), "limits"));
   parts.push(element("section", {}, element("h3", {}, "Where this comes from"), origin(item)));
   return parts;
@@ -45,6 +49,35 @@ function evidenceItem(evidence) {
     line.append(element("span", { class: "shares" }, ` (${examined}marked above one half: ${share(evidence.marked_share)}${examined ? " of that" : " of the picture"})`));
   }
   return line;
+}
+
+// Beside the verdicts, not part of them: each finding with its strength, what it says, and what it cannot say.
+function provenance(findings) {
+  const lines = findings.map((one) => {
+    const [label, meaning] = STRENGTHS[one.strength] || [one.strength, ""];
+    return element("li", { class: one.strength },
+      element("span", { class: `strength ${one.strength}`, title: meaning }, label),
+      element("p", {}, element("bdi", {}, printable(one.statement))),
+      element("p", { class: "bounds" }, printable(one.limits || "")));
+  });
+  return element("section", { class: "provenance" }, element("h3", {}, "What the file says about its origin"),
+    element("p", { class: "explained" }, "Read from the file itself. It stands beside the verdicts, which look at pixels only, and changes none of them."),
+    element("ul", {}, ...lines));
+}
+
+function stability(report) {
+  const holds = report.stability.every((check) => check.holds);
+  const lines = report.stability.map((check) => {
+    if (check.holds) return element("li", {}, `They hold when the picture is ${printable(check.change)}.`);
+    const moved = Object.entries(check.answers)
+      .filter(([question, answer]) => report.answers[question] && report.answers[question].verdict !== answer.verdict)
+      .map(([question, answer]) => `${words(question).column} becomes “${CHIPS[answer.verdict]}” (${against(answer)})`);
+    return element("li", {}, `Not when it is ${printable(check.change)}: ${moved.join("; ")}.`);
+  });
+  return element("section", { class: "stability" },
+    element("h3", {}, "Do the verdicts hold under ordinary processing?",
+      element("span", { class: `strength ${holds ? "strong" : "weak"}` }, holds ? "Yes" : "No")),
+    element("ul", {}, ...lines));
 }
 
 function share(value) {

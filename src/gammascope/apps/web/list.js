@@ -2,7 +2,7 @@
 
 const ROWS_AT_ONCE = 60;
 
-const view = { search: "", verdict: {}, caveats: false, failed: false, sort: "suspicion", descending: true };
+const view = { search: "", verdict: {}, caveats: false, said: false, failed: false, sort: "suspicion", descending: true };
 let shown = [];
 let drawn = 0;
 
@@ -24,6 +24,7 @@ function matches(item) {
   if (view.search && !item.sought.includes(view.search)) return false;
   if (view.failed) return item.failed !== null;
   if (view.caveats && !(item.report && item.report.caveats.length)) return false;
+  if (view.said && !item.said.length) return false;
   return Object.entries(view.verdict).every(
     ([question, wanted]) => !wanted || (item.answers[question] && item.answers[question].verdict === wanted));
 }
@@ -45,8 +46,10 @@ function update() {
   const all = `${items.length} ${items.length === 1 ? "file" : "files"}`;
   byId("shown").textContent = shown.length === items.length ? all : `${shown.length} of ${all}`;
   byId("download").textContent = `Download JSON (${shown.length})`;
+  byId("download-table").textContent = "CSV";
   byId("sort").value = view.sort;
   byId("with-caveats").checked = view.caveats;
+  byId("with-findings").checked = view.said;
   for (const select of document.querySelectorAll("#question-filters select")) {
     select.value = view.verdict[select.dataset.question] || "";
   }
@@ -102,7 +105,8 @@ function row(item) {
   const name = element("td", { role: "cell", class: "name" });
   if (item.report) {
     name.append(element("button", { type: "button", class: "open", "data-id": item.id }, label),
-      element("span", { class: "size" }, `${item.report.width} × ${item.report.height}`));
+      element("span", { class: "size" }, `${item.report.width} × ${item.report.height}`),
+      item.said.length ? element("span", { class: "says" }, `File: ${item.said.join(", ")}`) : "");
   } else {
     name.append(element("span", { class: "open", tabindex: "0", "data-id": item.id }, label));
   }
@@ -175,6 +179,7 @@ function drawControls() {
       ...Object.entries(CHIPS).map(([verdict, label]) => element("option", { value: verdict }, label)));
     byId("question-filters").append(element("label", {}, element("span", {}, words(question).column), select));
   }
+  byId("with-findings").parentElement.hidden = !items.some((item) => item.said.length);
   const bare = items.filter((item) => item.report && !item.pictured).length;
   if (bare) {
     byId("limited").hidden = false;

@@ -7,7 +7,7 @@ function sortBy(order, flip) {
 }
 
 function reset() {
-  Object.assign(view, { search: "", verdict: {}, caveats: false, failed: false });
+  Object.assign(view, { search: "", verdict: {}, caveats: false, said: false, failed: false });
   byId("search").value = "";
   sortBy("suspicion", false);
 }
@@ -15,7 +15,7 @@ function reset() {
 function countPressed(button) {
   const { question, verdict, failed } = button.dataset;
   if (failed) {
-    Object.assign(view, { failed: !view.failed, verdict: {}, caveats: false });
+    Object.assign(view, { failed: !view.failed, verdict: {}, caveats: false, said: false });
   } else {
     view.failed = false;
     view.verdict[question] = view.verdict[question] === verdict ? "" : verdict;
@@ -23,9 +23,8 @@ function countPressed(button) {
   update();
 }
 
-function download() {
-  const text = JSON.stringify(exported(shown), null, 2);
-  const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "application/json" })), download: "report.json" });
+function download(name, type, text) {
+  const link = element("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
@@ -60,6 +59,10 @@ function startList() {
     Object.assign(view, { caveats: event.target.checked, failed: false });
     update();
   });
+  byId("with-findings").addEventListener("change", (event) => {
+    Object.assign(view, { said: event.target.checked, failed: false });
+    update();
+  });
   byId("sort").addEventListener("change", (event) => sortBy(event.target.value, false));
   byId("columns").addEventListener("click", (event) => {
     if (event.target.dataset.order && event.target.matches("button")) sortBy(event.target.dataset.order, true);
@@ -69,7 +72,10 @@ function startList() {
     if (button) countPressed(button);
   });
   byId("reset").addEventListener("click", reset);
-  byId("download").addEventListener("click", download);
+  byId("download").addEventListener("click", () =>
+    download("report.json", "application/json", JSON.stringify(exported(shown), null, 2)));
+  // The mark at the beginning tells spreadsheets that the text is UTF-8.
+  byId("download-table").addEventListener("click", () => download("report.csv", "text/csv", `\ufeff${table(shown)}`));
   byId("rows").addEventListener("click", (event) => {
     const line = event.target.closest("tr");
     // Selecting text in a row is not a click on it.
@@ -84,6 +90,9 @@ function startList() {
 
 function startAbout() {
   byId("limits").append(...LIMITS.map((limit) => element("li", {}, limit)));
+  for (const [name, [label, meaning]] of Object.entries(STRENGTHS)) {
+    byId("strengths").append(element("dt", {}, element("span", { class: `strength ${name}` }, label)), element("dd", {}, meaning));
+  }
   for (const spoke of PAGE.weights) {
     byId("weights").append(element("dt", {}, `Method ${printable(spoke.method)}, weights SHA-256`),
       element("dd", {}, element("code", {}, printable(spoke.weights_sha256))));

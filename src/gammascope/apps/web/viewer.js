@@ -2,7 +2,7 @@
 
 const MAX_ZOOM = 12;
 
-const viewer = { zoom: 1, x: 0, y: 0, layers: {}, overlay: true, size: [1, 1], drag: null };
+const viewer = { zoom: 1, x: 0, y: 0, layers: {}, overlay: true, tiles: "", size: [1, 1], drag: null };
 
 function showPicture(item) {
   const found = picture(item);
@@ -24,11 +24,14 @@ function showPicture(item) {
   const photo = () => element("img", { class: "photo", src: found.preview, alt: `Preview of ${item.name}`, draggable: "false" });
   const layers = element("div", { class: "layers", "aria-hidden": "true" });
   for (const [name, source] of Object.entries(found.layers)) layers.append(layer(name, source));
+  viewer.tiles = "";
+  const questions = found.tiles && found.tiles.scores ? Object.keys(found.tiles.scores) : [];
+  for (const question of questions) layers.append(tileLayer(found, question));
   stage.append(
     element("div", { class: "pane plain" }, element("div", { class: "box" }, photo())),
     element("div", { class: "pane marked" }, element("div", { class: "box" }, photo(), layers)),
     element("div", { class: "divider", "aria-hidden": "true" }));
-  drawToggles(item, names, "unexamined" in found.layers);
+  drawToggles(item, names, "unexamined" in found.layers, questions);
   setZoom(1);
   fit();
 }
@@ -41,18 +44,70 @@ function layer(name, source) {
   return node;
 }
 
-function drawToggles(item, names, hatched) {
+// Neighbouring tiles overlap; drawn, they meet halfway.
+function apart(boxes) {
+  const meet = (spans) => {
+    const sorted = [...new Map(spans.map((span) => [span.join(), span])).values()].sort((a, b) => a[0] - b[0]);
+    return new Map(sorted.map(([from, to], index) => {
+      const before = sorted[index - 1];
+      const after = sorted[index + 1];
+      return [`${from},${to}`, [before && before[1] > from ? (before[1] + from) / 2 : from, after && after[0] < to ? (after[0] + to) / 2 : to]];
+    }));
+  };
+  const rows = meet(boxes.map(([, top, , bottom]) => [top, bottom]));
+  const columns = new Map();
+  for (const [left, top, right] of boxes) columns.set(top, [...(columns.get(top) || []), [left, right]]);
+  for (const [top, spans] of columns) columns.set(top, meet(spans));
+  return boxes.map(([left, top, right, bottom]) => {
+    const [from, to] = columns.get(top).get(`${left},${right}`);
+    const [above, below] = rows.get(`${top},${bottom}`);
+    return [from, above, to, below];
+  });
+}
+
+// Every tile with its score: what the detector said of each part alone, before the parts were pooled.
+function tileLayer(found, question) {
+  const ns = "http://www.w3.org/2000/svg";
+  const add = (parent, tag, attributes, text = "") => {
+    const node = document.createElementNS(ns, tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    node.textContent = text;
+    parent.append(node);
+    return node;
+  };
+  const { width, height, tiles } = found;
+  const edges = apart(tiles.boxes);
+  const svg = add(document.createDocumentFragment(), "svg",
+    { class: `tiles ${question}`, viewBox: `0 0 ${width} ${height}`, "data-tiles": question });
+  const scores = tiles.scores[question];
+  for (const [number, [left, top, right, bottom]] of edges.entries()) {
+    const [x, y, w, h] = [left * width, top * height, (right - left) * width, (bottom - top) * height];
+    const score = scores[number];
+    add(svg, "rect", { x, y, width: w, height: h, "fill-opacity": (0.5 * (score ?? 0)).toFixed(3) });
+    const size = Math.min(w / 3, h / 2, 18);
+    if (size < 7) continue;
+    add(svg, "text", { x: x + w / 2, y: y + h / 2, "font-size": size.toFixed(1) }, shortNumber(score));
+  }
+  return svg;
+}
+
+function drawToggles(item, names, hatched, tiled) {
   const toggles = names.map((name) => element("button", { type: "button", "data-layer": name },
     element("span", { class: `swatch ${name}` }), words(name).layer));
   if (names.length) toggles.push(element("button", { type: "button", "data-layer": "" }, "None"));
+  byId("layer-toggles").hidden = !toggles.length;
+  byId("tile-toggles").hidden = !tiled.length;
+  byId("tile-toggles").replaceChildren(...tiled.map((question) =>
+    element("button", { type: "button", "data-tiles": question }, `Tiles: ${words(question).layer.toLowerCase()}`)));
   byId("layer-toggles").replaceChildren(...toggles);
-  byId("opacity").parentElement.hidden = byId("modes").hidden = !names.length;
-  if (!names.length) setMode("overlay");
+  byId("opacity").parentElement.hidden = !names.length;
+  byId("modes").hidden = !names.length && !tiled.length;
+  if (byId("modes").hidden) setMode("overlay");
   const key = byId("map-key");
   key.replaceChildren();
   if (!names.length) {
     const draws = item.report.evidence.some((evidence) => evidence.name.startsWith("mask:"));
-    key.append(element("span", {}, draws ? "No map: nothing stands out." : "This method draws no map of the picture."));
+    key.append(draws ? "No map: nothing stood out." : "This method draws no map of the picture.");
   } else {
     for (const name of names) key.append(element("span", {}, element("span", { class: `ramp ${name}` }), words(name).layer));
     key.append(element("span", {}, "deeper tint: higher value; line: one half"));
@@ -67,11 +122,22 @@ function applyLayers() {
     const name = image.dataset.layer;
     image.hidden = name !== "unexamined" && !(viewer.overlay && viewer.layers[name]);
   }
+  for (const drawing of document.querySelectorAll("#stage .tiles")) {
+    drawing.classList.toggle("absent", drawing.dataset.tiles !== viewer.tiles);
+  }
+  for (const button of document.querySelectorAll("#tile-toggles button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.tiles === viewer.tiles));
+  }
   for (const button of document.querySelectorAll("#layer-toggles button")) {
     const name = button.dataset.layer;
     const pressed = name ? viewer.overlay && viewer.layers[name] : !viewer.overlay;
     button.setAttribute("aria-pressed", String(pressed));
   }
+}
+
+function toggleTiles(question) {
+  viewer.tiles = viewer.tiles === question ? "" : question;
+  applyLayers();
 }
 
 function toggleLayer(name) {
@@ -154,6 +220,9 @@ function startViewer() {
   byId("layer-toggles").addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button) toggleLayer(button.dataset.layer);
+  });
+  byId("tile-toggles").addEventListener("click", (event) => {
+    if (event.target.dataset.tiles) toggleTiles(event.target.dataset.tiles);
   });
   byId("opacity").addEventListener("input", (event) => setOpacity(event.target.value));
   byId("swipe").addEventListener("input", (event) => setSwipe(event.target.value));

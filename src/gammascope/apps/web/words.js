@@ -47,6 +47,24 @@ const LIMITS = [
 
 const byId = (id) => document.getElementById(id);
 
+const STRENGTHS = {
+  strong: ["Strong", "Checked by cryptography."],
+  moderate: ["Moderate", "Said plainly, by something anyone can write, remove or break."],
+  weak: ["Weak", "A hint that has ordinary explanations."],
+  neutral: ["Neutral", "A fact that speaks neither way."],
+};
+
+// What a finding about a file is called in the list.
+const FINDINGS = {
+  "provenance:c2pa": "Content Credentials",
+  "provenance:source_type": "Declared source type",
+  "provenance:generator": "Generation settings",
+  "provenance:ai_software": "AI program named",
+  "provenance:thumbnail": "Thumbnail differs",
+};
+
+const aboutFile = (evidence) => evidence.name.startsWith("provenance:");
+
 function words(question) {
   return WORDS[question] || {
     column: question, layer: question, fake: `Likely: ${question}.`, uncertain: `Uncertain: ${question}.`,

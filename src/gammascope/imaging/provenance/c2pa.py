@@ -1,0 +1,324 @@
+"""Content Credentials (C2PA): signed statements about a picture's history, read and validated by the C2PA library.
+
+Two questions are kept apart. *Integrity*: are file and statements as they were when they were signed? *Trust*: is
+whoever signed them on a list of trusted signers? Anyone can sign with a certificate of their own making, under any
+name; without a trust list, integrity alone says little about who speaks. Nothing is fetched: no remote manifests, no
+revocation lists.
+
+No list is bundled: the lists of the C2PA and others change often and have terms of their own. ``TrustList.read`` takes
+files in PEM form.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gammascope.errors import MissingDataError, MissingExtraError
+from gammascope.imaging.provenance.excerpts import excerpt
+from gammascope.imaging.provenance.source_types import GENERATIVE, meaning_of, term_of
+from gammascope.report import Evidence, Strength
+
+# How a manifest store begins in every container: a JUMBF description box with C2PA's identifier.
+# Source: C2PA 2.1, section 11.1.4.
+_STORE = b"jumdc2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----")
+_LIST_SUFFIXES = frozenset((".pem", ".crt", ".cer"))
+_LONGEST_LIST = 16 * 2**20
+
+_MOST_MANIFESTS = 32
+_MOST_NAMED = 6
+
+# Failures about who signed, as opposed to what was signed. Source: C2PA 2.1, 15.
+_ABOUT_SIGNER = ("signingCredential.", "timeStamp.", "cawg.")
+
+
+@dataclass(frozen=True, slots=True)
+class TrustList:
+    """Certificates of authorities: who is certified by one of them is trusted.
+
+    Attributes:
+        pem: The certificates, one after the other.
+        name: Where they come from, for a person.
+    """
+
+    pem: str
+    name: str
+
+    @classmethod
+    def read(cls, place: Path) -> TrustList:
+        """Read a file in PEM form, or all such files of a folder (.pem, .crt, .cer).
+
+        Raises:
+            MissingDataError: If it is not there, cannot be read, or holds no certificate.
+        """
+        try:
+            files = (
+                sorted(path for path in place.iterdir() if path.suffix.lower() in _LIST_SUFFIXES)
+                if place.is_dir()
+                else [place]
+            )
+            text = "\n".join(_beginning(file) for file in files)
+        except OSError as error:
+            raise MissingDataError(
+                f"Trust list {place} cannot be read: {error.strerror or error}."
+            ) from error
+        blocks = [block[0] for block in _CERTIFICATE.finditer(text) if _is_base64(block[1])]
+        if not blocks:
+            raise MissingDataError(
+                f"Trust list {place} holds no certificate: expected PEM files (-----BEGIN CERTIFICATE-----)."
+            )
+        return cls("\n".join(blocks), place.name)
+
+
+def validates() -> bool:
+    """Tell whether the library that validates Content Credentials is installed."""
+    try:
+        import c2pa  # noqa: F401
+    except (ImportError, OSError):  # OSError: its compiled part does not load here.
+        return False
+    return True
+
+
+def require_library() -> None:
+    """Refuse to go on without the library.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    if not validates():
+        raise MissingExtraError.of(
+            "Checking who signed Content Credentials", "c2pa-python", "provenance"
+        )
+
+
+def findings(data: bytes, kind: str, trust: TrustList | None = None) -> Iterator[Evidence]:
+    """State whether a file's Content Credentials are intact, who signed them, and what they declare.
+
+    Args:
+        data: The file's content.
+        kind: Its format.
+        trust: Who is trusted; None: nobody is known.
+    """
+    if _STORE not in data:
+        return
+    if not validates():
+        yield _unread(
+            "Content Credentials (C2PA) are present, not validated: install gammascope[provenance]."
+        )
+        return
+    try:
+        store = _read(data, kind, trust)
+    except Exception as error:  # The library has a type of its own for each of its many errors.
+        yield _unread(
+            f"Content Credentials (C2PA) are present but cannot be read: {excerpt(str(error), 120)}."
+        )
+        return
+    yield from _stated(store, trust)
+
+
+def _read(data: bytes, kind: str, trust: TrustList | None) -> Mapping[str, Any]:
+    import c2pa
+
+    settings: dict[str, Any] = {
+        "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": True}
+    }
+    if trust is not None:
+        settings["trust"] = {"trust_anchors": trust.pem}
+    with (
+        c2pa.Context.from_dict(settings) as context,
+        c2pa.Reader(f"image/{kind}", io.BytesIO(data), context=context) as reader,
+    ):
+        store = json.loads(reader.json())
+    if not isinstance(store, dict):
+        raise TypeError("no object")
+    return store
+
+
+def _stated(store: Mapping[str, Any], trust: TrustList | None) -> Iterator[Evidence]:
+    manifests = _manifests(store)
+    active = manifests[0] if manifests else {}
+    results = _mapping(store.get("validation_results"))
+    failures = _failures(results.get("activeManifest"))
+    broken = _about_content(failures)
+    sources = [
+        _failures(_mapping(delta).get("validationDeltas"))
+        for delta in _sequence(results.get("ingredientDeltas"))
+    ]
+    # The library has anchors of its own: only those that were given count.
+    trusted = trust is not None and not broken and store.get("validation_state") == "Trusted"
+    yield _integrity(active, broken, sum(bool(_about_content(source)) for source in sources))
+    yield _signer(active, failures, trust, trusted=trusted)
+    yield from _origin(manifests, trusted=trusted, intact=not broken)
+
+
+def _integrity(active: Mapping[str, Any], broken: list[str], sources: int) -> Evidence:
+    maker = f" by {_maker(active)}" if _maker(active) else ""
+    if broken:
+        codes = ", ".join(excerpt(code, 60) for code in list(dict.fromkeys(broken))[:3])
+        return Evidence(
+            "provenance:c2pa",
+            f"The Content Credentials{maker} do not match the file: it was changed after signing ({codes}).",
+            strength=Strength.MODERATE,
+            limits="Saving again with a program that copies them is enough; it need not be a forgery. What they "
+            "declare can no longer be relied upon.",
+        )
+    doubt = (
+        f" (credentials of {sources} of the pictures it was made from are not)" if sources else ""
+    )
+    return Evidence(
+        "provenance:c2pa",
+        f"The Content Credentials{maker} are intact: the file is as it was when it was signed{doubt}.",
+        strength=Strength.STRONG,
+        limits="Says that nothing changed since, not that what was signed is true, nor who signed it.",
+    )
+
+
+def _signer(
+    active: Mapping[str, Any], failures: list[str], trust: TrustList | None, *, trusted: bool
+) -> Evidence:
+    info = _mapping(active.get("signature_info"))
+    names = [excerpt(str(info[key]), 60) for key in ("common_name", "issuer") if info.get(key)]
+    name = " of ".join(f"“{part}”" for part in names) or "without a name"
+    expired = any("expired" in code or "revoked" in code for code in failures)
+    if trust is not None and trusted:
+        return Evidence(
+            "provenance:c2pa_signer",
+            f"The signer {name} is certified by an authority on the trust list {excerpt(trust.name, 60)}.",
+            strength=Strength.STRONG,
+            limits="The signer's key could have been stolen or lent: nothing is fetched, so nobody is asked.",
+        )
+    if trust is None:
+        statement = f"Signed as {name}; no trust list was given, so the name was not checked."
+    else:
+        statement = (
+            f"Signed as {name}, who is not certified by the trust list {excerpt(trust.name, 60)}."
+        )
+    if expired:
+        statement = f"{statement[:-1]}; the certificate is expired or revoked."
+    return Evidence(
+        "provenance:c2pa_signer",
+        statement,
+        strength=Strength.NEUTRAL,
+        limits="Anyone can make a certificate with any name and sign with it.",
+    )
+
+
+def _origin(
+    manifests: list[Mapping[str, Any]], *, trusted: bool, intact: bool
+) -> Iterator[Evidence]:
+    """State what the manifests declare, the newest first."""
+    actions = [action for manifest in manifests for action in _actions(manifest)]
+    done = [excerpt(str(action.get("action", "")), 40) for action in actions]
+    terms = [term_of(str(a["digitalSourceType"])) for a in actions if a.get("digitalSourceType")]
+    agents = [_name(agent) for a in actions if (agent := a.get("softwareAgent"))]
+    if not (done or terms):
+        return
+    parts = [f"the actions {_listed(done)}" if done else ""]
+    if terms:
+        unique = list(dict.fromkeys(terms))[:_MOST_NAMED]
+        parts.append(
+            "; ".join(f"digital source type {term} ({meaning_of(term)})" for term in unique)
+        )
+    parts.append(f"done with {_listed(agents)}" if any(agents) else "")
+    strength = Strength.WEAK
+    if intact:
+        strength = Strength.STRONG if trusted else Strength.MODERATE
+    if not GENERATIVE & set(terms) and strength is Strength.MODERATE:
+        strength = (
+            Strength.WEAK
+        )  # Unknown signers gain by declaring a camera, not by declaring a generator.
+    yield Evidence(
+        "provenance:c2pa_origin",
+        f"They declare {'; '.join(part for part in parts if part)}.",
+        strength=strength,
+        limits="The signer's word. What happened before the first signature, or between two, is not covered, and "
+        "Content Credentials can be removed altogether.",
+    )
+
+
+def _unread(statement: str) -> Evidence:
+    return Evidence(
+        "provenance:c2pa",
+        statement,
+        strength=Strength.NEUTRAL,
+        limits="Nothing they declare was checked: they may be forged, or belong to another picture.",
+    )
+
+
+def _manifests(store: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the manifests, the active one first, then those of what it was made from."""
+    known = _mapping(store.get("manifests"))
+    active = store.get("active_manifest")
+    labels = [label for label in known if label == active] + [
+        label for label in known if label != active
+    ]
+    return [_mapping(known[label]) for label in labels[:_MOST_MANIFESTS]]
+
+
+def _failures(results: Any) -> list[str]:
+    """Return the codes of what failed."""
+    return [
+        str(_mapping(failure).get("code", ""))
+        for failure in _sequence(_mapping(results).get("failure"))
+    ]
+
+
+def _about_content(codes: list[str]) -> list[str]:
+    return [code for code in codes if not code.startswith(_ABOUT_SIGNER)]
+
+
+def _actions(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for assertion in _sequence(manifest.get("assertions")):
+        entry = _mapping(assertion)
+        if str(entry.get("label", "")).startswith("c2pa.actions"):
+            yield from map(_mapping, _sequence(_mapping(entry.get("data")).get("actions")))
+
+
+def _maker(manifest: Mapping[str, Any]) -> str:
+    for info in _sequence(manifest.get("claim_generator_info")):
+        if name := _name(info):
+            return f"“{name}”"
+    generator = manifest.get("claim_generator")
+    return f"“{excerpt(generator, 60)}”" if isinstance(generator, str) and generator else ""
+
+
+def _name(agent: Any) -> str:
+    """Return name and version of a program, which may be a text or an object."""
+    if isinstance(agent, Mapping):
+        return excerpt(f"{agent.get('name') or ''} {agent.get('version') or ''}".strip(), 60)
+    return excerpt(agent, 60) if isinstance(agent, str) else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    unique = [name for name in dict.fromkeys(names) if name]
+    more = f" and {len(unique) - _MOST_NAMED} more" if len(unique) > _MOST_NAMED else ""
+    return ", ".join(unique[:_MOST_NAMED]) + more
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sequence(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _beginning(file: Path) -> str:
+    with file.open("rb") as stream:
+        return stream.read(_LONGEST_LIST).decode("ascii", "ignore")
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(base64.b64decode("".join(text.split()), validate=True))
+    except binascii.Error:
+        return False

@@ -1,0 +1,178 @@
+"""Settings that programs which generate pictures leave in their files: prompt, model, workflow.
+
+They stand in PNG text chunks or, in JPEG and WebP files, in EXIF fields. The formats are described by example, not by a
+standard; what is recognised here is what the named programs are known to write.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gammascope.imaging.provenance.excerpts import excerpt
+from gammascope.report import Evidence, Strength
+
+_MOST = 4
+_LIMITS = (
+    "Plain text that anyone can copy into a photograph or take out of a generated picture; programs that convert or "
+    "share pictures mostly drop it, so its absence says nothing."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was recognised in one text.
+
+    Attributes:
+        program: Who writes such texts.
+        model: The generator's name; empty if not said.
+        prompt: What was asked for; empty if not said.
+    """
+
+    program: str
+    model: str = ""
+    prompt: str = ""
+
+
+def findings(texts: Iterable[tuple[str, str]]) -> Iterator[Evidence]:
+    """State which generating programs left their settings, with a short excerpt.
+
+    Args:
+        texts: Keyword and text: PNG text chunks, EXIF fields, comments.
+    """
+    best: dict[str, Settings] = {}
+    for keyword, text in texts:
+        found = recognised(keyword, text)
+        if found is None:
+            continue
+        known = best.get(found.program, found)
+        best[found.program] = Settings(
+            found.program, known.model or found.model, known.prompt or found.prompt
+        )
+    for found in list(best.values())[:_MOST]:
+        model = f", model {excerpt(found.model, 60)}" if found.model else ""
+        prompt = f", prompt “{excerpt(found.prompt)}”" if found.prompt else ""
+        yield Evidence(
+            "provenance:generator",
+            f"The file holds generation settings as {found.program} writes them{model}{prompt}.",
+            strength=Strength.MODERATE,
+            limits=_LIMITS,
+        )
+
+
+def recognised(keyword: str, text: str) -> Settings | None:
+    """Tell whether a text is the settings of a generating program, and what they say."""
+    for look in _RECOGNISERS:
+        found = look(keyword, text)
+        if found is not None:
+            return found
+    return None
+
+
+def _webui(_keyword: str, text: str) -> Settings | None:
+    """Recognise the three-part text of Stable Diffusion WebUI, which many programs write."""
+    line = re.search(r"\bSteps: \d{1,6}, [^\n]*", text)
+    if line is None or not re.search(r"\b(Sampler|Seed|CFG scale|Schedule type): ", line[0]):
+        return None
+    app = re.search(r"\bApp: ([^,\n]+)", line[0])
+    model = re.search(r"\bModel: ([^,\n]+)", line[0])
+    prompt = text[: line.start()].partition("Negative prompt:")[0]
+    return Settings(
+        excerpt(app[1], 40) if app else "Stable Diffusion WebUI",
+        model[1] if model else "",
+        prompt,
+    )
+
+
+def _comfy(keyword: str, text: str) -> Settings | None:
+    """Recognise ComfyUI's graph: nodes by number, or the editor's own form of them."""
+    if keyword.startswith("EXIF "):  # "workflow:{...}" in the fields of the camera.
+        name, _, text = text.partition(":")
+        if name not in ("prompt", "workflow"):
+            return None
+    graph = _object(text)
+    if isinstance(graph.get("nodes"), list) and ("links" in graph or "last_node_id" in graph):
+        return Settings("ComfyUI")
+    nodes = [node for node in graph.values() if isinstance(node, dict) and "class_type" in node]
+    if not nodes:
+        return None
+    inputs = [node.get("inputs") for node in nodes]
+    model = prompt = ""
+    for values in inputs:
+        if isinstance(values, dict):
+            model = model or _string(values, "ckpt_name", "unet_name", "model_name")
+            prompt = prompt or _string(values, "text", "prompt", "positive")
+    return Settings("ComfyUI", model, prompt)
+
+
+def _invoke(keyword: str, text: str) -> Settings | None:
+    if keyword in ("invokeai_metadata", "sd-metadata"):
+        values = _object(text)
+        model = values.get("model")
+        name = _string(model, "name", "model_name") if isinstance(model, dict) else ""
+        return Settings(
+            "InvokeAI",
+            name or _string(values, "model_weights"),
+            _string(values, "positive_prompt", "prompt"),
+        )
+    return Settings("InvokeAI") if keyword in ("invokeai_graph", "invokeai_workflow") else None
+
+
+def _novel(keyword: str, text: str) -> Settings | None:
+    if (keyword == "Software" and text.strip() == "NovelAI") or (
+        keyword == "Title" and text.startswith("NovelAI generated image")
+    ):
+        return Settings("NovelAI")
+    if keyword == "Comment":
+        values = _object(text)
+        if {"prompt", "sampler", "uc"} <= set(values):
+            return Settings("NovelAI", prompt=_string(values, "prompt"))
+    return None
+
+
+def _json_parameters(keyword: str, text: str) -> Settings | None:
+    """Recognise programs that keep their settings as an object."""
+    if keyword not in ("parameters", "EXIF UserComment", "Comment"):
+        return None
+    values = _object(text)
+    inner = values.get("sui_image_params")
+    if isinstance(inner, dict):
+        return Settings("SwarmUI", _string(inner, "model"), _string(inner, "prompt"))
+    if "base_model" in values and "sampler" in values:
+        return Settings("Fooocus", _string(values, "base_model"), _string(values, "prompt"))
+    return None
+
+
+def _midjourney(keyword: str, text: str) -> Settings | None:
+    job = re.search(r"\bJob ID: [0-9a-f]{8}-[0-9a-f-]{27}\b", text)
+    if keyword not in ("Description", "EXIF ImageDescription") or job is None:
+        return None
+    return Settings("Midjourney", prompt=text[: job.start()])
+
+
+_RECOGNISERS: tuple[Callable[[str, str], Settings | None], ...] = (
+    _webui,
+    _comfy,
+    _invoke,
+    _novel,
+    _json_parameters,
+    _midjourney,
+)
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Parse a JSON object; empty if the text is anything else."""
+    if not text.lstrip().startswith("{"):
+        return {}
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _string(values: dict[str, Any], *names: str) -> str:
+    return next((values[name] for name in names if isinstance(values.get(name), str)), "")

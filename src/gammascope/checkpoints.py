@@ -232,7 +232,7 @@ def load(path: Path, *, method: str | None = None, sha256: str | None = None) ->
 
 def default_path() -> Path:
     """Return where the embedded detector lies."""
-    return Path(str(resources.files("gammascope") / "weights" / "gamma_compact.safetensors"))
+    return Path(str(resources.files("gammascope") / "weights" / "gamma_embedded.safetensors"))
 
 
 def resolve(weights: str | os.PathLike[str]) -> Path:

@@ -40,7 +40,17 @@ class EvidenceShape(_Shape):
     statement: str
     examined_share: float | None = None
     marked_share: float | None = None
+    strength: Literal["strong", "moderate", "weak", "neutral"] | None = None
+    limits: str | None = None
     mask: MaskShape | None = None
+
+
+class RecheckShape(_Shape):
+    """The verdicts on the same picture after ordinary processing."""
+
+    change: str
+    holds: bool
+    answers: dict[str, AnswerShape]
 
 
 class ReportShape(_Shape):
@@ -57,6 +67,7 @@ class ReportShape(_Shape):
     caveats: list[str]
     method: str
     weights_sha256: str
+    stability: list[RecheckShape] | None = None
 
 
 class ProblemShape(BaseModel):

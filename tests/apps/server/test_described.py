@@ -52,6 +52,8 @@ def test_every_address_is_described(described):
     }
 
 
+# Its strategies draw from the random module, which hypothesis would rather they did not.
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 def test_requests_made_from_the_description_get_described_answers(described):
     # Random bytes are no pictures, so refusals are fine as long as they are described, and are problem documents.
     kept = [

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from gammascope.errors import (
     RecipeError,
 )
 from gammascope.imaging.views import ViewSpec
+from gammascope.weights import embedded_path
 
 if TYPE_CHECKING:
     from gammascope.detectors.base import Detector
@@ -189,7 +189,7 @@ def load(path: Path, *, method: str | None = None, sha256: str | None = None) ->
 
 def default_path() -> Path:
     """Return where the embedded detector lies."""
-    return Path(str(resources.files("gammascope") / "weights" / "gamma_compact.safetensors"))
+    return embedded_path()
 
 
 def resolve(weights: str | os.PathLike[str]) -> Path:

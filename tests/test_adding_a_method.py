@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def package(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def installed(package, monkeypatch) -> Path:
+def installed(package, monkeypatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(package))
     yield package
     sys.modules.pop("residue", None)

@@ -37,11 +37,11 @@ ONLY = Mixture(0.5, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0)
 def recipe(collection, tmp_path) -> Recipe:
     return Recipe(
         method="linear_probe",
-        config=replace(base.get("linear_probe").tiny, backbone="embedded", size=64),
+        config=replace(base.get("linear_probe").tiny, backbone="embedded"),
         data=Data((str(collection),), "train", ("held-out",), mixture=ONLY, workers=0),
         optimisation=Optimisation(batch=8),
-        rhythm=Rhythm(validation_views=24),
-        probing=Probing(views=40, cache=str(tmp_path / "cache")),
+        rhythm=Rhythm(validation_views=8),
+        probing=Probing(views=24, cache=str(tmp_path / "cache")),
         seed=5,
         trained_on="five photographs",
     )
@@ -49,7 +49,7 @@ def recipe(collection, tmp_path) -> Recipe:
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(probing, "CHUNK", 16)
+    monkeypatch.setattr(probing, "CHUNK", 8)
 
 
 def looked(recipe: Recipe, folder: Path, **options) -> tuple[Path, int]:
@@ -67,7 +67,7 @@ def test_the_result_is_a_checkpoint_like_any_other(recipe, tmp_path):
     assert recipe_of(facts.recipe, "checkpoint") == without_places(recipe)
     assert not facts.recipe["probing"]["cache"], "paths of this machine mean nothing elsewhere"
     assert facts.trained_on == "five photographs"
-    report = Pipeline.load(path).report(np.zeros((70, 80, 3), np.uint8))
+    report = Pipeline.load(path).report(np.zeros((40, 50, 3), np.uint8))
     assert "generated" in report.answers
     figures = json.loads((tmp_path / "run" / LOG).read_text("utf-8"))
     assert {"penalty", "log_loss", "log_loss_judged", "auroc_generated"} <= figures.keys()
@@ -75,7 +75,7 @@ def test_the_result_is_a_checkpoint_like_any_other(recipe, tmp_path):
 
 def test_it_learns_what_there_is_to_learn(recipe, tmp_path):
     """The "generator" is a blur, which no backbone overlooks."""
-    path, _ = looked(replace(recipe, probing=replace(recipe.probing, views=160)), tmp_path / "run")
+    path, _ = looked(replace(recipe, probing=replace(recipe.probing, views=120)), tmp_path / "run")
     figures = json.loads((path.parent / LOG).read_text("utf-8"))
     assert figures["auroc_generated"] > 0.9
 
@@ -90,8 +90,8 @@ def test_the_fit_is_that_of_features_computed_view_by_view(recipe, tmp_path):
 
     detector = checkpoints.load(path).detector
     stream, _ = streams(recipe, detector, lambda _: None)
-    batch = Collate(detector.view)([stream[n] for n in range(16, 32)])
-    chunk = next((tmp_path / "cache").rglob("training-0000016-0000032.safetensors"))
+    batch = Collate(detector.view)([stream[n] for n in range(8, 16)])
+    chunk = next((tmp_path / "cache").rglob("training-0000008-0000016.safetensors"))
     kept = load_file(chunk)
     with torch.inference_mode():
         torch.testing.assert_close(
@@ -114,13 +114,13 @@ def test_a_second_fit_looks_at_nothing(recipe, tmp_path):
 
 
 def test_more_views_cost_only_what_is_new(recipe, tmp_path):
-    looked(replace(recipe, probing=replace(recipe.probing, views=32)), tmp_path / "few")
+    looked(replace(recipe, probing=replace(recipe.probing, views=16)), tmp_path / "few")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")}
-    looked(replace(recipe, probing=replace(recipe.probing, views=48)), tmp_path / "more")
+    looked(replace(recipe, probing=replace(recipe.probing, views=24)), tmp_path / "more")
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")}
     assert {path: after[path] for path in before} == before
     assert [path.name for path in after.keys() - before.keys()] == [
-        "training-0000032-0000048.safetensors"
+        "training-0000016-0000024.safetensors"
     ]
 
 
@@ -180,7 +180,7 @@ def test_an_interrupted_run_goes_on(recipe, tmp_path):
 
     def stop(progress: Progress) -> None:
         done.append(progress)
-        if progress.stage == "training" and progress.done == 32:
+        if progress.stage == "training" and progress.done == 16:
             raise KeyboardInterrupt
 
     folder = tmp_path / "run"
@@ -193,7 +193,7 @@ def test_an_interrupted_run_goes_on(recipe, tmp_path):
         follow(other, folder, resume=True)
     resumed, _ = looked(recipe, folder, resume=True)
     whole, _ = looked(
-        replace(recipe, probing=Probing(40, str(tmp_path / "fresh"))), tmp_path / "whole"
+        replace(recipe, probing=Probing(24, str(tmp_path / "fresh"))), tmp_path / "whole"
     )
     assert resumed.read_bytes() == whole.read_bytes()
 
@@ -217,7 +217,6 @@ def test_gapls_two_stages_follow_each_other(recipe, tmp_path):
         base.get("gapl").tiny,
         stage="projection",
         backbone="embedded",
-        size=64,
         normalisation="backbone",
     )
     first, _ = looked(replace(recipe, method="gapl", config=stage1), tmp_path / "one")

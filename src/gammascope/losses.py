@@ -7,6 +7,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from gammascope.prediction import Batch, Prediction
+
+
+def generated_bce(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+    """Return the one term of methods that only ask whether a view contains generated pixels.
+
+    Where a batch does not know, its label decides.
+    """
+    truth = batch.answers.get("generated", batch.label)
+    return {"label_bce": label_bce(prediction.logit, truth)}
+
 
 def label_bce(logit: Float[Tensor, " b"], label: Int[Tensor, " b"]) -> Float[Tensor, ""]:
     """Return the mean binary cross-entropy of an image-level answer."""

@@ -52,9 +52,11 @@ class Prediction:
         answers: Further image-level logits by name ("generated", "edited"); absent = the method cannot tell.
         masks: Logits by head, at any resolution: each map covers its whole view. Trained and scored.
         evidence: Maps to show, no unit, at any resolution. Never scored.
+        penalties: Terms about the network's own parameters that a loss may add; empty in evaluation.
     """
 
     logit: Float[Tensor, " b"]
     answers: Mapping[str, Float[Tensor, " b"]] = field(default_factory=dict)
     masks: Mapping[str, Float[Tensor, "b _gh _gw"]] = field(default_factory=dict)
     evidence: Mapping[str, Float[Tensor, "b _eh _ew"]] = field(default_factory=dict)
+    penalties: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)

@@ -91,7 +91,7 @@ def train(
     if recipe.optimisation.channels_last:
         detector = cast(Any, detector).to(memory_format=torch.channels_last)
     loss = definition.loss(recipe.config)
-    training, validation = _streams(recipe, detector, report)
+    training, validation = streams(recipe, detector, report)
     run = _Run(recipe, folder, accelerator, detector, training)
     run.begin(resume=resume)
     last = recipe.optimisation.steps
@@ -117,7 +117,7 @@ def validate(
     if stream is None:
         return {}
     count, size = recipe.rhythm.validation_views, recipe.optimisation.batch
-    loader = _loader(stream, 0, count, size, detector.view, recipe.data.workers)
+    loader = loader_of(stream, 0, count, size, detector.view, recipe.data.workers)
     was_training = detector.training
     detector.eval()
     pairs = []
@@ -148,7 +148,6 @@ class _Run:
             stream,
         )
         self.view = detector.view
-        self.config = detector.config
         optimiser = torch.optim.AdamW(
             _groups(detector, recipe.optimisation.weight_decay),
             lr=recipe.optimisation.learning_rate,
@@ -178,7 +177,7 @@ class _Run:
     def batches(self, last: int) -> Iterator[Any]:
         """Yield the batches from the present step on, this process's share of each."""
         size = self.recipe.optimisation.batch
-        loader = _loader(
+        loader = loader_of(
             self.stream, self.step * size, last * size, size, self.view, self.recipe.data.workers
         )
         yield from self.accelerator.prepare(loader)
@@ -239,19 +238,23 @@ class _Run:
 
     def finish(self) -> Path:
         """Write the averaged weights as a checkpoint."""
-        path = self.folder / CHECKPOINT
         if self.accelerator.is_main_process:
-            facts = checkpoints.Facts(
-                method=self.recipe.method,
-                config=settings.plain(self.config),
-                view=self.view,
-                recipe=plain_recipe(without_places(replace(self.recipe, config=self.config))),
-                trained_on=self.recipe.trained_on,
-                version=gammascope.__version__,
-            )
-            checkpoints.save(path, self.detector, facts)
+            write_checkpoint(self.folder / CHECKPOINT, self.detector, self.recipe)
         self.accelerator.end_training()
-        return path
+        return self.folder / CHECKPOINT
+
+
+def write_checkpoint(path: Path, detector: base.Detector, recipe: Recipe) -> None:
+    """Write a trained detector, with the recipe it was trained by."""
+    facts = checkpoints.Facts(
+        method=recipe.method,
+        config=settings.plain(detector.config),
+        view=detector.view,
+        recipe=plain_recipe(without_places(replace(recipe, config=detector.config))),
+        trained_on=recipe.trained_on,
+        version=gammascope.__version__,
+    )
+    checkpoints.save(path, detector, facts)
 
 
 class _Counter:
@@ -304,9 +307,10 @@ def entries_of(recipe: Recipe) -> tuple[list[Entry], list[Entry]]:
     return training, [entry for entry in entries if entry.source in apart]
 
 
-def _streams(
+def streams(
     recipe: Recipe, detector: base.Detector, report: Callable[[Progress], None]
 ) -> tuple[Stream, Stream | None]:
+    """Decode a recipe's pictures and return its training and validation views; None: no source is kept apart."""
     training, validation = entries_of(recipe)
     pictures = Pictures(int(recipe.data.memory_gb * 1e9))
     done, total = 0, len(training) + len(validation)
@@ -329,9 +333,10 @@ def _streams(
     return stream(training, recipe.seed), stream(validation, 777) if validation else None
 
 
-def _loader(
+def loader_of(
     stream: Stream, start: int, stop: int, batch: int, view: Any, workers: int
 ) -> DataLoader[Any]:
+    """Return batches of the views ``start`` to ``stop`` of a stream, as a detector wants to see them."""
     return DataLoader(
         StreamSlice(stream, start, stop),
         batch_size=batch,

@@ -84,6 +84,21 @@ class Rhythm:
 
 
 @dataclass(frozen=True, slots=True)
+class Probing:
+    """How a method with a frozen backbone is fitted to cached features, instead of trained by the loop.
+
+    Validation looks at ``rhythm.validation_views`` views; of ``optimisation`` only ``batch`` is used.
+
+    Attributes:
+        views: Training views to fit to.
+        cache: Folder of the features, which several runs may share; "": ``features`` in the run's folder.
+    """
+
+    views: int = 8192
+    cache: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """A complete training run.
 
@@ -93,6 +108,7 @@ class Recipe:
         data: What is trained on.
         optimisation: How.
         rhythm: How often.
+        probing: How features are fitted; None: the loop trains.
         seed: Of all randomness.
         trained_on: One line about the data and its terms, for the checkpoint.
     """
@@ -102,11 +118,14 @@ class Recipe:
     data: Data = field(default_factory=Data)
     optimisation: Optimisation = field(default_factory=Optimisation)
     rhythm: Rhythm = field(default_factory=Rhythm)
+    probing: Probing | None = None
     seed: int = 0
     trained_on: str = ""
 
 
-_SECTIONS: Mapping[str, type] = {"data": Data, "optimisation": Optimisation, "rhythm": Rhythm}
+_SECTIONS: dict[str, type] = {"data": Data, "optimisation": Optimisation, "rhythm": Rhythm}
+_CHOOSING: dict[str, type] = {"probing": Probing}
+"""Sections that mean something by being there."""
 _PLAIN: Mapping[str, type] = {"seed": int, "trained_on": str}
 
 
@@ -143,7 +162,7 @@ def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:
     )
     sections: dict[str, Any] = {
         key: settings.parse(kind, values.get(key, {}), f"{where}, section {key}")
-        for key, kind in _SECTIONS.items()
+        for key, kind in (_SECTIONS | {k: v for k, v in _CHOOSING.items() if k in values}).items()
     }
     plain = {key: values[key] for key in _PLAIN if key in values}
     return Recipe(method=name, config=config, **sections, **plain)
@@ -153,12 +172,14 @@ def plain_recipe(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as plain types, in the layout of its TOML file."""
     values: dict[str, Any] = settings.plain(recipe)
     config = values.pop("config")
+    values = {key: value for key, value in values.items() if value is not None}
     return values | {"method": {"name": recipe.method} | config}
 
 
 def _check_layout(values: Mapping[str, Any], where: str) -> None:
     """Refuse unknown keys, values where sections belong, and sections where values belong."""
-    known: dict[str, type] = {"method": Mapping, **dict.fromkeys(_SECTIONS, Mapping), **_PLAIN}
+    sections = dict.fromkeys(("method", *_SECTIONS, *_CHOOSING), Mapping)
+    known: dict[str, type] = {**sections, **_PLAIN}
     for key, value in values.items():
         if key not in known:
             raise RecipeError(
@@ -170,5 +191,11 @@ def _check_layout(values: Mapping[str, Any], where: str) -> None:
 
 
 def without_places(recipe: Recipe) -> Recipe:
-    """Return a recipe without the paths of its data, which mean nothing, or too much, on other machines."""
-    return replace(recipe, data=replace(recipe.data, manifests=()))
+    """Return a recipe without the paths of its files, which mean nothing, or too much, on other machines."""
+    config, probing = recipe.config, recipe.probing
+    if getattr(config, "start", ""):
+        config = replace(config, start="")
+    if probing is not None:
+        probing = replace(probing, cache="")
+    data = replace(recipe.data, manifests=())
+    return replace(recipe, config=config, probing=probing, data=data)

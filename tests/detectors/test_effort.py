@@ -11,8 +11,7 @@ from gammascope.detectors import effort
 from gammascope.detectors.effort import TINY, Config, build
 from gammascope.detectors.effort import loss as loss_of
 from gammascope.networks.adapters import ResidualSVDLinear
-from gammascope.networks.compact import read_compact
-from gammascope.networks.pretrained import backbone_for
+from gammascope.networks.pretrained import backbone_for, backbone_in
 from gammascope.prediction import Batch
 from gammascope.weights import embedded_path
 
@@ -62,8 +61,9 @@ def test_it_starts_as_the_pretrained_backbone():
 
 def test_it_rebuilds_without_reading_anything():
     detector = build(EMBEDDED)
-    assert detector.config.backbone == "compact"
-    assert detector.config.compact == read_compact(embedded_path())[0]
+    name, sizes = backbone_in(embedded_path())
+    assert detector.config.backbone == name == "mobilenetv2"
+    assert detector.config.mobilenetv2 == sizes
     again = build(detector.config)
     again.load_state_dict(detector.state_dict())
     pixels = batch_of(detector).pixels

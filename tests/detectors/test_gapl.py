@@ -36,7 +36,7 @@ CLIP_TINY = json.dumps(
         "image_size": 32,
     }
 )
-# What a fresh second stage is built from: a compact backbone that is read from a checkpoint.
+# What a fresh second stage is built from: a backbone that is read from a checkpoint.
 EMBEDDED = replace(TINY, backbone="embedded", normalisation="backbone")
 
 

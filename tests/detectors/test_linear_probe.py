@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from gammascope.detectors.base import Seen
 from gammascope.detectors.linear_probe import TINY, LinearProbe, build
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError
-from gammascope.networks.compact import CompactConfig, read_compact
 from gammascope.networks.logistic import fit_logistic
+from gammascope.networks.mobilenet import MobileNetConfig
+from gammascope.networks.pretrained import backbone_in
 from gammascope.weights import embedded_path
 
 TOWER = {
@@ -98,23 +99,27 @@ def test_without_validation_the_strongest_penalty_is_kept():
 
 
 def test_the_embedded_backbone_is_read_once_and_then_rebuilt():
-    probe = probe_of(backbone="embedded", compact=CompactConfig(), size=32)
-    assert probe.config.backbone == "compact"
-    sizes, state = read_compact(embedded_path())
-    assert probe.config.compact == sizes
-    assert all(torch.equal(probe.backbone.state_dict()[n], value) for n, value in state.items())
+    probe = probe_of(backbone="embedded", mobilenetv2=MobileNetConfig(stem=1), size=32)
+    name, sizes = backbone_in(embedded_path())
+    assert probe.config.backbone == name == "mobilenetv2"
+    assert probe.config.mobilenetv2 == sizes
+    stored = load_file(embedded_path())
+    own = probe.backbone.state_dict()
+    assert all(torch.equal(value, stored[f"backbone.{name}"]) for name, value in own.items())
     again = build(probe.config)
     again.load_state_dict(probe.state_dict())
     pixels = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(again.eval()(pixels).logit, probe(pixels).logit)
 
 
-def test_a_checkpoint_without_a_compact_backbone_is_refused(tmp_path):
+def test_a_checkpoint_without_a_backbone_of_ours_is_refused(tmp_path):
     with pytest.raises(MissingDataError, match="No checkpoint at"):
         probe_of(backbone=str(tmp_path / "none.safetensors"))
     other = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(2)}, other)
-    with pytest.raises(IncompatibleCheckpointError, match="no compact backbone"):
+    with pytest.raises(
+        IncompatibleCheckpointError, match="has none of the backbones compact, mobilenetv2"
+    ):
         probe_of(backbone=str(other))
     other.write_bytes(b"no such thing")
     with pytest.raises(IncompatibleCheckpointError, match="not a checkpoint"):

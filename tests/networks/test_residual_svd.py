@@ -14,7 +14,8 @@ from gammascope.networks.adapters import (
     add_residual_svd,
 )
 from gammascope.networks.backbones import TransformerBackbone
-from gammascope.networks.compact import CompactConfig, FrozenCompactBackbone
+from gammascope.networks.compact import CompactBackbone, CompactConfig
+from gammascope.networks.mobilenet import MobileNetBackbone, MobileNetConfig
 
 TOWERS = {
     "clip_vision_model": {"intermediate_size": 64},
@@ -177,10 +178,19 @@ def test_attention_of_every_family_is_found_and_nothing_else(model_type):
     )
 
 
-def test_the_compact_backbone_starts_as_it_was():
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        CompactBackbone(
+            CompactConfig(widths=(4, 8), depths=(1, 1), fused=8, fused_depth=1, token=16)
+        ),
+        MobileNetBackbone(MobileNetConfig(8, (8, 8, 16), (1, 1, 2), (1, 2, 2), fused=8, token=16)),
+    ],
+    ids=["compact", "mobilenetv2"],
+)
+def test_backbones_of_ours_start_as_they_were(backbone):
     torch.manual_seed(0)
-    sizes = CompactConfig(widths=(4, 8), depths=(1, 1), fused=8, fused_depth=1, token=16)
-    backbone = FrozenCompactBackbone(sizes)
+    backbone.freeze()
     x = torch.randn(2, 3, 32, 32)
     before = backbone(x).token
     layers = add_residual_svd(backbone, targets=".*", rank=1, split=True)

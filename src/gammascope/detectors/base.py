@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -20,6 +20,9 @@ from gammascope.prediction import Batch, Prediction
 
 Loss: TypeAlias = Callable[[Prediction, Batch], dict[str, Tensor]]
 """Named, weighted scalar terms; the training loop adds them."""
+
+Views: TypeAlias = Callable[[int], Iterator[Batch]]
+"""Draws that many views of real photos, as training sees them, in batches; the same ones on every call."""
 
 C = TypeVar("C")
 
@@ -128,6 +131,10 @@ class Method(Generic[C]):
         tiny: The same network, small enough for tests: fewer than one million parameters.
         build: Makes the network from a config; downloads nothing.
         loss: Makes the loss from a config; None: needs no training.
+        prepare: Measures on photos what the network needs before its first step (directions of content, say), and
+            keeps it in buffers; None: nothing.
+        conclude: Measures on photos what the trained network lacks (a density of its features, say), and keeps it in
+            buffers; called on the averaged weights before a checkpoint is written. None: nothing.
         weights: Published checkpoints by name.
     """
 
@@ -137,6 +144,8 @@ class Method(Generic[C]):
     tiny: C
     build: Callable[[C], Detector]
     loss: Callable[[C], Loss] | None = None
+    prepare: Callable[[Detector, Views], None] | None = None
+    conclude: Callable[[Detector, Views], None] | None = None
     weights: Mapping[str, Weights] = field(default_factory=dict)
 
 

@@ -17,13 +17,15 @@ from gammascope import losses
 from gammascope.detectors.base import Detector, Loss, Method
 from gammascope.imaging.views import Fit, Pool, ViewSpec
 from gammascope.networks.adapters import ATTENTION_LAYERS, ResidualSVDLinear, add_residual_svd
+from gammascope.networks.backbones import TransformerBackbone
 from gammascope.networks.base import Backbone
-from gammascope.networks.compact import CompactBackbone, CompactConfig
+from gammascope.networks.compact import CompactConfig
+from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.pretrained import backbone_for
 from gammascope.prediction import Batch, Prediction
 
 POINTWISE_LAYERS = ".*"
-"""The compact backbone has no attention: all its linear layers and 1 x 1 convolutions are split. This is ours."""
+"""Backbones of ours have no attention: all their linear layers and 1 x 1 convolutions are split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,11 @@ class Config:
     """Sizes and choices of Effort; the defaults are those of the published code.
 
     Attributes:
-        backbone: "embedded" (the compact backbone of the embedded detector), a checkpoint with a compact backbone, or a
-            vision tower of ``transformers``: hub id or local folder. "compact" is for checkpoints to fill.
+        backbone: "embedded" (the one of the embedded detector), a checkpoint with a backbone of ours, or a vision tower
+            of ``transformers``: hub id or local folder. "compact" and "mobilenetv2" are for checkpoints to fill.
         architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` reads nothing.
         compact: Sizes of the compact backbone, filled in on loading.
+        mobilenetv2: Sizes of that backbone, filled in on loading.
         residual_rank: Singular directions that are trained in each matrix.
         lambda_orthogonality: Weight of the penalty on leaving the orthogonal complement. The paper's objective has both
             penalties, its published code neither: 0, as in the code.
@@ -48,6 +51,7 @@ class Config:
     backbone: str = "openai/clip-vit-large-patch14"
     architecture: str = ""
     compact: CompactConfig = field(default_factory=CompactConfig)
+    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
     residual_rank: int = 1
     lambda_orthogonality: float = 0.0
     lambda_energy: float = 0.0
@@ -86,10 +90,10 @@ class Effort(Detector):
 def build(config: Config) -> Effort:
     """Make the network; weights are read, and split, only where the config is not complete."""
     backbone, completed = backbone_for(config)
-    compact = isinstance(backbone, CompactBackbone)
+    attends = isinstance(backbone, TransformerBackbone)
     add_residual_svd(
         backbone,
-        targets=POINTWISE_LAYERS if compact else ATTENTION_LAYERS,
+        targets=ATTENTION_LAYERS if attends else POINTWISE_LAYERS,
         rank=config.residual_rank,
         split=completed is not config,
     )

@@ -27,8 +27,9 @@ from gammascope.networks.backbones import FAMILIES, TransformerBackbone
 from gammascope.networks.base import Backbone
 from gammascope.networks.compact import CompactConfig
 from gammascope.networks.logistic import log_loss
+from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.pretrained import backbone_for
-from gammascope.prediction import Batch, Prediction
+from gammascope.prediction import Prediction
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj")
 
@@ -64,10 +65,11 @@ class Config:
         stage: "projection" (fitted; needs a recipe with a section ``probing``) or "prototypes" (trained by the loop).
         start: Checkpoint of the first stage, whose projection and prototypes the second starts from.
         prototype_source: "pca", from ``start``, or "random": the control, orthonormal directions instead.
-        backbone: "embedded" (the compact backbone of the embedded detector), a checkpoint with a compact backbone, or a
-            vision tower of ``transformers``: hub id or local folder. "compact" is for checkpoints to fill.
+        backbone: "embedded" (the one of the embedded detector), a checkpoint with a backbone of ours, or a vision tower
+            of ``transformers``: hub id or local folder. "compact" and "mobilenetv2" are for checkpoints to fill.
         architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` reads nothing.
         compact: Sizes of the compact backbone, filled in on loading.
+        mobilenetv2: Sizes of that backbone, filled in on loading.
         adapt: How the second stage trains the backbone; "lora" needs a transformer.
         lora_rank: Rank of the LoRA updates of query, key and value.
         lora_alpha: Scale of the LoRA updates.
@@ -90,6 +92,7 @@ class Config:
     backbone: str = "openai/clip-vit-large-patch14"
     architecture: str = ""
     compact: CompactConfig = field(default_factory=CompactConfig)
+    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
     adapt: Literal["frozen", "lora", "full"] = "lora"
     lora_rank: int = 16
     lora_alpha: int = 32
@@ -267,7 +270,7 @@ def build(config: Config) -> Gapl:
 def _add_lora(backbone: Backbone, config: Config) -> None:
     if not isinstance(backbone, TransformerBackbone):
         raise RecipeError(
-            "adapt='lora' needs a transformer; the compact backbone can be 'frozen' or 'full'."
+            "adapt='lora' needs a transformer; a backbone of ours can be 'frozen' or 'full'."
         )
     add_lora(
         backbone.tower,
@@ -330,11 +333,7 @@ def loss(config: Config) -> Loss:
     """
     if config.stage == "projection":
         raise RecipeError("GAPL's stage 'projection' is fitted: give the recipe a section probing.")
-
-    def terms(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        return losses.generated_bce(prediction, batch)
-
-    return terms
+    return losses.generated_bce
 
 
 TINY = Config(

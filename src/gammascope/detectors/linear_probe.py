@@ -20,8 +20,9 @@ from gammascope.imaging.views import Fit, Pool, ViewSpec
 from gammascope.networks.base import Backbone
 from gammascope.networks.compact import CompactConfig
 from gammascope.networks.logistic import fit_logistic, log_loss
+from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.pretrained import backbone_for
-from gammascope.prediction import Batch, Prediction
+from gammascope.prediction import Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,11 @@ class Config:
     """What is probed, and how.
 
     Attributes:
-        backbone: "embedded" (the compact backbone of the embedded detector), a checkpoint with a compact backbone, or a
-            vision tower of ``transformers``: hub id or local folder. "compact" is for checkpoints to fill.
+        backbone: "embedded" (the one of the embedded detector), a checkpoint with a backbone of ours, or a vision tower
+            of ``transformers``: hub id or local folder. "compact" and "mobilenetv2" are for checkpoints to fill.
         architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` reads nothing.
         compact: Sizes of the compact backbone, filled in on loading.
+        mobilenetv2: Sizes of that backbone, filled in on loading.
         feature: What is read: the image token, the mean of the patch tokens, or both.
         layers: Blocks of a tower (from 1) whose patch tokens are averaged; none: the last. The image token is always
             the final one.
@@ -47,6 +49,7 @@ class Config:
     backbone: str = "openai/clip-vit-large-patch14"
     architecture: str = ""
     compact: CompactConfig = field(default_factory=CompactConfig)
+    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
     feature: Literal["token", "patches", "both"] = "token"
     layers: tuple[int, ...] = ()
     penalties: tuple[float, ...] = (100.0, 10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
@@ -113,11 +116,7 @@ def build(config: Config) -> LinearProbe:
 def loss(config: Config) -> Loss:
     """Return the cross-entropy of "contains generated pixels", for training by the loop."""
     del config
-
-    def terms(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        return losses.generated_bce(prediction, batch)
-
-    return terms
+    return losses.generated_bce
 
 
 TINY = Config(

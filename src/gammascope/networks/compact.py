@@ -1,4 +1,4 @@
-"""A small convolutional backbone for native pixels: the embedded detector's eyes.
+"""A small convolutional backbone for native pixels, trained from scratch.
 
 Our own design. Traces of generators live in the highest frequencies and are a few grey levels strong, so
 
@@ -12,22 +12,15 @@ Our own design. Traces of generators live in the highest frequencies and are a f
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gammascope import settings
-from gammascope.errors import IncompatibleCheckpointError, MissingDataError
 from gammascope.networks.base import Backbone, Features
 from gammascope.networks.frequency import BandEnergies
-
-_PREFIX = "backbone."
-"""Of a backbone's tensors in a checkpoint of any method."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,44 +141,3 @@ class CompactBackbone(Backbone):
         padded = functional.pad(pixels, (1, 1, 1, 1), mode="replicate")
         local_mean = functional.avg_pool2d(padded, 3, stride=1)
         return torch.cat([pixels, self.residual_gain * (pixels - local_mean)], 1)
-
-
-class FrozenCompactBackbone(CompactBackbone):
-    """The same network with all parameters frozen; its batch norms stay in evaluation even while a detector trains."""
-
-    def __init__(self, config: CompactConfig) -> None:
-        super().__init__(config)
-        self.requires_grad_(requires_grad=False)
-        self.eval()
-
-    def train(self, mode: bool = True) -> FrozenCompactBackbone:
-        """Stay in evaluation, whatever is asked for."""
-        del mode
-        super().train(mode=False)
-        return self
-
-
-def read_compact(path: Path) -> tuple[CompactConfig, dict[str, Tensor]]:
-    """Read sizes and weights of the compact backbone inside a checkpoint of any method.
-
-    Raises:
-        MissingDataError: If there is no such file.
-        IncompatibleCheckpointError: If it is no checkpoint with a compact backbone.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise MissingDataError(f"No checkpoint at {path} to take a compact backbone from.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("gammascope", "{}"))
-            names = [name for name in file.keys() if name.startswith(_PREFIX)]  # noqa: SIM118
-            state = {name.removeprefix(_PREFIX): file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise IncompatibleCheckpointError(f"{path} is not a checkpoint: {error}.") from error
-    config = facts.get("config", {})
-    if not state or config.get("backbone") != "compact":
-        raise IncompatibleCheckpointError(
-            f"{path} has no compact backbone: its method.backbone is {config.get('backbone')!r}."
-        )
-    return settings.parse(CompactConfig, config["compact"], f"checkpoint {path}, compact"), state

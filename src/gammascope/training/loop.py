@@ -20,15 +20,18 @@ from torch.utils.data import DataLoader
 
 import gammascope
 from gammascope import checkpoints, settings
-from gammascope.data.batches import Collate, StreamSlice
+from gammascope.data.batches import Collate, Draws, StreamSlice
+from gammascope.data.camera import read_camera_tables
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
+from gammascope.data.pretext import PretextStream
 from gammascope.data.synthesis import Stream
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
 from gammascope.sample import Entry
-from gammascope.training.recipe import Optimisation, Recipe, plain_recipe, without_places
+from gammascope.training.recipe import Optimisation, Recipe, Weighting, plain_recipe, without_places
 from gammascope.training.validation import summarise
+from gammascope.training.weighting import BilevelWeights
 
 STATE = "state"
 RECIPE = "recipe.json"
@@ -92,7 +95,11 @@ def train(
         detector = cast(Any, detector).to(memory_format=torch.channels_last)
     loss = definition.loss(recipe.config)
     training, validation = streams(recipe, detector, report)
-    run = _Run(recipe, folder, accelerator, detector, training)
+    views = _views_of_photos(training, recipe, detector.view, accelerator.device)
+    seen = _pretext(recipe, training, detector.view.size) or training
+    if definition.prepare is not None and not resume:  # the state to resume from holds the outcome
+        definition.prepare(detector.to(accelerator.device), views)
+    run = _Run(recipe, folder, accelerator, detector, seen)
     run.begin(resume=resume)
     last = recipe.optimisation.steps
     if stop_after is not None:
@@ -104,6 +111,9 @@ def train(
             run.log("validation", validate(run.detector, validation, recipe, report))
         if run.due(recipe.rhythm.save, last):
             run.save()
+    if definition.conclude is not None and accelerator.is_main_process:
+        definition.conclude(run.detector, views)
+        run.log("concluded", validate(run.detector, validation, recipe, report))
     return run.finish()
 
 
@@ -139,7 +149,7 @@ class _Run:
         folder: Path,
         accelerator: Any,
         detector: base.Detector,
-        stream: Stream,
+        stream: Draws,
     ) -> None:
         self.recipe, self.folder, self.accelerator, self.stream = (
             recipe,
@@ -159,9 +169,11 @@ class _Run:
         self.averaged.to(accelerator.device)
         self.schedule = schedule
         self.step = 0
-        accelerator.register_for_checkpointing(
-            self.schedule, _Counter(self), _Averages(self.averaged)
-        )
+        kept: list[Any] = [self.schedule, _Counter(self), _Averages(self.averaged)]
+        self.weights = _weights(recipe.optimisation.weighting, accelerator.num_processes)
+        if self.weights is not None:
+            kept.append(self.weights)
+        accelerator.register_for_checkpointing(*kept)
 
     @property
     def detector(self) -> base.Detector:
@@ -185,12 +197,16 @@ class _Run:
     def update(self, batch: Any, loss: base.Loss) -> dict[str, float]:
         """Take one step; return the loss terms."""
         self.network.train()
+        if self.weights is not None:
+            batch = self.weigh(self.weights, batch, loss)
         pixels = batch.pixels
         if self.recipe.optimisation.channels_last:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
             prediction = self.network(pixels)
         terms = loss(prediction, batch)
+        if self.weights is not None:
+            terms = {name: self.weights.of(name).to(term) * term for name, term in terms.items()}
         total = torch.stack(list(terms.values())).sum()
         self.accelerator.backward(total)
         self.accelerator.clip_grad_norm_(
@@ -209,6 +225,23 @@ class _Run:
         if self.step % self.recipe.rhythm.log == 0:
             self.log("training", values | {"learning_rate": float(self.schedule.get_last_lr()[0])})
         return values
+
+    def weigh(self, weights: BilevelWeights, batch: Any, loss: base.Loss) -> Any:
+        """Move the weights of the terms by both halves of a batch; return the half that the step is for."""
+        middle = len(batch.label) // 2
+        inner, outer = batch.rows(slice(middle)), batch.rows(slice(middle, None))
+        # Differences of losses drown in half precision, so this is outside of ``autocast``.
+        group = self.optimiser.param_groups[0]
+        weights.update(
+            self.network,
+            lambda some: loss(self.network(some.pixels), some),
+            (inner, outer),
+            step=group["lr"],
+            decay=group["weight_decay"],
+        )
+        if (self.step + 1) % self.recipe.rhythm.log == 0:
+            self.log("weights", {name: float(weights.of(name)) for name in weights.names})
+        return inner
 
     def due(self, every: int, last: int) -> bool:
         """Whether something that happens every so many steps happens now; the last step always counts."""
@@ -333,8 +366,19 @@ def streams(
     return stream(training, recipe.seed), stream(validation, 777) if validation else None
 
 
+def _pretext(recipe: Recipe, training: Stream, size: int) -> PretextStream | None:
+    """Return what steps see where a pretext task is trained: the same photos and pictures, in another way."""
+    tables = recipe.data.pretext.tables
+    if not tables:
+        return None
+    settings = read_camera_tables(Path(name) for name in tables)
+    photos = training.photos.entries
+    faces = recipe.data.pretext.faces
+    return PretextStream(photos, training.pictures, size, settings, faces=faces, seed=recipe.seed)
+
+
 def loader_of(
-    stream: Stream, start: int, stop: int, batch: int, view: Any, workers: int
+    stream: Draws, start: int, stop: int, batch: int, view: Any, workers: int
 ) -> DataLoader[Any]:
     """Return batches of the views ``start`` to ``stop`` of a stream, as a detector wants to see them."""
     return DataLoader(
@@ -345,6 +389,30 @@ def loader_of(
         drop_last=False,
         worker_init_fn=_give_way,
     )
+
+
+def _weights(weighting: Weighting, processes: int) -> BilevelWeights | None:
+    if not weighting.proxy:
+        return None
+    if processes > 1:
+        raise RecipeError(
+            f"Learnt weights of loss terms need a single process, not {processes}: leave out "
+            "optimisation.weighting.proxy."
+        )
+    return BilevelWeights(
+        weighting.proxy, rate=weighting.rate, gradient=weighting.gradient, floor=weighting.floor
+    )
+
+
+def _views_of_photos(stream: Stream, recipe: Recipe, view: Any, device: Any) -> base.Views:
+    """Return what methods measure on: photos that are trained on, drawn as in training."""
+
+    def views(count: int) -> Iterator[Any]:
+        size, workers = recipe.optimisation.batch, recipe.data.workers
+        for batch in loader_of(stream.authentic(), 0, count, size, view, workers):
+            yield batch.to(device)
+
+    return views
 
 
 def _give_way(worker: int) -> None:

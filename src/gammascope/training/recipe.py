@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,19 @@ from gammascope import settings
 from gammascope.data.synthesis import Mixture, Nuisance
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Pretext:
+    """Photos whose camera settings are learnt instead of a label, by methods with a pretext task.
+
+    Attributes:
+        tables: CSV files of EXIF tags (``data.camera``); with any, steps see photos of these tables only, as they are.
+        faces: The photos are faces, upright and centred; half of the views get an edit, which is a task, too.
+    """
+
+    tables: tuple[str, ...] = ()
+    faces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +37,7 @@ class Data:
         validation_sources: Sources kept apart for validation and calibration: never a photo of theirs is trained on.
         mixture: What the stream holds.
         nuisance: What happens to every view.
+        pretext: What steps see instead of the mixture; validation and all that is measured still see the latter.
         memory_gb: Decoded pictures are kept up to this.
         workers: Processes that draw views; 0 draws in the training process.
     """
@@ -33,8 +47,27 @@ class Data:
     validation_sources: tuple[str, ...] = ()
     mixture: Mixture = field(default_factory=Mixture)
     nuisance: Nuisance = field(default_factory=Nuisance)
+    pretext: Pretext = field(default_factory=Pretext)
     memory_gb: float = 8.0
     workers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Weighting:
+    """How loss terms are weighed against each other (``training.weighting``).
+
+    Attributes:
+        proxy: Term that stands for the goal: the weights of all are learnt so that steps lower it. "" keeps all at 1.
+            Half of each batch then serves the outer problem.
+        rate: Of Adam on the weights.
+        gradient: How the outer gradient is found.
+        floor: Weights are kept at or above; None: free, as published.
+    """
+
+    proxy: str = ""
+    rate: float = 3e-4
+    gradient: Literal["finite_diff", "exact"] = "finite_diff"
+    floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +85,7 @@ class Optimisation:
         ema: Highest decay of the averaged weights, which are the ones kept; it rises to this over the first steps.
         precision: "bf16" computes forward passes in bfloat16.
         channels_last: Memory layout that convolutions on CPUs prefer.
+        weighting: How loss terms are weighed.
     """
 
     steps: int = 3000
@@ -64,6 +98,7 @@ class Optimisation:
     ema: float = 0.999
     precision: Literal["no", "bf16"] = "bf16"
     channels_last: bool = True
+    weighting: Weighting = field(default_factory=Weighting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +226,15 @@ def _check_layout(values: Mapping[str, Any], where: str) -> None:
 
 
 def without_places(recipe: Recipe) -> Recipe:
-    """Return a recipe without the paths of its files, which mean nothing, or too much, on other machines."""
-    config, probing = recipe.config, recipe.probing
-    if getattr(config, "start", ""):
-        config = replace(config, start="")
-    if probing is not None:
-        probing = replace(probing, cache="")
-    data = replace(recipe.data, manifests=())
-    return replace(recipe, config=config, probing=probing, data=data)
+    """Return a recipe without the paths of its files, which mean nothing, or too much, on other machines.
+
+    Of an absolute path in the method's config the last name stays.
+    """
+    data = replace(recipe.data, manifests=(), pretext=replace(recipe.data.pretext, tables=()))
+    probing = recipe.probing and replace(recipe.probing, cache="")
+    names = {
+        item.name: Path(value).name
+        for item in fields(recipe.config)
+        if isinstance(value := getattr(recipe.config, item.name), str) and Path(value).is_absolute()
+    }
+    return replace(recipe, data=data, probing=probing, config=replace(recipe.config, **names))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Self
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -47,11 +46,11 @@ class Backbone(nn.Module, ABC):
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Features:
         """Encode normalised views; knows no label, no file, no device."""
 
-    def freeze(self) -> Self:
+    def freeze(self) -> Backbone:
         """Freeze all parameters, and stay in evaluation from now on, so that batch norms learn nothing either."""
         self._frozen = True
         return self.eval().requires_grad_(requires_grad=False)
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Backbone:
         """Switch between training and evaluation; what is frozen stays in evaluation."""
         return super().train(mode and not self._frozen)

@@ -395,6 +395,12 @@ def test_the_version_is_printed():
     assert run("--version").stdout == f"gammascope {gammascope.__version__}\n"
 
 
+def test_the_package_can_be_run_as_a_module():
+    command = [sys.executable, "-m", "gammascope", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"gammascope {gammascope.__version__}\n"
+
+
 def test_a_reader_that_leaves_ends_the_scan_quietly(folder, weights):
     command = [sys.executable, "-c", "from gammascope.apps.cli import main; main()"]
     command += ["scan", str(folder), "--json", "--weights", weights]

@@ -54,7 +54,7 @@ def running(*arguments) -> Iterator[str]:
             yield found.group()
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
     assert process.returncode == 0
 
 
@@ -77,7 +77,7 @@ def browser():
 def opened(browser, address, allowed=(), **options):
     """The page; afterwards no error, no console message but those allowed, no request elsewhere."""
     context = browser.new_context(accept_downloads=True, reduced_motion="reduce", **options)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     problems: list[str] = []
     requests: list[str] = []

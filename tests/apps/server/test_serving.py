@@ -57,6 +57,16 @@ def posted(netloc: str, path: str, files: dict[str, bytes]):
     return answer.status, row
 
 
+def begun_upload(netloc: str, begin: bytes, length: int) -> http.client.HTTPConnection:
+    """A connection on which the begin of an upload was sent."""
+    connection = http.client.HTTPConnection(netloc, timeout=60)
+    connection.putrequest("POST", "/v1/detect")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=b")
+    connection.putheader("Content-Length", str(length))
+    connection.endheaders(begin)
+    return connection
+
+
 def test_many_clients_then_a_stop_that_finishes_what_was_begun(embedded, pictures, tmp_path):
     place = tmp_path / "results.sqlite"
     expected = {name: embedded.report(content).probability for name, content in pictures.items()}
@@ -76,12 +86,8 @@ def test_many_clients_then_a_stop_that_finishes_what_was_begun(embedded, picture
         status, job = posted(netloc, "/v1/jobs", files)
         assert status == 202
 
-        late = http.client.HTTPConnection(netloc, timeout=60)
-        late.putrequest("POST", "/v1/detect")
         body = body_of({"rocket.jpg": pictures["rocket.jpg"] + b"new"})
-        late.putheader("Content-Type", "multipart/form-data; boundary=b")
-        late.putheader("Content-Length", str(len(body)))
-        late.endheaders(body[:100])
+        late = begun_upload(netloc, body[:100], len(body))
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
         lines = []
@@ -93,6 +99,7 @@ def test_many_clients_then_a_stop_that_finishes_what_was_begun(embedded, picture
         answer = late.getresponse()
         assert answer.status == 200
         assert json.loads(answer.read())["results"][0]["image"] == "rocket.jpg"
+        late.close()
         lines += [json.loads(line) for line in process.stderr]
         assert process.wait(30) == 0
 

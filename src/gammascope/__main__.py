@@ -1,0 +1,6 @@
+"""``python -m gammascope``: the command line, for launchers that start modules (``accelerate launch -m gammascope``)."""
+
+from gammascope.apps.cli import main
+
+if __name__ == "__main__":
+    main()

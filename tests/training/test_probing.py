@@ -77,7 +77,8 @@ def test_the_result_is_a_checkpoint_like_any_other(recipe, tmp_path):
 
 def test_it_learns_what_there_is_to_learn(recipe, tmp_path):
     """The "generator" is a blur, which no backbone overlooks."""
-    more = replace(recipe, probing=replace(recipe.probing, views=120))
+    native = replace(recipe.config, size=128)  # the size that the backbone was made for
+    more = replace(recipe, config=native, probing=replace(recipe.probing, views=120))
     path, _ = looked(replace(more, rhythm=Rhythm(validation_views=64)), tmp_path / "run")
     figures = json.loads((path.parent / LOG).read_text("utf-8"))
     assert figures["auroc_generated"] > 0.8

@@ -278,12 +278,13 @@ class _Run:
 
 
 def write_checkpoint(path: Path, detector: base.Detector, recipe: Recipe) -> None:
-    """Write a trained detector, with the recipe it was trained by."""
+    """Write a trained detector, with the recipe it was trained by; no path of this machine goes with them."""
+    recipe = without_places(replace(recipe, config=detector.config))
     facts = checkpoints.Facts(
         method=recipe.method,
-        config=settings.plain(detector.config),
+        config=settings.plain(recipe.config),
         view=detector.view,
-        recipe=plain_recipe(without_places(replace(recipe, config=detector.config))),
+        recipe=plain_recipe(recipe),
         trained_on=recipe.trained_on,
         version=gammascope.__version__,
     )

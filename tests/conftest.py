@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,45 @@ def photos() -> dict[str, np.ndarray]:
         "motorcycle": data.stereo_motorcycle()[0],
         "rocket": data.rocket(),
     }
+
+
+@pytest.fixture(scope="session")
+def save_tower_with_text() -> Callable[[Path, str], Any]:
+    """Return what writes a tiny CLIP or SigLIP with random weights, and a tokenizer of whole words, into a folder."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    vision = sizes | {"hidden_size": 32, "intermediate_size": 64, "patch_size": 8, "image_size": 32}
+
+    def save(folder: Path, kind: str) -> Any:
+        from gammascope.networks.captions import CONCEPTS
+
+        words = sorted({word for caption in CONCEPTS for word in caption.split()})
+        known = {word: index for index, word in enumerate(["<pad>", "<unk>", "<end>", *words])}
+        tokenizer = Tokenizer(models.WordLevel(known, unk_token="<unk>"))  # noqa: S106 - a word
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        marks = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "<end>"}
+        transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **marks).save_pretrained(
+            folder
+        )
+        text = sizes | {"intermediate_size": 16, "vocab_size": len(known), "eos_token_id": 0}
+        text |= {"max_position_embeddings": 8}
+        if kind == "clip":
+            config = transformers.CLIPConfig(
+                text_config=text, vision_config=vision, projection_dim=24
+            )
+            model = transformers.CLIPModel
+        else:
+            text |= {"projection_size": 32}
+            config = transformers.SiglipConfig(text_config=text, vision_config=vision)
+            model = transformers.SiglipModel
+        torch.manual_seed(0)
+        built = model(config).eval()
+        built.save_pretrained(folder)
+        return built
+
+    return save
 
 
 @pytest.fixture(scope="session")

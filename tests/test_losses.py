@@ -150,3 +150,113 @@ def test_all_terms_stay_finite_and_not_negative(value, share, weight):
         result = float(term(logits, target, weights))
         assert np.isfinite(result)
         assert result >= -1e-6
+
+
+def contrastive_oracle(embeddings: np.ndarray, label: np.ndarray, temperature: float) -> float:
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    values = []
+    for i in range(len(unit)):
+        others = [j for j in range(len(unit)) if j != i]
+        partners = [j for j in others if label[j] == label[i]]
+        if not partners:
+            continue
+        total = sum(np.exp(unit[i] @ unit[j] / temperature) for j in others)
+        shares = [np.log(np.exp(unit[i] @ unit[j] / temperature) / total) for j in partners]
+        values.append(-np.mean(shares))
+    return float(np.mean(values))
+
+
+def test_contrast_is_its_formula():
+    embeddings, label = normal(9, 5), torch.tensor([0, 1, 0, 1, 1, 0, 0, 0, 2])
+    value = losses.supervised_contrastive(embeddings, label, temperature=0.3)
+    expected = contrastive_oracle(embeddings.double().numpy(), label.numpy(), 0.3)
+    assert float(value) == pytest.approx(expected, rel=1e-5)
+
+
+def test_contrast_falls_when_partners_meet():
+    embeddings, label = normal(6, 4), torch.tensor([0, 0, 0, 1, 1, 1])
+    apart = losses.supervised_contrastive(embeddings, label, temperature=0.1)
+    means = torch.stack([embeddings[label == index].mean(0) for index in (0, 1)])[label]
+    together = losses.supervised_contrastive(0.5 * (embeddings + means), label, temperature=0.1)
+    assert together < apart
+
+
+@pytest.mark.parametrize("label", [[0], [0, 1], [0, 1, 2]])
+def test_views_without_partners_contrast_nothing(label):
+    embeddings = normal(len(label), 4).requires_grad_()
+    value = losses.supervised_contrastive(embeddings, torch.tensor(label), temperature=0.1)
+    value.backward()
+    assert float(value.detach()) == 0
+    assert embeddings.grad is not None
+    assert torch.isfinite(embeddings.grad).all()
+
+
+def test_ranking_is_the_cross_entropy_of_neighbours():
+    score, value = normal(4), torch.tensor([3.0, 1.0, 1.0, 2.0])
+    p = torch.distributions.Normal(0.0, 1.0).cdf(score - score.roll(-1))
+    target = torch.tensor([1.0, 1.0, 0.0, 0.0])  # the tie counts as more
+    expected = torch.nn.functional.binary_cross_entropy(p, target)
+    torch.testing.assert_close(losses.ranking_bce(score, value), expected)
+    undecided = torch.nn.functional.binary_cross_entropy(p, torch.tensor([1.0, 0.5, 0.0, 0.0]))
+    torch.testing.assert_close(losses.ranking_bce(score, value, tie=0.5), undecided)
+
+
+def test_ranking_is_finite_where_it_is_certain_and_wrong():
+    score = torch.tensor([40.0, -40.0]).requires_grad_()
+    value = losses.ranking_bce(score, torch.tensor([1.0, 2.0]))
+    value.backward()
+    assert torch.isfinite(value)
+    assert score.grad is not None
+    assert torch.isfinite(score.grad).all()
+
+
+def test_pairs_of_which_one_is_unknown_rank_nothing():
+    nan = float("nan")
+    score = normal(4)
+    value = losses.ranking_bce(score, torch.tensor([1.0, 2.0, nan, nan]))
+    expected = -torch.special.log_ndtr(score[1] - score[0])
+    torch.testing.assert_close(value, expected)
+    assert float(losses.ranking_bce(score, torch.full((4,), nan))) == 0
+
+
+def test_unknown_classes_count_for_nothing():
+    logits, nan = normal(4, 3), float("nan")
+    value = losses.class_cross_entropy(logits, torch.tensor([2.0, nan, 0.0, nan]))
+    expected = torch.nn.functional.cross_entropy(logits[[0, 2]], torch.tensor([2, 0]))
+    torch.testing.assert_close(value, expected)
+    assert float(losses.class_cross_entropy(logits, torch.full((4,), nan))) == 0
+
+
+def test_fidelity_is_nothing_where_both_agree_and_symmetric():
+    for certain in (0.0, 1.0):
+        p = torch.tensor([certain])
+        assert float(losses.fidelity(p, p)) == pytest.approx(0, abs=2e-4)
+    p, target = uniform(9), uniform(9, seed=1)
+    torch.testing.assert_close(losses.fidelity(p, target), losses.fidelity(target, p))
+    torch.testing.assert_close(losses.fidelity(p, target), losses.fidelity(1 - p, 1 - target))
+    assert float(losses.fidelity(torch.tensor([0.0]), torch.tensor([1.0]))) > 0.99
+
+
+def test_ranking_fidelity_is_its_formula_over_known_pairs():
+    level, nan = normal(4), float("nan")
+    value = torch.tensor([1.0, 3.0, 3.0, nan])
+    terms = []
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        p = 0.5 * (1 + torch.erf((level[i] - level[j]) / (2**0.5 * 0.5)))
+        g = 0.5 * (np.sign(float(value[i] - value[j])) + 1)
+        terms.append(1 - (p * g + 1e-8).sqrt() - ((1 - p) * (1 - g) + 1e-8).sqrt())
+    found = losses.ranking_fidelity(level, value, sigma=0.5)
+    torch.testing.assert_close(found, torch.stack(terms).mean(), rtol=1e-4, atol=1e-6)
+    assert float(losses.ranking_fidelity(level, torch.full((4,), nan), sigma=0.5)) == 0
+
+
+def test_focus_lowers_what_is_known_well():
+    logits, value = 2 * normal(5, 3), torch.tensor([0.0, 1.0, 2.0, float("nan"), 0.0])
+    plain = losses.class_fidelity(logits, value)
+    p = logits.softmax(1)[[0, 1, 2, 4], [0, 1, 2, 0]]
+    torch.testing.assert_close(plain, (1 - p.sqrt()).mean(), rtol=1e-4, atol=1e-6)
+    focal = losses.class_fidelity(logits, value, gamma=2.0)
+    torch.testing.assert_close(
+        focal, ((1 - p).square() * (1 - p.sqrt())).mean(), rtol=1e-4, atol=1e-6
+    )
+    assert focal < plain

@@ -1,4 +1,4 @@
-"""``python -m gammascope``: the command line, for launchers that start modules (``accelerate launch -m gammascope``)."""
+"""``python -m gammascope``: the command line, for launchers of modules (``accelerate launch -m gammascope``)."""
 
 from gammascope.apps.cli import main
 

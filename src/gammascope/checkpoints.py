@@ -12,7 +12,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from gammascope.errors import (
 )
 from gammascope.imaging.views import ViewSpec
 from gammascope.report import Verdict
+from gammascope.weights import embedded_path
 
 if TYPE_CHECKING:
     from gammascope.detectors.base import Detector
@@ -232,7 +232,7 @@ def load(path: Path, *, method: str | None = None, sha256: str | None = None) ->
 
 def default_path() -> Path:
     """Return where the embedded detector lies."""
-    return Path(str(resources.files("gammascope") / "weights" / "gamma_embedded.safetensors"))
+    return embedded_path()
 
 
 def resolve(weights: str | os.PathLike[str]) -> Path:

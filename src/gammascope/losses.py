@@ -7,10 +7,139 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from gammascope.prediction import Batch, Prediction
+
 
 def label_bce(logit: Float[Tensor, " b"], label: Int[Tensor, " b"]) -> Float[Tensor, ""]:
     """Return the mean binary cross-entropy of an image-level answer."""
     return functional.binary_cross_entropy_with_logits(logit.float(), label.float())
+
+
+def generated_label(batch: Batch) -> Int[Tensor, " b"]:
+    """Return whether a view holds generated pixels, for methods that know no edits; the label where nobody knows."""
+    return batch.answers.get("generated", batch.label)
+
+
+def generated_bce(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+    """Return the one term of methods that only ask whether a view contains generated pixels."""
+    return {"label_bce": label_bce(prediction.logit, generated_label(batch))}
+
+
+def supervised_contrastive(
+    embeddings: Float[Tensor, "b d"], label: Int[Tensor, " b"], *, temperature: float
+) -> Float[Tensor, ""]:
+    """Return the supervised contrastive loss: pull views of one label together, push the others away.
+
+    Averaged over the views that have a partner of their label in the batch; 0 if none has. Positives outside of the
+    logarithm. With several processes each sees the partners of its own share of the batch only.
+
+    Args:
+        embeddings: Of any length; compared by cosine.
+        label: Views of equal label are partners.
+        temperature: Divides the cosines, > 0.
+
+    Source: arXiv:2004.11362, eq. 2.
+    """
+    unit = functional.normalize(embeddings.float(), dim=1)
+    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    # Finite, so that a view without partners gives 0 and not NaN.
+    similarity = (unit @ unit.T / temperature).masked_fill(itself, -1e9)
+    log_share = similarity - similarity.logsumexp(1, keepdim=True)
+    partners = (label[:, None] == label[None, :]) & ~itself
+    count = partners.sum(1)
+    per_view = -(log_share * partners).sum(1) / count.clamp(min=1)
+    return per_view.sum() / (count > 0).sum().clamp(min=1)
+
+
+def ranking_bce(
+    score: Float[Tensor, " b"], value: Float[Tensor, " b"], *, tie: float = 1.0
+) -> Float[Tensor, ""]:
+    """Return the cross-entropy of ranking each view against the next of the batch, by a quantity known of both.
+
+    Two scores say that the first view has more of it with probability ``Phi(s_a - s_b)``. Pairs of which one is not
+    known count for nothing; without any other the loss is 0.
+
+    Args:
+        score: Of the network.
+        value: What is ranked; NaN = not known.
+        tie: Target for equal values; 0.5 calls them undecided.
+
+    Source: arXiv:2512.05651; ties as its authors' code has them.
+    """
+    against = value.roll(-1)
+    known = ~(value.isnan() | against.isnan())
+    target = torch.where(value == against, tie, (value > against).float())
+    difference = score.float() - score.float().roll(-1)
+    right: Tensor = target * torch.special.log_ndtr(difference)
+    wrong: Tensor = (1 - target) * torch.special.log_ndtr(-difference)
+    return -((right + wrong) * known).sum() / known.sum().clamp(min=1)
+
+
+def fidelity(
+    p: Float[Tensor, "*n"], target: Float[Tensor, "*n"], *, delta: float = 1e-8
+) -> Float[Tensor, "*n"]:
+    """Return one minus the fidelity of two probabilities of the same event: 0 where they agree, 1 at worst.
+
+    Args:
+        p: Of the network, 0..1.
+        target: 0..1.
+        delta: Added under the roots, whose slope is infinite at 0.
+
+    Source: arXiv:2507.22824, after FRank (doi:10.1145/1277741.1277808).
+    """
+    agree = (p * target + delta).sqrt() + ((1 - p) * (1 - target) + delta).sqrt()
+    return 1 - agree
+
+
+def ranking_fidelity(
+    level: Float[Tensor, " b"], value: Float[Tensor, " b"], *, sigma: float
+) -> Float[Tensor, ""]:
+    """Return the fidelity loss of ranking all pairs of views by a quantity that is known of both.
+
+    Two levels say that the first view has more of it with probability ``Phi((l_i - l_j) / sigma)``. Equal values are
+    undecided.
+
+    Args:
+        level: Of the network.
+        value: What is ranked; NaN = not known.
+        sigma: Difference of levels that is one standard deviation.
+
+    Source: arXiv:2507.22824.
+    """
+    first, second = torch.triu_indices(len(level), len(level), 1, device=level.device)
+    known = ~(value[first].isnan() | value[second].isnan())
+    p = torch.special.ndtr((level[first] - level[second]).float() / sigma)
+    target = 0.5 * (torch.sign(value[first] - value[second]).nan_to_num(0.0) + 1)
+    return (fidelity(p, target) * known).sum() / known.sum().clamp(min=1)
+
+
+def class_fidelity(
+    logits: Float[Tensor, "b k"], value: Float[Tensor, " b"], *, gamma: float = 0.0
+) -> Float[Tensor, ""]:
+    """Return the focal fidelity loss of classes 0 to k - 1, over the views whose class is known (not NaN).
+
+    Args:
+        logits: Of the network.
+        value: The class; NaN = not known.
+        gamma: What is known well already counts less by ``(1 - p)^gamma``.
+
+    Source: arXiv:2507.22824.
+    """
+    known = ~value.isnan()
+    target = value.nan_to_num(0.0).long()[:, None]
+    p = logits.float().softmax(1).gather(1, target)[:, 0]
+    per_view = (1 - p) ** gamma * (1 - (p + 1e-8).sqrt())
+    return (per_view * known).sum() / known.sum().clamp(min=1)
+
+
+def class_cross_entropy(
+    logits: Float[Tensor, "b k"], value: Float[Tensor, " b"]
+) -> Float[Tensor, ""]:
+    """Return the cross-entropy of classes 0 to k - 1, over the views whose class is known (not NaN)."""
+    known = ~value.isnan()
+    target = value.nan_to_num(0.0).long()
+    per_view = functional.cross_entropy(logits.float(), target, reduction="none")
+    return (per_view * known).sum() / known.sum().clamp(min=1)
 
 
 def at_grid(mask: Float[Tensor, "b h w"], rows: int, columns: int) -> Float[Tensor, "b gh gw"]:

@@ -20,6 +20,7 @@ class Batch:
         answers: 1 yes, 0 no, by image-level question ("generated", "edited"); absent = not known.
         masks: Share of each pixel that is "generated" / "edited", 0..1; absent = not annotated.
         weight: By mask name; 0 switches that mask's terms off for a sample whose mask is not trustworthy.
+        tags: What else is known about a view, by name (camera settings, say); NaN = not known.
     """
 
     pixels: Float[Tensor, "b 3 h w"]
@@ -27,6 +28,22 @@ class Batch:
     answers: Mapping[str, Int[Tensor, " b"]] = field(default_factory=dict)
     masks: Mapping[str, Float[Tensor, "b h w"]] = field(default_factory=dict)
     weight: Mapping[str, Float[Tensor, " b"]] = field(default_factory=dict)
+    tags: Mapping[str, Float[Tensor, " b"]] = field(default_factory=dict)
+
+    def rows(self, chosen: slice) -> Batch:
+        """Return some of the samples."""
+
+        def cut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor[chosen] for name, tensor in tensors.items()}
+
+        return Batch(
+            self.pixels[chosen],
+            self.label[chosen],
+            cut(self.answers),
+            cut(self.masks),
+            cut(self.weight),
+            cut(self.tags),
+        )
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Batch:
         """Return the batch with all its tensors on a device."""
@@ -40,6 +57,7 @@ class Batch:
             {name: moved(tensor) for name, tensor in self.answers.items()},
             {name: moved(tensor) for name, tensor in self.masks.items()},
             {name: moved(tensor) for name, tensor in self.weight.items()},
+            {name: moved(tensor) for name, tensor in self.tags.items()},
         )
 
 
@@ -52,9 +70,13 @@ class Prediction:
         answers: Further image-level logits by name ("generated", "edited"); absent = the method cannot tell.
         masks: Logits by head, at any resolution: each map covers its whole view. Trained and scored.
         evidence: Maps to show, no unit, at any resolution. Never scored.
+        features: What a loss compares besides logits (embeddings, pretext scores), by name. Neither shown nor scored.
+        penalties: Terms about the network's own parameters that a loss may add; empty in evaluation.
     """
 
     logit: Float[Tensor, " b"]
     answers: Mapping[str, Float[Tensor, " b"]] = field(default_factory=dict)
     masks: Mapping[str, Float[Tensor, "b _gh _gw"]] = field(default_factory=dict)
     evidence: Mapping[str, Float[Tensor, "b _eh _ew"]] = field(default_factory=dict)
+    features: Mapping[str, Float[Tensor, "b ..."]] = field(default_factory=dict)
+    penalties: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)

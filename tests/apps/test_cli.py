@@ -503,12 +503,13 @@ def test_training_without_a_terminal_prints_a_line_now_and_then(capsys):
 
 def test_methods_are_listed_for_people_and_programs(weights, monkeypatch):
     monkeypatch.setattr(checkpoints, "default_path", lambda: Path(weights))
-    (row,) = json.loads(run("methods", "--json").stdout)
-    assert row["name"] == "gamma"
+    rows = {row["name"]: row for row in json.loads(run("methods", "--json").stdout)}
+    row = rows.pop("gamma")
     assert row["embedded_weights"] is True
     assert row["calibrated"] is False
     count = sum(p.numel() for p in gamma.build(gamma.METHOD.tiny).state_dict().values())
     assert row["parameters"] == count
+    assert not any(other["embedded_weights"] for other in rows.values())
     assert "arXiv:2509.10250" in run("methods").stdout
 
 

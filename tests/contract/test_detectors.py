@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def facts_of(name: str, detector: base.Detector) -> checkpoints.Facts:
 def numbers_of(prediction: Prediction) -> dict[str, torch.Tensor]:
     """Everything that a prediction holds, by a name of its own."""
     parts = {"logit": prediction.logit}
-    for kind in ("answers", "masks", "evidence"):
+    for kind in ("answers", "masks", "evidence", "features"):
         parts |= {f"{kind}/{key}": value for key, value in getattr(prediction, kind).items()}
     return parts
 
@@ -224,14 +225,16 @@ def test_every_trainable_parameter_learns(name):
 
 
 @every_method
-def test_without_masks_only_the_label_is_learnt(name):
+def test_without_masks_and_answers_the_label_is_learnt_and_nothing_about_them(name):
     method = method_of(name)
     if method.loss is None:
         pytest.skip("needs no training")
     detector = tiny(name).train()
     batch = batch_of(detector)
     bare = Batch(batch.pixels, batch.label)
-    assert list(method.loss(method.tiny)(detector(bare.pixels), bare)) == ["label_bce"]
+    terms = method.loss(method.tiny)(detector(bare.pixels), bare)
+    assert "label_bce" in terms
+    assert not any(mask in term for term in terms for mask in batch.masks)
 
 
 @every_method
@@ -248,6 +251,33 @@ def test_untrustworthy_masks_teach_nothing(name):
     lied = loss(prediction, dataclasses.replace(batch, weight=nothing, masks=lies))
     assert told.keys() == lied.keys()
     assert all(torch.equal(told[key], lied[key]) for key in told)
+
+
+@every_method
+@pytest.mark.parametrize("moment", ["prepare", "conclude"])
+def test_what_is_measured_on_photos_lies_in_buffers_and_is_the_same_every_time(name, moment):
+    measure = getattr(method_of(name), moment)
+    if measure is None:
+        pytest.skip("measures nothing then")
+    generator = torch.Generator().manual_seed(2)
+    side = tiny(name).view.size
+    photos = torch.randn(64, 3, side, side, generator=generator)
+
+    def few(count: int) -> Iterator[Batch]:
+        pixels = photos[torch.arange(count) % len(photos)]
+        yield from (Batch(part, torch.zeros(len(part)).long()) for part in pixels.split(8))
+
+    states = []
+    for _ in range(2):
+        detector = tiny(name).train()
+        before = {key: value.clone() for key, value in detector.state_dict().items()}
+        measure(detector, few)
+        assert detector.training, "left as it was found"
+        states.append(detector.state_dict())
+        changed = {key for key, value in states[-1].items() if not torch.equal(value, before[key])}
+        assert changed <= dict(detector.named_buffers()).keys()
+    assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
+    assert torch.isfinite(detector.eval()(views(detector)).logit).all()
 
 
 @every_method

@@ -346,3 +346,48 @@ def test_broken_weights_are_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"not a tensor")
     with pytest.raises(IncompatibleCheckpointError, match="do not load"):
         TransformerBackbone.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "dinov2", "dinov2-registers"])
+def test_dropped_patches_are_not_seen_and_leave_zeros_in_the_grid(family):
+    backbone = build(family, taps=[1, 3])
+    kept = torch.tensor([[0, 2, 3, 9, 15]])
+    features = backbone(photo(), kept)
+    cells = features.grid.flatten(2)[0]
+    unseen = [cell for cell in range(16) if cell not in kept[0].tolist()]
+    assert not cells[:, unseen].any()
+    assert (cells[:, kept[0]] != 0).any(0).all()
+    changed = photo()
+    changed[:, :, :14, 14:28] = 1.0  # the second patch
+    assert torch.equal(backbone(changed, kept).token, features.token)
+    assert not torch.equal(backbone(changed).token, backbone(photo()).token)
+    assert torch.equal(backbone(photo()).grid, build(family, taps=[1, 3])(photo()).grid)
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "dinov2", "dinov2-registers"])
+def test_keeping_all_patches_changes_nothing(family):
+    backbone = build(family)
+    everything = backbone(photo(), torch.arange(16)[None])
+    torch.testing.assert_close(everything.token, backbone(photo()).token)
+    torch.testing.assert_close(everything.grid, backbone(photo()).grid)
+
+
+def test_a_rotary_tower_drops_nothing():
+    with pytest.raises(RecipeError, match="none can be dropped"):
+        build("dinov3")(photo(), torch.arange(4)[None])
+
+
+@every_family
+def test_the_last_blocks_and_what_follows_can_be_trained_alone(family):
+    backbone = build(family, train="full")
+    backbone.train_only_last(1)
+    path = FAMILIES[CONFIGS[family]["model_type"]].blocks
+    trained = {n for n, p in backbone.tower.named_parameters() if p.requires_grad}
+    assert any(name.startswith(f"{path}.2.") for name in trained)
+    assert not any(name.startswith((f"{path}.0.", f"{path}.1.", "embeddings")) for name in trained)
+    assert any(not name.startswith(path) for name in trained), "the norm that follows"
+
+
+def test_a_frozen_tower_has_no_last_blocks_to_train():
+    with pytest.raises(RecipeError, match="adapt='full'"):
+        build("clip").train_only_last(1)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gammascope import checkpoints
+from gammascope import checkpoints, settings
 from gammascope.data.batches import Collate
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.data.pictures import Pictures
@@ -21,7 +21,16 @@ from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.pipeline import Pipeline
 from gammascope.prediction import Batch
-from gammascope.training.loop import CHECKPOINT, LOG, RECIPE, STATE, Progress, entries_of, train
+from gammascope.training.loop import (
+    CHECKPOINT,
+    LOG,
+    RECIPE,
+    STATE,
+    Progress,
+    entries_of,
+    train,
+    write_checkpoint,
+)
 from gammascope.training.recipe import (
     Data,
     Optimisation,
@@ -68,6 +77,19 @@ def same_weights(first: Path, second: Path) -> bool:
 
 def log_of(folder: Path) -> list[dict[str, float | str]]:
     return [json.loads(line) for line in (folder / LOG).read_text("utf-8").splitlines()]
+
+
+def test_a_checkpoint_names_no_place_on_this_machine(recipe, tmp_path):
+    definition = base.get("mpft")
+    config = replace(definition.tiny, backbone=str(tmp_path / "towers" / "clip"))
+    here = replace(recipe.data, manifests=(str(tmp_path / "photos.csv"),))
+    detector = definition.build(config)
+    path = tmp_path / CHECKPOINT
+    write_checkpoint(path, detector, replace(recipe, method="mpft", config=config, data=here))
+    facts = checkpoints.read_facts(path)
+    assert str(tmp_path) not in json.dumps(settings.plain(facts))
+    assert facts.config["backbone"] == facts.recipe["method"]["backbone"] == "clip"
+    assert checkpoints.load(path).detector.config.architecture == config.architecture
 
 
 def test_a_run_leaves_a_checkpoint_that_knows_everything(recipe, finished):

@@ -107,7 +107,7 @@ def train(
 ) -> None:
     """Train a detector as a recipe says; the checkpoint still has to be calibrated."""
     from gammascope.apps import terminal
-    from gammascope.training import loop
+    from gammascope.training.following import follow
     from gammascope.training.recipe import read_recipe
 
     assignments = list(overrides or ())
@@ -115,7 +115,7 @@ def train(
         assignments.append(f"data.manifests={json.dumps([str(path) for path in data])}")
     plan = read_recipe(recipe, assignments)
     with terminal.TrainingDisplay() as display:
-        path = loop.train(plan, out, resume=resume, stop_after=steps, report=display)
+        path = follow(plan, out, resume=resume, stop_after=steps, report=display)
     following = f"gammascope calibrate {path} --data MANIFEST" if display.finished else "--resume"
     terminal.say(f"Checkpoint: {path}. Next: {following}")
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from gammascope.data.synthesis import Drawn, Stream
+from gammascope.data.synthesis import Drawn
 from gammascope.imaging.views import ViewSpec, normalised
 from gammascope.prediction import Batch
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """An endless, reproducible sequence of views."""
+
+    def __getitem__(self, index: int) -> Drawn:
+        """Draw view number ``index``, 0 and up."""
 
 
 class StreamSlice(Dataset[Drawn]):
     """Views ``start`` to ``stop`` of a stream, for a DataLoader; a resumed run starts where it stopped."""
 
-    def __init__(self, stream: Stream, start: int, stop: int) -> None:
+    def __init__(self, stream: Draws, start: int, stop: int) -> None:
         self.stream, self.start, self.stop = stream, start, stop
 
     def __len__(self) -> int:
@@ -50,4 +60,11 @@ class Collate:
             answers=answers,
             masks=masks,
             weight={name: torch.ones(len(drawn)) for name in masks},
+            tags=_stacked([d.tags for d in drawn]),
         )
+
+
+def _stacked(tags: Sequence[Mapping[str, float]]) -> dict[str, torch.Tensor]:
+    """Return the tags of all views by name; NaN where a view has none of that name."""
+    names = dict.fromkeys(name for own in tags for name in own)
+    return {name: torch.tensor([own.get(name, math.nan) for own in tags]) for name in names}

@@ -7,6 +7,7 @@ JPEG files first get a JPEG's history, or format and size would give the label a
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -93,6 +94,7 @@ class Drawn:
         edited: True where the pixel was not here in the host.
         kind: Name of the share of ``Mixture`` it was drawn from.
         source: Of its host.
+        tags: What else is known about it, by name.
     """
 
     pixels: Image
@@ -100,6 +102,7 @@ class Drawn:
     edited: Mask
     kind: str
     source: str
+    tags: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def contains_generated(self) -> bool:
@@ -164,6 +167,12 @@ class Stream:
         )
         return Drawn(pixels, generated, edited, kind, host.source or "")
 
+    def authentic(self) -> Stream:
+        """Return a stream of nothing but the photos, under the same law."""
+        photos = copy.copy(self)
+        photos.kinds, photos.shares = ["authentic"], np.ones(1)
+        return photos
+
     def host_of(self, twin: Entry) -> Entry:
         """Return the photo that a twin was made from."""
         return self._photos[cast(Path, twin.host_path).resolve()]
@@ -224,7 +233,7 @@ class Stream:
         """Choose the final crop, if possible one that shows some of the edit (four tries)."""
         height, width = edited.shape
         for _ in range(4):
-            left, top = (_start(extent, self.size, rng) for extent in (width, height))
+            left, top = (crop_start(extent, self.size, rng) for extent in (width, height))
             if (
                 not edited.any()
                 or edited[max(0, top) :, max(0, left) :][: self.size, : self.size].mean() > 0.01
@@ -346,8 +355,8 @@ def _cut(image: Image, place: _Place) -> UInt8[np.ndarray, "cut_h cut_w 3"]:
     return window if min(window.shape[:2]) >= SMALLEST_PX else crop_at(window, 0, 0, SMALLEST_PX)
 
 
-def _start(extent: int, size: int, rng: np.random.Generator) -> int:
-    """Choose where a crop starts; centred with a mirrored border where the axis is too short."""
+def crop_start(extent: int, size: int, rng: np.random.Generator) -> int:
+    """Choose where a crop starts on one axis; centred with a mirrored border where the axis is too short."""
     return int(rng.integers(extent - size + 1)) if extent >= size else (extent - size) // 2
 
 

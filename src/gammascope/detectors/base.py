@@ -5,20 +5,24 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gammascope.errors import UnknownMethodError, did_you_mean
 from gammascope.imaging.views import ViewSpec
+from gammascope.networks.base import Backbone
 from gammascope.prediction import Batch, Prediction
 
 Loss: TypeAlias = Callable[[Prediction, Batch], dict[str, Tensor]]
 """Named, weighted scalar terms; the training loop adds them."""
+
+Views: TypeAlias = Callable[[int], Iterator[Batch]]
+"""Draws that many views of real photos, as training sees them, in batches; the same ones on every call."""
 
 C = TypeVar("C")
 
@@ -37,6 +41,72 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
         """Predict from normalised views; knows no label, no file, no device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a frozen backbone saw in many views, with their ground truth.
+
+    Attributes:
+        features: One vector for each view.
+        label: 1 fake (generated or manipulated), 0 real.
+        answers: 1 yes, 0 no, by image-level question ("generated", "edited"); absent = not known.
+    """
+
+    features: Float[Tensor, "n d"]
+    label: Int[Tensor, " n"]
+    answers: Mapping[str, Int[Tensor, " n"]] = field(default_factory=dict)
+
+    @property
+    def generated(self) -> Int[Tensor, " n"]:
+        """1 where a view contains generated pixels; where that is not known, its label decides."""
+        return self.answers.get("generated", self.label)
+
+
+class FittedDetector(Detector):
+    """A detector whose trained part sits on a frozen backbone, so that it can be fitted to cached features at once.
+
+    A recipe with a section ``probing`` trains it so; without one the loop trains it, as it trains every method.
+    """
+
+    backbone: Backbone
+    """The frozen part; its weights are part of the key of cached features."""
+
+    @property
+    @abstractmethod
+    def seen_through(self) -> Mapping[str, Any]:
+        """What else decides ``features``, as plain types; part of the key of cached features.
+
+        Raises:
+            RecipeError: If this config cannot be fitted.
+        """
+
+    @abstractmethod
+    def features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Say what the frozen part sees; nothing that is fitted takes part."""
+
+    @abstractmethod
+    def answer(self, features: Float[Tensor, "b d"]) -> Prediction:
+        """Predict from features."""
+
+    @abstractmethod
+    def fit(self, training: Seen, validation: Seen | None) -> dict[str, float]:
+        """Set everything that is trained.
+
+        Args:
+            training: What to fit to.
+            validation: From other sources, to choose between settings; None: there is nothing to choose by.
+
+        Returns:
+            Figures for the log.
+
+        Raises:
+            MissingDataError: If a class is missing.
+        """
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
+        """Predict from normalised views."""
+        return self.answer(self.features(pixels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +131,10 @@ class Method(Generic[C]):
         tiny: The same network, small enough for tests: fewer than one million parameters.
         build: Makes the network from a config; downloads nothing.
         loss: Makes the loss from a config; None: needs no training.
+        prepare: Measures on photos what the network needs before its first step (directions of content, say), and
+            keeps it in buffers; None: nothing.
+        conclude: Measures on photos what the trained network lacks (a density of its features, say), and keeps it in
+            buffers; called on the averaged weights before a checkpoint is written. None: nothing.
         weights: Published checkpoints by name.
     """
 
@@ -70,6 +144,8 @@ class Method(Generic[C]):
     tiny: C
     build: Callable[[C], Detector]
     loss: Callable[[C], Loss] | None = None
+    prepare: Callable[[Detector, Views], None] | None = None
+    conclude: Callable[[Detector, Views], None] | None = None
     weights: Mapping[str, Weights] = field(default_factory=dict)
 
 

@@ -22,9 +22,10 @@ from gammascope.detectors.base import Detector, Loss, Method
 from gammascope.imaging.views import ViewSpec
 from gammascope.networks.attention import ReverseCrossAttention
 from gammascope.networks.base import Backbone
-from gammascope.networks.compact import CompactBackbone, CompactConfig
+from gammascope.networks.compact import CompactConfig
 from gammascope.networks.mask_heads import Branch, MaskHead, Neck
 from gammascope.networks.mobilenet import MobileNetBackbone, MobileNetConfig
+from gammascope.networks.pretrained import in_house
 from gammascope.prediction import Batch, Prediction
 
 
@@ -33,14 +34,15 @@ class Config:
     """Sizes and choices of GAMMA. All are our reading; the paper's values are not public.
 
     Attributes:
-        backbone: "compact", "mobilenetv2", or a vision tower of ``transformers``: hub id or local folder.
+        backbone: "compact" or "mobilenetv2" (random weights), "embedded" (the one of the embedded detector), a
+            checkpoint with a backbone of ours, or a vision tower of ``transformers``: hub id or local folder.
         architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` downloads nothing.
         adapt: How a pretrained tower is trained.
         taps: Blocks (from 1) whose patch tokens form a tower's grid.
         lora_rank: Rank of the LoRA updates.
         lora_alpha: Scale of the LoRA updates.
-        compact: Sizes of the compact backbone.
-        mobilenetv2: Sizes of that backbone.
+        compact: Sizes of the compact backbone, filled in on loading.
+        mobilenetv2: Sizes of that backbone, filled in on loading.
         pretrained: File of ImageNet weights that ``build`` starts "mobilenetv2" from; then emptied, because a
             checkpoint holds all weights itself.
         size: Side of a view, pixels.
@@ -249,17 +251,16 @@ def most_suspicious(mask: Float[Tensor, "b gh gw"], share: float) -> Float[Tenso
 
 def build(config: Config) -> Gamma:
     """Make the network; a pretrained tower is read from the hub or a folder only without ``architecture``."""
-    if config.backbone == "compact":
-        return Gamma(config, CompactBackbone(config.compact))
-    if config.backbone == "mobilenetv2":
-        backbone = MobileNetBackbone(config.mobilenetv2)
-        if config.pretrained:
-            backbone.load_pretrained(Path(config.pretrained))
-        return Gamma(replace(config, pretrained=""), backbone)
-    from gammascope.networks import backbones
+    own = in_house(config)
+    if own is None:
+        from gammascope.networks import backbones
 
-    tower, config = backbones.for_config(config)
-    return Gamma(config, tower)
+        tower, config = backbones.for_config(config)
+        return Gamma(config, tower)
+    backbone, config = own
+    if config.pretrained and isinstance(backbone, MobileNetBackbone):
+        backbone.load_pretrained(Path(config.pretrained))
+    return Gamma(replace(config, pretrained=""), backbone)
 
 
 def loss(config: Config) -> Loss:
@@ -268,7 +269,7 @@ def loss(config: Config) -> Loss:
     def terms(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         label = batch.label
         if config.manip_label == "by_pixels":
-            label = batch.answers.get("generated", label)
+            label = losses.generated_label(batch)
         result = {"label_bce": losses.label_bce(prediction.logit, label)}
         result |= _mask_terms(config, prediction, batch)
         # One class per pixel: where an edit is generated, the softmax has no "edited" for the answer to pool.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gammascope.errors import (
@@ -165,6 +166,8 @@ class TransformerBackbone(Backbone):
         self._interpolates = family.interpolates
         self._skipped_tokens = family.class_tokens + getattr(config, "num_register_tokens", 0)
         self._trains_tower = adaptation.train == "full"
+        self._path_of_blocks = family.blocks
+        self._rotary = family is _DINOV3
         tower.requires_grad_(self._trains_tower)
         if adaptation.train == "lora":
             add_lora(
@@ -249,6 +252,10 @@ class TransformerBackbone(Backbone):
         stated = _normalisation(settings, family)
         return cls(tower, family, adaptation, taps=taps, normalisation=stated)
 
+    @property
+    def _blocks(self) -> Any:
+        return self.tower.get_submodule(self._path_of_blocks)
+
     def train(self, mode: bool = True) -> TransformerBackbone:
         """Switch between training and evaluation; a frozen tower stays in evaluation."""
         super().train(mode)
@@ -256,11 +263,36 @@ class TransformerBackbone(Backbone):
             self.tower.eval()
         return self
 
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Features:
-        """Encode normalised views.
+    def train_only_last(self, blocks: int) -> None:
+        """Freeze everything before the last so many blocks; what comes after the blocks is trained, too.
 
         Raises:
-            RecipeError: If a side of the views is not a multiple of ``stride``.
+            RecipeError: If the tower is frozen or adapted, or has fewer blocks.
+        """
+        there = len(self._blocks)
+        if not self._trains_tower or not 1 <= blocks <= there:
+            raise RecipeError(
+                f"The last {blocks} of {there} blocks can be trained alone if there are as many and adapt='full'."
+            )
+        trained = tuple(f"{self._path_of_blocks}.{i}." for i in range(there - blocks, there))
+        for name, parameter in self.tower.named_parameters():
+            after = not name.startswith((self._path_of_blocks, "embeddings", "pre_layrnorm"))
+            wanted = name.startswith(trained) or after
+            parameter.requires_grad_(parameter.requires_grad and wanted)
+
+    def forward(
+        self, pixels: Float[Tensor, "b 3 h w"], kept: Int[Tensor, "b k"] | None = None
+    ) -> Features:
+        """Encode normalised views.
+
+        Args:
+            pixels: The views.
+            kept: Patches that are seen, row by row from 0; the others are dropped before the first block, with
+                their position codes, and their cells of the grid are 0. None: all.
+
+        Raises:
+            RecipeError: If a side of the views is not a multiple of ``stride``, or patches are to be dropped from a
+                tower that adds no position codes.
         """
         height, width = pixels.shape[-2:]
         rows, columns = height // self.stride, width // self.stride
@@ -273,12 +305,41 @@ class TransformerBackbone(Backbone):
         options: dict[str, Any] = {"output_hidden_states": list(self.taps)}
         if self._interpolates:
             options["interpolate_pos_encoding"] = (height, width) != (self._native, self._native)
-        seen = self.tower(pixels, **options)
+        with self._dropping(kept):
+            seen = self.tower(pixels, **options)
         # Hidden state 0 is the embedding, so number k is what leaves block k.
         tapped = [seen.hidden_states[tap][:, self._skipped_tokens :] for tap in self.taps]
         cells = torch.cat(tapped, dim=2).transpose(1, 2)
+        if kept is not None:
+            places = kept[:, None].expand_as(cells)
+            cells = cells.new_zeros(*cells.shape[:2], rows * columns).scatter(2, places, cells)
         grid = cells.reshape(-1, self.grid_channels, rows, columns)
         return Features(token=seen.pooler_output, grid=grid)
+
+    @contextmanager
+    def _dropping(self, kept: Int[Tensor, "b k"] | None) -> Iterator[None]:
+        """Let only some patch tokens into the first block."""
+        if kept is None:
+            yield
+            return
+        if self._rotary:
+            raise RecipeError(
+                "This tower turns its tokens by their places in every block, so none can be dropped: fill the pixels "
+                "of masked patches instead."
+            )
+
+        def drop(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            first, patches = inputs[0].split(
+                [self._skipped_tokens, inputs[0].shape[1] - self._skipped_tokens], 1
+            )
+            rows = torch.arange(len(kept), device=kept.device)[:, None]
+            return (torch.cat([first, patches[rows, kept]], 1), *inputs[1:])
+
+        handle = self._blocks[0].register_forward_pre_hook(drop)
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 @runtime_checkable
@@ -294,7 +355,7 @@ class _TowerChoice(Protocol):
     @property
     def adapt(self) -> Training: ...
     @property
-    def taps(self) -> tuple[int, ...]: ...
+    def taps(self) -> Sequence[int] | None: ...
     @property
     def lora_rank(self) -> int: ...
     @property

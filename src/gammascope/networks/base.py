@@ -40,6 +40,17 @@ class Backbone(nn.Module, ABC):
     std: tuple[float, float, float]
     """Divides RGB after ``mean`` is subtracted."""
 
+    _frozen = False
+
     @abstractmethod
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Features:
         """Encode normalised views; knows no label, no file, no device."""
+
+    def freeze(self) -> Backbone:
+        """Freeze all parameters, and stay in evaluation from now on, so that batch norms learn nothing either."""
+        self._frozen = True
+        return self.eval().requires_grad_(requires_grad=False)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Switch between training and evaluation; what is frozen stays in evaluation."""
+        return super().train(mode and not self._frozen)

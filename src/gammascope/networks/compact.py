@@ -1,4 +1,4 @@
-"""A small convolutional backbone for native pixels: the embedded detector's eyes.
+"""A small convolutional backbone for native pixels, trained from scratch.
 
 Our own design. Traces of generators live in the highest frequencies and are a few grey levels strong, so
 

@@ -9,9 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in brightness. Source: ITU-R BT.601."""
+
 # Rows: luma, and the blue and red differences. Source: ITU-R BT.601, without the offset and gain of chroma.
-_LUMA = (0.299, 0.587, 0.114)
-_CHANNELS = (_LUMA, (-0.299, -0.587, 1 - 0.114), (1 - 0.299, -0.587, -0.114))
+_CHANNELS = (LUMA, (-0.299, -0.587, 1 - 0.114), (1 - 0.299, -0.587, -0.114))
 
 
 class BandEnergies(nn.Module):

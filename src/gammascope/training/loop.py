@@ -20,15 +20,18 @@ from torch.utils.data import DataLoader
 
 import gammascope
 from gammascope import checkpoints, settings
-from gammascope.data.batches import Collate, StreamSlice
+from gammascope.data.batches import Collate, Draws, StreamSlice
+from gammascope.data.camera import read_camera_tables
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
+from gammascope.data.pretext import PretextStream
 from gammascope.data.synthesis import Stream
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
 from gammascope.sample import Entry
-from gammascope.training.recipe import Optimisation, Recipe, plain_recipe, without_places
+from gammascope.training.recipe import Optimisation, Recipe, Weighting, plain_recipe, without_places
 from gammascope.training.validation import summarise
+from gammascope.training.weighting import BilevelWeights
 
 STATE = "state"
 RECIPE = "recipe.json"
@@ -91,8 +94,12 @@ def train(
     if recipe.optimisation.channels_last:
         detector = cast(Any, detector).to(memory_format=torch.channels_last)
     loss = definition.loss(recipe.config)
-    training, validation = _streams(recipe, detector, report)
-    run = _Run(recipe, folder, accelerator, detector, training)
+    training, validation = streams(recipe, detector, report)
+    views = _views_of_photos(training, recipe, detector.view, accelerator.device)
+    seen = _pretext(recipe, training, detector.view.size) or training
+    if definition.prepare is not None and not resume:  # the state to resume from holds the outcome
+        definition.prepare(detector.to(accelerator.device), views)
+    run = _Run(recipe, folder, accelerator, detector, seen)
     run.begin(resume=resume)
     last = recipe.optimisation.steps
     if stop_after is not None:
@@ -104,6 +111,9 @@ def train(
             run.log("validation", validate(run.detector, validation, recipe, report))
         if run.due(recipe.rhythm.save, last):
             run.save()
+    if definition.conclude is not None and accelerator.is_main_process:
+        definition.conclude(run.detector, views)
+        run.log("concluded", validate(run.detector, validation, recipe, report))
     return run.finish()
 
 
@@ -117,7 +127,7 @@ def validate(
     if stream is None:
         return {}
     count, size = recipe.rhythm.validation_views, recipe.optimisation.batch
-    loader = _loader(stream, 0, count, size, detector.view, recipe.data.workers)
+    loader = loader_of(stream, 0, count, size, detector.view, recipe.data.workers)
     was_training = detector.training
     detector.eval()
     pairs = []
@@ -139,7 +149,7 @@ class _Run:
         folder: Path,
         accelerator: Any,
         detector: base.Detector,
-        stream: Stream,
+        stream: Draws,
     ) -> None:
         self.recipe, self.folder, self.accelerator, self.stream = (
             recipe,
@@ -148,7 +158,6 @@ class _Run:
             stream,
         )
         self.view = detector.view
-        self.config = detector.config
         optimiser = torch.optim.AdamW(
             _groups(detector, recipe.optimisation.weight_decay),
             lr=recipe.optimisation.learning_rate,
@@ -160,9 +169,11 @@ class _Run:
         self.averaged.to(accelerator.device)
         self.schedule = schedule
         self.step = 0
-        accelerator.register_for_checkpointing(
-            self.schedule, _Counter(self), _Averages(self.averaged)
-        )
+        kept: list[Any] = [self.schedule, _Counter(self), _Averages(self.averaged)]
+        self.weights = _weights(recipe.optimisation.weighting, accelerator.num_processes)
+        if self.weights is not None:
+            kept.append(self.weights)
+        accelerator.register_for_checkpointing(*kept)
 
     @property
     def detector(self) -> base.Detector:
@@ -178,7 +189,7 @@ class _Run:
     def batches(self, last: int) -> Iterator[Any]:
         """Yield the batches from the present step on, this process's share of each."""
         size = self.recipe.optimisation.batch
-        loader = _loader(
+        loader = loader_of(
             self.stream, self.step * size, last * size, size, self.view, self.recipe.data.workers
         )
         yield from self.accelerator.prepare(loader)
@@ -186,12 +197,16 @@ class _Run:
     def update(self, batch: Any, loss: base.Loss) -> dict[str, float]:
         """Take one step; return the loss terms."""
         self.network.train()
+        if self.weights is not None:
+            batch = self.weigh(self.weights, batch, loss)
         pixels = batch.pixels
         if self.recipe.optimisation.channels_last:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
             prediction = self.network(pixels)
         terms = loss(prediction, batch)
+        if self.weights is not None:
+            terms = {name: self.weights.of(name).to(term) * term for name, term in terms.items()}
         total = torch.stack(list(terms.values())).sum()
         self.accelerator.backward(total)
         self.accelerator.clip_grad_norm_(
@@ -210,6 +225,23 @@ class _Run:
         if self.step % self.recipe.rhythm.log == 0:
             self.log("training", values | {"learning_rate": float(self.schedule.get_last_lr()[0])})
         return values
+
+    def weigh(self, weights: BilevelWeights, batch: Any, loss: base.Loss) -> Any:
+        """Move the weights of the terms by both halves of a batch; return the half that the step is for."""
+        middle = len(batch.label) // 2
+        inner, outer = batch.rows(slice(middle)), batch.rows(slice(middle, None))
+        # Differences of losses drown in half precision, so this is outside of ``autocast``.
+        group = self.optimiser.param_groups[0]
+        weights.update(
+            self.network,
+            lambda some: loss(self.network(some.pixels), some),
+            (inner, outer),
+            step=group["lr"],
+            decay=group["weight_decay"],
+        )
+        if (self.step + 1) % self.recipe.rhythm.log == 0:
+            self.log("weights", {name: float(weights.of(name)) for name in weights.names})
+        return inner
 
     def due(self, every: int, last: int) -> bool:
         """Whether something that happens every so many steps happens now; the last step always counts."""
@@ -239,19 +271,24 @@ class _Run:
 
     def finish(self) -> Path:
         """Write the averaged weights as a checkpoint."""
-        path = self.folder / CHECKPOINT
         if self.accelerator.is_main_process:
-            facts = checkpoints.Facts(
-                method=self.recipe.method,
-                config=settings.plain(self.config),
-                view=self.view,
-                recipe=plain_recipe(without_places(replace(self.recipe, config=self.config))),
-                trained_on=self.recipe.trained_on,
-                version=gammascope.__version__,
-            )
-            checkpoints.save(path, self.detector, facts)
+            write_checkpoint(self.folder / CHECKPOINT, self.detector, self.recipe)
         self.accelerator.end_training()
-        return path
+        return self.folder / CHECKPOINT
+
+
+def write_checkpoint(path: Path, detector: base.Detector, recipe: Recipe) -> None:
+    """Write a trained detector, with the recipe it was trained by; no path of this machine goes with them."""
+    recipe = without_places(replace(recipe, config=detector.config))
+    facts = checkpoints.Facts(
+        method=recipe.method,
+        config=settings.plain(recipe.config),
+        view=detector.view,
+        recipe=plain_recipe(recipe),
+        trained_on=recipe.trained_on,
+        version=gammascope.__version__,
+    )
+    checkpoints.save(path, detector, facts)
 
 
 class _Counter:
@@ -304,9 +341,10 @@ def entries_of(recipe: Recipe) -> tuple[list[Entry], list[Entry]]:
     return training, [entry for entry in entries if entry.source in apart]
 
 
-def _streams(
+def streams(
     recipe: Recipe, detector: base.Detector, report: Callable[[Progress], None]
 ) -> tuple[Stream, Stream | None]:
+    """Decode a recipe's pictures and return its training and validation views; None: no source is kept apart."""
     training, validation = entries_of(recipe)
     pictures = Pictures(int(recipe.data.memory_gb * 1e9))
     done, total = 0, len(training) + len(validation)
@@ -329,9 +367,21 @@ def _streams(
     return stream(training, recipe.seed), stream(validation, 777) if validation else None
 
 
-def _loader(
-    stream: Stream, start: int, stop: int, batch: int, view: Any, workers: int
+def _pretext(recipe: Recipe, training: Stream, size: int) -> PretextStream | None:
+    """Return what steps see where a pretext task is trained: the same photos and pictures, in another way."""
+    tables = recipe.data.pretext.tables
+    if not tables:
+        return None
+    settings = read_camera_tables(Path(name) for name in tables)
+    photos = training.photos.entries
+    faces = recipe.data.pretext.faces
+    return PretextStream(photos, training.pictures, size, settings, faces=faces, seed=recipe.seed)
+
+
+def loader_of(
+    stream: Draws, start: int, stop: int, batch: int, view: Any, workers: int
 ) -> DataLoader[Any]:
+    """Return batches of the views ``start`` to ``stop`` of a stream, as a detector wants to see them."""
     return DataLoader(
         StreamSlice(stream, start, stop),
         batch_size=batch,
@@ -340,6 +390,30 @@ def _loader(
         drop_last=False,
         worker_init_fn=_give_way,
     )
+
+
+def _weights(weighting: Weighting, processes: int) -> BilevelWeights | None:
+    if not weighting.proxy:
+        return None
+    if processes > 1:
+        raise RecipeError(
+            f"Learnt weights of loss terms need a single process, not {processes}: leave out "
+            "optimisation.weighting.proxy."
+        )
+    return BilevelWeights(
+        weighting.proxy, rate=weighting.rate, gradient=weighting.gradient, floor=weighting.floor
+    )
+
+
+def _views_of_photos(stream: Stream, recipe: Recipe, view: Any, device: Any) -> base.Views:
+    """Return what methods measure on: photos that are trained on, drawn as in training."""
+
+    def views(count: int) -> Iterator[Any]:
+        size, workers = recipe.optimisation.batch, recipe.data.workers
+        for batch in loader_of(stream.authentic(), 0, count, size, view, workers):
+            yield batch.to(device)
+
+    return views
 
 
 def _give_way(worker: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,19 @@ from gammascope import settings
 from gammascope.data.synthesis import Mixture, Nuisance
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Pretext:
+    """Photos whose camera settings are learnt instead of a label, by methods with a pretext task.
+
+    Attributes:
+        tables: CSV files of EXIF tags (``data.camera``); with any, steps see photos of these tables only, as they are.
+        faces: The photos are faces, upright and centred; half of the views get an edit, which is a task, too.
+    """
+
+    tables: tuple[str, ...] = ()
+    faces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +37,7 @@ class Data:
         validation_sources: Sources kept apart for validation and calibration: never a photo of theirs is trained on.
         mixture: What the stream holds.
         nuisance: What happens to every view.
+        pretext: What steps see instead of the mixture; validation and all that is measured still see the latter.
         memory_gb: Decoded pictures are kept up to this.
         workers: Processes that draw views; 0 draws in the training process.
     """
@@ -33,8 +47,27 @@ class Data:
     validation_sources: tuple[str, ...] = ()
     mixture: Mixture = field(default_factory=Mixture)
     nuisance: Nuisance = field(default_factory=Nuisance)
+    pretext: Pretext = field(default_factory=Pretext)
     memory_gb: float = 8.0
     workers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Weighting:
+    """How loss terms are weighed against each other (``training.weighting``).
+
+    Attributes:
+        proxy: Term that stands for the goal: the weights of all are learnt so that steps lower it. "" keeps all at 1.
+            Half of each batch then serves the outer problem.
+        rate: Of Adam on the weights.
+        gradient: How the outer gradient is found.
+        floor: Weights are kept at or above; None: free, as published.
+    """
+
+    proxy: str = ""
+    rate: float = 3e-4
+    gradient: Literal["finite_diff", "exact"] = "finite_diff"
+    floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +85,7 @@ class Optimisation:
         ema: Highest decay of the averaged weights, which are the ones kept; it rises to this over the first steps.
         precision: "bf16" computes forward passes in bfloat16.
         channels_last: Memory layout that convolutions on CPUs prefer.
+        weighting: How loss terms are weighed.
     """
 
     steps: int = 3000
@@ -64,6 +98,7 @@ class Optimisation:
     ema: float = 0.999
     precision: Literal["no", "bf16"] = "bf16"
     channels_last: bool = True
+    weighting: Weighting = field(default_factory=Weighting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +119,21 @@ class Rhythm:
 
 
 @dataclass(frozen=True, slots=True)
+class Probing:
+    """How a method with a frozen backbone is fitted to cached features, instead of trained by the loop.
+
+    Validation looks at ``rhythm.validation_views`` views; of ``optimisation`` only ``batch`` is used.
+
+    Attributes:
+        views: Training views to fit to.
+        cache: Folder of the features, which several runs may share; "": ``features`` in the run's folder.
+    """
+
+    views: int = 8192
+    cache: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """A complete training run.
 
@@ -93,6 +143,7 @@ class Recipe:
         data: What is trained on.
         optimisation: How.
         rhythm: How often.
+        probing: How features are fitted; None: the loop trains.
         seed: Of all randomness.
         trained_on: One line about the data and its terms, for the checkpoint.
     """
@@ -102,11 +153,14 @@ class Recipe:
     data: Data = field(default_factory=Data)
     optimisation: Optimisation = field(default_factory=Optimisation)
     rhythm: Rhythm = field(default_factory=Rhythm)
+    probing: Probing | None = None
     seed: int = 0
     trained_on: str = ""
 
 
-_SECTIONS: Mapping[str, type] = {"data": Data, "optimisation": Optimisation, "rhythm": Rhythm}
+_SECTIONS: dict[str, type] = {"data": Data, "optimisation": Optimisation, "rhythm": Rhythm}
+_CHOOSING: dict[str, type] = {"probing": Probing}
+"""Sections that mean something by being there."""
 _PLAIN: Mapping[str, type] = {"seed": int, "trained_on": str}
 
 
@@ -143,7 +197,7 @@ def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:
     )
     sections: dict[str, Any] = {
         key: settings.parse(kind, values.get(key, {}), f"{where}, section {key}")
-        for key, kind in _SECTIONS.items()
+        for key, kind in (_SECTIONS | {k: v for k, v in _CHOOSING.items() if k in values}).items()
     }
     plain = {key: values[key] for key in _PLAIN if key in values}
     return Recipe(method=name, config=config, **sections, **plain)
@@ -153,12 +207,14 @@ def plain_recipe(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as plain types, in the layout of its TOML file."""
     values: dict[str, Any] = settings.plain(recipe)
     config = values.pop("config")
+    values = {key: value for key, value in values.items() if value is not None}
     return values | {"method": {"name": recipe.method} | config}
 
 
 def _check_layout(values: Mapping[str, Any], where: str) -> None:
     """Refuse unknown keys, values where sections belong, and sections where values belong."""
-    known: dict[str, type] = {"method": Mapping, **dict.fromkeys(_SECTIONS, Mapping), **_PLAIN}
+    sections = dict.fromkeys(("method", *_SECTIONS, *_CHOOSING), Mapping)
+    known: dict[str, type] = {**sections, **_PLAIN}
     for key, value in values.items():
         if key not in known:
             raise RecipeError(
@@ -170,5 +226,15 @@ def _check_layout(values: Mapping[str, Any], where: str) -> None:
 
 
 def without_places(recipe: Recipe) -> Recipe:
-    """Return a recipe without the paths of its data, which mean nothing, or too much, on other machines."""
-    return replace(recipe, data=replace(recipe.data, manifests=()))
+    """Return a recipe without the paths of its files, which mean nothing, or too much, on other machines.
+
+    Of an absolute path in the method's config the last name stays.
+    """
+    data = replace(recipe.data, manifests=(), pretext=replace(recipe.data.pretext, tables=()))
+    probing = recipe.probing and replace(recipe.probing, cache="")
+    names = {
+        item.name: Path(value).name
+        for item in fields(recipe.config)
+        if isinstance(value := getattr(recipe.config, item.name), str) and Path(value).is_absolute()
+    }
+    return replace(recipe, data=data, probing=probing, config=replace(recipe.config, **names))

@@ -1,0 +1,328 @@
+"""Checkpoints that authors published for their own code, turned into ours by written key maps.
+
+Nothing in a file is executed, nothing is guessed from its name, and nothing is left over: a tensor that is missing, and
+one that no rule knows, is named. Names and layouts are facts about the published files, taken from public code:
+
+- **UnivFD** (WisconsinAIVision/UniversalFakeDetect, ``fc_weights.pth``): ``weight`` and ``bias`` of the linear layer on
+  CLIP's projected image embedding. The projection is linear, so it is folded into the layer.
+- **Effort** (YZY-stack/Effort-AIGI-Detection): the whole network, in one of two layouts: with ``backbone`` and a head
+  of two classes (DeepfakeBench branch; their difference is our logit; squeezed views), or ``model.vision_model`` and
+  ``fc`` (UniversalFakeDetect branch; centre crops). Read from third-party loaders of these files and from issues: the
+  original repository was not at hand.
+- **GAPL** (UltraCapture/GAPL): ``model`` and ``prototype``; CLIP's own weights may be left out of ``model``, then they
+  come from CLIP.
+
+Their licences are their authors': read them before you use the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+import gammascope
+from gammascope import checkpoints, settings
+from gammascope.detectors import effort, gapl, linear_probe
+from gammascope.detectors.base import Detector
+from gammascope.errors import IncompatibleCheckpointError, MissingDataError, did_you_mean
+from gammascope.networks.backbones import TransformerBackbone
+
+CLIP = "openai/clip-vit-large-patch14"
+
+State: TypeAlias = dict[str, Tensor]
+
+Rules: TypeAlias = tuple[tuple[str, str | None], ...]
+"""Regular expressions over whole names and what replaces them, the first that matches counts; None: not needed."""
+
+_PREFIX = "backbone.tower."
+"""Of a vision tower's tensors in ours."""
+
+_TOWER = r"(?:embeddings|pre_layrnorm|encoder|post_layernorm)\..+"
+_POSITIONS = (
+    r".*\.position_ids",
+    None,
+)  # written by older versions of transformers; always 0, 1, 2, ...
+
+EFFORT_LAYERS: Mapping[str, str | None] = {
+    "weight_main": "main",
+    "U_residual": "u",
+    "S_residual": "s",
+    "V_residual": "v",
+    # Kept for penalties that the published code does not use.
+    "U_r": None,
+    "S_r": None,
+    "V_r": None,
+    "weight_original_fnorm": None,
+    "weight_main_fnorm": None,
+}
+"""Published names of a residual-SVD layer's parts, and ours."""
+
+EFFORT: Rules = (
+    _POSITIONS,
+    (r"head\.(weight|bias)", r"head.\1"),
+    (r"fc\.(weight|bias)", r"head.\1"),
+    (rf"(?:backbone|model\.vision_model)\.({_TOWER})", r"backbone.tower.\1"),
+    (r"model\.(?:text_model\..+|(?:visual|text)_projection\.weight|logit_scale)", None),
+)
+
+GAPL: Rules = (
+    _POSITIONS,
+    (r"foren_proj\.weight", "project.weight"),
+    (r"cross_attention\.(.+)", r"mix.attention.\1"),
+    (r"fc\.weight", "classify.weight"),
+    (rf"feature_extractor\.({_TOWER})", r"backbone.tower.\1"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A published file, opened.
+
+    Attributes:
+        path: For messages.
+        content: What lies in it.
+        clip: Hub id or local folder of CLIP ViT-L/14.
+    """
+
+    path: Path
+    content: Mapping[str, Any]
+    clip: str
+
+    def state(self, *names: str) -> State:
+        """Return the tensors below one of the given keys, or at the top, without the prefix of data parallelism."""
+        inner = next((self.content[name] for name in names if name in self.content), self.content)
+        if not isinstance(inner, Mapping) or not inner:
+            raise IncompatibleCheckpointError(f"{self.path} holds no tensors by name.")
+        loose = [name for name, value in inner.items() if not isinstance(value, Tensor)]
+        if loose:
+            raise IncompatibleCheckpointError(f"{self.path}: {loose[0]!r} is no tensor.")
+        return {str(name).removeprefix("module."): value for name, value in inner.items()}
+
+
+def convert(path: Path, method: str, out: Path, *, clip: str = CLIP) -> str:
+    """Turn a published checkpoint into one of ours.
+
+    Args:
+        path: The published file (.pth, .pt).
+        method: "linear_probe" (UnivFD), "effort" or "gapl".
+        out: Where the checkpoint goes; it appears whole or not at all. It is not calibrated.
+        clip: Hub id or local folder of CLIP ViT-L/14, where the file leaves its weights out.
+
+    Returns:
+        The sha256 of the new checkpoint.
+
+    Raises:
+        MissingDataError: If the file, or CLIP, is not there.
+        IncompatibleCheckpointError: If there is no key map for the method, the file is no checkpoint, or names or
+            shapes of its tensors are not those of the method.
+    """
+    if method not in CONVERTERS:
+        raise IncompatibleCheckpointError(
+            f"No key map for published files of {method!r}.{did_you_mean(method, CONVERTERS)} "
+            f"Known: {', '.join(CONVERTERS)}."
+        )
+    detector = CONVERTERS[method](_Source(path, _opened(path), clip))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    facts = checkpoints.Facts(
+        method=method,
+        config=settings.plain(detector.config),
+        view=detector.view,
+        trained_on=f"converted from published weights, file sha256 {digest}; their authors' terms hold",
+        version=gammascope.__version__,
+    )
+    return checkpoints.save(out, detector, facts)
+
+
+def renamed(state: Mapping[str, Tensor], rules: Rules) -> tuple[State, list[str]]:
+    """Apply a key map.
+
+    Returns:
+        The tensors by our names, and the names that no rule knows.
+    """
+    found: State = {}
+    unknown = []
+    for name, tensor in state.items():
+        for pattern, replacement in rules:
+            if re.fullmatch(pattern, name):
+                if replacement is not None:
+                    found[re.sub(pattern, replacement, name)] = tensor.float()
+                break
+        else:
+            unknown.append(name)
+    return found, unknown
+
+
+def _univfd(source: _Source) -> Detector:
+    head = source.state()
+    if set(head) != {"weight", "bias"}:
+        raise _misfit(source.path, {"weight", "bias"} - set(head), set(head) - {"weight", "bias"})
+    projection = _clip_tensor(source.clip, "visual_projection.weight")
+    if head["weight"].shape != (1, len(projection)) or head["bias"].shape != (1,):
+        raise IncompatibleCheckpointError(
+            f"{source.path}: weight is {tuple(head['weight'].shape)}, expected {(1, len(projection))}: "
+            f"it was not trained on the embedding of {source.clip}."
+        )
+    probe = linear_probe.build(linear_probe.Config(backbone=source.clip))
+    probe.config = replace(
+        probe.config, backbone=CLIP
+    )  # a folder of this machine means nothing elsewhere
+    with torch.no_grad():
+        probe.head.weight.copy_((head["weight"].double() @ projection.double()).float())
+        probe.head.bias.copy_(head["bias"])
+    return probe
+
+
+def _effort(source: _Source) -> Detector:
+    state = source.state("model")
+    found, unknown = renamed(state, EFFORT)
+    named: State = {}
+    for name, tensor in found.items():
+        stem, _, leaf = name.rpartition(".")
+        ours = EFFORT_LAYERS.get(leaf, leaf)
+        if ours is not None:
+            named[f"{stem}.{ours}"] = tensor
+    strengths = [tensor for name, tensor in named.items() if name.endswith(".s")]
+    two_classes = "head.weight" in state
+    config = effort.Config(
+        architecture=_architecture(source.path, named),
+        residual_rank=len(strengths[0]) if strengths else 1,
+        fit="resize" if two_classes else "center_crop",
+    )
+    if two_classes and len(named["head.weight"]) == 2:
+        for part in ("head.weight", "head.bias"):
+            if part in named:
+                named[part] = named[part][1:] - named[part][:1]
+    return _filled(source.path, effort.build(config), named, unknown)
+
+
+def _gapl(source: _Source) -> Detector:
+    found, unknown = renamed(source.state("model"), GAPL)
+    prototypes = source.content.get("prototype", source.content.get("propVec"))
+    if isinstance(prototypes, Tensor):
+        found["mix.prototypes"] = prototypes.float()
+    ranks = [tensor.shape[0] for name, tensor in found.items() if ".lora_A." in name]
+    if f"{_PREFIX}embeddings.class_embedding" not in found:
+        found = _clip_tower(source.clip, adapted=_adapted(found)) | found
+    sizes = found.get("mix.prototypes", torch.zeros(64, 128)).shape
+    config = gapl.Config(
+        architecture=_architecture(source.path, found),
+        lora_rank=ranks[0] if ranks else gapl.Config().lora_rank,
+        prototypes=sizes[0],
+        width=sizes[-1],
+    )
+    return _filled(source.path, gapl.build(config), found, unknown)
+
+
+CONVERTERS: Mapping[str, Callable[[_Source], Detector]] = {
+    "linear_probe": _univfd,
+    "effort": _effort,
+    "gapl": _gapl,
+}
+"""By method: what makes a detector of a published file."""
+
+
+def _opened(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise MissingDataError(f"No checkpoint at {path}.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise IncompatibleCheckpointError(
+            f"{path} cannot be read as plain tensors, and nothing else is read: {reason}"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise IncompatibleCheckpointError(f"{path} holds a {type(content).__name__}, not a table.")
+    return content
+
+
+def _filled(path: Path, detector: Detector, found: State, unknown: list[str]) -> Detector:
+    """Load tensors, all of them and nothing else."""
+    wanted = detector.state_dict()
+    missing, more = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    if missing or more or unknown:
+        raise _misfit(path, missing, more | set(unknown))
+    for name, tensor in wanted.items():
+        if found[name].shape != tensor.shape:
+            raise IncompatibleCheckpointError(
+                f"{path}: {name} is {tuple(found[name].shape)}, expected {tuple(tensor.shape)}."
+            )
+    detector.load_state_dict(found)
+    return detector.eval()
+
+
+def _misfit(path: Path, missing: set[str], more: set[str]) -> IncompatibleCheckpointError:
+    parts = []
+    for verb, names in (("lacks", missing), ("has no place for", more)):
+        if names:
+            shown = ", ".join(sorted(names)[:3])
+            parts.append(
+                f"{verb} {len(names)} tensors ({shown}{', ...' if len(names) > 3 else ''})"
+            )
+    return IncompatibleCheckpointError(
+        f"{path} does not fit: the file or our network {'; '.join(parts)}."
+    )
+
+
+def _architecture(path: Path, found: State) -> str:
+    """Read the sizes of a CLIP vision tower off its tensors; a head is 64 channels wide in all published ones."""
+    try:
+        hidden = found[f"{_PREFIX}embeddings.class_embedding"].shape[0]
+        patch = found[f"{_PREFIX}embeddings.patch_embedding.weight"].shape[-1]
+        positions = found[f"{_PREFIX}embeddings.position_embedding.weight"].shape[0]
+        inner = found[f"{_PREFIX}encoder.layers.0.mlp.fc1.weight"].shape[0]
+    except (KeyError, IndexError):
+        raise IncompatibleCheckpointError(f"{path} holds no CLIP vision tower.") from None
+    numbers = (re.match(r"backbone\.tower\.encoder\.layers\.(\d+)\.", name) for name in found)
+    facts = {
+        "model_type": "clip_vision_model",
+        "hidden_size": hidden,
+        "num_hidden_layers": 1 + max(int(number[1]) for number in numbers if number),
+        "num_attention_heads": max(1, hidden // 64),
+        "intermediate_size": inner,
+        "patch_size": patch,
+        "image_size": round((positions - 1) ** 0.5) * patch,
+    }
+    return json.dumps(facts, sort_keys=True)
+
+
+def _clip_tensor(clip: str, name: str) -> Tensor:
+    """Read one tensor of CLIP that lies outside of its vision tower."""
+    from safetensors import SafetensorError, safe_open
+    from transformers.utils import cached_file
+
+    try:
+        path = cached_file(clip, "model.safetensors")
+        with safe_open(path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+    except (OSError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise MissingDataError(
+            f"No {name} of CLIP in {clip!r} (looked for model.safetensors): {reason}"
+        ) from error
+    return tensor
+
+
+def _adapted(found: State) -> set[str]:
+    """Return the names of the layers that have a LoRA adapter."""
+    return {name.split(".lora_")[0] for name in found if ".lora_" in name}
+
+
+def _clip_tower(clip: str, *, adapted: set[str]) -> State:
+    """Return CLIP's vision tower under our names; layers with an adapter are called ``base_layer``."""
+    tower = TransformerBackbone.load(clip).tower.state_dict()
+    state = {}
+    for name, tensor in tower.items():
+        stem, _, leaf = f"{_PREFIX}{name}".rpartition(".")
+        inside = ".base_layer" if stem in adapted else ""
+        state[f"{stem}{inside}.{leaf}"] = tensor
+    return state

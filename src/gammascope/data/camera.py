@@ -1,0 +1,98 @@
+"""Camera settings of photos, from tables of EXIF tags, as numbers."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from gammascope.errors import MissingDataError
+
+MAKES = (
+    "nikon",
+    "apple",
+    "fujifilm",
+    "canon",
+    "samsung",
+    "sony",
+    "panasonic",
+    "nokia",
+    "pentax",
+)
+"""Makers by number; any other is ``len(MAKES)``. Named at the start of the tag in many spellings."""
+
+_BESIDE_TAGS = {"path", "split"}
+
+
+def read_camera_tables(paths: Iterable[Path]) -> dict[Path, dict[str, float]]:
+    """Read what the cameras wrote, by image.
+
+    A table is a CSV file with a column ``path``, relative to the table's folder, and one column for each EXIF tag by
+    its standard name (``FNumber``, ``ISOSpeedRatings``, ...). Numbers are taken as they are. ``Make`` becomes a number
+    of ``MAKES``, ``Model`` its rank by frequency in all tables together (0 the most frequent). What is empty or no
+    number is left out: not known.
+
+    Raises:
+        MissingDataError: If a table is not there, cannot be read, has no column ``path``, or holds no setting at all.
+    """
+    texts: dict[Path, Mapping[str, str]] = {}
+    for path in paths:
+        texts |= _rows(path)
+    models = Counter(row["Model"] for row in texts.values() if row.get("Model"))
+    # Equally frequent ones by name, so that the order of rows does not matter.
+    ranked = sorted(models, key=lambda model: (-models[model], model))
+    rank = {model: index for index, model in enumerate(ranked)}
+    known = {image: _numbers(row, rank) for image, row in texts.items()}
+    return {image: tags for image, tags in known.items() if tags}
+
+
+def _rows(path: Path) -> dict[Path, Mapping[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            columns = set(reader.fieldnames or ())
+            rows = [{k: v.strip() for k, v in row.items() if k is not None} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MissingDataError(f"Cannot read camera settings from {path}: {error}.") from error
+    if "path" not in columns or not columns - _BESIDE_TAGS:
+        raise MissingDataError(
+            f"{path} has the columns {', '.join(sorted(columns)) or 'none'}: expected path and EXIF tags."
+        )
+    if not rows:
+        raise MissingDataError(f"{path} has a header and no rows: it describes no image.")
+    return {
+        (path.parent / row["path"]).resolve(): {
+            tag: text for tag, text in row.items() if tag not in _BESIDE_TAGS
+        }
+        for row in rows
+    }
+
+
+def _numbers(row: Mapping[str, str], model_rank: Mapping[str, int]) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for tag, text in row.items():
+        if tag == "Make" and text:
+            values[tag] = float(_make(text))
+        elif tag == "Model" and text:
+            values[tag] = float(model_rank[text])
+        else:
+            value = _number(text)
+            if math.isfinite(value):
+                values[tag] = value
+    return values
+
+
+def _make(text: str) -> int:
+    starts = [index for index, make in enumerate(MAKES) if text.lower().startswith(make)]
+    return starts[0] if starts else len(MAKES)
+
+
+def _number(text: str) -> float:
+    """Read "2.8" or "1/200"; anything else is not known."""
+    above, _, below = text.partition("/")
+    try:
+        return float(above) / (float(below) if below else 1.0)
+    except (ValueError, ZeroDivisionError):
+        return math.nan

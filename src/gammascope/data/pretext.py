@@ -1,0 +1,75 @@
+"""Views of photos for pretext tasks: what their cameras wrote, and, if asked for, an edited face."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gammascope.data.pictures import Pictures
+from gammascope.data.synthesis import Drawn, crop_start
+from gammascope.errors import MissingDataError
+from gammascope.imaging.views import crop_at
+from gammascope.manipulation.faces import EDITS, REGIONS, EditedFace, edit_face
+from gammascope.sample import Entry, Label
+
+
+class PretextStream:
+    """An endless, reproducible sequence of views of photos with camera settings, in native pixels and as they are.
+
+    Nothing is resized or encoded anew: the settings show in noise, demosaicing and compression. View number ``n``
+    depends on the seed and ``n`` alone.
+
+    Args:
+        entries: Photos and others; only photos with settings are drawn.
+        pictures: Where decoded images come from.
+        size: Side of a view, pixels; taken at a random place, mirrored where the photo is smaller.
+        settings: By image, as ``camera.read_camera_tables`` returns them.
+        faces: Views are faces, of which half are edited (``manipulation.faces``); the tags "manipulated", "mouth",
+            "eye" and "nose" say which and where.
+        seed: Of all draws.
+
+    Raises:
+        MissingDataError: If no photo has settings.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        pictures: Pictures,
+        size: int,
+        settings: Mapping[Path, Mapping[str, float]],
+        *,
+        faces: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.faces = faces
+        self.pictures, self.size, self.settings, self.seed = pictures, size, settings, seed
+        self.photos = [
+            entry
+            for entry in entries
+            if entry.label is Label.REAL and entry.path.resolve() in settings
+        ]
+        if not self.photos:
+            raise MissingDataError(
+                f"None of {len(entries)} images is a photo with camera settings: do the tables and the manifest name "
+                "the same files?"
+            )
+
+    def __getitem__(self, index: int) -> Drawn:
+        """Draw view number ``index``, 0 and up."""
+        rng = np.random.default_rng((self.seed, index))
+        entry = self.photos[int(rng.integers(len(self.photos)))]
+        image = self.pictures.image(entry.path)
+        top, left = (crop_start(extent, self.size, rng) for extent in image.shape[:2])
+        view = crop_at(image, left, top, self.size)
+        nowhere = np.zeros((self.size, self.size), np.bool_)
+        tags = dict(self.settings[entry.path.resolve()])
+        if self.faces:
+            edit = str(rng.choice(list(EDITS))) if rng.random() < 0.5 else None
+            edited = EditedFace(view, ()) if edit is None else edit_face(view, edit, rng)
+            view = edited.image
+            tags |= {"manipulated": float(edit is not None)}
+            tags |= {region: float(region in edited.regions) for region in REGIONS}
+        return Drawn(view, nowhere, nowhere.copy(), "authentic", entry.source or "", tags)

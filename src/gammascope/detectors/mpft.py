@@ -1,0 +1,179 @@
+"""MPFT: fine-tune a pretrained encoder while the textured parts of its views are hidden (arXiv:2601.03586).
+
+A reconstruction: only abstract and introduction were at hand. Theirs are the idea, masking-based fine-tuning with
+texture-aware masking (TAM), and few training images; the measure of texture, the shares, the fill and the trained
+blocks are our reading. Two controls, random and smooth-first masks of equal shares, stand behind one value of
+``Config``: the claim only holds where texture beats them on images of aligned formats.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gammascope import losses
+from gammascope.detectors.base import Detector, Loss, Method
+from gammascope.errors import RecipeError
+from gammascope.imaging.views import ViewSpec
+from gammascope.networks.backbones import TransformerBackbone, for_config
+from gammascope.networks.base import Backbone, Features
+from gammascope.networks.compact import CompactConfig
+from gammascope.networks.mobilenet import MobileNetConfig
+from gammascope.networks.patches import luma
+from gammascope.networks.pretrained import in_house
+from gammascope.networks.texture import MaskLaw, hidden_pixels, kept_of, mask_of, shares, texture
+from gammascope.prediction import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Sizes and choices of MPFT.
+
+    Attributes:
+        backbone: "compact" or "mobilenetv2" (random weights), "embedded" (the one of the embedded detector), a
+            checkpoint with a backbone of ours, or a vision tower of ``transformers``: hub id or local folder.
+        architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` downloads nothing.
+        adapt: How a pretrained tower is trained.
+        trained_blocks: With ``adapt="full"``: only so many last blocks, and what follows them; 0: the whole tower.
+        taps: Blocks whose patch tokens a tower gives out; this method reads none of them.
+        lora_rank: Rank of the LoRA updates.
+        lora_alpha: Scale of the LoRA updates.
+        compact: Sizes of the compact backbone, filled in on loading.
+        mobilenetv2: Sizes of that backbone, filled in on loading.
+        size: Side of a view, pixels.
+        fit: How an image becomes views.
+        pool: How tile logits become one.
+        max_tiles: Tiles looked at in a large image; None = all.
+        mask: Which patches are hidden first in training; "none" for ablations.
+        fill: "drop" leaves their tokens out, one share for a whole batch; "pixel" fills them with the view's mean
+            colour, each view with a share of its own.
+        patch: Side of a patch with "pixel" on a backbone without tokens, pixels.
+        probability: Share of views (with "drop": of batches) in which anything is hidden.
+        lowest: Least share of patches that is then hidden.
+        highest: Greatest share of patches that is then hidden.
+        noise: Gumbel noise on the order of patches, in standard deviations of their texture.
+    """
+
+    backbone: str = "openai/clip-vit-large-patch14"
+    architecture: str = ""
+    adapt: Literal["frozen", "lora", "full"] = "full"
+    trained_blocks: int = 6
+    taps: tuple[int, ...] = (1,)
+    lora_rank: int = 8
+    lora_alpha: int = 16
+    compact: CompactConfig = field(default_factory=CompactConfig)
+    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
+    size: int = 224
+    fit: Literal["resize", "center_crop", "tiles"] = "center_crop"
+    pool: Literal["mean", "max", "top"] = "mean"
+    max_tiles: int | None = None
+    mask: MaskLaw | Literal["none"] = "texture"
+    fill: Literal["drop", "pixel"] = "drop"
+    patch: int = 16
+    probability: float = 0.75
+    lowest: float = 0.25
+    highest: float = 0.75
+    noise: float = 0.1
+
+
+class MPFT(Detector):
+    """Backbone and a linear head; in training, parts of the view are hidden from the backbone."""
+
+    def __init__(self, config: Config, backbone: Backbone) -> None:
+        super().__init__()
+        self.config = config
+        self.view = ViewSpec(
+            config.size, config.fit, config.pool, config.max_tiles, backbone.mean, backbone.std
+        )
+        self.backbone = backbone
+        has_tokens = isinstance(backbone, TransformerBackbone)
+        self.patch = backbone.stride if has_tokens else config.patch
+        self.classify = nn.Linear(backbone.token_channels, 1)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
+        """Predict the label; the evidence is the texture that masking goes by."""
+        strength = texture(luma(pixels, self.view.std), self.patch)
+        law = self.config.mask
+        hides = self.training and law != "none"
+        seen = self.masked(pixels, strength, law) if hides else self.backbone(pixels)
+        logit = self.classify(seen.token).squeeze(1).float()
+        return Prediction(logit, answers={"generated": logit}, evidence={"texture": strength})
+
+    def masked(
+        self, pixels: Float[Tensor, "b 3 h w"], strength: Float[Tensor, "b gh gw"], law: MaskLaw
+    ) -> Features:
+        """Encode views with some patches hidden: the same law for real and fake."""
+        config = self.config
+        drops = isinstance(self.backbone, TransformerBackbone) and config.fill == "drop"
+        # Views of a batch have the same number of tokens, so they drop the same share.
+        drawn = shares(
+            1 if drops else len(pixels), config.lowest, config.highest, config.probability
+        )
+        share = pixels.new_tensor(drawn).expand(len(pixels))
+        mask = mask_of(strength.flatten(1), share, law, noise=config.noise)
+        seen: Features = (
+            self.backbone(pixels, kept_of(mask))
+            if drops
+            else self.backbone(hidden_pixels(pixels, mask, self.patch))
+        )
+        return seen
+
+
+def build(config: Config) -> MPFT:
+    """Make the network; a pretrained tower is read from the hub or a folder only without ``architecture``.
+
+    Raises:
+        RecipeError: If tokens are to be dropped from a backbone without, or the shares are no shares.
+    """
+    if not 0 <= config.lowest <= config.highest < 1 or not 0 <= config.probability <= 1:
+        raise RecipeError(
+            f"lowest={config.lowest}, highest={config.highest}, probability={config.probability}: expected shares, "
+            "0 to 1, and something left to see."
+        )
+    own = in_house(config)
+    if own is not None:
+        if config.fill == "drop" and config.mask != "none":
+            raise RecipeError("A backbone of ours has no tokens to drop: choose fill='pixel'.")
+        backbone, complete = own
+        return MPFT(complete, backbone)
+    tower, complete = for_config(config)
+    if config.adapt == "full" and config.trained_blocks:
+        tower.train_only_last(config.trained_blocks)
+    return MPFT(complete, tower)
+
+
+def loss(config: Config) -> Loss:
+    """Return the loss: cross-entropy."""
+    del config
+    return losses.generated_bce
+
+
+TINY = Config(
+    backbone="random",
+    architecture=json.dumps(
+        {
+            "model_type": "clip_vision_model",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "patch_size": 8,
+            "image_size": 48,
+        }
+    ),
+    trained_blocks=1,
+    size=48,
+)
+
+METHOD = Method(
+    title="MPFT (reconstruction)",
+    paper="arXiv:2601.03586",
+    config=Config(),
+    tiny=TINY,
+    build=build,
+    loss=loss,
+)

@@ -1,0 +1,241 @@
+"""NS-Net: remove what text can say from image features, and contrast the rest (arXiv:2508.01248).
+
+A reconstruction: the authors' code and method section were not at hand. Theirs are the three parts: a projection on the
+null space of text features, supervised contrastive learning behind it, and a choice of patches by spectral entropy. How
+the null space is kept from being empty, and every number, is our reading and a value of ``Config``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gammascope import losses
+from gammascope.detectors.base import Detector, Loss, Method, Views
+from gammascope.errors import RecipeError
+from gammascope.imaging.views import ViewSpec
+from gammascope.networks import patches
+from gammascope.networks.base import Backbone
+from gammascope.networks.compact import CompactConfig
+from gammascope.networks.measuring import only_looking
+from gammascope.networks.mobilenet import MobileNetConfig
+from gammascope.networks.null_space import NullSpaceProjector
+from gammascope.networks.pretrained import in_house
+from gammascope.prediction import Batch, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Sizes and choices of NS-Net.
+
+    Attributes:
+        backbone: "compact" or "mobilenetv2" (random weights), "embedded" (the one of the embedded detector), a
+            checkpoint with a backbone of ours, or a vision tower of ``transformers``: hub id or local folder.
+        architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` downloads nothing.
+        adapt: How a pretrained tower is trained.
+        taps: Blocks whose patch tokens a tower gives out; this method reads none of them.
+        lora_rank: Rank of the LoRA updates.
+        lora_alpha: Scale of the LoRA updates.
+        compact: Sizes of the compact backbone, filled in on loading.
+        mobilenetv2: Sizes of that backbone, filled in on loading.
+        shared: Width of the space that text and image share, filled in on loading; 0: the image token as it is.
+        semantics: What spans the directions to remove: "text" (captions in the shared space), "content" (features of
+            shrunk and blurred photos: ours, for backbones without a text half), or "none" (an ablation).
+        captions: File with one caption per line, read on loading; "" takes a list of everyday things.
+        energy: Share of the energy of these vectors that is removed with their strongest directions.
+        centre: Subtract their mean first, so that their common direction is not removed.
+        measured_on: Photos that "content" is measured on.
+        size: Side of a view, pixels: where patches are chosen from.
+        fit: How an image becomes views.
+        pool: How tile logits become one.
+        max_tiles: Tiles looked at in a large image; None = all.
+        patch: Side of a patch, pixels.
+        across: Chosen patches along a side of the mosaic that the backbone sees.
+        hidden: Width of the projection head.
+        embedding: Length of what is contrasted.
+        temperature: Of the contrastive loss.
+        lambda_contrastive: Weight of the contrastive loss.
+        lambda_label: Weight of the cross-entropy.
+    """
+
+    backbone: str = "openai/clip-vit-large-patch14"
+    architecture: str = ""
+    adapt: Literal["frozen", "lora", "full"] = "lora"
+    taps: tuple[int, ...] = (1,)
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    compact: CompactConfig = field(default_factory=CompactConfig)
+    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
+    shared: int = 0
+    semantics: Literal["text", "content", "none"] = "text"
+    captions: str = ""
+    energy: float = 0.95
+    centre: bool = False
+    measured_on: int = 1024
+    size: int = 448
+    fit: Literal["resize", "center_crop", "tiles"] = "center_crop"
+    pool: Literal["mean", "max", "top"] = "mean"
+    max_tiles: int | None = None
+    patch: int = 32
+    across: int = 7
+    hidden: int = 512
+    embedding: int = 128
+    temperature: float = 0.07
+    lambda_contrastive: float = 1.0
+    lambda_label: float = 1.0
+
+
+class NSNet(Detector):
+    """Patches of extreme entropy; backbone; null space; a head whose output is contrasted and classified."""
+
+    def __init__(self, config: Config, backbone: Backbone) -> None:
+        super().__init__()
+        self.config = config
+        self.view = ViewSpec(
+            config.size, config.fit, config.pool, config.max_tiles, backbone.mean, backbone.std
+        )
+        self.backbone = backbone
+        width = config.shared or backbone.token_channels
+        self.to_shared: nn.Module = nn.Identity()
+        if config.shared:
+            self.to_shared = nn.Linear(backbone.token_channels, width, bias=False)
+            self.to_shared.requires_grad_(requires_grad=False)
+        self.null_space = NullSpaceProjector(width)
+        self.head = nn.Sequential(
+            nn.Linear(width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, config.embedding)
+        )
+        self.classify = nn.Linear(config.embedding, 1)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
+        """Predict the label; the evidence is the spectral entropy of every patch."""
+        mosaic, entropy = self.select(pixels)
+        embedding = self.head(self.null_space(self.encode(mosaic)))
+        logit = self.classify(embedding).squeeze(1).float()
+        return Prediction(
+            logit,
+            answers={"generated": logit},
+            evidence={"entropy": entropy},
+            features={"embedding": embedding.float()},
+        )
+
+    def select(
+        self, pixels: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b 3 m m"], Float[Tensor, "b gh gw"]]:
+        """Lay the patches of lowest and highest entropy side by side: shuffled in training, else in their order."""
+        side = self.config.patch
+        tiles = patches.cut(pixels, side)
+        grey = patches.cut(patches.luma(pixels, self.view.std)[:, None], side)[:, :, 0]
+        entropy = patches.spectral_entropy(grey)
+        chosen = patches.extremes(entropy, self.config.across**2)
+        if self.training:
+            chosen = chosen.gather(1, torch.rand(chosen.shape, device=chosen.device).argsort(1))
+        mosaic = patches.lay_out(patches.take(tiles, chosen), self.config.across)
+        return mosaic, entropy.reshape(len(entropy), pixels.shape[2] // side, -1)
+
+    def encode(self, pixels: Float[Tensor, "b 3 m m"]) -> Float[Tensor, "b d"]:
+        """Return the image feature in the space in which semantics are removed."""
+        feature: Tensor = self.to_shared(self.backbone(pixels).token)
+        return feature
+
+
+def build(config: Config) -> NSNet:
+    """Make the network; weights and captions are read only without ``architecture``.
+
+    Raises:
+        RecipeError: If a view holds no patch.
+    """
+    if min(config.patch, config.across) < 1 or config.size < config.patch:
+        raise RecipeError(
+            f"size={config.size}, patch={config.patch}, across={config.across}: expected at least one patch in a view."
+        )
+    own = in_house(config)
+    if own is not None:
+        backbone, complete = own
+        return NSNet(complete, backbone)
+    from gammascope.networks import backbones
+
+    tower, complete = backbones.for_config(config)
+    if config.architecture or config.semantics != "text":
+        return NSNet(complete, tower)
+    from gammascope.networks import captions
+
+    said = captions.read_captions(Path(config.captions)) if config.captions else captions.CONCEPTS
+    text, to_shared = captions.shared_space(config.backbone, said)
+    # The name of a file means nothing on another machine.
+    detector = NSNet(replace(complete, shared=len(to_shared), captions=""), tower)
+    with torch.no_grad():
+        cast(nn.Linear, detector.to_shared).weight.copy_(to_shared)
+    detector.null_space.measure(text, energy=config.energy, centre=config.centre)
+    return detector
+
+
+def prepare(detector: Detector, views: Views) -> None:
+    """Measure the null space of content on photos, where that is what the config asks for.
+
+    Raises:
+        RecipeError: If it asks for text, and there is none.
+    """
+    detector = cast(NSNet, detector)
+    config = detector.config
+    if config.semantics == "text" and not config.shared:
+        raise RecipeError(
+            f"semantics='text' needs a pretrained text-and-image backbone, not {config.backbone!r}: choose "
+            "method.semantics=content."
+        )
+    if config.semantics != "content":
+        return
+    side = config.patch * config.across
+    with only_looking(detector):
+        seen = [detector.encode(_content(b.pixels, side)) for b in views(config.measured_on)]
+    detector.null_space.measure(torch.cat(seen), energy=config.energy, centre=config.centre)
+
+
+def _content(pixels: Float[Tensor, "b 3 h w"], side: int) -> Float[Tensor, "b 3 m m"]:
+    """Shrink views to an eighth of the mosaic and enlarge them again: what is left is content, no trace."""
+    small = functional.interpolate(pixels, size=max(1, side // 8), mode="area")
+    return functional.interpolate(small, size=side, mode="bilinear")
+
+
+def loss(config: Config) -> Loss:
+    """Return the loss: contrast of the embeddings, and cross-entropy."""
+
+    def terms(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+        label = losses.generated_label(batch)
+        contrast = losses.supervised_contrastive(
+            prediction.features["embedding"], label, temperature=config.temperature
+        )
+        return {
+            "label_bce": config.lambda_label * losses.label_bce(prediction.logit, label),
+            "contrastive": config.lambda_contrastive * contrast,
+        }
+
+    return terms
+
+
+TINY = Config(
+    backbone="compact",
+    compact=CompactConfig(widths=(4, 8, 16), depths=(1, 1, 1), fused=16, fused_depth=1, token=32),
+    semantics="content",
+    measured_on=16,
+    size=48,
+    patch=8,
+    across=4,
+    hidden=32,
+    embedding=16,
+)
+
+METHOD = Method(
+    title="NS-Net (reconstruction)",
+    paper="arXiv:2508.01248",
+    config=Config(),
+    tiny=TINY,
+    build=build,
+    loss=loss,
+    prepare=prepare,
+)

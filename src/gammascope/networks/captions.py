@@ -1,0 +1,112 @@
+"""What the text half of a vision-language model says: directions of content in the space it shares with images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
+
+_NOUNS = (
+    "person woman man child baby face hand crowd family bride athlete soldier dancer dog cat horse cow sheep "
+    "elephant bear zebra giraffe lion monkey bird eagle duck fish shark whale snake frog turtle insect butterfly "
+    "spider flower rose tree forest leaf grass garden mushroom fruit apple banana orange vegetable bread cake "
+    "pizza salad coffee wine bottle cup plate bowl knife table chair sofa bed lamp mirror clock book letter "
+    "newspaper poster painting statue toy doll ball guitar piano violin drum phone laptop keyboard screen "
+    "television camera car bus truck train tram bicycle motorcycle aeroplane helicopter ship boat bridge road "
+    "street tunnel railway airport harbour house castle church temple tower skyscraper factory farm barn kitchen "
+    "bathroom bedroom office classroom library hospital shop market restaurant museum stadium beach sea lake "
+    "river waterfall mountain valley desert snow glacier cave island sky cloud sunset moon star rain storm "
+    "lightning fire smoke shadow reflection hat shirt dress shoe bag umbrella glasses watch ring helmet machine "
+    "engine robot tool hammer ladder rope fence wall window door roof floor pattern texture logo map"
+)
+
+CONCEPTS: tuple[str, ...] = tuple(f"a photo of a {noun}" for noun in _NOUNS.split())
+"""Stand for captions where there are none: everyday things, one prompt each. Our choice."""
+
+
+def read_captions(path: Path) -> tuple[str, ...]:
+    """Read one caption per line; empty lines are skipped.
+
+    Raises:
+        MissingDataError: If the file cannot be read or holds no caption.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingDataError(f"Cannot read captions from {path}: {error}.") from error
+    captions = tuple(line for line in lines if line)
+    if not captions:
+        raise MissingDataError(f"{path} holds no caption: expected one per line.")
+    return captions
+
+
+def shared_space(
+    name_or_path: str, captions: Sequence[str]
+) -> tuple[Float[Tensor, "n p"], Float[Tensor, "p d"]]:
+    """Return the text features of captions, and the map from the image token into the space they share.
+
+    The map of SigLIP, whose token lies in that space already, is the identity.
+
+    Args:
+        name_or_path: A local folder, or a hub id, of a text-and-image model, with its tokenizer.
+        captions: Sentences; too long ones are cut.
+
+    Raises:
+        RecipeError: If the model has no text half.
+        MissingDataError: If model or tokenizer cannot be read.
+        MissingExtraError: If ``transformers`` is not installed.
+    """
+    model, tokenizer = _model_and_tokenizer(name_or_path)
+    longest = model.config.text_config.max_position_embeddings
+    features = []
+    with torch.inference_mode():
+        for start in range(0, len(captions), 64):
+            # SigLIP was trained on padded sentences; CLIP does not mind.
+            tokens = tokenizer(
+                list(captions[start : start + 64]),
+                padding="max_length",
+                truncation=True,
+                max_length=longest,
+                return_tensors="pt",
+            )
+            wanted = {key: tokens[key] for key in ("input_ids", "attention_mask") if key in tokens}
+            features.append(model.get_text_features(**wanted).pooler_output.float())
+    text = torch.cat(features).clone()  # out of inference mode
+    if hasattr(model, "visual_projection"):
+        return text, model.visual_projection.weight.detach().float().clone()
+    return text, torch.eye(text.shape[1])
+
+
+def _model_and_tokenizer(name_or_path: str) -> tuple[Any, Any]:
+    try:
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+    except ImportError as error:
+        raise MissingExtraError.of("A text tower", "transformers", "backbones") from error
+    try:
+        config = AutoConfig.from_pretrained(name_or_path)
+        if config.model_type not in {"clip", "siglip"}:
+            raise RecipeError(
+                f"{name_or_path!r} is of model_type {config.model_type!r} and has no text half: captions need CLIP or "
+                "SigLIP; choose method.semantics=content."
+            )
+        model = AutoModel.from_pretrained(name_or_path, use_safetensors=True, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+    except (OSError, ValueError, KeyError) as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MissingDataError(
+            f"No text tower with its tokenizer at {name_or_path!r}: {line}"
+        ) from error
+    # Where the files of a tokenizer are missing, an empty one is made without a word, to which all captions are alike.
+    words = model.config.text_config.vocab_size
+    if len(tokenizer) < words / 2:
+        raise MissingDataError(
+            f"No text tower with its tokenizer at {name_or_path!r}: the tokenizer knows {len(tokenizer)} of "
+            f"{words} words."
+        )
+    return model.eval(), tokenizer

@@ -1,0 +1,67 @@
+"""A residual network with bottlenecks, as ResNet-50, for features of faces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 (which takes the stride) and 1 x 1 convolution, added to the input."""
+
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        width_out = 4 * width
+        self.body = nn.Sequential(
+            nn.Conv2d(width_in, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width_out, 1, bias=False),
+            nn.BatchNorm2d(width_out),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or width_in != width_out:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(width_in, width_out, 1, stride, bias=False), nn.BatchNorm2d(width_out)
+            )
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """Return the activated sum."""
+        return functional.relu(self.shortcut(x) + self.body(x))
+
+
+class ResNet(nn.Module):
+    """Stem, four stages of bottlenecks, and the mean over places. ``ResNet()`` is ResNet-50 without its classifier.
+
+    Source: arXiv:1512.03385, with the stride in the 3 x 3 convolution, as is usual today.
+    """
+
+    def __init__(self, width: int = 64, depths: Sequence[int] = (3, 4, 6, 3)) -> None:
+        super().__init__()
+        self.channels = 4 * width * 2 ** (len(depths) - 1)
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        stages: list[nn.Module] = []
+        before = width
+        for index, depth in enumerate(depths):
+            inner = width * 2**index
+            for block in range(depth):
+                stride = 2 if index and not block else 1
+                stages.append(Bottleneck(before, inner, stride))
+                before = 4 * inner
+        self.stages = nn.Sequential(*stages)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Return one vector per view."""
+        pooled: Tensor = self.stages(self.stem(pixels)).mean((2, 3))
+        return pooled

@@ -1,0 +1,213 @@
+"""Fit a method to cached features of its frozen backbone: what costs is looked at once, whatever is tried on it.
+
+A training view is a function of (seed, number), so what a frozen backbone sees in it is one, too. Features are kept in
+chunks under a key made from the content of all that decides them: image files, mixture, nuisance, seed, view, and the
+backbone's weights. A changed penalty finds them there; a changed image does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+import gammascope
+from gammascope import settings
+from gammascope.data.manifest import complete_or_absent
+from gammascope.data.synthesis import Stream
+from gammascope.detectors import base
+from gammascope.detectors.base import FittedDetector, Seen
+from gammascope.errors import MissingDataError, RecipeError
+from gammascope.prediction import Batch
+from gammascope.sample import Entry
+from gammascope.training import loop
+from gammascope.training.loop import CHECKPOINT, LOG, RECIPE, Progress
+from gammascope.training.recipe import Probing, Recipe, plain_recipe
+from gammascope.training.validation import summarise
+
+FEATURES = "features"
+CHUNK = 256
+"""Views in one file; an interrupted run loses at most so many."""
+
+
+def fit(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> Path:
+    """Fit the recipe's method to features, in one process, and write ``checkpoint.safetensors`` into a folder.
+
+    Args:
+        recipe: What to do; has a section ``probing``.
+        folder: Gets the recipe, ``log.jsonl``, the checkpoint, and the features unless ``probing.cache`` names a place.
+        resume: Go on in a folder of the same recipe: features that are there are not computed again.
+        report: Told about progress.
+
+    Returns:
+        The checkpoint's path; not calibrated yet.
+
+    Raises:
+        MissingDataError: If there is nothing to fit to, one class is missing, or there is nothing to resume.
+        RecipeError: If the method has no frozen backbone, or the folder holds another run.
+    """
+    how = recipe.probing or Probing()
+    if how.views < 1:
+        raise RecipeError(f"probing.views = {how.views}: expected at least 1.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError("A fit runs in one process: start it without a launcher.")
+    torch.manual_seed(recipe.seed)
+    detector = base.get(recipe.method).build(recipe.config)
+    if not isinstance(detector, FittedDetector):
+        raise RecipeError(
+            f"Method {recipe.method!r} has no frozen part to fit on: leave out the section probing."
+        )
+    _claim(folder, recipe, resume=resume)
+    detector.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    features = _Features(recipe, detector, Path(how.cache or folder / FEATURES), report)
+    training = features.seen("training", how.views)
+    if training is None:
+        raise MissingDataError("No image to train on: all belong to validation sources.")
+    validation = features.seen("validating", recipe.rhythm.validation_views)
+    detector.cpu()
+    torch.manual_seed(recipe.seed)  # the same fit, however many features had to be computed
+    figures = detector.fit(training, validation)
+    if validation is not None:
+        figures |= _validated(detector, validation)
+    line = {"step": 0, "stage": "validation"} | figures
+    with (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    loop.write_checkpoint(folder / CHECKPOINT, detector, recipe)
+    report(Progress("training", how.views, how.views, figures))
+    return folder / CHECKPOINT
+
+
+class _Features:
+    """Features by stage, from the cache as far as they are there."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        detector: FittedDetector,
+        cache: Path,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self.recipe, self.detector, self.cache, self.report = recipe, detector, cache, report
+        training, validation = loop.entries_of(recipe)
+        self.entries = {"training": training, "validating": validation}
+        self.key = _key(recipe, detector, training, validation)
+        self.streams: dict[str, Stream | None] = {}  # opened when first something is missing
+
+    def seen(self, stage: str, views: int) -> Seen | None:
+        """Return the features of the first views of a stage; None where it has no images."""
+        if not self.entries[stage]:
+            return None
+        parts = []
+        for start in range(0, views, CHUNK):
+            stop = min(start + CHUNK, views)
+            parts.append(self._chunk(stage, start, stop))
+            self.report(Progress(stage, stop, views, {}))
+        label = torch.cat([part.pop("label") for part in parts])
+        features = torch.cat([part.pop("features") for part in parts])
+        answers = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return Seen(features, label, answers)
+
+    def _chunk(self, stage: str, start: int, stop: int) -> dict[str, torch.Tensor]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load, save
+
+        path = self.cache / self.key / f"{stage}-{start:07d}-{stop:07d}.safetensors"
+        if path.is_file():
+            with suppress(SafetensorError):  # broken by whatever else: made again
+                kept: dict[str, torch.Tensor] = load(path.read_bytes())
+                return kept
+        found = self._computed(stage, start, stop)
+        with complete_or_absent(path) as unfinished:
+            unfinished.write_bytes(save(found))
+        return found
+
+    @torch.inference_mode()
+    def _computed(self, stage: str, start: int, stop: int) -> dict[str, torch.Tensor]:
+        batches = list(self._batches(stage, start, stop))
+        device = next(self.detector.parameters()).device
+        features = [self.detector.features(b.pixels.to(device)).float().cpu() for b in batches]
+        answers = {
+            name: torch.cat([b.answers[name] for b in batches]) for name in batches[0].answers
+        }
+        label = torch.cat([b.label for b in batches])
+        return {"features": torch.cat(features), "label": label} | answers
+
+    def _batches(self, stage: str, start: int, stop: int) -> Iterator[Batch]:
+        if not self.streams:
+            training, validation = loop.streams(self.recipe, self.detector, self.report)
+            self.streams = {"training": training, "validating": validation}
+        stream = cast(Stream, self.streams[stage])  # its entries exist, or nobody would ask
+        batch, workers = min(CHUNK, self.recipe.optimisation.batch), self.recipe.data.workers
+        yield from loop.loader_of(stream, start, stop, batch, self.detector.view, workers)
+
+
+def _key(
+    recipe: Recipe, detector: FittedDetector, training: list[Entry], validation: list[Entry]
+) -> str:
+    """Hash the content of everything that decides the features of the views of both stages."""
+    data = recipe.data
+    facts: dict[str, Any] = {
+        "gammascope": gammascope.__version__,  # another version may draw other views
+        "seed": recipe.seed,
+        "view": settings.plain(detector.view),
+        "seen_through": settings.plain(detector.seen_through),
+        "mixture": settings.plain(data.mixture),
+        "nuisance": settings.plain(data.nuisance),
+    }
+    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
+    for name, tensor in sorted(detector.backbone.state_dict().items()):
+        plain = tensor.detach().cpu().contiguous().flatten()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(memoryview(plain.view(torch.uint8).numpy()))
+    for stage, entries in (("training", training), ("validating", validation)):
+        for entry in entries:
+            host = entry.host_path
+            described = [stage, int(entry.label), entry.generator, entry.kind, entry.source]
+            described += [entry.panels, entry.path.suffix.lower(), host and _content(host)]
+            digest.update(json.dumps([*described, _content(entry.path)]).encode())
+    return digest.hexdigest()
+
+
+def _content(path: Path) -> str:
+    """Hash a file's content; one that cannot be read counts as itself, for the stream leaves it out."""
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def _validated(detector: FittedDetector, validation: Seen) -> dict[str, float]:
+    with torch.inference_mode():
+        prediction = detector.answer(validation.features)
+    nothing = torch.zeros(len(validation.label), 3, 1, 1)  # figures need no pixels
+    return summarise([(prediction, Batch(nothing, validation.label, validation.answers))])
+
+
+def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Make the folder this run's, or refuse, before anything costly happens."""
+    values, known = settings.plain(plain_recipe(recipe)), folder / RECIPE
+    if resume and not known.is_file():
+        raise MissingDataError(f"Nothing to resume in {folder}: it has no {RECIPE}.")
+    if known.is_file():
+        if not resume:
+            raise RecipeError(
+                f"{folder} holds a run already: pass --resume, or choose another folder."
+            )
+        if json.loads(known.read_text("utf-8")) != values:
+            raise RecipeError(
+                f"{folder} holds a run of another recipe: resume with {known}'s values."
+            )
+    with complete_or_absent(known) as unfinished:
+        unfinished.write_text(json.dumps(values, indent=1), "utf-8")

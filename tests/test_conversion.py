@@ -1,0 +1,286 @@
+"""Published checkpoints: key maps, on synthetic files of the right names and shapes, against the published formulas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional
+
+from gammascope import checkpoints
+from gammascope.conversion import convert
+from gammascope.errors import IncompatibleCheckpointError, MissingDataError
+from gammascope.networks.backbones import TransformerBackbone
+
+SIZES = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 1,
+    "intermediate_size": 96,
+    "patch_size": 14,
+    "image_size": 28,
+}
+LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj")
+PIXELS = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(3))
+
+State = dict[str, Any]
+
+
+def clip() -> TransformerBackbone:
+    torch.manual_seed(0)
+    return TransformerBackbone.from_config({"model_type": "clip_vision_model"} | SIZES).eval()
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory) -> str:
+    """CLIP as the hub has it: both halves in one file."""
+    import json
+
+    folder = tmp_path_factory.mktemp("clip")
+    state = {f"vision_model.{n}": t for n, t in clip().tower.state_dict().items()}
+    torch.manual_seed(1)
+    state["visual_projection.weight"] = torch.randn(48, 64)
+    state["logit_scale"] = torch.ones(1)
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    settings = {"model_type": "clip", "vision_config": {"model_type": "clip_vision_model"} | SIZES}
+    (folder / "config.json").write_text(json.dumps(settings))
+    return str(folder)
+
+
+def effort_state(prefix: str, head: str, classes: int, *, rank: int = 1) -> State:
+    """The names of a published Effort file."""
+    state: State = {}
+    generator = torch.Generator().manual_seed(5)
+    for name, tensor in clip().tower.state_dict().items():
+        stem, _, leaf = name.rpartition(".")
+        if stem.rpartition(".")[2] not in LAYERS:
+            state[f"{prefix}{name}"] = tensor
+        elif leaf == "bias":
+            state[f"{prefix}{stem}.bias"] = tensor
+        else:
+            left, strengths, right = torch.linalg.svd(tensor)
+            state[f"{prefix}{stem}.weight_main"] = (
+                left[:, :-rank] * strengths[:-rank] @ right[:-rank]
+            )
+            state[f"{prefix}{stem}.U_residual"] = torch.randn(64, rank, generator=generator)
+            state[f"{prefix}{stem}.S_residual"] = torch.randn(rank, generator=generator)
+            state[f"{prefix}{stem}.V_residual"] = torch.randn(rank, 64, generator=generator)
+    state[f"{prefix}embeddings.position_ids"] = torch.arange(5)[None]
+    state[f"{head}.weight"] = torch.randn(classes, 64, generator=generator)
+    state[f"{head}.bias"] = torch.randn(classes, generator=generator)
+    return state
+
+
+def published_effort(state: State, prefix: str) -> torch.Tensor:
+    """The published formula: rebuild every weight, then run CLIP."""
+    weights = {}
+    for name, tensor in state.items():
+        if not name.startswith(prefix) or name.endswith("position_ids"):
+            continue
+        stem, _, leaf = name.removeprefix(prefix).rpartition(".")
+        if leaf == "weight_main":
+            parts = [state[f"{prefix}{stem}.{part}_residual"] for part in "USV"]
+            weights[f"{stem}.weight"] = tensor + parts[0] @ torch.diag(parts[1]) @ parts[2]
+        elif "_residual" not in leaf:
+            weights[f"{stem}.{leaf}"] = tensor
+    backbone = clip()
+    backbone.tower.load_state_dict(weights)
+    with torch.no_grad():
+        return backbone(PIXELS).token
+
+
+def gapl_state(*, whole: bool) -> State:
+    torch.manual_seed(7)
+    state: State = {
+        "foren_proj.weight": torch.randn(16, 64) / 8,
+        "fc.weight": torch.randn(1, 16),
+        "cross_attention.in_proj_weight": torch.randn(48, 16),
+        "cross_attention.in_proj_bias": torch.randn(48),
+        "cross_attention.out_proj.weight": torch.randn(16, 16),
+        "cross_attention.out_proj.bias": torch.randn(16),
+    }
+    for layer in range(SIZES["num_hidden_layers"]):
+        for name in LAYERS[:3]:
+            stem = f"feature_extractor.encoder.layers.{layer}.self_attn.{name}"
+            state[f"{stem}.lora_A.default.weight"] = torch.randn(4, 64) / 8
+            state[f"{stem}.lora_B.default.weight"] = torch.randn(64, 4) / 8
+    if whole:
+        for name, tensor in clip().tower.state_dict().items():
+            stem, _, leaf = name.rpartition(".")
+            inside = ".base_layer" if stem.rpartition(".")[2] in LAYERS[:3] else ""
+            state[f"feature_extractor.{stem}{inside}.{leaf}"] = tensor
+    return state
+
+
+def published_gapl(state: State, prototypes: torch.Tensor) -> torch.Tensor:
+    """The published formula, with the updates merged into CLIP's weights at alpha / rank = 32 / 4."""
+    backbone = clip()
+    weights = backbone.tower.state_dict()
+    for name, first in state.items():
+        if ".lora_A." in name:
+            second = state[name.replace("lora_A", "lora_B")]
+            stem = name.removeprefix("feature_extractor.").split(".lora_A")[0]
+            weights[f"{stem}.weight"] = weights[f"{stem}.weight"] + 8 * second @ first
+    backbone.tower.load_state_dict(weights)
+    attention = torch.nn.MultiheadAttention(16, 4, batch_first=True)
+    names = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+    attention.load_state_dict({name: state[f"cross_attention.{name}"] for name in names})
+    with torch.no_grad():
+        z = functional.normalize(backbone(PIXELS).token @ state["foren_proj.weight"].T, dim=1)
+        known = prototypes.expand(2, -1, -1)
+        answer = attention(z[:, None], known, known)[0][:, 0]
+        return (answer @ state["fc.weight"].T)[:, 0]
+
+
+def converted(tmp_path: Path, content: Any, method: str, **options: str) -> checkpoints.Checkpoint:
+    torch.save(content, tmp_path / "published.pth")
+    out = tmp_path / "ours.safetensors"
+    digest = convert(tmp_path / "published.pth", method, out, **options)
+    return checkpoints.load(out, method=method, sha256=digest)
+
+
+def logit_of(checkpoint: checkpoints.Checkpoint) -> torch.Tensor:
+    with torch.no_grad():
+        return checkpoint.detector(PIXELS).logit
+
+
+@pytest.mark.parametrize("parallel", ["", "module."])
+@pytest.mark.parametrize("rank", [1, 3])
+def test_effort_with_two_classes(tmp_path, parallel, rank):
+    state = effort_state("backbone.", "head", 2, rank=rank)
+    found = converted(tmp_path, {parallel + n: t for n, t in state.items()}, "effort")
+    two = published_effort(state, "backbone.") @ state["head.weight"].T + state["head.bias"]
+    expected = functional.softmax(two, dim=1)[:, 1]
+    torch.testing.assert_close(logit_of(found).sigmoid(), expected, atol=1e-4, rtol=1e-4)
+    assert found.facts.view.fit == "resize"
+    assert "sha256" in found.facts.trained_on
+
+
+def test_effort_with_one_class_beside_a_text_tower(tmp_path):
+    prefix = "model.vision_model."
+    state = effort_state(prefix, "fc", 1)
+    state |= {"model.logit_scale": torch.ones(()), "model.text_projection.weight": torch.ones(2, 2)}
+    state |= {
+        "model.visual_projection.weight": torch.ones(2, 2),
+        "model.text_model.x.weight": torch.ones(1),
+    }
+    found = converted(tmp_path, {"model": state, "total_steps": 18000}, "effort")
+    expected = (published_effort(state, prefix) @ state["fc.weight"].T + state["fc.bias"])[:, 0]
+    torch.testing.assert_close(logit_of(found), expected, atol=1e-4, rtol=1e-4)
+    assert found.facts.view.fit == "center_crop"
+
+
+def test_parts_for_penalties_are_left_out(tmp_path):
+    state = effort_state("backbone.", "head", 2)
+    stem = "backbone.encoder.layers.0.self_attn.q_proj"
+    more = {
+        f"{stem}.U_r": torch.ones(64, 63),
+        f"{stem}.S_r": torch.ones(63),
+        f"{stem}.V_r": torch.ones(63, 64),
+    }
+    with_parts = converted(tmp_path, state | more, "effort")
+    torch.testing.assert_close(logit_of(with_parts), logit_of(converted(tmp_path, state, "effort")))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("key", ["prototype", "propVec"])
+def test_gapl(tmp_path, clip_folder, whole, key):
+    state, prototypes = gapl_state(whole=whole), torch.randn(8, 16)
+    found = converted(tmp_path, {"model": state, key: prototypes}, "gapl", clip=clip_folder)
+    expected = published_gapl(gapl_state(whole=False), prototypes)
+    torch.testing.assert_close(logit_of(found), expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(found.detector.mix.prototypes, prototypes)
+    assert found.facts.view.mean == (0.485, 0.456, 0.406)
+
+
+def test_univfd_is_folded_into_a_probe_of_the_unprojected_token(tmp_path, clip_folder):
+    from safetensors import safe_open
+
+    head = {"weight": torch.randn(1, 48), "bias": torch.randn(1)}
+    found = converted(tmp_path, head, "linear_probe", clip=clip_folder)
+    with safe_open(Path(clip_folder) / "model.safetensors", "pt") as file:
+        projection = file.get_tensor("visual_projection.weight")
+    with torch.no_grad():
+        embedding = clip()(PIXELS).token @ projection.T
+    expected = (embedding @ head["weight"].T + head["bias"])[:, 0]
+    torch.testing.assert_close(logit_of(found), expected, atol=1e-4, rtol=1e-4)
+    assert clip_folder not in str(found.facts)
+
+
+def test_what_is_missing_and_what_is_left_over_is_named(tmp_path, clip_folder):
+    state = effort_state("backbone.", "head", 2)
+    short = {n: t for n, t in state.items() if n != "backbone.post_layernorm.bias"}
+    with pytest.raises(
+        IncompatibleCheckpointError, match=r"lacks 1 tensors \(backbone.tower.post_layernorm.bias\)"
+    ):
+        converted(tmp_path, short, "effort")
+    with pytest.raises(
+        IncompatibleCheckpointError, match=r"no place for 1 tensors \(backbone.extra\)"
+    ):
+        converted(tmp_path, state | {"backbone.extra": torch.ones(1)}, "effort")
+    wrong = state | {"backbone.post_layernorm.bias": torch.ones(3)}
+    with pytest.raises(
+        IncompatibleCheckpointError, match=r"post_layernorm.bias is \(3,\), expected \(64,\)"
+    ):
+        converted(tmp_path, wrong, "effort")
+    with pytest.raises(IncompatibleCheckpointError, match=r"lacks .* \(mix.prototypes\)"):
+        converted(
+            tmp_path,
+            {"model": gapl_state(whole=True)} | {"prototyp": torch.ones(1)},
+            "gapl",
+            clip=clip_folder,
+        )
+    with pytest.raises(IncompatibleCheckpointError, match="no CLIP vision tower"):
+        converted(tmp_path, {"weight": torch.ones(1)}, "effort")
+    with pytest.raises(IncompatibleCheckpointError, match=r"lacks 1 tensors \(bias\)"):
+        converted(tmp_path, {"weight": torch.ones(1, 48)}, "linear_probe", clip=clip_folder)
+    head = {"weight": torch.ones(1, 7), "bias": torch.ones(1)}
+    with pytest.raises(IncompatibleCheckpointError, match="not trained on the embedding"):
+        converted(tmp_path, head, "linear_probe", clip=clip_folder)
+    assert not (tmp_path / "ours.safetensors").exists()
+
+
+class Unwelcome:
+    """Would run on unpickling."""
+
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_nothing_in_a_file_is_executed(tmp_path, capsys):
+    with pytest.raises(IncompatibleCheckpointError, match="nothing else is read"):
+        converted(tmp_path, {"weight": Unwelcome()}, "linear_probe")
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    out = tmp_path / "ours.safetensors"
+    with pytest.raises(MissingDataError, match="No checkpoint at"):
+        convert(tmp_path / "none.pth", "effort", out)
+    (tmp_path / "text.pth").write_text("not a checkpoint")
+    with pytest.raises(IncompatibleCheckpointError, match="cannot be read"):
+        convert(tmp_path / "text.pth", "effort", out)
+    with pytest.raises(IncompatibleCheckpointError, match="a list, not a table"):
+        converted(tmp_path, [1, 2], "effort")
+    with pytest.raises(IncompatibleCheckpointError, match="is no tensor"):
+        converted(tmp_path, {"model": {"a": 1}}, "effort")
+    with pytest.raises(IncompatibleCheckpointError, match="holds no tensors"):
+        converted(tmp_path, {"model": 3}, "effort")
+    with pytest.raises(IncompatibleCheckpointError, match="Did you mean 'gapl'"):
+        convert(tmp_path / "text.pth", "gapel", out)
+
+
+def test_without_clip_its_absence_is_told(tmp_path):
+    with pytest.raises(MissingDataError, match="visual_projection"):
+        converted(
+            tmp_path,
+            {"weight": torch.ones(1, 4), "bias": torch.ones(1)},
+            "linear_probe",
+            clip=str(tmp_path),
+        )
+    content = {"model": gapl_state(whole=False), "prototype": torch.randn(8, 16)}
+    with pytest.raises(MissingDataError, match="No backbone"):
+        converted(tmp_path, content, "gapl", clip=str(tmp_path))

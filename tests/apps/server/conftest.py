@@ -63,8 +63,10 @@ def gated(embedded):
             super().__init__(embedded.detector, embedded.facts, embedded.weights_sha256)
             self.gate = threading.Event()
             self.batches: list[int] = []
+            self.waiting = 0
 
         def reports_of(self, pictures):
+            self.waiting = len(pictures)
             assert self.gate.wait(20)
             self.batches.append(len(pictures))
             return super().reports_of(pictures)

@@ -44,9 +44,7 @@ def test_pictures_of_several_callers_share_a_batch(gated, pictures):
     engine = engine_of(gated)
     contents = [pictures[name] for name in sorted(pictures) if name.endswith("png")]
     futures = [engine.submit([content])[0] for content in contents]
-    while (
-        engine._decoding or len(engine._ready) < len(contents) - 1
-    ):  # the first may be taken alone
+    while gated.waiting + len(engine._ready) < len(contents):  # the first are taken at once
         threading.Event().wait(0.01)
     gated.gate.set()
     wait(futures, 20)

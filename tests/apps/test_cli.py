@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 import gammascope
 from gammascope import checkpoints, settings
 from gammascope.apps.cli import app
+from gammascope.apps.failures import until_interrupted
 from gammascope.apps.terminal import TrainingDisplay
 from gammascope.data.manifest import read_manifest
 from gammascope.detectors import gamma
@@ -462,6 +463,29 @@ def test_an_interrupted_scan_leaves_whole_lines_and_no_page(photos, weights, tmp
     assert 0 < len(rows) < 400
     assert errors.strip() == "Interrupted."
     assert list(tmp_path.glob("*page*")) == []
+
+
+def test_an_interrupt_that_python_drops_counts_before_the_next_row(monkeypatch):
+    dropped: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+
+    class Destroyed:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def rows():
+        for number in range(5):
+            if number == 2:
+                Destroyed()
+            yield number
+
+    handed_on: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        handed_on.extend(until_interrupted(rows()))
+    assert len(dropped) == 1
+    assert handed_on[:2] == [0, 1]
+    assert 4 not in handed_on
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 # Progress

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
 import tempfile
+import threading
 import traceback
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -27,6 +31,9 @@ be read or written; done, but some files were unreadable; a verdict that was ask
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """Exit codes as shells give them for Ctrl-C, and for output whose reader has left."""
+
+
+T = TypeVar("T")
 
 
 class Commands(TyperGroup):
@@ -93,6 +100,36 @@ def refuse_unwritable(path: Path) -> None:
     except OSError as error:
         # The name of the probe would puzzle people.
         raise OSError(error.errno, f"Cannot write ({error.strerror})", str(path)) from error
+
+
+def until_interrupted(rows: Iterable[T]) -> Iterator[T]:
+    """Hand rows on until Ctrl-C, and never miss one.
+
+    Python drops a KeyboardInterrupt that falls into a destructor or into a callback of the import system; then the
+    one before the next row counts. Where Ctrl-C means something else already, or cannot be heard, nothing changes.
+
+    Raises:
+        KeyboardInterrupt: At Ctrl-C.
+    """
+    asked = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        signal.default_int_handler(number, frame)
+
+    heard = threading.current_thread() is threading.main_thread()
+    if not heard or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield from rows
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        for row in rows:
+            if asked:
+                raise KeyboardInterrupt
+            yield row
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _stop_writing() -> None:

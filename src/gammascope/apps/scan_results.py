@@ -15,7 +15,7 @@ from rich.table import Table
 
 from gammascope import checkpoints
 from gammascope.apps import terminal
-from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
+from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE, until_interrupted
 from gammascope.apps.options import FailOn
 from gammascope.apps.report_page import FailedRow, PageRow, write_report
 from gammascope.imaging import provenance
@@ -60,7 +60,7 @@ class Results:
     def run(self, pipeline: Pipeline, limits: Limits, page: Path | None, *, bar: bool) -> None:
         """Scan all files; with ``page``, write them into one at the end, complete or not at all."""
         with terminal.progress_bar("Scanning", shown=bar) as advance:
-            scanned = scan(self.files, pipeline, limits=limits)
+            scanned = until_interrupted(scan(self.files, pipeline, limits=limits))
             rows = self.take(terminal.counted(scanned, len(self.files), advance))
             if page is None:
                 deque(rows, maxlen=0)  # the rows' pixels are not needed

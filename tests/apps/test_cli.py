@@ -449,7 +449,9 @@ def test_an_interrupted_scan_leaves_whole_lines_and_no_page(photos, weights, tmp
     for number in range(400):
         PIL.Image.fromarray(photos["cat"]).save(many / f"{number:03}.jpg")
     page = tmp_path / "page.html"
-    command = [sys.executable, "-c", "from gammascope.apps.cli import main; main()"]
+    # A shell's background job, such as a build may be, starts with Ctrl-C switched off.
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{hear}; from gammascope.apps.cli import main; main()"]
     command += ["scan", str(many), "--json", "--report", str(page), "--weights", weights]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -465,7 +467,7 @@ def test_an_interrupted_scan_leaves_whole_lines_and_no_page(photos, weights, tmp
     assert list(tmp_path.glob("*page*")) == []
 
 
-def test_an_interrupt_that_python_drops_counts_before_the_next_row(monkeypatch):
+def test_an_interrupt_that_python_drops_counts_before_the_next_row(monkeypatch, request):
     dropped: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", dropped.append)
 
@@ -480,6 +482,8 @@ def test_an_interrupt_that_python_drops_counts_before_the_next_row(monkeypatch):
             yield number
 
     handed_on: list[int] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt):
         handed_on.extend(until_interrupted(rows()))
     assert len(dropped) == 1

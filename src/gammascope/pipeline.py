@@ -253,14 +253,12 @@ class Pipeline:
         logits = {_main_question(scores): scores.by_view[""]} | {
             name: values for name, values in scores.by_view.items() if name
         }
+        probabilities = {
+            name: self._calibration(name).probability(values.astype(np.float64)).tolist()
+            for name, values in logits.items()
+        }
         return tuple(
-            Tile(
-                box,
-                {
-                    name: self._answer(name, float(values[number])).probability
-                    for name, values in logits.items()
-                },
-            )
+            Tile(box, {name: values[number] for name, values in probabilities.items()})
             for number, box in enumerate(scores.boxes)
         )
 
@@ -280,8 +278,11 @@ class Pipeline:
             for one, cells in zip(seen, maps.float().cpu().numpy(), strict=True):
                 one.masks.setdefault(name, []).append(cells)
 
+    def _calibration(self, question: str) -> checkpoints.Calibration:
+        return self.facts.calibration.get(question, checkpoints.RAW)
+
     def _answer(self, question: str, logit: float) -> Answer:
-        known = self.facts.calibration.get(question, checkpoints.RAW)
+        known = self._calibration(question)
         (probability,) = known.probability(np.array([logit])).tolist()
         return Answer(probability, known.verdict(logit), known.thresholds)
 

@@ -18,16 +18,6 @@ from gammascope.apps.report_page import FailedRow, PageRow, write_report
 from gammascope.report import Answer, Evidence, Recheck, Report, Strength, Tile, Verdict
 
 CHROMIUM = shutil.which("chromium") or ""
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = "<img src=x onerror=window.hit=1></script x><script>window.hit=1</script >.jpg"
 THRESHOLDS = {"generated": (0.35, 0.8), "edited": (0.4, 0.75)}
 
@@ -94,15 +84,6 @@ def report_path(tmp_path_factory):
         written=datetime(2026, 1, 2, tzinfo=UTC),
     )
     return path
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(params=[{"width": 1280, "height": 800}], ids=["wide"])

@@ -20,16 +20,6 @@ import PIL.Image
 import pytest
 
 CHROMIUM = shutil.which("chromium") or ""
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PICTURES = Path(__file__).parents[2] / "examples" / "pictures"
 SPLICED = PICTURES / "rocket_spliced.jpg"
 CAT = PICTURES / "cat_untouched.jpg"
@@ -83,15 +73,6 @@ def weights(tmp_path_factory) -> str:
 def address(weights):
     with running("--limit", "file_bytes=400000", "--weights", weights) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 import gammascope
@@ -330,7 +329,7 @@ def _plot(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path
         curves = {}
         for name, table in tables.items():
             logits, truth = table[f"logit_{question}"], laid_out.truth_of(table, question)
-            used = (table["error"] == "") & np.isfinite(logits) & (truth != laid_out.UNKNOWN)
+            used = laid_out.usable(table, question, truth)
             curves[name] = logits[used], truth[used]
         logits, truth = curves[NATIVE]
         chance = evaluation.calibration[question].probability(logits)

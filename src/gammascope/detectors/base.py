@@ -8,13 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gammascope.errors import UnknownMethodError, did_you_mean
-from gammascope.imaging.views import ViewSpec
+from gammascope.imaging.views import Fit, Pool, ViewSpec
 from gammascope.networks.base import Backbone
 from gammascope.prediction import Batch, Prediction
 
@@ -27,6 +27,27 @@ Views: TypeAlias = Callable[[int], Iterator[Batch]]
 C = TypeVar("C")
 
 _ENTRY_POINTS = "gammascope.methods"
+
+
+@runtime_checkable
+class _Views(Protocol):
+    """The part of a method's config that says how an image becomes views."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def fit(self) -> Fit: ...
+    @property
+    def pool(self) -> Pool: ...
+    @property
+    def max_tiles(self) -> int | None: ...
+
+
+def view_of(
+    config: _Views, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> ViewSpec:
+    """Make the view spec of a method's config and the statistics that its network wants."""
+    return ViewSpec(config.size, config.fit, config.pool, config.max_tiles, mean, std)
 
 
 class Detector(nn.Module, ABC):

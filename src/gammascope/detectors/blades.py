@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -21,18 +20,14 @@ from torch.nn import functional
 
 from gammascope import losses
 from gammascope.data.camera import MAKES
-from gammascope.detectors.base import Detector, Loss, Method, Views
+from gammascope.detectors.base import Detector, Loss, Method, Views, view_of
 from gammascope.errors import RecipeError
-from gammascope.imaging.views import ViewSpec
 from gammascope.networks.density import Covariance, GaussianMixture
 from gammascope.networks.measuring import only_looking
-from gammascope.networks.pretrained import KNOWN, take_over
+from gammascope.networks.pretrained import RANDOM, take_over, yet_to_read
 from gammascope.networks.resnet import ResNet
 from gammascope.networks.sentences import Sentences
 from gammascope.prediction import Batch, Prediction
-
-RANDOM = "random"
-"""Value of ``Config.encoder`` for a control: detect on features that learnt nothing."""
 
 _LEVELS = ("low", "medium", "high")
 
@@ -174,7 +169,7 @@ class BLADES(Detector):
             (0.48145466, 0.4578275, 0.40821073),
             (0.26862954, 0.26130258, 0.27577711),
         )
-        self.view = ViewSpec(config.size, config.fit, config.pool, config.max_tiles, mean, std)
+        self.view = view_of(config, mean, std)
         self.encoder = Encoder(config)
         self.density = GaussianMixture(
             config.feature, config.components, config.covariance, config.ridge
@@ -244,9 +239,9 @@ def build(config: Config) -> BLADES:
     if config.stage == "one_class":
         return OneClass(config)
     detector = Binary(config)
-    if config.encoder in {"", RANDOM} or config.encoder.startswith(KNOWN):
+    path = yet_to_read(config.encoder)
+    if path is None:
         return detector
-    path = Path(config.encoder)
     known = take_over(detector.encoder, "encoder", path)
     take_over(detector.density, "density", path)
     detector.config = replace(config, encoder=known)

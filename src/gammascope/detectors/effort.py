@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method
-from gammascope.imaging.views import Fit, Pool, ViewSpec
+from gammascope.detectors.base import Detector, Loss, Method, view_of
+from gammascope.imaging.views import Fit, Pool
 from gammascope.networks.adapters import ATTENTION_LAYERS, ResidualSVDLinear, add_residual_svd
 from gammascope.networks.backbones import TransformerBackbone
 from gammascope.networks.base import Backbone
@@ -67,9 +67,7 @@ class Effort(Detector):
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
-        self.view = ViewSpec(
-            config.size, config.fit, config.pool, config.max_tiles, backbone.mean, backbone.std
-        )
+        self.view = view_of(config, backbone.mean, backbone.std)
         self.backbone = backbone
         self.head = nn.Linear(backbone.token_channels, 1)
         nn.init.normal_(self.head.weight, std=0.02)

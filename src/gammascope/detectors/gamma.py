@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method
-from gammascope.imaging.views import ViewSpec
+from gammascope.detectors.base import Detector, Loss, Method, view_of
 from gammascope.networks.attention import ReverseCrossAttention
 from gammascope.networks.base import Backbone
 from gammascope.networks.compact import CompactConfig
@@ -113,9 +112,7 @@ class Gamma(Detector):
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
-        self.view = ViewSpec(
-            config.size, config.fit, config.pool, config.max_tiles, backbone.mean, backbone.std
-        )
+        self.view = view_of(config, backbone.mean, backbone.std)
         self.backbone = backbone
         used = Neck(backbone.grid_channels, config.width) if _branches(config) else nn.Identity()
         self.neck = used  # one that nothing reads would stall distributed training

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gammascope import losses
-from gammascope.detectors.base import FittedDetector, Loss, Method, Seen
-from gammascope.imaging.views import Fit, Pool, ViewSpec
+from gammascope.detectors.base import FittedDetector, Loss, Method, Seen, view_of
+from gammascope.imaging.views import Fit, Pool
 from gammascope.networks.base import Backbone
 from gammascope.networks.compact import CompactConfig
 from gammascope.networks.logistic import fit_logistic, log_loss
@@ -65,9 +65,7 @@ class LinearProbe(FittedDetector):
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
-        self.view = ViewSpec(
-            config.size, config.fit, config.pool, config.max_tiles, backbone.mean, backbone.std
-        )
+        self.view = view_of(config, backbone.mean, backbone.std)
         self.backbone = backbone
         parts = {"token": backbone.token_channels, "patches": backbone.grid_channels}
         wanted = parts if config.feature == "both" else {config.feature: parts[config.feature]}

@@ -16,9 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method
+from gammascope.detectors.base import Detector, Loss, Method, view_of
 from gammascope.errors import RecipeError
-from gammascope.imaging.views import ViewSpec
 from gammascope.networks.backbones import TransformerBackbone, for_config
 from gammascope.networks.base import Backbone, Features
 from gammascope.networks.compact import CompactConfig
@@ -86,9 +85,7 @@ class MPFT(Detector):
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
-        self.view = ViewSpec(
-            config.size, config.fit, config.pool, config.max_tiles, backbone.mean, backbone.std
-        )
+        self.view = view_of(config, backbone.mean, backbone.std)
         self.backbone = backbone
         has_tokens = isinstance(backbone, TransformerBackbone)
         self.patch = backbone.stride if has_tokens else config.patch

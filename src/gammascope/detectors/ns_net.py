@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method, Views
+from gammascope.detectors.base import Detector, Loss, Method, Views, view_of
 from gammascope.errors import RecipeError
-from gammascope.imaging.views import ViewSpec
 from gammascope.networks import patches
 from gammascope.networks.base import Backbone
 from gammascope.networks.compact import CompactConfig
@@ -97,9 +96,7 @@ class NSNet(Detector):
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
-        self.view = ViewSpec(
-            config.size, config.fit, config.pool, config.max_tiles, backbone.mean, backbone.std
-        )
+        self.view = view_of(config, backbone.mean, backbone.std)
         self.backbone = backbone
         width = config.shared or backbone.token_channels
         self.to_shared: nn.Module = nn.Identity()

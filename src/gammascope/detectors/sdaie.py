@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -20,14 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method, Views
+from gammascope.detectors.base import Detector, Loss, Method, Views, view_of
 from gammascope.errors import RecipeError
-from gammascope.imaging.views import ViewSpec
 from gammascope.networks import patches
 from gammascope.networks.covariance import isqrt_covariance
 from gammascope.networks.density import Covariance, GaussianMixture
 from gammascope.networks.measuring import only_looking
-from gammascope.networks.pretrained import KNOWN, take_over
+from gammascope.networks.pretrained import RANDOM, take_over, yet_to_read
 from gammascope.networks.residuals import HighPass
 from gammascope.prediction import Batch, Prediction
 
@@ -52,9 +50,6 @@ CLASSES: Mapping[str, int] = {
     "SceneCaptureType": 5,
 }
 """Settings that are classified and their numbers of classes; what each class is, is our reading (``class_of``)."""
-
-RANDOM = "random"
-"""Value of ``Config.extractor`` for a control: keep the student near features that learnt nothing."""
 
 _STAGES = 5
 
@@ -223,7 +218,7 @@ class SDAIE(Detector):
             (0.48145466, 0.4578275, 0.40821073),
             (0.26862954, 0.26130258, 0.27577711),
         )
-        self.view = ViewSpec(config.size, config.fit, config.pool, config.max_tiles, mean, std)
+        self.view = view_of(config, mean, std)
         self.extractor = Extractor(config)
 
     def tiles(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n 3 s s"]:
@@ -322,11 +317,11 @@ def build(config: Config) -> SDAIE:
         raise RecipeError(f"depths={list(config.depths)}: expected {_STAGES - 1} stages.")
     if config.stage == "one_class":
         return OneClass(config)
-    named = config.extractor and config.extractor != RANDOM
-    if not named or config.extractor.startswith(KNOWN):
-        return Binary(config)
     detector = Binary(config)
-    known = take_over(detector.extractor, "extractor", Path(config.extractor))
+    path = yet_to_read(config.extractor)
+    if path is None:
+        return detector
+    known = take_over(detector.extractor, "extractor", path)
     detector.config = replace(config, extractor=known)
     return detector
 

@@ -17,7 +17,7 @@ from gammascope.errors import MissingDataError
 from gammascope.evaluation.intervals import Rows, Value, Weights, bootstrap
 from gammascope.evaluation.metrics import Metric, auroc, balanced_accuracy
 from gammascope.evaluation.scoring import ScoreTable
-from gammascope.evaluation.tables import UNKNOWN, truth_of
+from gammascope.evaluation.tables import truth_of, usable
 from gammascope.sample import Label
 
 
@@ -203,7 +203,7 @@ def _answered(
 ) -> tuple[Any, Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Return path, truth and logit of the images with an answer and a known truth, by path."""
     logits, truth = table[f"logit_{question}"], truth_of(table, question)
-    used = (table["error"] == "") & np.isfinite(logits) & (truth != UNKNOWN)
+    used = usable(table, question, truth)
     paths = table["path"][used].astype(np.dtypes.StringDType())
     order = np.argsort(paths, kind="stable")
     paths = paths[order]

@@ -22,7 +22,7 @@ from gammascope.errors import MissingDataError, RecipeError, did_you_mean
 from gammascope.evaluation.intervals import Value, wilson
 from gammascope.evaluation.metrics import auroc
 from gammascope.evaluation.scoring import ScoreTable
-from gammascope.evaluation.tables import UNKNOWN, Grid, truth_of
+from gammascope.evaluation.tables import Grid, truth_of, usable
 from gammascope.imaging import codecs
 from gammascope.imaging.codecs import Encoding, Format, Kernel, Subsampling
 from gammascope.sample import Entry, Image, Label, Sample
@@ -305,7 +305,7 @@ def measured(
         MissingDataError: If the table has no answers to the question.
     """
     logits, truth = table[f"logit_{question}"], truth_of(table, question)
-    used = (table["error"] == "") & np.isfinite(logits) & (truth != UNKNOWN)
+    used = usable(table, question, truth)
     logits, truth = logits[used].astype(np.float64), truth[used]
     right = (logits >= threshold) == (truth == Label.FAKE)
     shares = (right[truth == label] for label in (Label.REAL, Label.FAKE))

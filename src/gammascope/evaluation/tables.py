@@ -104,6 +104,15 @@ def truth_of(table: ScoreTable, question: str) -> Int[np.ndarray, " n"]:
     )
 
 
+def usable(
+    table: ScoreTable, question: str, truth: Int[np.ndarray, " n"]
+) -> Bool[np.ndarray, " n"]:
+    """Say which images a question can be measured on: scored, answered, and of known truth (see ``truth_of``)."""
+    answered = (table["error"] == "") & np.isfinite(table[f"logit_{question}"])
+    result: Bool[np.ndarray, " n"] = answered & (truth != UNKNOWN)
+    return result
+
+
 def summarise(
     table: ScoreTable,
     question: str = "generated",
@@ -135,7 +144,7 @@ def summarise(
     truth = truth_of(table, question)
     logits = table[name]
     answered = (table["error"] == "") & np.isfinite(logits)
-    used = answered & (truth != UNKNOWN)
+    used = usable(table, question, truth)
     if not used.any():
         raise MissingDataError(
             f"No image left to measure {question!r} on: {int((table['error'] != '').sum())} of "

@@ -26,7 +26,10 @@ IN_HOUSE: Mapping[str, tuple[Callable[[Any], Backbone], type]] = {
 }
 """Our own backbones and their sizes; in a config, the field of that name holds the sizes."""
 
-KNOWN = "sha256:"
+RANDOM = "random"
+"""How a config asks for a part that learnt nothing, as a control."""
+
+_KNOWN = "sha256:"
 """How a config names a checkpoint that was taken over already, and lies in the network's own weights since."""
 
 
@@ -161,6 +164,11 @@ def backbone_in(path: Path) -> tuple[str, Any]:
     return name, settings.parse(kind, config[name], f"checkpoint {path}, {name}")
 
 
+def yet_to_read(named: str) -> Path | None:
+    """Return the checkpoint that a config names for a part; None if it names none or ``take_over`` has read it."""
+    return None if named in {"", RANDOM} or named.startswith(_KNOWN) else Path(named)
+
+
 def take_over(part: nn.Module, name: str, path: Path) -> str:
     """Fill a part from the tensors of that name in a safetensors file, strictly.
 
@@ -197,4 +205,4 @@ def take_over(part: nn.Module, name: str, path: Path) -> str:
         raise IncompatibleCheckpointError(
             f"{path}: its {name} does not fit this network: {' '.join(lines[:2])[:300]}"
         ) from error
-    return KNOWN + hashlib.sha256(data).hexdigest()
+    return _KNOWN + hashlib.sha256(data).hexdigest()

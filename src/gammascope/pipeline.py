@@ -70,6 +70,7 @@ class Scores:
         views: How many views were looked at.
         boxes: Where they lie, in pixels of the image.
         by_view: Logits of each view by question; the main question's under "".
+        overview: Whether the last view is no tile, but the reduced whole.
     """
 
     logit: float
@@ -78,6 +79,7 @@ class Scores:
     views: int
     boxes: tuple[Box, ...] = ()
     by_view: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
+    overview: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,29 +158,38 @@ class Pipeline:
 
     def _scores(self, image: Image, boxes: Sequence[views.Box], seen: _Seen) -> Scores:
         spec = self.detector.view
+        size = (image.shape[1], image.shape[0])
+        overview = views.has_overview(size, spec)
         main = np.array(seen.logits, np.float32)
         if not np.isfinite(main).all():
             # A comparison with NaN is false, so the verdict would silently read "real".
             raise IncompatibleCheckpointError(
                 f"The detector's answer is not a number: the weights {self.weights_sha256[:12]} are broken."
             )
-        size = (image.shape[1], image.shape[0])
         by_view = {name: np.array(values, np.float32) for name, values in seen.answers.items()}
+        tiles = len(boxes) - overview
+
+        def pooled(name: str, logits: Float[np.ndarray, " n"]) -> float:
+            # An edit is local, so the most suspicious quarter of the tiles decides; one view alone is too noisy. Chosen
+            # on held-out sources (docs/experiments.md). Other questions pool as the label does.
+            if name == "edited":
+                return views.pool_logits(logits[:tiles], "top")
+            near = views.pool_logits(logits[:tiles], spec.pool)
+            return near + spec.overview * (float(logits[-1]) - near) if overview else near
+
         return Scores(
-            logit=views.pool_logits(main, spec.pool),
-            answers={
-                # An edit is local, so the most suspicious quarter decides; one view alone is too noisy. Chosen on
-                # held-out sources (docs/experiments.md). Other questions pool as the label does.
-                name: views.pool_logits(values, "top" if name == "edited" else spec.pool)
-                for name, values in by_view.items()
-            },
+            logit=pooled("", main),
+            answers={name: pooled(name, values) for name, values in by_view.items()},
             maps={
-                name: checkpoints.expit(views.paste_boxes(np.stack(maps), boxes, size))
+                name: checkpoints.expit(
+                    views.paste_boxes(np.stack(maps[:tiles]), boxes[:tiles], size)
+                )
                 for name, maps in seen.masks.items()
             },
             views=len(boxes),
             boxes=tuple(boxes),
             by_view={"": main} | by_view,
+            overview=overview,
         )
 
     def report(self, source: Path | bytes | Image) -> Report:
@@ -248,7 +259,8 @@ class Pipeline:
             yield Recheck(change, again, holds)
 
     def _tiles(self, scores: Scores) -> tuple[Tile, ...]:
-        if scores.views < 2:
+        boxes = scores.boxes[: scores.views - scores.overview]
+        if len(boxes) < 2:
             return ()
         logits = {_main_question(scores): scores.by_view[""]} | {
             name: values for name, values in scores.by_view.items() if name
@@ -259,7 +271,7 @@ class Pipeline:
         }
         return tuple(
             Tile(box, {name: values[number] for name, values in probabilities.items()})
-            for number, box in enumerate(scores.boxes)
+            for number, box in enumerate(boxes)
         )
 
     def _look(self, pixels: Float[np.ndarray, "b 3 s s"], seen: Sequence[_Seen]) -> None:
@@ -294,8 +306,9 @@ class Pipeline:
         if decoded.jpeg_quality is not None and decoded.jpeg_quality < HEAVY_COMPRESSION:
             yield f"Heavily compressed (JPEG quality about {decoded.jpeg_quality}): traces may be gone."
         possible = len(views.tile_grid((width, height), spec.size)) if spec.fit == "tiles" else 0
-        if possible > scores.views:
-            yield f"{scores.views} of {possible} tiles were examined, evenly spread."
+        seen = scores.views - scores.overview
+        if possible > seen:
+            yield f"{seen} of {possible} tiles were examined, evenly spread."
         if not self.facts.calibration:
             yield "Not calibrated: probabilities and thresholds are raw."
         yield from (f"{note[0].upper()}{note[1:]}." for note in decoded.notes)

@@ -71,6 +71,8 @@ class Nuisance:
         tone: Share of views with changed brightness, contrast and gamma.
         noise: Share with added Gaussian noise of up to 4 grey levels.
         blur: Share with a Gaussian blur of up to 1 pixel.
+        overview: Share of the authentic and of the generated views that show a picture's largest square, reduced to
+            the view, instead of a window.
     """
 
     encoding: codecs.EncodingLaw = field(default_factory=codecs.EncodingLaw)
@@ -82,6 +84,7 @@ class Nuisance:
     tone: float = 0.1
     noise: float = 0.05
     blur: float = 0.05
+    overview: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,9 @@ class Stream:
         """Draw view number ``index``, 0 and up."""
         rng = np.random.default_rng((self.seed, index))
         kind = self.kinds[int(rng.choice(len(self.kinds), p=self.shares))]
+        overview = self.nuisance.overview if kind in {"authentic", "generated"} else 0.0
+        if overview and rng.random() < overview:
+            return self._overview(kind, rng)
         resize = self.nuisance.rescale.draw(rng)
         # A quarter more than the view needs after resizing, so that the final crop's place is free too.
         side = math.ceil(1.25 * self.size / (resize[0] if resize else 1.0))
@@ -166,6 +172,26 @@ class Stream:
             crop_at(a, left, top, self.size) for a in (image, generated, edited)
         )
         return Drawn(pixels, generated, edited, kind, host.source or "")
+
+    def _overview(self, kind: str, rng: np.random.Generator) -> Drawn:
+        """Draw a picture's largest square, reduced; on the way it is re-encoded at one to three times the view's size.
+
+        No JPEG's history comes first: at this scale nothing is left of it.
+        """
+        host = (self.fakes if kind == "generated" else self.photos).draw(rng)
+        image = self.pictures.image(host.path)
+        square = _cut(image, _place(image.shape, _shorter_side(image, host), host.panels, rng))
+        made = _untouched(
+            _reduced(square, rng.uniform(1.0, 3.0) * self.size), generated=kind == "generated"
+        )
+        shown, generated, edited = self._disturbed(made, None, rng)
+        shown = _reduced(shown, rng.uniform(1.0, 1.1) * self.size)
+        left, top = (crop_start(extent, self.size, rng) for extent in shown.shape[1::-1])
+        # One class all over: any part of the masks will do.
+        generated, edited = (crop_at(mask, 0, 0, self.size) for mask in (generated, edited))
+        return Drawn(
+            crop_at(shown, left, top, self.size), generated, edited, kind, host.source or ""
+        )
 
     def authentic(self) -> Stream:
         """Return a stream of nothing but the photos, under the same law."""
@@ -353,6 +379,16 @@ def _cut(image: Image, place: _Place) -> UInt8[np.ndarray, "cut_h cut_w 3"]:
     window = image[place].copy()
     # Manipulations refuse smaller ones.
     return window if min(window.shape[:2]) >= SMALLEST_PX else crop_at(window, 0, 0, SMALLEST_PX)
+
+
+def _shorter_side(image: Image, entry: Entry) -> int:
+    return int(min(image.shape[:2])) // entry.panels
+
+
+def _reduced(image: Image, side: float) -> Image:
+    """Bring the shorter side down to about ``side`` pixels; what is smaller stays as it is."""
+    factor = side / min(image.shape[:2])
+    return codecs.rescale(image, factor) if factor < 1 else image
 
 
 def crop_start(extent: int, size: int, rng: np.random.Generator) -> int:

@@ -48,6 +48,7 @@ class Config:
         fit: How an image becomes views.
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
+        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
         width: Channels of neck, branches and correction.
         seg_targets: What the heads segment: "source" (generated; edited), "family" (inpainted; moved),
             "authenticity" (fake; authentic), "softmax" (one head: authentic, edited, generated).
@@ -80,6 +81,7 @@ class Config:
     fit: Literal["resize", "center_crop", "tiles"] = "center_crop"
     pool: Literal["mean", "max", "top"] = "mean"
     max_tiles: int | None = None
+    overview: float = 0.0
     width: int = 256
     seg_targets: Literal["source", "family", "authenticity", "softmax"] = "source"
     seg_heads: Literal["both", "first", "none"] = "both"
@@ -112,7 +114,8 @@ class Gamma(Detector):
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
-        self.view = view_of(config, backbone.mean, backbone.std)
+        view = view_of(config, backbone.mean, backbone.std)
+        self.view = replace(view, overview=config.overview)
         self.backbone = backbone
         used = Neck(backbone.grid_channels, config.width) if _branches(config) else nn.Identity()
         self.neck = used  # one that nothing reads would stall distributed training

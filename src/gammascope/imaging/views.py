@@ -38,6 +38,8 @@ class ViewSpec:
         max_tiles: At most so many tiles, evenly spread over the image; None: all of them.
         mean: Subtracted per channel after scaling to 0..1.
         std: Divided by per channel.
+        overview: With tiles, also look at the largest centred square, reduced to one view, and give its logit this
+            weight (0..1) beside the tiles'; 0: do not look. Only where that is a reduction.
     """
 
     size: int
@@ -46,6 +48,7 @@ class ViewSpec:
     max_tiles: int | None = None
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    overview: float = 0.0
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -60,6 +63,12 @@ class ViewSpec:
             raise ValueError(f"mean={self.mean}: expected three finite numbers.")
         if len(self.std) != 3 or not all(0 < value < math.inf for value in self.std):
             raise ValueError(f"std={self.std}: expected three positive numbers.")
+        if not 0 <= self.overview <= 1:
+            raise ValueError(f"overview={self.overview}: expected a weight of 0 to 1.")
+        if self.overview and self.fit != "tiles":
+            raise ValueError(
+                f"overview={self.overview} beside fit={self.fit!r}: it goes with tiles."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +85,13 @@ class View:
 
 
 def views_of(image: Image, spec: ViewSpec) -> list[View]:
-    """Cut or squeeze an image into the views a detector asks for, row by row from the top left."""
+    """Cut or squeeze an image into the views a detector asks for, row by row from the top left; the overview last."""
     height, width = image.shape[:2]
     return [View(pixels_at(image, box, spec), box) for box in boxes_of((width, height), spec)]
 
 
 def boxes_of(image_size: tuple[int, int], spec: ViewSpec) -> list[Box]:
-    """List where the views of an image lie, without touching a pixel; the same for the same size.
+    """List where the views of an image lie, without touching a pixel; the same for the same size. The overview is last.
 
     Args:
         image_size: Width and height, pixels.
@@ -100,7 +109,20 @@ def boxes_of(image_size: tuple[int, int], spec: ViewSpec) -> list[Box]:
             spread = _spread(columns, len(corners) // columns, spec.max_tiles)
             corners = [corners[row * columns + column] for row, column in spread]
     side = float(spec.size)
-    return [(float(left), float(top), side, side) for left, top in corners]
+    boxes = [(float(left), float(top), side, side) for left, top in corners]
+    return boxes + [_overview(image_size)] * has_overview(image_size, spec)
+
+
+def has_overview(image_size: tuple[int, int], spec: ViewSpec) -> bool:
+    """Whether the last view of an image (width, height) is the overview."""
+    return spec.overview > 0 and min(image_size) > spec.size
+
+
+def _overview(image_size: tuple[int, int]) -> Box:
+    """Return the largest centred square: squeezing the whole image would show the network its proportions."""
+    width, height = image_size
+    side = min(width, height)
+    return (float((width - side) // 2), float((height - side) // 2), float(side), float(side))
 
 
 def pixels_at(image: Image, box: Box, spec: ViewSpec) -> Float[np.ndarray, "3 s s"]:
@@ -111,11 +133,14 @@ def pixels_at(image: Image, box: Box, spec: ViewSpec) -> Float[np.ndarray, "3 s 
         box: One of ``boxes_of`` for this image and spec.
         spec: How the detector wants to see the image.
     """
-    if spec.fit == "resize":
-        whole = PIL.Image.fromarray(image)
-        squeezed = whole.resize((spec.size, spec.size), PIL.Image.Resampling.BICUBIC)
+    left, top, width, height = box
+    if spec.fit == "resize" or width > spec.size:
+        square = (left, top, left + width, top + height)
+        squeezed = PIL.Image.fromarray(image).resize(
+            (spec.size, spec.size), PIL.Image.Resampling.BICUBIC, square
+        )
         return normalised(np.asarray(squeezed), spec)
-    return normalised(crop_at(image, int(box[0]), int(box[1]), spec.size), spec)
+    return normalised(crop_at(image, int(left), int(top), spec.size), spec)
 
 
 def normalised(image: Image, spec: ViewSpec) -> Float[np.ndarray, "3 h w"]:

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError
 from gammascope.networks.base import Backbone, Features
+from gammascope.networks.frequency import BandEnergies
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class MobileNetConfig:
         expansion: Factor on the channels inside a block; the first stage has none.
         fused: Channels of the grid.
         token: Channels of the image token.
+        bands: Side of the blocks whose log DCT energies join grid and token, pixels; twice the stride of the grid, or
+            0: none.
 
     Source: arXiv:1801.04381, table 2; ``fused`` and ``token`` are ours.
     """
@@ -42,6 +45,7 @@ class MobileNetConfig:
     expansion: int = 6
     fused: int = 96
     token: int = 128
+    bands: int = 0
 
 
 class SameConv(nn.Conv2d):
@@ -145,9 +149,15 @@ class MobileNetBackbone(Backbone):
             self.blocks.append(stage)
             self.folds.append(fold)
             self.to_grid.append(nn.Conv2d(fold * fold * channels, config.fused, 1, bias=False))
+        self.bands: LocalSpectrum | None = None
+        spectral = 0
+        if config.bands:
+            self.bands = LocalSpectrum(config.bands, self.stride, config.fused, self.std[0])
+            spectral = self.bands.channels
         self.norm_grid = nn.BatchNorm2d(config.fused)
-        self.norm_statistics = nn.BatchNorm1d(2 * sum(config.channels), affine=False)
-        self.to_token = nn.Linear(2 * sum(config.channels), config.token)
+        numbers = 2 * (sum(config.channels) + spectral)
+        self.norm_statistics = nn.BatchNorm1d(numbers, affine=False)
+        self.to_token = nn.Linear(numbers, config.token)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Features:
         """Return the token and a grid of one cell for every 8 x 8 pixels, rounded up."""
@@ -156,11 +166,12 @@ class MobileNetBackbone(Backbone):
         fused, statistics = torch.zeros((), device=pixels.device), []
         for stage, fold, to_grid in zip(self.blocks, self.folds, self.to_grid, strict=True):
             x = stage(x)
-            # Statistics in float32: under bfloat16 the variance of a quiet channel would vanish.
-            flat = x.flatten(2).float()
-            spread = (flat.var(2, unbiased=False) + 1e-5).sqrt()
-            statistics += [flat.mean(2), spread]
+            statistics += _statistics(x)
             fused = fused + _resized(to_grid(_folded(x, fold)), rows, columns)
+        if self.bands is not None:
+            energies = self.bands(pixels)
+            statistics += _statistics(energies)
+            fused = fused + self.bands.to_grid(energies.to(fused.dtype))
         grid = functional.relu(self.norm_grid(fused))
         token = self.to_token(self.norm_statistics(torch.cat(statistics, 1)).to(grid.dtype))
         return Features(token, grid)
@@ -194,6 +205,34 @@ class MobileNetBackbone(Backbone):
                 f"({len(wrong)} of {len(wanted)} tensors)."
             )
         self.load_state_dict({name: foreign[name].to(own[name]) for name in wanted}, strict=False)
+
+
+class LocalSpectrum(nn.Module):
+    """Log DCT energies of luma and colour differences, standardised: what untouched decoders leave in them is plain.
+
+    Textures learnt from ImageNet do not hold it: without, twins of photos that were never re-encoded pass for photos
+    (docs/experiments.md).
+    """
+
+    def __init__(self, block: int, stride: int, fused: int, std: float) -> None:
+        super().__init__()
+        if block != 2 * stride:
+            raise ValueError(f"bands={block}: expected twice the stride of the grid, {2 * stride}.")
+        self.energies = BandEnergies(block, grey_levels=255 * std)
+        self.channels = self.energies.channels
+        self.norm = nn.BatchNorm2d(self.channels, affine=False)
+        self.to_grid = nn.Conv2d(self.channels, fused, 1, bias=False)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b e gh gw"]:
+        """Return one standardised spectrum for each cell of the grid."""
+        result: Tensor = self.norm(self.energies(pixels))
+        return result
+
+
+def _statistics(x: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b c"]]:
+    """Return the mean and the deviation of each channel, in float32: under bfloat16 a quiet one's would vanish."""
+    flat = x.flatten(2).float()
+    return [flat.mean(2), (flat.var(2, unbiased=False) + 1e-5).sqrt()]
 
 
 def _norm(width: int) -> nn.BatchNorm2d:

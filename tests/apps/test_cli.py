@@ -32,7 +32,7 @@ from gammascope.training.loop import Progress
 
 COMMANDS = (
     *("scan", "train", "calibrate", "evaluate", "compare", "robustness", "doctor"),
-    *("synthesize", "benchmarks", "methods"),
+    *("autoencoders", "synthesize", "benchmarks", "methods"),
 )
 QUESTIONS = ("generated", "edited")
 

@@ -379,3 +379,30 @@ def test_a_history_like_the_photos_leaves_nothing_to_find(same_content):
     )
     found = separation(same_content, replace(CALM, history=camera))
     assert max(found.values()) < 0.1, found
+
+
+def test_an_overview_shows_the_whole_picture_reduced_and_is_of_one_class(entries):
+    calm = replace(CALM, overview=1.0)
+    for kind in ("authentic", "generated"):
+        stream = stream_of(entries, all_of(kind), calm)
+        for number in range(6):
+            drawn = stream[number]
+            assert drawn.pixels.shape == (SIZE, SIZE, 3)
+            assert drawn.generated.all() == drawn.generated.any() == (kind == "generated")
+            assert not drawn.edited.any()
+
+
+def test_edits_are_never_shown_as_overviews(entries):
+    """Reduced, an edit's mask would be gone."""
+    with_overviews = stream_of(entries, only(copy_move=1), replace(CALM, overview=1.0))
+    without = stream_of(entries, only(copy_move=1), CALM)
+    assert [digest(with_overviews[n]) for n in range(4)] == [digest(without[n]) for n in range(4)]
+
+
+def test_an_overview_keeps_the_pictures_colours(tmp_path):
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[:, :, 0] = np.linspace(0, 255, 200)[:, None]
+    photo = saved(tmp_path, "a.png", image)
+    stream = stream_of([photo], all_of("authentic"), replace(CALM, overview=1.0))
+    for number in range(5):
+        assert abs(float(stream[number].pixels[..., 0].mean()) - 127.5) < 10

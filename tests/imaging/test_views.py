@@ -15,6 +15,7 @@ from gammascope.imaging.views import (
     ViewSpec,
     boxes_of,
     crop_at,
+    has_overview,
     normalised,
     paste,
     paste_boxes,
@@ -253,3 +254,40 @@ def test_pooling() -> None:
     assert pool_logits(logits[:1], "top") == 4
     with pytest.raises(ValueError, match="No logits"):
         pool_logits(logits[:0], "mean")
+
+
+OVERVIEW = ViewSpec(8, "tiles", mean=(0.0,) * 3, std=(1.0,) * 3, overview=0.5)
+
+
+def test_the_overview_is_the_largest_centred_square_reduced_and_comes_last():
+    image = picture(31, 20)
+    *tiles, last = views_of(image, OVERVIEW)
+    assert [view.box for view in tiles] == boxes_of((31, 20), ViewSpec(8, "tiles"))
+    assert last.box == (5.0, 0.0, 20.0, 20.0)
+    assert last.pixels.shape == (3, 8, 8)
+    centre = image[:, 5:25].astype(float)
+    assert abs(pixels_of(last, OVERVIEW).mean() - centre.mean()) < 3
+
+
+def test_the_overview_hides_what_lies_outside_of_the_square():
+    image = picture(40, 16)
+    changed = image.copy()
+    changed[:, :8] = 0  # the square begins at 12; resizing may look a little beyond
+    assert np.array_equal(
+        views_of(image, OVERVIEW)[-1].pixels, views_of(changed, OVERVIEW)[-1].pixels
+    )
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 30), (3, 5)])
+def test_there_is_no_overview_where_it_would_not_be_a_reduction(size):
+    assert not has_overview(size, OVERVIEW)
+    assert boxes_of(size, OVERVIEW) == boxes_of(size, ViewSpec(8, "tiles"))
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [({"overview": 1.5}, "overview=1.5"), ({"overview": 0.5, "fit": "resize"}, "fit='resize'")],
+)
+def test_an_impossible_overview_is_refused(values, named):
+    with pytest.raises(ValueError, match=named):
+        ViewSpec(8, **({"fit": "tiles"} | values))

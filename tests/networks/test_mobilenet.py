@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,47 @@ def test_other_weights_are_refused_and_nothing_is_loaded(tmp_path):
 def test_lengths_that_disagree_are_refused():
     with pytest.raises(ValueError, match="As many channels"):
         MobileNetBackbone(MobileNetConfig(channels=(8, 8), blocks=(1,), strides=(1, 2)))
+
+
+def with_choices(**choices) -> MobileNetBackbone:
+    torch.manual_seed(0)
+    return MobileNetBackbone(dataclasses.replace(SMALL, **choices))
+
+
+def test_what_imagenet_taught_is_kept_where_only_our_own_layers_are_trained():
+    network = with_choices(trained="own", bands=16).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    features = network(torch.randn(4, 3, 32, 32))
+    (features.token.sum() + features.grid.sum()).backward()
+    for name, parameter in network.named_parameters():
+        own = name.startswith((*OWN, "bands"))
+        assert parameter.requires_grad == own == (parameter.grad is not None), name
+    changed = {n for n, v in network.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed  # our own norms learn
+    assert all(name.startswith((*OWN, "bands")) for name in changed)
+
+
+def test_the_token_hears_of_the_later_stages_only():
+    network = with_choices(token_from=2)
+    assert network.to_token.in_features == 2 * (8 + 12)
+    with pytest.raises(ValueError, match="token_from=4"):
+        with_choices(token_from=4)
+
+
+def test_statistics_are_hidden_in_training_only():
+    network, pixels = with_choices(dropout=0.9), torch.randn(8, 3, 32, 32)
+    assert not torch.equal(network.train()(pixels).token, network(pixels).token)
+    assert torch.equal(network.eval()(pixels).token, network(pixels).token)
+
+
+def test_spectra_join_the_grid_and_leave_the_token_alone():
+    network = with_choices(bands=16).eval()
+    assert network.bands is not None
+    pixels = torch.randn(1, 3, 32, 40)
+    seen = network(pixels)
+    torch.nn.init.zeros_(network.bands.to_grid.weight)
+    blind = network(pixels)
+    assert torch.equal(seen.token, blind.token)
+    assert not torch.equal(seen.grid, blind.grid)
+    with pytest.raises(ValueError, match="bands=8"):
+        with_choices(bands=8)

@@ -309,6 +309,28 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
 
 
 @app.command()
+def autoencoders(
+    photos: options.Photos,
+    out: options.AutoencoderFolder,
+    design: options.AutoencoderDesigns = None,
+    steps: options.AutoencoderSteps = 1200,
+    split: options.EditSplit = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train small autoencoders on real photos; ``synthesize --kind twin`` regenerates photos with them.
+
+    One that is there already is kept.
+    """
+    from gammascope.apps import synthesis, terminal
+
+    wanted = synthesis.designs(design)
+    entries = synthesis.photos_at(photos, out, split)
+    for name in wanted:
+        with terminal.progress_bar(f"Training {name}", shown=not quiet) as advance:
+            terminal.say(synthesis.autoencoder_made(name, entries, out / name, steps, advance))
+
+
+@app.command()
 def benchmarks(name: options.OneBenchmark = None, as_json: options.Json = False) -> None:
     """List the public datasets that can be evaluated by name, or show how one of them must lie on disk."""
     from gammascope.apps import benchmark_list, terminal

@@ -229,9 +229,17 @@ AutoencoderSource: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--autoencoder",
-        help="Folder of a TAESD-family or diffusers autoencoder, or a hub id (downloads).",
+        help="Folder of an autoencoder (ours, TAESD family, diffusers), or a hub id (downloads).",
     ),
 ]
+AutoencoderFolder: TypeAlias = Annotated[
+    Path, typer.Option("--out", help="Folder that gets one folder for each autoencoder.")
+]
+AutoencoderDesigns: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--design", help="Which autoencoder; repeatable. Default: all of them."),
+]
+AutoencoderSteps: TypeAlias = Annotated[int, typer.Option(min=1, help="Updates of each.")]
 InpainterSource: TypeAlias = Annotated[
     str | None,
     typer.Option(

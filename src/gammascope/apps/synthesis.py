@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -12,14 +12,17 @@ from rich.table import Table
 from gammascope.data.edits import MANIFEST, Edits, photos_of
 from gammascope.data.folder import find_images
 from gammascope.data.manifest import read_manifest
-from gammascope.errors import MissingDataError, RecipeError
+from gammascope.data.pictures import Pictures
+from gammascope.errors import MissingDataError, RecipeError, did_you_mean
 from gammascope.generation.autoencoder import Autoencoder, TinyAutoencoder, from_diffusers
+from gammascope.generation.small_autoencoder import FILE, SmallAutoencoder
 from gammascope.imaging.codecs import Encoding
 from gammascope.manipulation.inpainting import Inpainter
 from gammascope.sample import Entry, Label
 
 _TABLES = {".csv", ".parquet"}
 _BROKEN_SHOWN = 10
+_PICTURES_BYTES = 4 * 10**9
 
 
 class Networks(TypedDict):
@@ -75,6 +78,51 @@ def networks(autoencoder: str | None, inpainter: str | None) -> Networks:
     }
 
 
+def designs(names: Sequence[str] | None) -> list[str]:
+    """Check names of autoencoder designs; None: all of them.
+
+    Raises:
+        RecipeError: If one is unknown.
+    """
+    from gammascope.training.autoencoders import DESIGNS
+
+    for name in names or ():
+        if name not in DESIGNS:
+            raise RecipeError(
+                f"Unknown design {name!r}.{did_you_mean(name, DESIGNS)} Known: {', '.join(DESIGNS)}."
+            )
+    return list(names or DESIGNS)
+
+
+def autoencoder_made(
+    name: str,
+    photos: Sequence[Entry],
+    folder: Path,
+    steps: int,
+    advance: Callable[[int, int], None],
+) -> str:
+    """Train one autoencoder unless it is there, and say how close its round trips come to photos."""
+    from gammascope.training import autoencoders
+
+    if (folder / FILE).is_file():
+        return f"{name}: there already, {folder}"
+    pictures = Pictures(_PICTURES_BYTES)
+    broken = {path for path, _ in pictures.preload(entry.path for entry in photos)}
+    whole = [entry for entry in photos if entry.path not in broken]
+    network = autoencoders.fit(
+        autoencoders.DESIGNS[name],
+        whole,
+        autoencoders.Schedule(steps),
+        pictures=pictures,
+        progress=lambda done, total, _: advance(done, total),
+    )
+    autoencoders.save(network, folder)
+    shown = [pictures.image(e.path)[:512, :512] for e in whole[:: max(1, len(whole) // 8)]]
+    unread = f", {len(broken)} unreadable photos left out" if broken else ""
+    decibels = autoencoders.fidelity(network, shown)
+    return f"{name}: {decibels:.1f} dB on photos it was trained on{unread}, {folder}"
+
+
 def short_name(place: str | None) -> str:
     """Return a generator's name for manifests: the last part of a folder or hub id."""
     return Path(place).name if place else ""
@@ -109,6 +157,8 @@ def closing(made: Edits, out: Path) -> str:
 
 def _autoencoder(place: str) -> Autoencoder:
     folder = Path(place)
+    if (folder / FILE).is_file():
+        return SmallAutoencoder.from_folder(folder)
     if any(folder.glob("*encoder.pth")):
         return TinyAutoencoder.from_folder(folder)
     if (folder / "vae").is_dir():

@@ -385,7 +385,7 @@ def _shorter_side(image: Image, entry: Entry) -> int:
     return int(min(image.shape[:2])) // entry.panels
 
 
-def _reduced(image: Image, side: float) -> Image:
+def _reduced(image: Image, side: float) -> UInt8[np.ndarray, "new_h new_w 3"]:
     """Bring the shorter side down to about ``side`` pixels; what is smaller stays as it is."""
     factor = side / min(image.shape[:2])
     return codecs.rescale(image, factor) if factor < 1 else image

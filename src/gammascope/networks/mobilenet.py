@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -32,8 +33,11 @@ class MobileNetConfig:
         expansion: Factor on the channels inside a block; the first stage has none.
         fused: Channels of the grid.
         token: Channels of the image token.
-        bands: Side of the blocks whose log DCT energies join grid and token, pixels; twice the stride of the grid, or
-            0: none.
+        bands: Side of the blocks whose log DCT energies join the grid, pixels: twice the stride of the grid, or
+            0: none. They stay out of the token: on generators never seen they mislead it (docs/experiments.md).
+        token_from: First stage, from 1, whose statistics make the token.
+        dropout: Share of these statistics that training hides from the token.
+        trained: "all", or only our "own" layers: what ImageNet taught then stays as it is, batch norms too.
 
     Source: arXiv:1801.04381, table 2; ``fused`` and ``token`` are ours.
     """
@@ -46,6 +50,9 @@ class MobileNetConfig:
     fused: int = 96
     token: int = 128
     bands: int = 0
+    token_from: int = 1
+    dropout: float = 0.0
+    trained: Literal["all", "own"] = "all"
 
 
 class SameConv(nn.Conv2d):
@@ -125,7 +132,12 @@ class MobileNetBackbone(Backbone):
             raise ValueError(
                 f"As many channels as blocks and strides: {config.channels}, {config.blocks}, {config.strides}."
             )
+        if not 1 <= config.token_from <= len(config.channels):
+            raise ValueError(
+                f"token_from={config.token_from}: expected a stage, 1 to {len(config.channels)}."
+            )
         self.token_channels, self.grid_channels = config.token, config.fused
+        self.token_from, self.dropout = config.token_from, config.dropout
         self.conv_stem = SameConv(3, config.stem, 3, 2)
         self.bn1 = _norm(config.stem)
         self.blocks = nn.ModuleList()
@@ -150,31 +162,45 @@ class MobileNetBackbone(Backbone):
             self.folds.append(fold)
             self.to_grid.append(nn.Conv2d(fold * fold * channels, config.fused, 1, bias=False))
         self.bands: LocalSpectrum | None = None
-        spectral = 0
         if config.bands:
             self.bands = LocalSpectrum(config.bands, self.stride, config.fused, self.std[0])
-            spectral = self.bands.channels
         self.norm_grid = nn.BatchNorm2d(config.fused)
-        numbers = 2 * (sum(config.channels) + spectral)
+        numbers = 2 * sum(config.channels[config.token_from - 1 :])
         self.norm_statistics = nn.BatchNorm1d(numbers, affine=False)
         self.to_token = nn.Linear(numbers, config.token)
+        self.kept = config.trained == "own"
+        if self.kept:
+            for part in self._imagenet():
+                part.requires_grad_(requires_grad=False)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Features:
         """Return the token and a grid of one cell for every 8 x 8 pixels, rounded up."""
         rows, columns = (-(-side // self.stride) for side in pixels.shape[-2:])
         x = functional.relu6(self.bn1(self.conv_stem(pixels)))
         fused, statistics = torch.zeros((), device=pixels.device), []
-        for stage, fold, to_grid in zip(self.blocks, self.folds, self.to_grid, strict=True):
+        layers = zip(self.blocks, self.folds, self.to_grid, strict=True)
+        for number, (stage, fold, to_grid) in enumerate(layers, start=1):
             x = stage(x)
-            statistics += _statistics(x)
+            if number >= self.token_from:
+                statistics += _statistics(x)
             fused = fused + _resized(to_grid(_folded(x, fold)), rows, columns)
         if self.bands is not None:
-            energies = self.bands(pixels)
-            statistics += _statistics(energies)
-            fused = fused + self.bands.to_grid(energies.to(fused.dtype))
+            fused = fused + self.bands(pixels).to(fused.dtype)
         grid = functional.relu(self.norm_grid(fused))
-        token = self.to_token(self.norm_statistics(torch.cat(statistics, 1)).to(grid.dtype))
+        seen = self.norm_statistics(torch.cat(statistics, 1)).to(grid.dtype)
+        token = self.to_token(functional.dropout(seen, self.dropout, self.training))
         return Features(token, grid)
+
+    def train(self, mode: bool = True) -> MobileNetBackbone:
+        """Switch between training and evaluation; what ImageNet taught stays in evaluation where it is kept."""
+        super().train(mode)
+        if self.kept:
+            for part in self._imagenet():
+                part.eval()
+        return self
+
+    def _imagenet(self) -> tuple[nn.Module, ...]:
+        return (self.conv_stem, self.bn1, self.blocks)
 
     def load_pretrained(self, path: Path) -> None:
         """Start from ImageNet weights under timm's names (``mobilenetv2_100``).
@@ -219,13 +245,12 @@ class LocalSpectrum(nn.Module):
         if block != 2 * stride:
             raise ValueError(f"bands={block}: expected twice the stride of the grid, {2 * stride}.")
         self.energies = BandEnergies(block, grey_levels=255 * std)
-        self.channels = self.energies.channels
-        self.norm = nn.BatchNorm2d(self.channels, affine=False)
-        self.to_grid = nn.Conv2d(self.channels, fused, 1, bias=False)
+        self.norm = nn.BatchNorm2d(self.energies.channels, affine=False)
+        self.to_grid = nn.Conv2d(self.energies.channels, fused, 1, bias=False)
 
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b e gh gw"]:
-        """Return one standardised spectrum for each cell of the grid."""
-        result: Tensor = self.norm(self.energies(pixels))
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
+        """Return what the spectra add to each cell of the grid."""
+        result: Tensor = self.to_grid(self.norm(self.energies(pixels)))
         return result
 
 

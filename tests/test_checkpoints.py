@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gammascope import checkpoints, settings
-from gammascope.checkpoints import Calibration, Facts
+from gammascope.checkpoints import Calibration, Facts, OperatingPoint
 from gammascope.detectors import base
 from gammascope.errors import ChecksumError, IncompatibleCheckpointError, MissingDataError
 
@@ -25,7 +25,14 @@ TINY = base.get("gamma").tiny
 
 CALIBRATION = {
     "generated": Calibration(1.7, -0.3, 2.25, (0.05, 0.01), 400, ("one", "two")),
-    "edited": Calibration(1.0, 0.0, 1.0, (0.1, 0.02), 300, ()),
+    "edited": Calibration(
+        *(1.0, 0.0, 1.0, (0.1, 0.02), 300, ()),
+        method="isotonic",
+        knots=((-1.5, -3.0), (0.25, 2.5)),
+        zone="conformal",
+        missed=0.1,
+        points=(OperatingPoint("one", 0.01, 1.5, 250), OperatingPoint("two", 0.01, None, 50)),
+    ),
 }
 
 
@@ -206,6 +213,21 @@ def test_recalibrating_changes_the_calibration_alone(saved):
     after = load_file(saved)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_checkpoints_from_before_curves_and_zones_still_load(saved):
+    new = {"method", "knots", "zone", "missed", "points"}
+    known = settings.plain(CALIBRATION["generated"])
+    old = {name: value for name, value in known.items() if name not in new}
+    rewritten(saved, calibration={"generated": old})
+    assert checkpoints.load(saved).facts.calibration == {"generated": CALIBRATION["generated"]}
+
+
+def test_a_calibration_whose_curve_falls_is_refused(saved):
+    falling = settings.plain(CALIBRATION["edited"]) | {"knots": [[0.0, 1.0], [1.0, 0.5]]}
+    rewritten(saved, calibration={"edited": falling})
+    with pytest.raises(IncompatibleCheckpointError, match="must rise"):
+        checkpoints.load(saved)
 
 
 def test_a_crash_while_writing_leaves_the_old_file(saved, monkeypatch):

@@ -12,8 +12,9 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -40,6 +41,23 @@ _KEY = "gammascope"
 
 
 @dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """From which logit at most a named share of one source's held-out real photos would be flagged.
+
+    Attributes:
+        source: The collection; "" = without a name.
+        rate: The share, 0..1.
+        logit: Flagged from here on; None where the photos are too few for so small a rate.
+        photos: How many of the source it was fitted on.
+    """
+
+    source: str
+    rate: float
+    logit: float | None
+    photos: int
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """How one image-level logit becomes a probability and a verdict.
 
@@ -51,6 +69,12 @@ class Calibration:
         rates: Shares of held-out real photos at or above the two, when they were fitted.
         photos: How many real photos they were fitted on.
         sources: The collections these come from, none of which was trained on.
+        method: "isotonic": the knots take the place of temperature and offset.
+        knots: (logit, log-odds of yes), both rising; straight lines between, of slope 1 / temperature beyond.
+        zone: How the thresholds were set: "conformal" ones keep ``rates[1]`` and ``missed`` for new images of the
+            same sources too, not only for those fitted on.
+        missed: Share of fakes (yes) below ``uncertain_from`` at most; None: not limited.
+        points: Thresholds at named rates for each source of photos.
     """
 
     temperature: float
@@ -60,11 +84,36 @@ class Calibration:
     photos: int
     sources: tuple[str, ...]
     offset: float = 0.0
+    method: Literal["platt", "isotonic"] = "platt"
+    knots: tuple[tuple[float, float], ...] = ()
+    zone: Literal["quantile", "conformal"] = "quantile"
+    missed: float | None = None
+    points: tuple[OperatingPoint, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.method == "isotonic") != bool(self.knots):
+            raise ValueError(f"{len(self.knots)} knots with method {self.method!r}.")
+        rising = all(
+            first[0] < second[0] and first[1] < second[1] for first, second in pairwise(self.knots)
+        )
+        if not rising:
+            raise ValueError(
+                "The knots of a calibration must rise, or its probabilities would not."
+            )
 
     def probability(self, logits: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-        """Return P(yes), 0..1, of image-level logits."""
-        result: Float[np.ndarray, "*n"] = expit((logits - self.offset) / self.temperature)
+        """Return P(yes), 0..1, of image-level logits: a higher logit never has a lower one."""
+        result: Float[np.ndarray, "*n"] = expit(self._log_odds(logits))
         return result
+
+    def _log_odds(self, logits: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+        if not self.knots:
+            straight: Float[np.ndarray, "*n"] = (logits - self.offset) / self.temperature
+            return straight
+        at, odds = np.array(self.knots, np.float64).T
+        beyond = logits - np.clip(logits, at[0], at[-1])
+        bent: Float[np.ndarray, "*n"] = np.interp(logits, at, odds) + beyond / self.temperature
+        return bent
 
     @property
     def thresholds(self) -> tuple[float, float]:

@@ -553,6 +553,39 @@ def test_calibrating_sets_the_thresholds_that_a_scan_uses(collection, folder, tm
     assert "held-out photos were called so" in run("scan", folder, "--weights", path).stdout
 
 
+def test_a_curve_and_a_conformal_zone_are_stored_told_of_and_used(collection, folder, tmp_path):
+    path, out = written_checkpoint(tmp_path / "w.safetensors"), tmp_path / "calibration"
+    options = ("--method", "isotonic", "--zone", "conformal", "--false-alarms", "0.4")
+    fit = ("calibrate", path, "--data", collection, "--source", "held-out", *options)
+    result = run(*fit, "--missed", "0.4", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "at most 40.0% of real photos are called fake" in result.stderr.replace("\n", " ")
+    fitted = checkpoints.read_facts(path).calibration
+    for values in fitted.values():
+        assert (values.method, values.zone, values.missed) == ("isotonic", "conformal", 0.4)
+        assert values.knots
+        assert {point.source for point in values.points} == {"held-out"}
+    written = json.loads((out / "calibration.json").read_text())
+    assert written["calibration"]["edited"] == json.loads(
+        json.dumps(settings.plain(fitted["edited"]))
+    )
+    row = json.loads(run("scan", folder / "cat.png", "--weights", path, "--json").stdout)
+    for question, answer in row["answers"].items():
+        assert answer["thresholds"] == pytest.approx(fitted[question].thresholds, abs=1e-6)
+    assert "At most 40% of new photos" in run("scan", folder, "--weights", path).stdout
+
+
+def test_a_promise_that_photos_are_too_few_for_leaves_the_checkpoint_alone(collection, tmp_path):
+    path = written_checkpoint(tmp_path / "w.safetensors")
+    before = path.read_bytes()
+    result = run(
+        *("calibrate", path, "--data", collection, "--source", "held-out", "--zone", "conformal")
+    )
+    assert result.exit_code == 3
+    assert "2 real photos cannot promise a rate of 0.01: at least 99 are needed" in result.stderr
+    assert path.read_bytes() == before
+
+
 def test_calibrating_on_a_source_that_is_not_there_offers_the_nearest(collection, tmp_path):
     path = written_checkpoint(tmp_path / "w.safetensors")
     result = run("calibrate", path, "--data", collection, "--source", "heldout")

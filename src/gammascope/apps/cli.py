@@ -121,20 +121,33 @@ def train(
 
 
 @app.command()
-def calibrate(
+def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     checkpoint: options.CheckpointFile,
     data: options.CalibrationData,
     source: options.Sources = None,
+    method: options.Curve = options.CurveName.PLATT,
+    zone: options.Zone = options.ZoneName.QUANTILE,
+    false_alarms: options.FalseAlarms = 0.01,
+    missed: options.Missed = 0.1,
+    out: options.CalibrationFolder = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Fit probabilities and thresholds on images that were not trained on, and store them in the checkpoint."""
     from gammascope.apps import calibration, terminal
+    from gammascope.evaluation.calibrating import Plan
     from gammascope.evaluation.calibrating import calibrate as fit
 
     entries = calibration.entries_of(checkpoint, data, source or ())
+    if out is not None:
+        refuse_unwritable(out / calibration.NUMBERS)
+    plan = Plan(method.value, zone.value, false_alarms, missed)
     with terminal.progress_bar("Calibrating", shown=not quiet) as advance:
-        fitted = fit(checkpoint, entries, progress=advance)
-    terminal.output().print(calibration.table(fitted))
+        calibrated = fit(checkpoint, entries, plan, progress=advance)
+    terminal.output().print(calibration.table(calibrated.calibration))
+    for line in calibration.notes(calibrated):
+        terminal.say(line)
+    for line in calibration.write(calibrated, out) if out is not None else ():
+        terminal.say(line)
 
 
 @app.command()

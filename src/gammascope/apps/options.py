@@ -44,6 +44,20 @@ class SuiteName(StrEnum):
     FULL = "full"
 
 
+class CurveName(StrEnum):
+    """What makes probabilities of logits; the values of ``Calibration.method``."""
+
+    PLATT = "platt"
+    ISOTONIC = "isotonic"
+
+
+class ZoneName(StrEnum):
+    """How thresholds are set; the values of ``Calibration.zone``."""
+
+    QUANTILE = "quantile"
+    CONFORMAL = "conformal"
+
+
 _DETECTOR = "Detector"
 
 Weights: TypeAlias = Annotated[
@@ -137,6 +151,45 @@ Sources: TypeAlias = Annotated[
     typer.Option(
         "--source",
         help="Only images of this source; repeatable. Default: those kept apart in training.",
+    ),
+]
+
+Curve: TypeAlias = Annotated[
+    CurveName,
+    typer.Option(
+        "--method",
+        help="Probabilities by temperature and offset (platt), or by any rising curve (isotonic): that needs more "
+        "images.",
+    ),
+]
+Zone: TypeAlias = Annotated[
+    ZoneName,
+    typer.Option(
+        "--zone",
+        help="Thresholds that keep the rates on these photos (quantile), or for new ones like them too (conformal).",
+    ),
+]
+FalseAlarms: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--false-alarms", min=1e-6, max=0.5, help="Share of real photos that may be called fake."
+    ),
+]
+Missed: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--missed",
+        min=1e-6,
+        max=0.5,
+        help="Share of fakes that may be called real, with --zone conformal: sizes the uncertain zone.",
+    ),
+]
+CalibrationFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        help="Write false alarms by source, size and quality, thresholds of each source, and plots.",
     ),
 ]
 

@@ -227,6 +227,13 @@ def meaning(facts: checkpoints.Facts) -> str:
     if not known:
         return f"'fake': contains AI-generated pixels, 'edited': a part was replaced. {limits}"
     first = known.get("generated") or next(iter(known.values()))
+    if first.zone == "conformal":
+        missed = "" if first.missed is None else f" ({first.missed:.0%} of fakes called real)"
+        return (
+            f"'fake': contains AI-generated pixels, 'edited': a part was replaced. At most "
+            f"{first.rates[1]:.0%} of new photos like the {first.photos} held-out ones are called so{missed}. "
+            f"{limits}"
+        )
     return (
         f"'fake': contains AI-generated pixels, 'edited': a part was replaced; at most "
         f"{first.rates[1]:.0%} of {first.photos} held-out photos were called so ({first.rates[0]:.0%} "

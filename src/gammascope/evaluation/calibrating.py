@@ -1,4 +1,4 @@
-"""Fit a checkpoint's scale and thresholds on sources it never saw, and write them into it."""
+"""Fit a checkpoint's probabilities and thresholds on sources it never saw, and write them into it."""
 
 from __future__ import annotations
 
@@ -6,55 +6,170 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
 
 from gammascope import checkpoints
 from gammascope.checkpoints import Calibration
 from gammascope.data.manifest import load_sample
 from gammascope.data.pictures import Pictures
 from gammascope.errors import MissingDataError, UndecodableImageError
-from gammascope.evaluation.calibration import fit_scale, fit_thresholds
+from gammascope.evaluation.calibration import (
+    fit_conformal,
+    fit_curve,
+    fit_scale,
+    fit_thresholds,
+    source_points,
+)
+from gammascope.evaluation.scoring import ScoreTable
 from gammascope.imaging.codecs import EncodingLaw
+from gammascope.imaging.decode import Decoded, decode
 from gammascope.manipulation.base import SMALLEST_PX
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.splicing import Donor, Splicing
 from gammascope.pipeline import Pipeline
 from gammascope.sample import Entry, Image, Label
 
-RATES = (0.05, 0.01)
-"""Shares of held-out real photos that may be called uncertain or fake, and fake."""
+UNCERTAIN_RATE = 0.05
+"""Share of held-out real photos that may be called uncertain or fake, with the zone "quantile"."""
+
+SOURCE_RATES = (0.05, 0.01, 0.001)
+"""Shares of a source's photos for which its own thresholds are noted down."""
+
+FOLDS = 5
+"""Parts of the images, each judged by what was fitted on the others."""
 
 _DONORS_BYTES = 1 << 30
 """Memory for decoded photos that splices take their parts from."""
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to calibrate.
+
+    Attributes:
+        method: "platt" fits temperature and offset, "isotonic" any rising curve: it needs more images.
+        zone: "quantile" keeps its rates on the images it is fitted on, each source weighing the same; "conformal"
+            keeps them for new images of the same sources (``fit_conformal``), and limits missed fakes too.
+        false_alarms: Share of real photos that may be called fake.
+        missed: Share of fakes that may be called real; only "conformal" looks at it.
+    """
+
+    method: Literal["platt", "isotonic"] = "platt"
+    zone: Literal["quantile", "conformal"] = "quantile"
+    false_alarms: float = 0.01
+    missed: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """How a question was answered for images that the fit did not see: each by a fit on four fifths of the others.
+
+    Attributes:
+        table: A row for each image, as it is; its logit is that above the threshold of "fake".
+        probability: Of yes, for each row.
+        truth: 1 yes, 0 no, for each row.
+        missing: Why there are no rows; "" if there are.
+    """
+
+    table: ScoreTable
+    probability: Float[np.ndarray, " n"]
+    truth: Int[np.ndarray, " n"]
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What was fitted, and how it does on images it was not fitted on; both by question."""
+
+    calibration: Mapping[str, Calibration]
+    held_out: Mapping[str, HeldOut]
+
+
 @dataclass(slots=True)
 class _Gathered:
-    """Logits and truth of one question, with each image's source."""
+    """Logits and truth of one question, one item for each version of each image.
+
+    Attributes:
+        facts: Of the file, for each image; versions name theirs by its number.
+    """
 
     logits: list[float] = field(default_factory=list)
     truth: list[int] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    real: list[bool] = field(default_factory=list)
+    photo: list[bool] = field(default_factory=list)
+    as_is: list[bool] = field(default_factory=list)
+    image: list[int] = field(default_factory=list)
+    facts: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Versions:
+    """The same as arrays, and some of them."""
+
+    logits: Float[np.ndarray, " n"]
+    truth: Int[np.ndarray, " n"]
+    photo: Bool[np.ndarray, " n"]
+    image: Int[np.ndarray, " n"]
+    sources: Shaped[np.ndarray, " n"]
+
+    @classmethod
+    def of(cls, found: _Gathered) -> _Versions:
+        names = [str(found.facts[at]["source"]) for at in found.image]
+        return cls(
+            np.array(found.logits, np.float64),
+            np.array(found.truth, np.int64),
+            np.array(found.photo, np.bool_),
+            np.array(found.image, np.int64),
+            np.array(names, np.str_),
+        )
+
+    def where(self, rows: Bool[np.ndarray, " n"]) -> _Versions:
+        return _Versions(
+            self.logits[rows],
+            self.truth[rows],
+            self.photo[rows],
+            self.image[rows],
+            self.sources[rows],
+        )
+
+    def extreme(self, rows: Bool[np.ndarray, " n"], *, highest: bool) -> _Versions:
+        """Keep one version of each image among some rows, that with the highest or lowest logit.
+
+        Versions of an image resemble each other, so they must not count as images of their own where a promise
+        rests on how many there are; and what holds for the worst version holds for each.
+        """
+        some = self.where(rows)
+        order = np.lexsort((-some.logits if highest else some.logits, some.image))
+        first = np.unique(some.image[order], return_index=True)[1]
+        kept = np.zeros(len(order), dtype=np.bool_)
+        kept[order[first]] = True
+        return some.where(kept)
 
 
 def calibrate(
-    path: Path, entries: Sequence[Entry], *, progress: Callable[[int, int], None] | None = None
-) -> dict[str, Calibration]:
-    """Fit and store temperature, offset and thresholds of every image-level answer.
+    path: Path,
+    entries: Sequence[Entry],
+    plan: Plan = Plan(),
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibrated:
+    """Fit and store probabilities and thresholds of every image-level answer.
 
     Every image counts twice, as it is and re-encoded once by the training law, so that thresholds hold for
-    both. To teach "edited" its scale, each real photo also gives one copy-move or splice. Thresholds are set on real
-    photos alone, each source weighing the same (see ``fit_thresholds``).
+    both. To teach "edited" its scale, each real photo also gives one copy-move or splice. Thresholds of "fake" are
+    set on real photos alone.
 
     Args:
         path: The checkpoint; rewritten with the same weights.
         entries: Real and fake images of sources that were not trained on.
+        plan: How.
         progress: Called with (done, all) after each image.
 
     Raises:
-        MissingDataError: If there is no real photo, or a source was trained on according to the checkpoint.
+        MissingDataError: If there is no real photo, a source was trained on according to the checkpoint, or the
+            images are too few for what the plan promises; the checkpoint is then left as it was.
         IncompatibleCheckpointError: If the file is no checkpoint.
     """
     pipeline, pictures = Pipeline.load(path), Pictures(_DONORS_BYTES)
@@ -67,72 +182,146 @@ def calibrate(
     gathered: dict[str, _Gathered] = {}
     for done, entry in enumerate(entries, start=1):
         try:
-            for image, truth, real in _versions(entry, photos, pictures):
-                _gather(gathered, pipeline.scores(image).answers, truth, entry, real=real)
+            decoded = decode(entry.path)
+            facts = _facts_of(entry, decoded)
+            for number, version in enumerate(_versions(entry, decoded, photos, pictures)):
+                answers = pipeline.scores(version.image).answers
+                _gather(gathered, answers, version, facts, as_is=number == 0)
         except UndecodableImageError:
             pass  # a broken file calibrates nothing
         if progress is not None:
             progress(done, len(entries))
-    calibration = {question: _fit(found) for question, found in gathered.items()}
+    calibration = {
+        question: _fit(_Versions.of(found), plan) for question, found in gathered.items()
+    }
+    held_out = {question: _held_out(found, question, plan) for question, found in gathered.items()}
     checkpoints.recalibrate(path, calibration)
-    return calibration
+    return Calibrated(calibration, held_out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """One version of an image, the right answers about it, and whether it is a real photo."""
+
+    image: Image
+    truth: Mapping[str, int]
+    photo: bool
 
 
 def _versions(
-    entry: Entry, photos: Sequence[Entry], pictures: Pictures
-) -> Iterator[tuple[Image, Mapping[str, int], bool]]:
-    """Yield an image's versions with the truth about each and whether it is a real photo."""
+    entry: Entry, decoded: Decoded, photos: Sequence[Entry], pictures: Pictures
+) -> Iterator[_Version]:
+    """Yield an image as it is, then changed versions of it."""
     # Random, but the same for the same file, whatever else is in the list.
     rng = np.random.default_rng(zlib.crc32(entry.path.name.encode()))
     law = EncodingLaw(untouched=0.0, jpeg=0.7, double_jpeg=0.2, webp=0.1)
-    sample = load_sample(entry)
+    sample = load_sample(entry, decoded.image)
     truth = {}
     if sample.generated is not None:
         truth["generated"] = int(sample.generated.any())
     if sample.edited is not None:
         truth["edited"] = int(sample.edited.any())
     real = entry.label is Label.REAL
-    yield sample.image, truth, real
-    yield law(sample.image, rng), truth, real
+    yield _Version(sample.image, truth, real)
+    yield _Version(law(sample.image, rng), truth, real)
     if real and min(sample.image.shape[:2]) >= SMALLEST_PX:
         edit = CopyMove() if rng.random() < 0.5 else Splicing(lambda r: _donor(photos, pictures, r))
-        yield law(edit(sample.image, rng).image, rng), {"edited": 1}, False
+        yield _Version(law(edit(sample.image, rng).image, rng), {"edited": 1}, False)
 
 
 def _donor(photos: Sequence[Entry], pictures: Pictures, rng: np.random.Generator) -> Donor:
     return Donor(pictures.image(photos[int(rng.integers(len(photos)))].path))
 
 
+def _facts_of(entry: Entry, decoded: Decoded) -> dict[str, Any]:
+    height, width = decoded.image.shape[:2]
+    return {
+        "path": str(entry.path),
+        "label": int(entry.label),
+        "generator": entry.generator or "",
+        "kind": entry.kind or "",
+        "source": entry.source or "",
+        "format": decoded.format,
+        "width": width,
+        "height": height,
+        "jpeg_quality": decoded.jpeg_quality,
+        "error": "",
+    }
+
+
 def _gather(
     gathered: dict[str, _Gathered],
     answers: Mapping[str, float],
-    truth: Mapping[str, int],
-    entry: Entry,
+    version: _Version,
+    facts: dict[str, Any],
     *,
-    real: bool,
+    as_is: bool,
 ) -> None:
-    for question in answers.keys() & truth.keys():
+    for question in answers.keys() & version.truth.keys():
         found = gathered.setdefault(question, _Gathered())
+        if not found.facts or found.facts[-1] is not facts:
+            found.facts.append(facts)
         found.logits.append(answers[question])
-        found.truth.append(truth[question])
-        found.sources.append(entry.source or "")
-        found.real.append(real)
+        found.truth.append(version.truth[question])
+        found.photo.append(version.photo)
+        found.as_is.append(as_is)
+        found.image.append(len(found.facts) - 1)
 
 
-def _fit(found: _Gathered) -> Calibration:
-    logits, real = np.array(found.logits), np.array(found.real)
-    sources = [name for name, is_real in zip(found.sources, found.real, strict=True) if is_real]
-    uncertain_from, fake_from = fit_thresholds(logits[real], sources, RATES)
-    temperature, offset = fit_scale(logits, np.array(found.truth))
+def _fit(found: _Versions, plan: Plan) -> Calibration:
+    photos = found.where(found.photo)
+    worst = found.extreme(found.photo, highest=True)
+    temperature, offset = fit_scale(found.logits, found.truth)
+    if plan.zone == "conformal":
+        faintest = found.extreme(found.truth == 1, highest=False)
+        promises = (plan.false_alarms, plan.missed)
+        thresholds = fit_conformal(worst.logits, faintest.logits, *promises)
+        rates = (float(np.mean(worst.logits >= thresholds[0])), plan.false_alarms)
+    else:
+        rates = (max(UNCERTAIN_RATE, plan.false_alarms), plan.false_alarms)
+        first, second = fit_thresholds(photos.logits, photos.sources.tolist(), rates)
+        thresholds = (first, second)
     return Calibration(
         temperature=temperature,
         offset=offset,
-        uncertain_from=uncertain_from,
-        fake_from=fake_from,
-        rates=RATES,
-        photos=int(real.sum()) // 2,
-        sources=tuple(sorted(set(sources))),
+        uncertain_from=thresholds[0],
+        fake_from=thresholds[1],
+        rates=rates,
+        photos=len(worst.logits),
+        sources=tuple(sorted(set(photos.sources.tolist()))),
+        method=plan.method,
+        knots=fit_curve(found.logits, found.truth) if plan.method == "isotonic" else (),
+        zone=plan.zone,
+        missed=plan.missed if plan.zone == "conformal" else None,
+        points=source_points(worst.logits, worst.sources.tolist(), SOURCE_RATES),
     )
+
+
+def _held_out(gathered: _Gathered, question: str, plan: Plan) -> HeldOut:
+    """Judge each image, as it is, by what is fitted without it."""
+    found = _Versions.of(gathered)
+    # By name, so that further images leave these where they are.
+    names = [Path(str(facts["path"])).name for facts in gathered.facts]
+    fold = np.array([zlib.crc32(name.encode()) % FOLDS for name in names], np.int64)
+    margin, chance = np.full(len(found.logits), np.nan), np.full(len(found.logits), np.nan)
+    for each in range(FOLDS):
+        inside = fold[found.image] == each
+        if not inside.any():
+            continue
+        try:
+            fitted = _fit(found.where(~inside), plan)
+        except MissingDataError as error:
+            none = np.zeros(0)
+            missing = f"Without a fifth of the images nothing could be fitted: {error}"
+            return HeldOut(ScoreTable({}), none, none.astype(np.int64), missing)
+        margin[inside] = found.logits[inside] - fitted.fake_from
+        chance[inside] = fitted.probability(found.logits[inside])
+    shown = np.array(gathered.as_is, np.bool_)
+    rows = [
+        gathered.facts[image] | {f"logit_{question}": above}
+        for image, above in zip(found.image[shown].tolist(), margin[shown].tolist(), strict=True)
+    ]
+    return HeldOut(ScoreTable.of_rows(rows), chance[shown], found.truth[shown])
 
 
 def _refuse_trained(facts: checkpoints.Facts, entries: Sequence[Entry]) -> None:

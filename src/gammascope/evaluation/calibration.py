@@ -1,4 +1,4 @@
-"""Fit what turns a logit into a probability and a verdict: temperature, offset and two thresholds."""
+"""Fit what turns a logit into a probability and a verdict: a scale or a rising curve, and two thresholds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from gammascope.checkpoints import OperatingPoint
 from gammascope.errors import MissingDataError
 from gammascope.sample import Label
 
@@ -36,17 +37,7 @@ def fit_scale(
     Source: Platt, Probabilistic outputs for support vector machines (1999), with the slope written as
     a temperature (arXiv:1706.04599, sec. 4.2); weighting and bounds are our choice.
     """
-    if not np.isfinite(logits).all():
-        raise ValueError("A temperature cannot be fitted to logits that are not finite: drop them.")
-    weight = np.zeros(len(logits))
-    for label in Label:
-        members = labels == label
-        if not members.any():
-            raise MissingDataError(
-                f"No {label.name.lower()} image among {len(labels)}: a temperature needs both "
-                "classes."
-            )
-        weight[members] = 0.5 / np.count_nonzero(members)
+    weight = _balanced(logits, labels)
     sign = np.where(labels == Label.FAKE, -1.0, 1.0)
 
     def loss(temperature: float, offset: float) -> float:
@@ -64,6 +55,139 @@ def fit_scale(
 
     temperature = math.exp(_lowest(best_loss, math.log(COLDEST), math.log(HOTTEST)))
     return temperature, best_offset(temperature)
+
+
+def fit_curve(
+    logits: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]
+) -> tuple[tuple[float, float], ...]:
+    """Return knots (logit, log-odds of fake), both strictly rising, of the best rising curve.
+
+    Isotonic regression merges neighbours until the share of fakes rises; each block becomes one knot at its mean
+    logit, and straight lines of log-odds join the knots, so that unlike its steps the curve can be inverted. Both
+    classes weigh the same, as in ``fit_scale``. No share goes beyond 1 / (n + 2) and its complement: n images cannot
+    tell rarer ones.
+
+    Raises:
+        MissingDataError: If one of the classes is not there.
+        ValueError: If a logit is not finite.
+
+    Source: pool-adjacent-violators, R. E. Barlow et al., Statistical Inference under Order Restrictions (1972); one
+        knot per block, A. P. Oron, N. Flournoy, Statistics in Biopharmaceutical Research 9 (2017) 258-267, there
+        with lines of probability; weighting and bounds are our choice.
+    """
+    weight = _balanced(logits, labels)
+    at, place = np.unique(logits.astype(np.float64), return_inverse=True)
+    heavy = np.bincount(place, weight)
+    fakes = np.bincount(place, weight * (labels == Label.FAKE))
+    blocks: list[tuple[float, float, float]] = []  # weight, fakes' weight, weight times logit
+    for block in zip(heavy.tolist(), fakes.tolist(), (heavy * at).tolist(), strict=True):
+        merged = block
+        # Shares that differ by rounding alone are equal.
+        while blocks and blocks[-1][1] * merged[0] >= merged[1] * blocks[-1][0] * (1 - 1e-9):
+            before = blocks.pop()
+            merged = (before[0] + merged[0], before[1] + merged[1], before[2] + merged[2])
+        blocks.append(merged)
+    rarest = 1.0 / (len(logits) + 2)
+    knots: list[tuple[float, float]] = []
+    for total, of_fakes, moment in blocks:
+        share = min(max(of_fakes / total, rarest), 1.0 - rarest)
+        knot = (moment / total, math.log(share / (1.0 - share)))
+        if not knots or (knot[0] > knots[-1][0] and knot[1] > knots[-1][1]):
+            knots.append(knot)
+    return tuple(knots)
+
+
+def fit_conformal(
+    real_logits: Float[np.ndarray, " n"],
+    fake_logits: Float[np.ndarray, " m"],
+    false_alarms: float = 0.01,
+    missed: float = 0.1,
+) -> tuple[float, float]:
+    """Return the logits from which to say "uncertain" and "fake" so that both errors stay rare for new images.
+
+    A new real photo lies at or above the second with a probability of at most ``false_alarms``, a new fake below
+    the first with one of at most ``missed``, whatever the detector and however few the images, provided that the new
+    image is drawn like the others of its class (exchangeable with them: the same sources in the same mix). The
+    probability is over the draw of the calibration images too. Where the zones would overlap, "fake" goes first:
+    nothing is uncertain and fewer fakes still are missed.
+
+    Args:
+        real_logits: One for each photo that was not trained on.
+        fake_logits: One for each fake that was not trained on.
+        false_alarms: Share of real photos that may be called fake.
+        missed: Share of fakes that may be called real.
+
+    Raises:
+        MissingDataError: If there are too few images to promise such rates: at least 1 / rate - 1 are needed.
+        ValueError: If a logit is NaN, or a rate is not between 0 and 1.
+
+    Source: split conformal prediction for each class on its own, V. Vovk et al., Algorithmic Learning in a Random
+        World (2005), sec. 4.5; the order of the two is our choice.
+    """
+    fake_from = _promised(real_logits, false_alarms, "real photos")
+    uncertain_from = float(np.nextafter(-_promised(-fake_logits, missed, "fakes"), np.inf))
+    return min(uncertain_from, fake_from), fake_from
+
+
+def source_points(
+    real_logits: Float[np.ndarray, " n"],
+    sources: Sequence[str | None],
+    rates: Sequence[float],
+) -> tuple[OperatingPoint, ...]:
+    """Return, for each source and rate, the lowest logit from which at most that share of its photos is flagged.
+
+    On these photos exactly, as in ``fit_thresholds``; None where a source has fewer than 1 / rate photos, for which
+    the rate could not be told from none at all.
+    """
+    names = np.array([name or "" for name in sources], dtype=np.str_)
+    points = []
+    for name in np.unique(names).tolist():
+        logits = real_logits[names == name]
+        for rate in rates:
+            enough = len(logits) * rate >= 1.0 - 1e-9
+            (at,) = fit_thresholds(logits, [name] * len(logits), (rate,)) if enough else (None,)
+            points.append(OperatingPoint(name, rate, at, len(logits)))
+    return tuple(points)
+
+
+def _promised(logits: Float[np.ndarray, " n"], rate: float, what: str) -> float:
+    """Return the lowest threshold that a new logit reaches with a probability of at most ``rate``."""
+    _check_rate(rate)
+    if np.isnan(logits).any():
+        raise ValueError("Thresholds cannot be fitted to logits that are NaN: drop them.")
+    # Among n + 1 exchangeable logits, the new one is strictly above the k-th highest of the others only if it is one
+    # of the k highest of all: probability k / (n + 1).
+    highest = math.floor(rate * (len(logits) + 1) + 1e-9)
+    if highest < 1:
+        least = math.ceil(1.0 / rate - 1.0 - 1e-9)
+        raise MissingDataError(
+            f"{len(logits)} {what} cannot promise a rate of {rate:.3g}: at least {least} are needed "
+            "(or choose a higher rate, or the zone 'quantile')."
+        )
+    ranked = np.sort(logits.astype(np.float64))[::-1]
+    return float(np.nextafter(ranked[highest - 1], np.inf))
+
+
+def _check_rate(rate: float) -> None:
+    if not 0.0 < rate < 1.0:
+        raise ValueError(f"rate={rate}: expected a share between 0 and 1.")
+
+
+def _balanced(
+    logits: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Return weights of sum 1 in which both classes weigh the same."""
+    if not np.isfinite(logits).all():
+        raise ValueError("A scale cannot be fitted to logits that are not finite: drop them.")
+    weight = np.zeros(len(logits))
+    for label in Label:
+        members = labels == label
+        if not members.any():
+            raise MissingDataError(
+                f"No {label.name.lower()} image among {len(labels)}: a scale needs both classes."
+            )
+        weight[members] = 0.5 / np.count_nonzero(members)
+    return weight
 
 
 def fit_thresholds(
@@ -110,8 +234,7 @@ def fit_thresholds(
 def _threshold(
     ranked: Float[np.ndarray, " n"], alarms: Float[np.ndarray, " n"], rate: float
 ) -> float:
-    if not 0.0 < rate < 1.0:
-        raise ValueError(f"rate={rate}: expected a share between 0 and 1.")
+    _check_rate(rate)
     # The rounding of the sum must not cost a photo: 5 of 100 is 0.05. The last always exceeds.
     first_too_many = int(np.argmax(alarms > rate + 1e-9))
     return float(np.nextafter(ranked[first_too_many], np.inf))

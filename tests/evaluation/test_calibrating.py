@@ -1,0 +1,65 @@
+"""How versions of images are counted, and how each is judged by a fit without it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gammascope.evaluation.calibrating import Plan, _fit, _Gathered, _held_out, _Versions
+
+
+def gathered(photos: int, seed: int = 0) -> _Gathered:
+    """As many fakes as photos, two versions of each."""
+    rng, found = np.random.default_rng(seed), _Gathered()
+    for at in range(2 * photos):
+        fake = at % 2
+        facts = {"path": f"{at}-{seed}.png", "label": fake, "source": f"s{at % 3}", "format": "png"}
+        facts |= {"generator": "", "kind": "", "error": "", "width": 300, "height": 600}
+        found.facts.append(facts | {"jpeg_quality": None})
+        own = rng.normal(3.0 * fake, 1.0)
+        for version in range(2):
+            found.logits.append(own + rng.normal(0, 0.3))
+            found.truth.append(fake)
+            found.photo.append(not fake)
+            found.as_is.append(version == 0)
+            found.image.append(at)
+    return found
+
+
+def test_each_photo_counts_once_at_its_worst_version() -> None:
+    found = _Versions.of(gathered(30))
+    worst = found.extreme(found.photo, highest=True)
+    assert len(np.unique(worst.image)) == len(worst.image) == 30
+    for image, logit in zip(worst.image, worst.logits, strict=True):
+        assert logit == found.logits[found.image == image].max()
+    faintest = found.extreme(found.truth == 1, highest=False)
+    for image, logit in zip(faintest.image, faintest.logits, strict=True):
+        assert logit == found.logits[found.image == image].min()
+
+
+@pytest.mark.parametrize("method", ["platt", "isotonic"])
+def test_conformal_rates_hold_on_photos_of_other_draws_for_every_version(method) -> None:
+    alarms = []
+    for seed in range(40):
+        fitted = _fit(_Versions.of(gathered(40, seed)), Plan(method, "conformal", 0.1, 0.1))
+        assert (fitted.photos, fitted.rates[1], fitted.missed) == (40, 0.1, 0.1)
+        new = _Versions.of(gathered(100, 1000 + seed))
+        alarms.append(np.mean(new.logits[new.photo] >= fitted.fake_from))
+    assert 0.02 < np.mean(alarms) <= 0.1
+
+
+def test_every_image_is_judged_as_it_is_by_a_fit_that_did_not_see_it() -> None:
+    found = gathered(60)
+    # One photo so far off that a fit on it would not flag it: seen, the threshold lies above it.
+    found.logits[0] = found.logits[1] = 50.0
+    held = _held_out(found, "generated", Plan(false_alarms=0.005))
+    assert not held.missing
+    assert len(held.table) == len(held.truth) == 120
+    assert held.table["logit_generated"][0] > 40
+    assert _fit(_Versions.of(found), Plan(false_alarms=0.005)).fake_from > 50.0
+    assert ((held.probability >= 0) & (held.probability <= 1)).all()
+
+
+def test_too_few_images_for_fits_without_a_fifth_are_said_to_be() -> None:
+    held = _held_out(gathered(10), "generated", Plan(zone="conformal", false_alarms=0.1))
+    assert "at least 9 are needed" in held.missing

@@ -116,7 +116,7 @@ def contrast(image: torch.Tensor, label: torch.Tensor = LABEL) -> dict[str, floa
 
 
 def test_the_contrast_falls_as_a_pair_of_one_class_moves_together():
-    image = torch.tensor([[0, 0, 1, 0], [0, 0, -1, 0], [0, 0, 0.6, 0.8], [0, 0, -1, 0]])
+    image = torch.tensor([[1, 0, 0.2, 0], [0, 1, 0.2, 0], [0.2, 0, 0.6, 0.8], [0, 1, 0, 0.2]])
     nearer = image.clone()
     nearer[2] = image[0]
     assert contrast(nearer)["contrastive"] < contrast(image)["contrastive"]

@@ -28,7 +28,11 @@ from gammascope.errors import (
     MissingDataError,
     RecipeError,
 )
+from gammascope.judging import Judge
 from gammascope.pipeline import Besides, Pipeline, Scores
+
+Member: TypeAlias = Pipeline | Judge
+"""What can be fused."""
 
 Kind: TypeAlias = Literal["logistic", "any", "cascade"]
 
@@ -47,7 +51,7 @@ class Plan:
     Attributes:
         kind: "logistic": weighted sum of log-odds; "any": fake where any member says so (OR), the largest excess over
             the members' thresholds; "cascade": the first member's log-odds, or the second's where the first is unsure.
-        members: Checkpoints; relative paths count from the file.
+        members: Checkpoints, and folders of judges; relative paths count from the file.
         sha256: Their hashes.
         weights: Of a logistic fusion.
         bias: Of a logistic fusion.
@@ -131,13 +135,15 @@ class Saving:
 class Fused(Pipeline):
     """Several detectors that answer as one."""
 
-    def __init__(self, members: Sequence[Pipeline], plan: Plan, besides: Besides = USUAL) -> None:
+    def __init__(self, members: Sequence[Member], plan: Plan, besides: Besides = USUAL) -> None:
         """Combine loaded members as a plan says.
 
         Raises:
-            IncompatibleCheckpointError: If the members do not answer the same question.
+            RecipeError: If the first is a judge.
         """
         lead = members[0]
+        if not isinstance(lead, Pipeline):
+            raise RecipeError("A judge has no views to show: name a checkpoint first.")
         self.members, self.plan, self.saving = tuple(members), plan, Saving()
         fitted = dict(plan.calibration)
         if not fitted and plan.kind == "cascade":
@@ -200,7 +206,7 @@ class Fused(Pipeline):
 
 def cascade(
     fast: Pipeline,
-    strong: Pipeline,
+    strong: Member,
     zone: tuple[float, float] = ZONE,
     *,
     besides: Besides = USUAL,
@@ -232,16 +238,21 @@ def load(path: Path, *, device: str = "cpu", besides: Besides = USUAL) -> Fused:
         ChecksumError: If a member is not the one that was fused.
     """
     plan = read_plan(path)
-    members = []
+    members: list[Member] = []
     for number, name in enumerate(plan.members):
         place = checkpoints.default_path() if name == "default" else path.parent / name
-        member = Pipeline.load(place, device=device)
+        member = member_at(place, device=device)
         if plan.sha256 and member.weights_sha256 != plan.sha256[number]:
             raise ChecksumError(
                 f"{place} has sha256 {member.weights_sha256}, {path} was fitted to {plan.sha256[number]}: fuse again."
             )
         members.append(member)
     return Fused(members, plan, besides)
+
+
+def member_at(path: Path, *, device: str = "cpu") -> Member:
+    """Load a checkpoint, or a judge where the path is a folder."""
+    return Judge.load(path, device=device) if path.is_dir() else Pipeline.load(path, device=device)
 
 
 def read_plan(path: Path) -> Plan:
@@ -266,7 +277,7 @@ def save(path: Path, plan: Plan) -> None:
         unfinished.write_text(json.dumps(settings.plain(plan), indent=1) + "\n", "utf-8")
 
 
-def log_odds(member: Pipeline, scores: Scores) -> float:
+def log_odds(member: Member, scores: Scores) -> float:
     """Return a member's answer on the scale of its calibration; the bare logit where it has none."""
     scale = _scale(member, scores)
     question = _question(scores)
@@ -277,11 +288,11 @@ def _question(scores: Scores) -> str:
     return "generated" if "generated" in scores.answers else "fake"
 
 
-def _scale(member: Pipeline, scores: Scores) -> Calibration:
+def _scale(member: Member, scores: Scores) -> Calibration:
     return member.facts.calibration.get(_question(scores), RAW)
 
 
-def _bounded(members: Sequence[Pipeline]) -> dict[str, Calibration]:
+def _bounded(members: Sequence[Member]) -> dict[str, Calibration]:
     """Bound the false alarms of a cascade by those of its members; nothing where one of them is not calibrated."""
     known = [member.facts.calibration.get("generated") for member in members]
     first, second = known

@@ -44,7 +44,7 @@ def loaded(
     first = Pipeline.load(weights, method=method, device=device, besides=besides)
     if then is None:
         return first
-    strong = Pipeline.load(then, device=device)
+    strong = fusion.member_at(checkpoints.resolve(then), device=device)
     return fusion.cascade(first, strong, zone_of(zone), besides=besides)
 
 
@@ -77,8 +77,9 @@ def entries_of(
     kept = [
         set(checkpoints.read_facts(path).recipe.get("data", {}).get("validation_sources", ()))
         for path in members
+        if not path.is_dir()  # a judge
     ]
-    wanted = set(sources) or set.intersection(*kept)
+    wanted = set(sources) or set[str].intersection(*kept)
     if not wanted:
         raise RecipeError("The members name no source that all of them kept apart: give --source.")
     entries = [entry for path in manifests for entry in read_manifest(path)]

@@ -21,7 +21,6 @@ from gammascope.evaluation.calibration import fit_scale, fit_thresholds
 from gammascope.evaluation.metrics import auroc
 from gammascope.imaging.codecs import EncodingLaw
 from gammascope.networks.logistic import fit_logistic
-from gammascope.pipeline import Pipeline
 from gammascope.sample import Entry, Label
 
 PENALTY = 0.01
@@ -86,7 +85,7 @@ def fuse(
         MissingDataError: If a class is missing, or a member was trained on one of the sources.
         RecipeError: If the number of members or the zone is impossible.
     """
-    pipelines = [Pipeline.load(path) for path in members]
+    pipelines = [fusion.member_at(path) for path in members]
     for pipeline in pipelines:
         _refuse_trained(pipeline.facts, entries)
     seen = _look(pipelines, entries, progress)
@@ -123,7 +122,7 @@ def _cost(name: str, scores: Float[np.ndarray, " n"], threshold: float, seen: _S
 def _plan(
     kind: fusion.Kind,
     members: Sequence[Path],
-    pipelines: Sequence[Pipeline],
+    pipelines: Sequence[fusion.Member],
     out: Path,
     seen: _Seen,
     zone: tuple[float, float],
@@ -168,7 +167,7 @@ def _calibration(fused: Float[np.ndarray, " n"], seen: _Seen) -> Calibration:
 
 
 def _look(
-    pipelines: Sequence[Pipeline],
+    pipelines: Sequence[fusion.Member],
     entries: Sequence[Entry],
     progress: Callable[[int, int], None] | None,
 ) -> _Seen:
@@ -186,7 +185,7 @@ def _look(
     return _Seen(np.array(rows), np.array(truths), np.array(reals), sources)
 
 
-def _answers(pipelines: Sequence[Pipeline], entry: Entry) -> Iterator[tuple[list[float], int]]:
+def _answers(pipelines: Sequence[fusion.Member], entry: Entry) -> Iterator[tuple[list[float], int]]:
     """Yield the members' log-odds for an image as it is and re-encoded; nothing for a file that cannot be read."""
     rng = np.random.default_rng(zlib.crc32(entry.path.name.encode()))
     law = EncodingLaw(untouched=0.0, jpeg=0.7, double_jpeg=0.2, webp=0.1)
@@ -198,7 +197,7 @@ def _answers(pipelines: Sequence[Pipeline], entry: Entry) -> Iterator[tuple[list
         return
     truth = int(sample.generated.any())
     for image in (sample.image, law(sample.image, rng)):
-        yield [fusion.log_odds(member, member.scores(image)) for member in pipelines], truth
+        yield [fusion.log_odds(member, member.scores_of([image])[0]) for member in pipelines], truth
 
 
 def _refuse_trained(facts: checkpoints.Facts, entries: Sequence[Entry]) -> None:

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import PIL.Image
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from gammascope import checkpoints, losses, settings
@@ -147,7 +147,7 @@ class Judge:
             digest.update(name.encode() + tensor.float().numpy().tobytes())
         return digest.hexdigest()
 
-    def scores_of(self, images: Sequence[Image]) -> list[Scores]:
+    def scores_of(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> list[Scores]:
         """Answer "generated" for several pictures, as a detector does; there are no maps."""
         with torch.inference_mode():
             logits = [float(self.logit(image)) for image in images]
@@ -178,7 +178,7 @@ class Judge:
     @contextmanager
     def untuned(self) -> Iterator[None]:
         """Answer as the model without adapters does, within the block."""
-        from peft.tuners.tuners_layer import BaseTunerLayer
+        from peft.tuners.tuners_utils import BaseTunerLayer
 
         layers = [part for part in self.model.modules() if isinstance(part, BaseTunerLayer)]
         for layer in layers:

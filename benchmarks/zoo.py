@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -81,12 +82,14 @@ def trained(method: str, chosen: argparse.Namespace, folder: Path) -> Path:
         wanted.append(f"data.manifests={json.dumps([str(chosen.manifest)])}")
         if number > 0:
             wanted.append(f"method.{STARTS[method]}={checkpoint}")
-        elif method in {"sdaie", "blades"} and chosen.camera_tables:
-            pass  # the first stage learns camera settings
         if number == len(recipes) - 1 and method in {"sdaie", "blades"}:
             wanted = [item for item in wanted if not item.startswith("data.pretext")]
         recipe = read_recipe(ROOT / "recipes" / f"{name}.toml", wanted)
+        stage = folder / name
+        stage.mkdir(parents=True, exist_ok=True)
         steps = chosen.steps or recipe.optimisation.steps
+        if chosen.minutes and recipe.probing is None:
+            steps = steps_within(recipe, chosen.minutes, stage)
         recipe = dataclasses.replace(
             recipe,
             optimisation=dataclasses.replace(recipe.optimisation, steps=steps),
@@ -95,31 +98,40 @@ def trained(method: str, chosen: argparse.Namespace, folder: Path) -> Path:
                 recipe.probing, views=max(64, min(recipe.probing.views, 16 * steps))
             ),
         )
-        stage = folder / name
         checkpoint = stage / "checkpoint.safetensors"
         if checkpoint.is_file():
             continue
         resume = (stage / "state").is_dir()
-        timed = Budget(chosen.minutes)
-        follow(recipe, stage, resume=resume, report=timed)
+        follow(recipe, stage, resume=resume)
     return checkpoint
 
 
-class Budget:
-    """Stops a training that takes longer than its minutes; the state of the last save stays."""
+class Clock:
+    """Notes when each training step was reported."""
 
-    def __init__(self, minutes: float | None) -> None:
-        self.until = None if minutes is None else time.monotonic() + 60 * minutes
+    def __init__(self) -> None:
+        self.ticks: list[float] = []
 
     def __call__(self, progress: Any) -> None:
-        if (
-            self.until is not None
-            and progress.stage == "training"
-            and time.monotonic() > self.until
-        ):
-            raise TimeoutError(
-                f"the budget ended at step {progress.done} of {progress.total}; resume it"
-            )
+        if progress.stage == "training":
+            self.ticks.append(time.monotonic())
+
+
+def steps_within(recipe: Any, minutes: float, folder: Path) -> int:
+    """Return how many steps fit into a budget, by a short trial; what was found once stays, so that runs resume."""
+    from gammascope.training.following import follow
+
+    known = folder / "steps.txt"
+    if not known.is_file():
+        short = dataclasses.replace(recipe.optimisation, steps=6)
+        quick = dataclasses.replace(recipe.rhythm, validation_views=recipe.optimisation.batch)
+        trial, clock = dataclasses.replace(recipe, optimisation=short, rhythm=quick), Clock()
+        place = folder / f"trial-{os.getpid()}"
+        follow(trial, place, report=clock)
+        shutil.rmtree(place)
+        seconds = (clock.ticks[-1] - clock.ticks[1]) / (len(clock.ticks) - 2)
+        known.write_text(f"{max(10, int(60 * minutes / seconds))}\n")
+    return int(known.read_text())
 
 
 def entries_of(chosen: argparse.Namespace) -> list[Any]:
@@ -161,7 +173,7 @@ def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dic
     )
     count = len(entries) * len(columns)
     return {
-        "parameters": sum(p.numel() for p in pipeline.detector.parameters()),
+        "parameters": sum(v.numel() for v in pipeline.detector.state_dict().values()),
         "ms_per_image": 1000 * (time.perf_counter() - started) / count,
         "cpu_ms_per_image": 1000 * (time.process_time() - cpu) / count,
         "images": len(entries),
@@ -192,16 +204,10 @@ def one(method: str, chosen: argparse.Namespace) -> None:
 
 
 def cell(summary: dict[str, Any], number: str) -> str:
-    value = summary.get("numbers", summary).get(number)
+    value = summary["overall"].get(number)
     if value is None:
         return "-"
-    low, high = (
-        value["interval"] if isinstance(value, dict) and "interval" in value else (None, None)
-    )
-    if isinstance(value, dict):
-        low, high = value.get("low", low), value.get("high", high)
-        value = value["value"]
-    return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -256,7 +262,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--methods", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--steps", type=int, help="Of each training; probes see 16 views a step.")
-    parser.add_argument("--minutes", type=float, help="Longest training of a stage.")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="As many steps in each stage as fit into this, by a short trial.",
+    )
     parser.add_argument("--set", nargs="*", default=[], help="Further overrides for every recipe.")
     parser.add_argument("--camera-tables", nargs="*", type=Path, default=[])
     parser.add_argument("--evaluate-split", default="train")

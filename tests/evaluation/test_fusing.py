@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -16,7 +17,7 @@ from gammascope.evaluation.fusing import fuse
 from gammascope.sample import Entry, Label
 
 
-def probe(path: Path, seed: int, recipe: dict | None = None) -> Path:
+def probe(path: Path, seed: int, recipe: dict[str, Any] | None = None) -> Path:
     torch.manual_seed(seed)
     detector = linear_probe.build(linear_probe.TINY)
     facts = checkpoints.Facts(

@@ -18,8 +18,8 @@ from gammascope.weights import methods_path
 def rows() -> list[dict[str, Any]]:
     """Describe every method in plain types.
 
-    "parameters" are those of the embedded weights, "published_parameters" and "trained_parameters" those of the method's
-    own config on ViT-L/14, where it wants a tower; with the licence of the code and a measured score they come from a
+    "parameters" are those of the embedded weights, "published_parameters" and "trained_parameters" those of the
+    method's own config on ViT-L/14, where it wants a tower; with licence and measured score they come from a
     file that the documentation quotes. None: not known, as of methods that other packages add.
     """
     embedded = checkpoints.default_path()

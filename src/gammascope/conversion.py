@@ -38,6 +38,9 @@ from gammascope.networks.backbones import TransformerBackbone
 
 CLIP = "openai/clip-vit-large-patch14"
 
+ALSO_CALLED: Mapping[str, str] = {"univfd": "linear_probe"}
+"""Names of published detectors whose method has another name here."""
+
 State: TypeAlias = dict[str, Tensor]
 
 Rules: TypeAlias = tuple[tuple[str, str | None], ...]
@@ -113,7 +116,7 @@ def convert(path: Path, method: str, out: Path, *, clip: str = CLIP) -> str:
 
     Args:
         path: The published file (.pth, .pt).
-        method: "linear_probe" (UnivFD), "effort" or "gapl".
+        method: "univfd" ("linear_probe"), "effort" or "gapl".
         out: Where the checkpoint goes; it appears whole or not at all. It is not calibrated.
         clip: Hub id or local folder of CLIP ViT-L/14, where the file leaves its weights out.
 
@@ -125,6 +128,7 @@ def convert(path: Path, method: str, out: Path, *, clip: str = CLIP) -> str:
         IncompatibleCheckpointError: If there is no key map for the method, the file is no checkpoint, or names or
             shapes of its tensors are not those of the method.
     """
+    method = ALSO_CALLED.get(method, method)
     if method not in CONVERTERS:
         raise IncompatibleCheckpointError(
             f"No key map for published files of {method!r}.{did_you_mean(method, CONVERTERS)} "

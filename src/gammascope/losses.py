@@ -51,6 +51,50 @@ def supervised_contrastive(
     return per_view.sum() / (count > 0).sum().clamp(min=1)
 
 
+def pair_contrastive(
+    embeddings: Float[Tensor, "b d"], label: Int[Tensor, " b"], *, margin: float
+) -> Float[Tensor, ""]:
+    """Return the contrastive loss of all pairs: distance 0 within a label, at least a margin between labels.
+
+    Distances are those of unit vectors. Pairs of each kind are averaged over those that still cost something, and the
+    two means added; a kind without any gives 0.
+
+    Args:
+        embeddings: Of any length.
+        label: Views of equal label belong together.
+        margin: Distance that is far enough, 0..2.
+
+    Source: the published code of Dual Data Alignment, the pixel branch of arXiv:2512.06746, which uses the loss of a
+    library with these means.
+    """
+    unit = functional.normalize(embeddings.float(), dim=1)
+    first, second = torch.triu_indices(len(unit), len(unit), 1, device=unit.device)
+    # The root has no slope at 0, where two views are the same.
+    distance = ((unit[first] - unit[second]).square().sum(1) + 1e-12).sqrt()
+    same = label[first] == label[second]
+    total = unit.sum() * 0.0
+    for cost in (distance[same] - 1e-6, margin - distance[~same]):
+        left = cost.clamp(min=0)
+        total = total + left.sum() / (left > 0).sum().clamp(min=1)
+    return total
+
+
+def preference(
+    now: Float[Tensor, 2 * n], start: Float[Tensor, 2 * n], *, beta: float
+) -> Float[Tensor, ""]:
+    """Return the loss of direct preference optimisation: ln 2 while the policy is where it started.
+
+    Args:
+        now: Log-probabilities of the better and of the worse answer, by the policy.
+        start: The same, by the policy as it was.
+        beta: How far the policy may go.
+
+    Source: arXiv:2305.18290, eq. 7.
+    """
+    gained = now - start
+    return -functional.logsigmoid(beta * (gained[0] - gained[1])).mean()
+
+
 def ranking_bce(
     score: Float[Tensor, " b"], value: Float[Tensor, " b"], *, tie: float = 1.0
 ) -> Float[Tensor, ""]:

@@ -65,6 +65,8 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     trust: options.TrustedSigners = None,
     stability: options.Stability = False,
     weights: options.Weights = "default",
+    then: options.Then = None,
+    zone: options.Zone = None,
     method: options.MethodName = None,
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
@@ -83,7 +85,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
         refuse_unwritable(report)
     files = scan_results.distinct(find_images(paths, recursive))
     besides = Besides(provenance, scan_results.trusted(trust), stability)
-    pipeline = _pipeline(weights, method, device, besides)
+    pipeline = _pipeline(weights, method, device, besides, then=then, zone=zone)
     results = scan_results.Results(files, json_lines=as_json)
     try:
         limits = Limits(max_pixels=int(max_megapixels * 1e6))
@@ -91,6 +93,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     finally:  # what was found before an interruption is worth showing
         if not as_json:
             results.print(pipeline.facts)
+            _say_saving(pipeline)
     if report is not None:
         terminal.say(f"Page: {report}")
     raise typer.Exit(results.exit_code(fail_on))
@@ -151,6 +154,52 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
 
 
 @app.command()
+def fuse(  # noqa: PLR0913, PLR0917 - each is an option
+    members: options.FusedMembers,
+    data: options.CalibrationData,
+    out: options.FusionFile,
+    kind: options.FusionKind = options.HowFused.LOGISTIC,
+    zone: options.FusionZone = None,
+    source: options.FusionSources = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Combine detectors, fitted on images that none was trained on; scan and evaluate take the file as --weights."""
+    from gammascope import checkpoints
+    from gammascope.apps import fusing, terminal
+    from gammascope.evaluation.fusing import fuse as fit
+
+    refuse_unwritable(out)
+    paths = [checkpoints.resolve(name) for name in members]
+    entries = fusing.entries_of(paths, data, source or ())
+    with terminal.progress_bar("Fusing", shown=not (as_json or quiet)) as advance:
+        limits = fusing.zone_of(zone)
+        plan, costs = fit(paths, entries, out, kind=kind.value, zone=limits, progress=advance)
+    if as_json:
+        typer.echo(json.dumps(fusing.plain(plan, costs), allow_nan=False))
+    else:
+        terminal.output().print(fusing.table(costs))
+        terminal.say(f"Fusion: {out}. Next: gammascope evaluate DATA --weights {out}")
+
+
+@app.command()
+def convert(
+    published: options.PublishedFile,
+    name: options.PublishedAs,
+    out: options.ConvertedFile,
+    clip: options.ClipSource = None,
+) -> None:
+    """Turn a checkpoint that authors published for their own code into one of ours; nothing in it is executed."""
+    from gammascope import conversion
+    from gammascope.apps import terminal
+
+    refuse_unwritable(out)
+    digest = conversion.convert(published, name, out, clip=clip or conversion.CLIP)
+    terminal.say(f"Checkpoint: {out} (sha256 {digest}). Its authors' terms hold.")
+    terminal.say(f"Next: gammascope calibrate {out} --data MANIFEST")
+
+
+@app.command()
 def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     data: options.EvaluationData = None,
     benchmark: options.BenchmarkName = None,
@@ -162,6 +211,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     out: options.EvaluationFolder = None,
     as_json: options.Json = False,
     weights: options.Weights = "default",
+    then: options.Then = None,
+    zone: options.Zone = None,
     method: options.MethodName = None,
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
@@ -177,7 +228,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     terminal.say(f"{name}: {assumption}")
     if out is not None:
         refuse_unwritable(out / evaluating.SUMMARY)
-    pipeline = _pipeline(weights, method, device)
+    pipeline = _pipeline(weights, method, device, then=then, zone=zone)
     columns = evaluating.with_aligned(columns, entries)
     with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
         tables = evaluating.scored(pipeline, entries, columns, out, advance)
@@ -192,6 +243,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     else:
         terminal.output().print(*evaluating.drawn(evaluation))
         terminal.say(evaluating.operating_points(evaluation))
+        _say_saving(pipeline)
 
 
 @app.command()
@@ -413,14 +465,36 @@ def methods(as_json: options.Json = False) -> None:
 
 
 def _pipeline(
-    weights: str, method: str | None, device: str, besides: Besides | None = None
+    weights: str,
+    method: str | None,
+    device: str,
+    besides: Besides | None = None,
+    *,
+    then: str | None = None,
+    zone: str | None = None,
 ) -> Pipeline:
-    from gammascope.pipeline import Besides, Pipeline
+    from gammascope.apps import fusing
+    from gammascope.pipeline import Besides
 
     try:
-        return Pipeline.load(weights, method=method, device=device, besides=besides or Besides())
+        return fusing.loaded(
+            weights,
+            then=then,
+            zone=zone,
+            method=method,
+            device=device,
+            besides=besides or Besides(),
+        )
     except (RuntimeError, AssertionError) as error:  # torch, where there is no such device
         reason = str(error).strip().splitlines()[0]
         raise typer.BadParameter(
             f"{device!r} cannot be used: {reason}", param_hint="--device"
         ) from error
+
+
+def _say_saving(pipeline: Pipeline) -> None:
+    from gammascope.apps import fusing, terminal
+
+    said = fusing.saving(pipeline)
+    if said is not None:
+        terminal.say(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,33 @@ from rich.table import Table
 from gammascope import checkpoints
 from gammascope.apps import terminal
 from gammascope.detectors import base
+from gammascope.weights import methods_path
 
 
 def rows() -> list[dict[str, Any]]:
-    """Describe every method in plain types; "parameters" are those of the embedded weights."""
+    """Describe every method in plain types.
+
+    "parameters" are those of the embedded weights, "published_parameters" and "trained_parameters" those of the
+    method's own config on ViT-L/14, where it wants a tower; with licence and measured score they come from a
+    file that the documentation quotes. None: not known, as of methods that other packages add.
+    """
     embedded = checkpoints.default_path()
     facts = checkpoints.read_facts(embedded) if embedded.is_file() else None
+    about = json.loads(methods_path().read_text("utf-8"))
     made = []
     for name in base.names():
         method = base.get(name)
+        known = about.get(name, {})
         here = facts is not None and facts.method == name
         made.append(
             {
                 "name": name,
                 "title": method.title,
                 "paper": method.paper,
+                "licence": known.get("licence"),
+                "published_parameters": known.get("parameters"),
+                "trained_parameters": known.get("trained"),
+                "measured": known.get("measured"),
                 "parameters": _parameters(embedded) if here else None,
                 "embedded_weights": here,
                 "calibrated": here and facts is not None and bool(facts.calibration),
@@ -39,20 +52,56 @@ def rows() -> list[dict[str, Any]]:
 def table(described: list[dict[str, Any]]) -> Table:
     """Draw what ``rows`` returns."""
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("name", "title", "paper", "parameters", "embedded weights", "extras"):
+    for title in (
+        "name",
+        "title",
+        "paper",
+        "parameters",
+        "weights",
+        "measured",
+        "licence",
+        "extras",
+    ):
         drawn.add_column(title, overflow="fold")
     for row in described:
-        calibrated = "calibrated" if row["calibrated"] else "not calibrated"
         cells = (
             row["name"],
             row["title"],
             row["paper"],
-            "-" if row["parameters"] is None else f"{row['parameters'] / 1e6:.2f} million",
-            f"yes, {calibrated}" if row["embedded_weights"] else "no",
+            _size(row),
+            _weights(row),
+            _score(row["measured"]),
+            row["licence"] or "-",
             ", ".join(f"{name} ({use})" for name, use in row["extras"].items()) or "-",
         )
         drawn.add_row(*(terminal.literal(cell) for cell in cells))
     return drawn
+
+
+def _size(row: dict[str, Any]) -> str:
+    parts = []
+    if row["parameters"] is not None:
+        parts.append(f"{row['parameters'] / 1e6:.2f} M embedded")
+    if row["published_parameters"] is not None:
+        whole, trained = row["published_parameters"] / 1e6, row["trained_parameters"] / 1e6
+        parts.append(f"{whole:.0f} M full, {trained:.2f} M trained")
+    return "; ".join(parts) or "-"
+
+
+def _weights(row: dict[str, Any]) -> str:
+    if row["embedded_weights"]:
+        return "embedded, calibrated" if row["calibrated"] else "embedded, not calibrated"
+    return ", ".join(row["published_weights"]) or "train or convert"
+
+
+def _score(measured: dict[str, Any] | None) -> str:
+    if measured is None:
+        return "-"
+    low, high = measured["interval"]
+    return (
+        f"AUROC {measured['auroc']:.3f} [{low:.3f}, {high:.3f}], {measured['images']} images, "
+        f"{measured['weights']} ({measured['quoted_in']})"
+    )
 
 
 def _extras(method: base.Method[Any]) -> dict[str, str]:

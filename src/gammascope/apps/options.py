@@ -29,6 +29,14 @@ class EditKind(StrEnum):
     DIFFUSION = "diffusion"
 
 
+class HowFused(StrEnum):
+    """How detectors become one; the values of ``fusion.Kind``."""
+
+    LOGISTIC = "logistic"
+    ANY = "any"
+    CASCADE = "cascade"
+
+
 class Black(StrEnum):
     """What an image without a true pixel counts; the values of ``localisation.Black``."""
 
@@ -63,13 +71,31 @@ _DETECTOR = "Detector"
 Weights: TypeAlias = Annotated[
     str,
     typer.Option(
-        help="Checkpoint file, or 'default': the embedded detector.", rich_help_panel=_DETECTOR
+        help="Checkpoint, fusion file (.json), or 'default': the embedded detector.",
+        rich_help_panel=_DETECTOR,
     ),
 ]
 MethodName: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--method", help="Refuse a checkpoint of another method.", rich_help_panel=_DETECTOR
+    ),
+]
+Then: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--then",
+        metavar="WEIGHTS",
+        help="A strong detector that is asked only where --weights is unsure (cascade).",
+        rich_help_panel=_DETECTOR,
+    ),
+]
+Zone: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH",
+        help="Probabilities of --weights between which --then is asked. Default: 0.1,0.9.",
+        rich_help_panel=_DETECTOR,
     ),
 ]
 Device: TypeAlias = Annotated[
@@ -190,6 +216,40 @@ CalibrationFolder: TypeAlias = Annotated[
         "--out",
         metavar="FOLDER",
         help="Write false alarms by source, size and quality, thresholds of each source, and plots.",
+    ),
+]
+FusedMembers: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(metavar="WEIGHTS...", help="Checkpoints, or 'default'; the fast one first."),
+]
+FusionFile: TypeAlias = Annotated[Path, typer.Option("--out", help="The fusion file, .json.")]
+FusionKind: TypeAlias = Annotated[
+    HowFused, typer.Option("--kind", help="Weighted sum, OR, or a strong one after a fast one.")
+]
+FusionZone: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--zone", metavar="LOW,HIGH", help="Of a cascade. Default: 0.1,0.9."),
+]
+FusionSources: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        help="Only images of this source; repeatable. Default: those that every member kept apart in training.",
+    ),
+]
+PublishedFile: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A published checkpoint (.pth, .pt).")
+]
+PublishedAs: TypeAlias = Annotated[
+    str, typer.Option("--from", metavar="NAME", help="Whose file it is: univfd, effort or gapl.")
+]
+ConvertedFile: TypeAlias = Annotated[
+    Path, typer.Option("--out", help="The checkpoint, .safetensors; still to be calibrated.")
+]
+ClipSource: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="CLIP ViT-L/14 where FILE leaves its weights out: folder, or hub id (downloads)."
     ),
 ]
 

@@ -281,7 +281,10 @@ class TransformerBackbone(Backbone):
             parameter.requires_grad_(parameter.requires_grad and wanted)
 
     def forward(
-        self, pixels: Float[Tensor, "b 3 h w"], kept: Int[Tensor, "b k"] | None = None
+        self,
+        pixels: Float[Tensor, "b 3 h w"],
+        kept: Int[Tensor, "b k"] | None = None,
+        prompts: Sequence[Float[Tensor, "p d"]] = (),
     ) -> Features:
         """Encode normalised views.
 
@@ -289,10 +292,12 @@ class TransformerBackbone(Backbone):
             pixels: The views.
             kept: Patches that are seen, row by row from 0; the others are dropped before the first block, with
                 their position codes, and their cells of the grid are 0. None: all.
+            prompts: Tokens after those of the view, as many for each of the first blocks; later ones take the place
+                of what came out of the block before. Behind the last of them they just go on.
 
         Raises:
-            RecipeError: If a side of the views is not a multiple of ``stride``, or patches are to be dropped from a
-                tower that adds no position codes.
+            RecipeError: If a side of the views is not a multiple of ``stride``, or patches are to be dropped from, or
+                prompts shown to, a tower that adds no position codes.
         """
         height, width = pixels.shape[-2:]
         rows, columns = height // self.stride, width // self.stride
@@ -305,10 +310,11 @@ class TransformerBackbone(Backbone):
         options: dict[str, Any] = {"output_hidden_states": list(self.taps)}
         if self._interpolates:
             options["interpolate_pos_encoding"] = (height, width) != (self._native, self._native)
-        with self._dropping(kept):
+        with self._dropping(kept), self._prompted(prompts):
             seen = self.tower(pixels, **options)
-        # Hidden state 0 is the embedding, so number k is what leaves block k.
-        tapped = [seen.hidden_states[tap][:, self._skipped_tokens :] for tap in self.taps]
+        # Hidden state 0 is the embedding, so number k is what leaves block k; prompts come last.
+        shown = self._skipped_tokens + (rows * columns if kept is None else kept.shape[1])
+        tapped = [seen.hidden_states[tap][:, self._skipped_tokens : shown] for tap in self.taps]
         cells = torch.cat(tapped, dim=2).transpose(1, 2)
         if kept is not None:
             places = kept[:, None].expand_as(cells)
@@ -340,6 +346,36 @@ class TransformerBackbone(Backbone):
             yield
         finally:
             handle.remove()
+
+    @contextmanager
+    def _prompted(self, prompts: Sequence[Float[Tensor, "p d"]]) -> Iterator[None]:
+        """Add tokens behind those of the view before each of the first blocks."""
+        if not prompts or not len(prompts[0]):
+            yield
+            return
+        if self._rotary or len(prompts) > len(self._blocks):
+            raise RecipeError(
+                f"{len(prompts)} blocks are to see prompts, of {len(self._blocks)}: expected at most as many, in a "
+                "tower that adds position codes (none that turns its tokens by their places)."
+            )
+
+        def adding(prompt: Tensor, place: int) -> Any:
+            def add(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+                tokens = inputs[0] if place == 0 else inputs[0][:, : -len(prompt)]
+                there = prompt.to(tokens).expand(len(tokens), -1, -1)
+                return (torch.cat([tokens, there], 1), *inputs[1:])
+
+            return add
+
+        handles = [
+            self._blocks[place].register_forward_pre_hook(adding(prompt, place))
+            for place, prompt in enumerate(prompts)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 @runtime_checkable

@@ -62,7 +62,7 @@ def shared_space(
         MissingDataError: If model or tokenizer cannot be read.
         MissingExtraError: If ``transformers`` is not installed.
     """
-    model, tokenizer = _model_and_tokenizer(name_or_path)
+    model, tokenizer = model_and_tokenizer(name_or_path)
     longest = model.config.text_config.max_position_embeddings
     features = []
     with torch.inference_mode():
@@ -83,7 +83,8 @@ def shared_space(
     return text, torch.eye(text.shape[1])
 
 
-def _model_and_tokenizer(name_or_path: str) -> tuple[Any, Any]:
+def model_and_tokenizer(name_or_path: str) -> tuple[Any, Any]:
+    """Load a text-and-image model with its tokenizer; errors are those of ``shared_space``."""
     try:
         from transformers import AutoConfig, AutoModel, AutoTokenizer
     except ImportError as error:

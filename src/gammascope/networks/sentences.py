@@ -22,11 +22,15 @@ class Sentences(nn.Module):
 
     tokens: Tensor
     ends: Tensor
+    width: int
+    blocks: int
+    out: int
 
     def __init__(
         self, sentences: Sequence[str], *, width: int, layers: int, heads: int, out: int
     ) -> None:
         super().__init__()
+        self.width, self.blocks, self.out = width, layers, out
         split = [sentence.split() for sentence in sentences]
         number = {
             word: 2 + index for index, word in enumerate(sorted({w for s in split for w in s}))
@@ -46,13 +50,25 @@ class Sentences(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, out)
 
-    def forward(self) -> Float[Tensor, "n d"]:
-        """Return the vectors of all sentences, in their order."""
+    def forward(self, prompts: Sequence[Float[Tensor, "k w"]] = ()) -> Float[Tensor, "n d"]:
+        """Return the vectors of all sentences, in their order.
+
+        Args:
+            prompts: Tokens before the words, as many for each of the first layers; later ones take the place of what
+                came out of the layer before.
+        """
         x = self.words(self.tokens) + self.places
+        first = len(prompts[0]) if prompts else 0
+        if first:
+            x = torch.cat([prompts[0].expand(len(x), -1, -1), x], 1)
         length = x.shape[1]
         later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-        x = self.norm(self.layers(x, mask=later))
+        for number, layer in enumerate(self.layers.layers):
+            if 0 < number < len(prompts):
+                x = torch.cat([prompts[number].expand(len(x), -1, -1), x[:, first:]], 1)
+            x = layer(x, src_mask=later)
+        x = self.norm(x)
         # What fills up comes after the end, where nothing looks.
-        last = x[torch.arange(len(x), device=x.device), self.ends]
+        last = x[torch.arange(len(x), device=x.device), first + self.ends]
         vectors: Tensor = self.project(last)
         return vectors

@@ -1,0 +1,106 @@
+"""What ``gammascope fuse`` is fed with and shows, and which detector the options ``--weights`` and ``--then`` name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from gammascope import checkpoints, fusion, settings
+from gammascope.apps import terminal
+from gammascope.data.manifest import read_manifest
+from gammascope.errors import RecipeError
+from gammascope.evaluation.fusing import Cost
+from gammascope.pipeline import Besides, Pipeline
+from gammascope.sample import Entry
+
+
+def loaded(
+    weights: str,
+    *,
+    then: str | None,
+    zone: str | None,
+    method: str | None,
+    device: str,
+    besides: Besides,
+) -> Pipeline:
+    """Load a checkpoint, a fusion file (.json), or a cascade of two checkpoints.
+
+    Raises:
+        RecipeError: If options contradict each other.
+        GammascopeError: As ``Pipeline.load`` and ``fusion.load``.
+    """
+    fused = weights.endswith(".json")
+    if fused and (then is not None or method is not None):
+        raise RecipeError(
+            f"--weights {weights} names its members itself: leave out --then and --method."
+        )
+    if zone is not None and then is None:
+        raise RecipeError(f"--zone {zone} belongs to a cascade: add --then, the strong detector.")
+    if fused:
+        return fusion.load(Path(weights), device=device, besides=besides)
+    first = Pipeline.load(weights, method=method, device=device, besides=besides)
+    if then is None:
+        return first
+    strong = fusion.member_at(checkpoints.resolve(then), device=device)
+    return fusion.cascade(first, strong, zone_of(zone), besides=besides)
+
+
+def zone_of(text: str | None) -> tuple[float, float]:
+    """Read "0.2,0.8".
+
+    Raises:
+        RecipeError: If these are no two numbers.
+    """
+    if text is None:
+        return fusion.ZONE
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise RecipeError(f"--zone {text}: expected two probabilities, as in 0.1,0.9.") from None
+    return low, high
+
+
+def saving(pipeline: Pipeline) -> str | None:
+    """Return what a cascade saved; None for anything else."""
+    if isinstance(pipeline, fusion.Fused) and pipeline.plan.kind == "cascade":
+        return str(pipeline.saving)
+    return None
+
+
+def entries_of(
+    members: Sequence[Path], manifests: Sequence[Path], sources: Sequence[str]
+) -> list[Entry]:
+    """List the images to fit to: of the given sources, else of those that every member kept apart in training."""
+    kept = [
+        set(checkpoints.read_facts(path).recipe.get("data", {}).get("validation_sources", ()))
+        for path in members
+        if not path.is_dir()  # a judge
+    ]
+    wanted = set(sources) or set[str].intersection(*kept)
+    if not wanted:
+        raise RecipeError("The members name no source that all of them kept apart: give --source.")
+    entries = [entry for path in manifests for entry in read_manifest(path)]
+    return [entry for entry in entries if entry.source in wanted]
+
+
+def plain(plan: fusion.Plan, costs: Sequence[Cost]) -> dict[str, Any]:
+    """Return plan and costs for JSON."""
+    return {"plan": settings.plain(plan), "costs": [settings.plain(cost) for cost in costs]}
+
+
+def table(costs: Sequence[Cost]) -> Table:
+    """Draw what members and combinations cost."""
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title in ("on the images fitted to", "false alarms", "fakes found", "AUROC"):
+        drawn.add_column(title, justify="left" if title.startswith("on") else "right")
+    for cost in costs:
+        drawn.add_row(
+            terminal.literal(cost.name),
+            f"{cost.false_alarms:.1%}",
+            f"{cost.found:.1%}",
+            f"{cost.auroc:.3f}",
+        )
+    return drawn

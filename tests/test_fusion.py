@@ -1,0 +1,186 @@
+"""Cascades and fusions of tiny detectors: what is asked of whom, and what the answers are worth."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gammascope import checkpoints, fusion, settings
+from gammascope.checkpoints import Calibration
+from gammascope.detectors import linear_probe
+from gammascope.errors import (
+    ChecksumError,
+    IncompatibleCheckpointError,
+    MissingDataError,
+    RecipeError,
+)
+from gammascope.pipeline import Pipeline
+
+SCALE = Calibration(2.0, 1.0, 3.0, (0.05, 0.01), 50, ("a",), offset=1.0)
+
+
+def member(path: Path, seed: int, calibration: Calibration | None = SCALE) -> Path:
+    torch.manual_seed(seed)
+    detector = linear_probe.build(linear_probe.TINY)
+    known = {} if calibration is None else {"generated": calibration}
+    facts = checkpoints.Facts(
+        "linear_probe", settings.plain(detector.config), detector.view, calibration=known
+    )
+    checkpoints.save(path, detector, facts)
+    return path
+
+
+@pytest.fixture
+def two(tmp_path) -> list[Pipeline]:
+    return [Pipeline.load(member(tmp_path / f"{n}.safetensors", n)) for n in (1, 2)]
+
+
+def pictures(count: int = 12) -> list[np.ndarray]:
+    rng = np.random.default_rng(5)
+    return [
+        rng.integers(0, 40 + 18 * n, (40, 30 + n, 3)).astype(np.uint8) for n in range(1, count + 1)
+    ]
+
+
+def odds(pipeline: Pipeline, images: list[np.ndarray]) -> np.ndarray:
+    return np.array([fusion.log_odds(pipeline, scores) for scores in pipeline.scores_of(images)])
+
+
+def test_log_odds_are_on_the_scale_of_the_calibration(two):
+    (image, *_) = pictures()
+    logit = two[0].scores(image).answers["generated"]
+    assert fusion.log_odds(two[0], two[0].scores(image)) == pytest.approx((logit - 1.0) / 2.0)
+
+
+def test_the_strong_one_is_asked_only_in_the_zone(two, monkeypatch):
+    images = pictures()
+    fast, strong = odds(two[0], images), odds(two[1], images)
+    chance = 1 / (1 + np.exp(-np.sort(fast)))
+    zone = (float(chance[3]) - 1e-6, float(chance[7]) + 1e-6)  # five of the twelve
+    asked: list[int] = []
+    looking = two[1].scores_of
+
+    def counted(some):
+        asked.append(len(some))
+        return looking(some)
+
+    monkeypatch.setattr(two[1], "scores_of", counted)
+    both = fusion.cascade(two[0], two[1], zone)
+    found = np.array([scores.answers["generated"] for scores in both.scores_of(images)])
+    inside = (fast >= np.sort(fast)[3] - 1e-6) & (fast <= np.sort(fast)[7] + 1e-6)
+    np.testing.assert_allclose(found, np.where(inside, strong, fast), atol=1e-4)
+    assert asked == [5]
+    assert (both.saving.pictures, both.saving.passed_on) == (12, 5)
+    assert "5 of 12 pictures (42%)" in str(both.saving)
+
+
+def test_where_nothing_is_unsure_the_strong_one_rests(two):
+    both = fusion.cascade(two[0], two[1], (0.0, 1e-12))
+    both.scores_of(pictures(3))
+    assert both.saving.passed_on == 0
+    assert "0 of 3" in str(both.saving)
+
+
+def test_unfitted_thresholds_bound_the_false_alarms(two):
+    known = fusion.cascade(two[0], two[1]).facts.calibration["generated"]
+    assert known.rates == pytest.approx((0.1, 0.02))
+    assert (known.uncertain_from, known.fake_from) == (0.0, 1.0)
+
+
+def test_a_member_without_calibration_leaves_the_cascade_without(tmp_path):
+    raw = Pipeline.load(member(tmp_path / "raw.safetensors", 3, None))
+    report = fusion.cascade(raw, raw).report(pictures(1)[0])
+    assert not report.calibrated
+    assert any("Not calibrated" in caveat for caveat in report.caveats)
+
+
+def test_a_fused_detector_reports_like_any_other(two):
+    both = fusion.cascade(two[0], two[1], (0.0, 1.0))
+    image = np.zeros((40, 90, 3), np.uint8)
+    report = both.report(image)
+    assert report.method == "cascade(linear_probe, linear_probe)"
+    assert report.probability == pytest.approx(
+        1 / (1 + math.exp(-odds(two[1], [image])[0])), abs=1e-4
+    )
+    assert len(report.tiles) > 1
+    assert both.weights_sha256 not in {two[0].weights_sha256, two[1].weights_sha256}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fake"),
+    [(1.0, 1.0, True), (1.0, -1.0, True), (-1.0, 1.0, True), (-1.0, -1.0, False)],
+)
+def test_any_is_the_logical_or(first, second, fake):
+    plan = fusion.Plan("any", ("a", "b"))
+    assert (plan.fused(np.array([[first, second]]))[0] > 0) == fake
+
+
+def test_any_measures_the_excess_over_each_threshold():
+    plan = fusion.Plan("any", ("a", "b"), thresholds=(1.0, 3.0))
+    assert plan.fused(np.array([[2.0, 3.5], [0.0, 2.0]])).tolist() == [1.0, -1.0]
+
+
+def test_logistic_is_a_weighted_sum():
+    plan = fusion.Plan("logistic", ("a", "b"), weights=(2.0, 0.5), bias=-1.0)
+    assert plan.fused(np.array([[1.0, 4.0]])).tolist() == [3.0]
+
+
+def test_a_file_comes_back_and_finds_its_members(tmp_path, two):
+    digests = tuple(pipeline.weights_sha256 for pipeline in two)
+    names = ("1.safetensors", "2.safetensors")
+    plan = fusion.Plan("logistic", names, digests, (1.0, 1.0), calibration={"generated": SCALE})
+    fusion.save(tmp_path / "both.json", plan)
+    assert fusion.read_plan(tmp_path / "both.json") == plan
+    images = pictures(2)
+    found = [s.logit for s in fusion.load(tmp_path / "both.json").scores_of(images)]
+    np.testing.assert_allclose(found, odds(two[0], images) + odds(two[1], images), rtol=1e-5)
+    member(tmp_path / "2.safetensors", 9)
+    with pytest.raises(ChecksumError, match="fuse again"):
+        fusion.load(tmp_path / "both.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, MissingDataError, "No fusion file"),
+        ("{", IncompatibleCheckpointError, "no JSON"),
+        ("[]", IncompatibleCheckpointError, "no fusion file of format 1"),
+        (
+            json.dumps({"format": 1, "kind": "any", "members": ["a"]}),
+            IncompatibleCheckpointError,
+            "at least 2",
+        ),
+        (
+            json.dumps({"format": 1, "kind": "all", "members": ["a", "b"]}),
+            IncompatibleCheckpointError,
+            "kind",
+        ),
+        (
+            json.dumps({"format": 1, "kind": "logistic", "members": ["a", "b"]}),
+            IncompatibleCheckpointError,
+            "0 weights",
+        ),
+    ],
+)
+def test_what_is_no_fusion_file_is_refused(tmp_path, content, error, message):
+    if content is not None:
+        (tmp_path / "f.json").write_text(content)
+    with pytest.raises(error, match=message):
+        fusion.load(tmp_path / "f.json")
+
+
+def test_an_impossible_zone_is_refused(two):
+    with pytest.raises(RecipeError, match="lower one first"):
+        fusion.cascade(two[0], two[1], (0.9, 0.1))
+
+
+def test_edits_are_answered_by_the_first_member(two):
+    edited = replace(SCALE, temperature=3.0)
+    two[0].facts = replace(two[0].facts, calibration={"generated": SCALE, "edited": edited})
+    assert fusion.cascade(two[0], two[1]).facts.calibration["edited"] == edited

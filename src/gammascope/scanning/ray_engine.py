@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ IMAGES_AT_ONCE = 64
 """Images in one task of an actor: what is done again when it is lost."""
 
 TRIES = 4
-"""How often a task is given to an actor before the scan stops: an image may be what kills it."""
+"""How often a task is given to an actor, and how often the scan begins anew with what is left, before it stops: an
+image may be what kills them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class _Setup:
     besides: Besides
     limits: Limits
     memory: Any
-    gaps: tuple[tuple[int, int], ...]
+    gaps: tuple[tuple[int, int], ...] = ()
 
 
 def scan_on(
@@ -85,9 +86,6 @@ def scan_on(
     results = ResultsFolder(folder.absolute())
     with results.alone(), _connected(ray, cluster.address):
         total = prepared(results, plan, pipeline, progress)
-        gaps = ledger.missing(results.folder, total)
-        done = total - sum(map(len, gaps))
-        progress("Scanning", done, total)
         setup = _Setup(
             weights=None if cluster.weights is None else ray.put(cluster.weights.read_bytes()),
             weights_sha256=pipeline.weights_sha256,
@@ -95,14 +93,32 @@ def scan_on(
             besides=pipeline.besides,
             limits=plan.limits,
             memory=_memory(ray, results) if plan.deduplicate else None,
-            gaps=tuple((gap.start, gap.stop) for gap in gaps),
         )
-        with results.writer() as write:
-            for row in _rows(ray, results, setup) if gaps else ():
+        left = TRIES
+        while left and results.left(total):
+            left -= 1
+            _round(ray, results, setup, (total, progress), last=not left)
+        results.merge()
+
+
+def _round(
+    ray: Any, results: ResultsFolder, setup: _Setup, wanted: tuple[int, Progress], *, last: bool
+) -> None:
+    """Examine what has no row yet. A lost machine ends a round unless it is the last: the ledger knows what is left."""
+    total, progress = wanted
+    gaps = ledger.missing(results.folder, total)
+    done = total - sum(map(len, gaps))
+    progress("Scanning", done, total)
+    setup = replace(setup, gaps=tuple((gap.start, gap.stop) for gap in gaps))
+    with results.writer() as write:
+        try:
+            for row in _rows(ray, results, setup):
                 write(row)
                 done += 1
                 progress("Scanning", done, total)
-        results.merge()
+        except ray.exceptions.RayError as error:
+            if last or isinstance(error, ray.exceptions.RayTaskError):  # what our own code raised
+                raise
 
 
 def _rows(ray: Any, results: ResultsFolder, setup: _Setup) -> Iterator[Row]:

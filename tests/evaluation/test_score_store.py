@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gammascope.data.ledger import RUN
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.evaluation.columns import Recoded
-from gammascope.evaluation.score_store import RUN, ScoreStore, StoredTables
+from gammascope.evaluation.score_store import ScoreStore, StoredTables
 from gammascope.evaluation.scoring import AsIs, ScoreTable, score_columns
 from gammascope.imaging import codecs
 from gammascope.imaging.codecs import Encoding

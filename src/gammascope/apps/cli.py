@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -70,25 +71,48 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     method: options.MethodName = None,
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
+    out: options.ResultsOut = None,
+    engine: options.EngineChoice = options.EngineName.LOCAL,
+    address: options.ClusterAddress = None,
+    deduplicate: options.Deduplicate = True,
 ) -> None:
     """Say for every image whether it contains AI-generated pixels and whether it was edited.
+
+    With --out, for millions of images: rows go into a folder, and a scan that was interrupted goes on.
 
     Exit codes: 0 all examined, whatever the verdicts; 3 nothing examined; 4 some files were unreadable; 10
     --fail-on found something.
     """
-    from gammascope.apps import scan_results, terminal
+    from gammascope.apps import bulk, scan_results, terminal
     from gammascope.data.folder import find_images
     from gammascope.imaging.decode import Limits
     from gammascope.pipeline import Besides
+    from gammascope.scanning.bulk import Plan
 
+    if out is not None and report is not None:
+        raise typer.BadParameter(
+            "a page of millions of images helps nobody", param_hint="--report with --out"
+        )
     if report is not None:
         refuse_unwritable(report)
-    files = scan_results.distinct(find_images(paths, recursive))
     besides = Besides(provenance, scan_results.trusted(trust), stability)
+    limits = Limits(max_pixels=int(max_megapixels * 1e6))
+    if out is not None:
+        if then is not None:
+            raise typer.BadParameter(
+                "not together with --out: name a fusion file as --weights", param_hint="--then"
+            )
+        pipeline = _pipeline(weights, method, device, besides)
+        place = None if weights == "default" else Path(weights)
+        where = bulk.Engine(engine, address, place, device)
+        plan = Plan(tuple(paths), recursive, limits, deduplicate)
+        summary = bulk.run(out, plan, pipeline, where, bar=not quiet)
+        typer.echo(json.dumps(bulk.plain(summary)) if as_json else bulk.statement(summary, out))
+        raise typer.Exit(bulk.exit_code(summary, fail_on))
+    files = scan_results.distinct(find_images(paths, recursive))
     pipeline = _pipeline(weights, method, device, besides, then=then, zone=zone)
     results = scan_results.Results(files, json_lines=as_json)
     try:
-        limits = Limits(max_pixels=int(max_megapixels * 1e6))
         results.run(pipeline, limits, report, bar=not (as_json or quiet))
     finally:  # what was found before an interruption is worth showing
         if not as_json:

@@ -16,6 +16,13 @@ class FailOn(StrEnum):
     UNCERTAIN = "uncertain"
 
 
+class EngineName(StrEnum):
+    """Where a scan into a folder runs."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class EditKind(StrEnum):
     """How a photo is manipulated; the names of ``gammascope.data.edits.KINDS``."""
 
@@ -114,7 +121,10 @@ JsonLines: TypeAlias = Annotated[
 ]
 
 Images: TypeAlias = Annotated[
-    list[str], typer.Argument(help="Files, folders and patterns ('holiday/*.jpg').")
+    list[str],
+    typer.Argument(
+        help="Files, folders and patterns ('holiday/*.jpg'); with --out also manifests, tar shards, tables, URLs."
+    ),
 ]
 Recursive: TypeAlias = Annotated[bool, typer.Option(help="Look into folders within folders.")]
 Page: TypeAlias = Annotated[
@@ -126,6 +136,27 @@ FailOnVerdict: TypeAlias = Annotated[
 ]
 MaxMegapixels: TypeAlias = Annotated[
     float, typer.Option(min=0.0, help="Larger images are not examined.")
+]
+
+_BULK = "Very many images"
+
+ResultsOut: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Write rows into this folder of Parquet parts; started again, go on.",
+        rich_help_panel=_BULK,
+    ),
+]
+EngineChoice: TypeAlias = Annotated[
+    EngineName, typer.Option("--engine", help="With --out: where it runs.", rich_help_panel=_BULK)
+]
+ClusterAddress: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Of the Ray cluster; default: start one here.", rich_help_panel=_BULK),
+]
+Deduplicate: TypeAlias = Annotated[
+    bool, typer.Option(help="With --out: examine the same bytes once.", rich_help_panel=_BULK)
 ]
 
 FileFindings: TypeAlias = Annotated[

@@ -88,6 +88,34 @@ def progress_bar(what: str, total: int | None = None, *, shown: bool = True) -> 
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextmanager
+def stage_bars() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show a bar for each of several stages on stderr; yield what is to be called with (stage, done, all).
+
+    ``all`` is None while it is not known.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    tasks: dict[str, Any] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, *times, console=messages(), transient=True) as bars:
+
+        def advance(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield advance
+
+
 def counted(items: Iterable[T], total: int, advance: Advance) -> Iterator[T]:
     """Hand items on and tell a progress bar after each."""
     for done, item in enumerate(items, start=1):

@@ -155,8 +155,19 @@ def files_below(
     Raises:
         MissingDataError: If a folder cannot be read.
     """
-    found = _walk(root, _Walk(recursive, suffixes, enter, set()))
+    found = walk_below(root, recursive=recursive, suffixes=suffixes, enter=enter)
     return sorted(found, key=lambda path: path.parts)
+
+
+def walk_below(
+    root: Path,
+    *,
+    recursive: bool = True,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+    enter: Callable[[Path], bool] = lambda _: True,
+) -> Iterator[Path]:
+    """Yield what ``files_below`` lists, folder by folder: no more than one folder's names are held at once."""
+    return _walk(root, _Walk(recursive, suffixes, enter, set()))
 
 
 @dataclass(frozen=True, slots=True)

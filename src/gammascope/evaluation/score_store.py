@@ -1,28 +1,20 @@
 """Score tables on disk that grow part by part, and go on after any interruption.
 
-A folder per column holds ``run.json``, which says what the scores are of, and parts
-``<first>-<end>.parquet``: the rows of the images from ``first`` up to, not including, ``end`` in
-the order of the list. A part appears whole or not at all, so that a run that was killed loses at
-most what it had not written, and no image is ever there twice. Images are decoded once for all
-columns that lack them.
+A folder per column is a ledger (``data.ledger``) of scores. Images are decoded once for all columns that lack them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gammascope.data.manifest import complete_or_absent
-from gammascope.errors import MissingDataError, RecipeError
+from gammascope.data import ledger
+from gammascope.errors import MissingDataError
 from gammascope.evaluation.scoring import (
     Column,
     Predict,
@@ -38,10 +30,6 @@ from gammascope.sample import Entry
 FORMAT = 1
 """Raised whenever older scores would no longer mean the same."""
 
-RUN = "run.json"
-
-_PART = re.compile(r"(\d{10})-(\d{10})\.parquet")
-_LOCK = ".lock"
 _FEATURE = "A resumable evaluation"
 
 
@@ -90,12 +78,13 @@ class ScoreStore:
         pyarrow_for(_FEATURE)
         if not entries:
             raise MissingDataError("No image to score: the list of entries is empty.")
-        with _alone_in(self.folder):
+        with ledger.alone_in(self.folder, "scores"):
             images = {"images": len(entries), "images_sha256": _digest(entries)}
             common = {"format": FORMAT} | dict(detector) | images
             for name, column in columns.items():
-                _claim(self.folder / name, common | {"column": dict(column.definition)})
-            missing = {name: _missing(self.folder / name, len(entries)) for name in columns}
+                run = common | {"column": dict(column.definition)}
+                ledger.claim(self.folder / name, run, "scores")
+            missing = {name: ledger.missing(self.folder / name, len(entries)) for name in columns}
             done = len(entries) - sum(len(stretch) for stretch, _ in _stretches(missing))
             for stretch, names in _stretches(missing):
                 some = {name: columns[name] for name in names}
@@ -114,22 +103,24 @@ class ScoreStore:
         """
         arrow, parquet = pyarrow_for(_FEATURE)
         folder = self.folder / column
-        run = _read_run(folder)
+        run = ledger.read_run(folder)
         if run is None:
             raise MissingDataError(f"No scores at {folder}: run the evaluation first.")
-        left = sum(len(stretch) for stretch in _missing(folder, run["images"]))
+        left = sum(len(stretch) for stretch in ledger.missing(folder, run["images"]))
         if left:
             raise MissingDataError(
                 f"{folder} lacks {left} of {run['images']} images: run the same command again."
             )
         tables = []
-        for path, span in _parts(folder):
+        for path, span in ledger.parts(folder):
             try:
                 table = parquet.read_table(path)
             except (arrow.ArrowException, OSError) as error:
-                raise MissingDataError(_damaged(path, str(error))) from error
+                raise MissingDataError(ledger.damaged(path, str(error))) from error
             if table.num_rows != len(span):
-                raise MissingDataError(_damaged(path, f"{table.num_rows} rows of {len(span)}"))
+                raise MissingDataError(
+                    ledger.damaged(path, f"{table.num_rows} rows of {len(span)}")
+                )
             tables.append(table)
         scores = ScoreTable.from_arrow(arrow.concat_tables(tables, promote_options="default"))
         refuse_all_failed(scores)
@@ -188,91 +179,12 @@ class _Parts:
             self._write()
 
     def _write(self) -> None:
-        _, parquet = pyarrow_for(_FEATURE)
         count = len(self.rows.get(self.names[0], ()))
         for name, rows in self.rows.items():
-            span = f"{self.first:010d}-{self.first + count:010d}"
-            path = self.store.folder / name / f"{span}.parquet"
-            with complete_or_absent(path) as unfinished:
-                parquet.write_table(ScoreTable.of_rows(rows).to_arrow(), unfinished)
-                with unfinished.open("rb") as file:  # the name must not outlive a power cut alone
-                    os.fsync(file.fileno())
+            table = ScoreTable.of_rows(rows).to_arrow()
+            ledger.write_part(self.store.folder / name, self.first, table)
         self.rows, self.first = {}, self.first + count
         self.written_at = time.monotonic()
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep a second process away: the system lets go when this one ends, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("a") as lock:
-        try:
-            import fcntl
-        except ImportError:  # Windows: two runs at once are up to the user
-            yield
-            return
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise MissingDataError(f"Another process is writing scores to {folder}.") from error
-        except OSError:
-            pass  # a file system without locks
-        for left in folder.glob("*/.*.part"):  # of a process that was killed
-            left.unlink()
-        yield
-
-
-def _claim(folder: Path, run: Mapping[str, Any]) -> None:
-    known = _read_run(folder)
-    if known is None:
-        with complete_or_absent(folder / RUN) as unfinished:
-            unfinished.write_text(json.dumps(run, indent=1) + "\n", "utf-8")
-        return
-    for name in {**known, **run}:
-        if known.get(name) != run.get(name):
-            raise RecipeError(
-                f"{folder} holds scores of another run: {name} is {_short(known.get(name))} there "
-                f"and {_short(run.get(name))} here. Choose another folder, or delete this one."
-            )
-
-
-def _read_run(folder: Path) -> dict[str, Any] | None:
-    try:
-        run: dict[str, Any] = json.loads((folder / RUN).read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise MissingDataError(f"{folder / RUN} is broken ({error}): delete {folder}.") from error
-    return run
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _parts(folder: Path) -> list[tuple[Path, range]]:
-    """List parts with the images they hold, in order."""
-    found = [
-        (path, range(int(match[1]), int(match[2])))
-        for path in sorted(folder.glob("*.parquet"))
-        if (match := _PART.fullmatch(path.name))
-    ]
-    for (_, before), (path, after) in pairwise(found):
-        if after.start < before.stop:
-            raise MissingDataError(_damaged(path, "it repeats images of the part before"))
-    return found
-
-
-def _damaged(path: Path, why: str) -> str:
-    return f"{path} is damaged ({why}): delete it, and the next run scores its images again."
-
-
-def _missing(folder: Path, images: int) -> list[range]:
-    """List the stretches of images that no part holds."""
-    edges = [0, *(edge for _, span in _parts(folder) for edge in (span.start, span.stop)), images]
-    gaps = (range(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True))
-    return [gap for gap in gaps if gap]
 
 
 def _stretches(missing: Mapping[str, list[range]]) -> Iterator[tuple[range, tuple[str, ...]]]:

@@ -58,10 +58,16 @@ def content(path: Path) -> bytes:
         raise ValueError(f"{path.parent.name} has no column {column!r}") from error
     except pyarrow.ArrowException as error:
         raise ValueError(f"{path.parent.name} is broken: {error}") from error
-    data = held.get("bytes") if isinstance(held, dict) else held
-    if not isinstance(data, bytes) or not data:
+    data = bytes_held(held)
+    if not data:
         raise ValueError(f"row {row} of {path.parent.name} holds no image in {column!r}")
     return data
+
+
+def bytes_held(value: Any) -> bytes | None:
+    """Return the bytes in a cell's value, plain or beside a name; None if there are none."""
+    data = value.get("bytes") if isinstance(value, dict) else value
+    return data if isinstance(data, bytes) and data else None
 
 
 def pyarrow_for(feature: str) -> tuple[Any, Any]:
@@ -94,10 +100,15 @@ def arrow_table(table: Path) -> Any:
         return pyarrow.ipc.open_file(mapped).read_all()
 
 
-class _ParquetColumn:
-    """One column of a Parquet table, read forwards from the row group of the row asked for."""
+class ParquetColumn:
+    """One column of a Parquet table, read forwards from the row group of the row asked for.
 
-    def __init__(self, table: Path, column: str) -> None:
+    Args:
+        table: Path of a file, or one that is open for reading bytes (fsspec's own types too).
+        column: Its name; KeyError if there is none.
+    """
+
+    def __init__(self, table: Any, column: str) -> None:
         _, parquet = pyarrow_for("Reading images from tables")
         self._file = parquet.ParquetFile(table, pre_buffer=False, buffer_size=1 << 20)
         if column not in self._file.schema_arrow.names:
@@ -150,7 +161,7 @@ class _ArrowColumn:
 
 
 @lru_cache(maxsize=_OPEN_COLUMNS)
-def _column(table: Path, column: str, changed_ns: int) -> _ParquetColumn | _ArrowColumn:
+def _column(table: Path, column: str, changed_ns: int) -> ParquetColumn | _ArrowColumn:
     """Open a column, or return it as it is open; ``changed_ns`` opens a rewritten table anew."""
     del changed_ns
-    return (_ArrowColumn if table.suffix.lower() == ".arrow" else _ParquetColumn)(table, column)
+    return (_ArrowColumn if table.suffix.lower() == ".arrow" else ParquetColumn)(table, column)

@@ -217,7 +217,11 @@ class _Run:
         self.schedule.step()
         self.averaged.update_parameters(self.accelerator.unwrap_model(self.network))
         self.step += 1
-        values = {name: float(term.detach()) for name, term in (terms | {"loss": total}).items()}
+        # The mean over processes: each has seen its share of the batch only.
+        shares = self.accelerator.reduce(
+            {name: term.detach() for name, term in (terms | {"loss": total}).items()}, "mean"
+        )
+        values = {name: float(share) for name, share in shares.items()}
         if not math.isfinite(values["loss"]):
             raise RecipeError(
                 f"The loss is {values['loss']} at step {self.step}: lower the learning rate."

@@ -1,0 +1,141 @@
+"""The command ``scan --out``: very many images into a folder, on this machine or on a Ray cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gammascope.apps import terminal
+from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
+from gammascope.apps.options import EngineName, FailOn
+from gammascope.pipeline import Pipeline
+from gammascope.report import Verdict
+from gammascope.scanning.bulk import Plan, Progress, scan_into
+from gammascope.scanning.results import ResultsFolder, Summary
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Where a scan runs.
+
+    Attributes:
+        name: Here, or on Ray.
+        address: Of a Ray cluster; None: one that Ray finds, or starts on this machine.
+        weights: The checkpoint's path, which the cluster is sent; None: the embedded one.
+        device: Where the networks run, as torch names it.
+    """
+
+    name: EngineName
+    address: str | None
+    weights: Path | None
+    device: str
+
+
+def run(folder: Path, plan: Plan, pipeline: Pipeline, engine: Engine, *, bar: bool) -> Summary:
+    """Scan into a folder and say what came out."""
+    with _progress(shown=bar) as progress:
+        if engine.name is EngineName.RAY:
+            from gammascope.scanning.ray_engine import Cluster, scan_on
+
+            cluster = Cluster(engine.address, engine.weights, engine.device)
+            scan_on(cluster, folder, plan, pipeline, progress)
+        else:
+            scan_into(folder, plan, pipeline, progress)
+    return ResultsFolder(folder).summary()
+
+
+def statement(summary: Summary, folder: Path) -> str:
+    """Return what a person is told at the end.
+
+    >>> counts = {Verdict.FAKE: 1, Verdict.UNCERTAIN: 0, Verdict.REAL: 2}
+    >>> statement(Summary(4, counts, dict.fromkeys(Verdict, 0), 1), Path("out"))
+    '4 images: 1 fake, 2 real, 1 unreadable. Rows: out'
+    """
+    parts = [f"{count:,} {verdict}" for verdict, count in _shown(summary.verdicts)]
+    edited = [(verdict, count) for verdict, count in _shown(summary.edited) if verdict in _EDITED]
+    parts += [f"{count:,} {_EDITED[verdict]}" for verdict, count in edited]
+    if summary.failed:
+        parts.append(f"{summary.failed:,} unreadable")
+    return f"{summary.images:,} images: {', '.join(parts)}. Rows: {folder}"
+
+
+def plain(summary: Summary) -> dict[str, object]:
+    """Return the counts as plain types."""
+    return {
+        "images": summary.images,
+        "verdicts": {str(verdict): count for verdict, count in summary.verdicts.items()},
+        "edited": {str(verdict): count for verdict, count in summary.edited.items()},
+        "unreadable": summary.failed,
+    }
+
+
+def exit_code(summary: Summary, fail_on: FailOn | None) -> int:
+    """Return the exit code, by the rules of a scan without a folder."""
+    asked = {
+        None: (),
+        FailOn.FAKE: (Verdict.FAKE,),
+        FailOn.UNCERTAIN: (Verdict.FAKE, Verdict.UNCERTAIN),
+    }[fail_on]
+    if any(summary.verdicts[verdict] or summary.edited[verdict] for verdict in asked):
+        return FOUND
+    if summary.failed:
+        return PARTLY_DONE if summary.failed < summary.images else IMPOSSIBLE
+    return DONE
+
+
+_EDITED = {Verdict.FAKE: "edited", Verdict.UNCERTAIN: "perhaps edited"}
+
+
+def _shown(counts: dict[Verdict, int]) -> list[tuple[Verdict, int]]:
+    order = (Verdict.FAKE, Verdict.UNCERTAIN, Verdict.REAL)
+    return [(verdict, counts[verdict]) for verdict in order if counts[verdict]]
+
+
+@dataclass(slots=True)
+class _Lines:
+    """Progress where there is no terminal: a line now and then, with the time left."""
+
+    begun: dict[str, tuple[float, int]] = field(default_factory=dict)
+    said_at: float = field(default_factory=time.monotonic)
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        at, first = self.begun.setdefault(what, (now, done))
+        if now - self.said_at < _SECONDS_BETWEEN_LINES:
+            return
+        self.said_at = now
+        rate = (done - first) / (now - at) if now > at else 0.0
+        terminal.say(f"{what}: {_estimate(done, total, rate)}")
+
+
+def _estimate(done: int, total: int | None, rate: float) -> str:
+    """Say how far it is.
+
+    >>> _estimate(500, 1000, 10.0)
+    '500 of 1,000, 10.0/s, about 0:00:50 left'
+    >>> _estimate(500, None, 10.0)
+    '500, 10.0/s'
+    """
+    if total is None:
+        return f"{done:,}, {rate:.1f}/s"
+    left = int((total - done) / rate) if rate else None
+    hours = "unknown" if left is None else f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+    return f"{done:,} of {total:,}, {rate:.1f}/s, about {hours} left"
+
+
+@contextmanager
+def _progress(*, shown: bool) -> Iterator[Progress]:
+    """Show a bar for each stage in a terminal, lines elsewhere, nothing if it is not asked for."""
+    if not shown:
+        yield lambda *_: None
+        return
+    if not terminal.messages().is_terminal:
+        yield _Lines()
+        return
+    with terminal.stage_bars() as advance:
+        yield advance

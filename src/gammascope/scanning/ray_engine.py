@@ -1,0 +1,234 @@
+"""The scan of ``bulk`` on a Ray cluster: the same rows, from actors that hold the pipeline on every machine.
+
+Ray Data streams the list of images through a pool of actors, holds reading back while rows wait, and gives the work
+of a lost actor or machine to another. The machine that started the scan writes the parts and keeps what was found for
+each content, so the folder is that of a local scan, and either engine goes on where the other stopped.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from gammascope.data import ledger
+from gammascope.errors import IncompatibleCheckpointError, MissingExtraError
+from gammascope.imaging.cells import pyarrow_for
+from gammascope.imaging.decode import Limits
+from gammascope.pipeline import Besides, Pipeline
+from gammascope.scanning.bulk import Plan, Progress, examine, prepared
+from gammascope.scanning.results import FEATURE, ResultsFolder, Row
+from gammascope.scanning.seen import Forgetful, Memory, Seen
+from gammascope.scanning.sources import Item
+
+IMAGES_AT_ONCE = 64
+"""Images in one task of an actor: what is done again when it is lost."""
+
+TRIES = 4
+"""How often a task is given to an actor, and how often the scan begins anew with what is left, before it stops: an
+image may be what kills them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where to find the machines.
+
+    Attributes:
+        address: As ``ray.init`` takes it; None: the cluster this process is in, or one on this machine.
+        weights: The checkpoint's path; its content is sent. None: the embedded one, which every machine has.
+        device: Where the networks run; "cuda" asks Ray for one GPU for each actor.
+    """
+
+    address: str | None = None
+    weights: Path | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """What an actor needs to begin; ``weights`` and ``memory`` are references that Ray understands."""
+
+    weights: Any
+    weights_sha256: str
+    device: str
+    besides: Besides
+    limits: Limits
+    memory: Any
+    gaps: tuple[tuple[int, int], ...] = ()
+
+
+def scan_on(
+    cluster: Cluster,
+    folder: Path,
+    plan: Plan,
+    pipeline: Pipeline,
+    progress: Progress = lambda *_: None,
+) -> None:
+    """Do as ``bulk.scan_into`` on a cluster.
+
+    Every machine must have this version of gammascope and see the images and the folder under the same names.
+
+    Args:
+        cluster: The machines.
+        folder: As in ``scan_into``.
+        plan: What to do.
+        pipeline: The detector that the folder's ``run.json`` names; it does no work here.
+        progress: Told after each image.
+
+    Raises:
+        MissingExtraError: If Ray is not installed.
+        GammascopeError: As ``scan_into``.
+    """
+    ray = _ray()
+    results = ResultsFolder(folder.absolute())
+    with results.alone(), _connected(ray, cluster.address):
+        total = prepared(results, plan, pipeline, progress)
+        setup = _Setup(
+            weights=None if cluster.weights is None else ray.put(cluster.weights.read_bytes()),
+            weights_sha256=pipeline.weights_sha256,
+            device=cluster.device,
+            besides=pipeline.besides,
+            limits=plan.limits,
+            memory=_memory(ray, results) if plan.deduplicate else None,
+        )
+        left = TRIES
+        while left and results.left(total):
+            left -= 1
+            _round(ray, results, setup, (total, progress), last=not left)
+        results.merge()
+
+
+def _round(
+    ray: Any, results: ResultsFolder, setup: _Setup, wanted: tuple[int, Progress], *, last: bool
+) -> None:
+    """Examine what has no row yet. A lost machine ends a round unless it is the last: the ledger knows what is left."""
+    total, progress = wanted
+    gaps = ledger.missing(results.folder, total)
+    done = total - sum(map(len, gaps))
+    progress("Scanning", done, total)
+    setup = replace(setup, gaps=tuple((gap.start, gap.stop) for gap in gaps))
+    with results.writer() as write:
+        try:
+            for row in _rows(ray, results, setup):
+                write(row)
+                done += 1
+                progress("Scanning", done, total)
+        except ray.exceptions.RayError as error:
+            if last or isinstance(error, ray.exceptions.RayTaskError):  # what our own code raised
+                raise
+
+
+def _rows(ray: Any, results: ResultsFolder, setup: _Setup) -> Iterator[Row]:
+    """Yield rows as they come, in no order."""
+    parts = [str(path) for path, span in ledger.parts(results.listing) if _wanted(span, setup.gaps)]
+    gpu = {"num_gpus": 1} if setup.device.startswith("cuda") else {}
+    most = max(1, int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1)))
+    rows = (
+        ray.data.read_parquet(parts)
+        .repartition(target_num_rows_per_block=IMAGES_AT_ONCE)
+        .map_batches(
+            _Examiner,
+            fn_constructor_args=(setup,),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+            num_cpus=1,
+            max_restarts=-1,
+            max_task_retries=TRIES - 1,
+            **gpu,
+        )
+    )
+    for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield from (Row(**values) for values in batch.to_pylist())
+
+
+def _wanted(span: range, gaps: tuple[tuple[int, int], ...]) -> bool:
+    return any(start < span.stop and span.start < stop for start, stop in gaps)
+
+
+class _Examiner:
+    """An actor: holds the pipeline, takes lists of images, gives rows."""
+
+    def __init__(self, setup: _Setup) -> None:
+        self._setup = setup
+        self._memory: Memory = Forgetful() if setup.memory is None else _Remote(setup.memory)
+        with tempfile.TemporaryDirectory() as folder:
+            weights: str | Path = "default"
+            if setup.weights is not None:
+                weights = Path(folder, "checkpoint.safetensors")
+                weights.write_bytes(_ray().get(setup.weights))
+            self._pipeline = Pipeline.load(weights, device=setup.device, besides=setup.besides)
+        if self._pipeline.weights_sha256 != setup.weights_sha256:
+            raise IncompatibleCheckpointError(
+                "This machine has another embedded detector than the one that started the scan: install the same "
+                "version of gammascope on both."
+            )
+
+    def __call__(self, batch: Any) -> Any:
+        """Examine a batch of the list, but for images that have rows already."""
+        arrow, _ = pyarrow_for(FEATURE)
+        items = [
+            (values.pop("number"), Item(**values))
+            for values in batch.to_pylist()
+            if any(start <= values["number"] < stop for start, stop in self._setup.gaps)
+        ]
+        rows = list(examine(items, self._pipeline, self._memory, self._setup.limits, threads=1))
+        kinds = {"number": arrow.int64(), "size": arrow.int64()}
+        schema = arrow.schema([(f.name, kinds.get(f.name, arrow.string())) for f in fields(Row)])
+        columns = [[astuple(row)[at] for row in rows] for at in range(len(schema))]
+        arrays = [arrow.array(*pair) for pair in zip(columns, schema.types, strict=True)]
+        return arrow.table(arrays, schema=schema)
+
+
+class _Remote:
+    """The memory of all actors, which lives on the machine that started the scan."""
+
+    def __init__(self, seen: Any) -> None:
+        self._seen = seen
+
+    def get(self, digest: bytes) -> str | None:
+        """Return the outcome of a content, or None."""
+        outcome: str | None = _ray().get(self._seen.get.remote(digest))
+        return outcome
+
+    def put(self, digest: bytes, outcome: str) -> None:
+        """Keep an outcome."""
+        self._seen.put.remote(digest, outcome)
+
+
+def _memory(ray: Any, results: ResultsFolder) -> Any:
+    """Start the memory on this machine, where its file is."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Seen)
+    return actor.remote(results.seen_path)
+
+
+@contextmanager
+def _connected(ray: Any, address: str | None) -> Iterator[None]:
+    """Join the cluster and leave it, unless this process is in one already."""
+    joined = not ray.is_initialized()
+    if joined:
+        here = {} if address else {"include_dashboard": False}
+        ray.init(address, log_to_driver=False, logging_level="ERROR", **here)
+    context = ray.data.DataContext.get_current()
+    shown, context.enable_progress_bars = context.enable_progress_bars, False
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = shown
+        if joined:
+            ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingExtraError.of("Scanning on a cluster", "ray", "ray") from error
+    return ray

@@ -1,0 +1,275 @@
+"""The folder that a bulk scan fills: the list of its images, rows in Parquet parts, and what they come to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import astuple, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from gammascope.data import ledger
+from gammascope.data.manifest import complete_or_absent
+from gammascope.imaging.cells import pyarrow_for
+from gammascope.report import Verdict
+from gammascope.scanning.sources import Item
+
+FEATURE = "A scan into a folder"
+
+_LISTED = "listed.json"
+_WHAT = "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was found for one image.
+
+    Attributes:
+        number: Its place in the list.
+        image: Its name, as in ``Item``.
+        sha256: Of its content; None if that could not be read.
+        size: Of its content, bytes.
+        outcome: JSON: the report without its "image", or only an "error".
+    """
+
+    number: int
+    image: str
+    sha256: str | None
+    size: int | None
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the rows of a folder come to.
+
+    Attributes:
+        images: Rows.
+        verdicts: Images by verdict of the main question.
+        edited: Images by verdict on "edited", if the method answers it.
+        failed: Images that could not be examined.
+    """
+
+    images: int
+    verdicts: dict[Verdict, int]
+    edited: dict[Verdict, int]
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsFolder:
+    """The folder of a scan.
+
+    Attributes:
+        folder: Parts with rows, one for each image, and ``_ledger``, which readers of Parquet folders skip.
+        rows: A part is written after so many rows at the latest.
+        seconds: A part is written after so many seconds at the latest: what a kill may cost.
+        merged_rows: Small parts become larger ones of about so many rows when all is done.
+        listed_rows: Rows in a part of the list of images.
+    """
+
+    folder: Path
+    rows: int = 8192
+    seconds: float = 30.0
+    merged_rows: int = 2**19
+    listed_rows: int = 2**16
+
+    @property
+    def seen_path(self) -> Path:
+        """Where outcomes by content are."""
+        return self._ledger / "seen.sqlite"
+
+    @property
+    def listing(self) -> Path:
+        """Folder with the list of images, in parts."""
+        return self._ledger / "listing"
+
+    @property
+    def _ledger(self) -> Path:
+        return self.folder / "_ledger"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes away, and clear what a killed one left.
+
+        Raises:
+            MissingDataError: If another process is writing to the folder.
+        """
+        pyarrow_for(FEATURE)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ledger.alone_in(self._ledger, _WHAT):
+            for left in self.folder.glob(".*.part"):
+                left.unlink()
+            self._drop_merged()
+            yield
+
+    def claim(self, run: dict[str, Any]) -> None:
+        """Make the folder this run's.
+
+        Raises:
+            RecipeError: If it is another's.
+        """
+        ledger.claim(self._ledger, run, _WHAT)
+
+    def list_once(self, items: Iterable[Item]) -> int:
+        """Write down the images, unless that was done; return how many there are."""
+        done = self._ledger / _LISTED
+        if done.exists():
+            count: int = json.loads(done.read_text("utf-8"))["images"]
+            return count
+        shutil.rmtree(self.listing, ignore_errors=True)
+        self.listing.mkdir(parents=True)
+        first, held = 0, []
+        for item in items:
+            held.append(item)
+            if len(held) == self.listed_rows:
+                self._write_listing(first, held)
+                first, held = first + len(held), []
+        if held:
+            self._write_listing(first, held)
+        with complete_or_absent(done) as unfinished:
+            unfinished.write_text(json.dumps({"images": first + len(held)}), "utf-8")
+        return first + len(held)
+
+    def left(self, total: int) -> int:
+        """Return how many images have no row yet."""
+        return sum(len(gap) for gap in ledger.missing(self.folder, total))
+
+    def items(self, total: int) -> Iterator[tuple[int, Item]]:
+        """Yield the images that have no row yet, with their numbers."""
+        _, parquet = pyarrow_for(FEATURE)
+        gaps = ledger.missing(self.folder, total)
+        for path, span in ledger.parts(self.listing):
+            inside = [gap for gap in gaps if gap.start < span.stop and span.start < gap.stop]
+            for batch in parquet.ParquetFile(path).iter_batches(4096) if inside else ():
+                for values in batch.to_pylist():
+                    number = values.pop("number")
+                    if any(number in gap for gap in inside):
+                        yield number, Item(**values)
+
+    def writer(self) -> AbstractContextManager[Callable[[Row], None]]:
+        """Return what takes rows, in any order; leaving it writes what is held, also after an error or Ctrl-C."""
+        return _Writer(self)
+
+    def merge(self) -> None:
+        """Turn many small parts into few large ones; a stop at any moment loses nothing."""
+        arrow, parquet = pyarrow_for(FEATURE)
+        parts = ledger.parts(self.folder)
+        group: list[tuple[Path, range]] = []
+        for at, part in enumerate(parts):
+            group.append(part)
+            size = sum(len(span) for _, span in group)
+            follows = at + 1 < len(parts) and parts[at + 1][1].start == part[1].stop
+            if size >= self.merged_rows or not follows:
+                if len(group) > 1:
+                    tables = [parquet.read_table(path) for path, _ in group]
+                    ledger.write_part(self.folder, group[0][1].start, arrow.concat_tables(tables))
+                group = []
+        self._drop_merged()
+
+    def summary(self) -> Summary:
+        """Count verdicts; reads columns part by part."""
+        _, parquet = pyarrow_for(FEATURE)
+        images, failed = 0, 0
+        verdicts, edited = dict.fromkeys(Verdict, 0), dict.fromkeys(Verdict, 0)
+        for path, _ in ledger.parts(self.folder):
+            columns = ["verdict", "edited_verdict", "error"]
+            for batch in parquet.ParquetFile(path).iter_batches(65536, columns=columns):
+                images += batch.num_rows
+                failed += batch.num_rows - batch.column("error").null_count
+                for counts, name in ((verdicts, "verdict"), (edited, "edited_verdict")):
+                    for count in batch.column(name).value_counts().to_pylist():
+                        if count["values"] is not None:
+                            counts[Verdict(count["values"])] += count["counts"]
+        return Summary(images, verdicts, edited, failed)
+
+    def _write_listing(self, first: int, items: list[Item]) -> None:
+        arrow, _ = pyarrow_for(FEATURE)
+        numbers, texts = arrow.int64(), arrow.string()
+        kinds = {"start": numbers, "size": numbers}
+        schema = arrow.schema(
+            [("number", numbers), *((f.name, kinds.get(f.name, texts)) for f in fields(Item))]
+        )
+        columns = (range(first, first + len(items)), *zip(*map(astuple, items), strict=True))
+        arrays = [
+            arrow.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)
+        ]
+        ledger.write_part(self.listing, first, arrow.table(arrays, schema=schema))
+
+    def _drop_merged(self) -> None:
+        """Remove parts whose rows are in a larger one: a merge was stopped before it did."""
+        end = 0
+        for path, span in ledger.parts_in(self.folder):
+            if span.stop <= end:
+                path.unlink()
+            end = max(end, span.stop)
+
+
+@dataclass(slots=True)
+class _Writer(AbstractContextManager[Callable[[Row], None]]):
+    """Rows on their way to the disk."""
+
+    results: ResultsFolder
+    held: list[Row] = field(default_factory=list)
+    written_at: float = field(default_factory=time.monotonic)
+
+    def __enter__(self) -> Callable[[Row], None]:
+        return self.add
+
+    def __exit__(self, *_: object) -> None:
+        self.write()
+
+    def add(self, row: Row) -> None:
+        """Take a row."""
+        self.held.append(row)
+        late = time.monotonic() - self.written_at >= self.results.seconds
+        if late or len(self.held) >= self.results.rows:
+            self.write()
+
+    def write(self) -> None:
+        """Write each stretch of consecutive rows as a part."""
+        rows = sorted(self.held, key=lambda row: row.number)
+        start = 0
+        for end in range(1, len(rows) + 1):
+            if end == len(rows) or rows[end].number != rows[end - 1].number + 1:
+                if end > start:
+                    table = table_of(rows[start:end])
+                    ledger.write_part(self.results.folder, rows[start].number, table)
+                start = end
+        self.held, self.written_at = [], time.monotonic()
+
+
+def table_of(rows: list[Row]) -> Any:
+    """Return rows as a ``pyarrow.Table``.
+
+    Columns: number, image, sha256, bytes; width and height; verdict and probability of the main question, and of
+    "edited" where the method answers it; report (JSON, everything that is said); error. What is unknown is null.
+    """
+    arrow, _ = pyarrow_for(FEATURE)
+    schema = arrow.schema(
+        [
+            *(("number", arrow.int64()), ("image", arrow.string()), ("sha256", arrow.string())),
+            *(("bytes", arrow.int64()), ("width", arrow.int32()), ("height", arrow.int32())),
+            *(("verdict", arrow.string()), ("probability", arrow.float64())),
+            *(("edited_verdict", arrow.string()), ("edited_probability", arrow.float64())),
+            *(("report", arrow.string()), ("error", arrow.string())),
+        ]
+    )
+    return arrow.Table.from_pylist([_values(row) for row in rows], schema=schema)
+
+
+def _values(row: Row) -> dict[str, Any]:
+    said = json.loads(row.outcome)
+    values = {"number": row.number, "image": row.image, "sha256": row.sha256, "bytes": row.size}
+    if "error" in said:
+        return values | {"error": said["error"]}
+    edited = said["answers"].get("edited", {})
+    return values | {
+        **{name: said[name] for name in ("width", "height", "verdict", "probability")},
+        "edited_verdict": edited.get("verdict"),
+        "edited_probability": edited.get("probability"),
+        "report": row.outcome,
+    }

@@ -1,0 +1,384 @@
+"""Where many images come from: folders, patterns, manifests, tar shards, tables; on disk or wherever fsspec reaches.
+
+A listing yields one ``Item`` for each image and holds no more than a folder's names in memory. An item says where the
+bytes are, so a reader can fetch any one of them, on any machine that sees the same files.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import re
+import tarfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from gammascope.data.folder import IMAGE_SUFFIXES, walk_below
+from gammascope.errors import MissingDataError, MissingExtraError, UndecodableImageError
+from gammascope.imaging import cells
+from gammascope.imaging.decode import Limits, content_of
+
+TABLES = (".parquet",)
+LISTS = (".csv", *TABLES)
+SHARDS = (".tar",)
+PACKED_SHARDS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+TRIES = 3
+"""How often a remote file is read before its error becomes the row's."""
+
+_OPEN_FILES = 4  # shards and tables kept open by a reader
+_NAMES_AT_ONCE = 4096  # rows of a manifest in memory
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image, and where its bytes are.
+
+    Attributes:
+        name: Absolute path or URL; that of a shard or table goes on with what is inside ("a.tar/1.jpg",
+            "b.parquet/17.image").
+        file: Path or URL of the file that holds it.
+        start: First byte inside a shard, or row of a table; None if the file is the image.
+        size: Bytes inside a shard.
+        column: Of a table.
+        problem: Why there is nothing to read: the shard or table is broken.
+    """
+
+    name: str
+    file: str
+    start: int | None = None
+    size: int | None = None
+    column: str | None = None
+    problem: str | None = None
+
+
+def listed(sources: Sequence[str], *, recursive: bool = True) -> Iterator[Item]:
+    """Yield the images of sources, one source after the other.
+
+    A source is an image, a folder, a pattern (``*``, ``**``, ``?``, and ``{000..127}`` as shards are often named), a
+    manifest (CSV or Parquet with a column "path", relative to it), a tar shard, or a Parquet table with a column of
+    images' bytes; as a path, or as a URL that fsspec understands (``s3://bucket/folder``). A source that lies within
+    another is listed once.
+
+    Args:
+        sources: As above.
+        recursive: Look into folders within folders.
+
+    Raises:
+        MissingDataError: If a source is not there or holds no image.
+        MissingExtraError: If a URL needs a package that is not installed.
+    """
+    spelled = [name for source in sources for name in _braces_spread(source)]
+    whole = list(dict.fromkeys(_absolute(name) for name in spelled))
+    for name in whole:
+        if any(name != other and name.startswith(f"{other.rstrip('/')}/") for other in whole):
+            continue
+        empty = True
+        for item in _listed(name, recursive):
+            empty = False
+            yield item
+        if empty:
+            raise MissingDataError(
+                f"No image found in {name}: looked for {', '.join(IMAGE_SUFFIXES)}, shards ({SHARDS[0]}), "
+                f"and manifests or tables ({', '.join(LISTS)})."
+            )
+
+
+def is_remote(place: str) -> bool:
+    """Whether a place is a URL and not a path.
+
+    >>> is_remote("s3://bucket/a.jpg"), is_remote("C:/a.jpg"), is_remote("a/b.jpg")
+    (True, False, False)
+    """
+    return re.match(r"[a-z][a-z0-9+.-]+://", place, re.IGNORECASE) is not None
+
+
+class Reader:
+    """Fetches the bytes of items; keeps the shards and tables it has read from last open. Safe in several threads."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._open: OrderedDict[tuple[str, str | None], _Open] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, item: Item) -> bytes:
+        """Return the bytes of an image.
+
+        Raises:
+            UndecodableImageError: If they cannot be read; the reason, without a name.
+        """
+        if item.problem is not None:
+            raise UndecodableImageError(item.problem)
+        if item.size is not None and item.size > self._limits.max_bytes:
+            raise UndecodableImageError(f"more than the {self._limits.max_bytes} bytes allowed")
+        if item.start is None and not is_remote(item.file):
+            return content_of(Path(item.file), self._limits)
+        try:
+            return _again(lambda: self._read(item), remote=is_remote(item.file))
+        except (OSError, ValueError, KeyError) as error:
+            self._forget(item)
+            problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise UndecodableImageError(f"cannot be read ({problem.lower()})") from error
+
+    def close(self) -> None:
+        """Close what is open."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].file.close()
+
+    def _read(self, item: Item) -> bytes:
+        if item.start is None:
+            filesystem, path = _filesystem(item.file)
+            content: bytes = filesystem.cat_file(path, end=self._limits.max_bytes + 1)
+            return content
+        with self._lock:
+            held = self._held(item)
+            if held.column is not None:
+                content = cells.bytes_held(held.column.at(item.start)) or b""
+                if not content:
+                    raise ValueError(f"row {item.start} holds no image in {item.column!r}")
+                return content
+            held.file.seek(item.start)
+            content = held.file.read(item.size or 0)
+        if len(content) != item.size:
+            raise ValueError("the archive ends inside it")
+        return content
+
+    def _held(self, item: Item) -> _Open:
+        key = item.file, item.column
+        if key not in self._open:
+            file = _opened(item.file)
+            try:
+                column = item.column and cells.ParquetColumn(file, item.column)
+            except BaseException:
+                file.close()
+                raise
+            self._open[key] = _Open(file, column or None)
+            while len(self._open) > _OPEN_FILES:
+                self._open.popitem(last=False)[1].file.close()
+        self._open.move_to_end(key)
+        return self._open[key]
+
+    def _forget(self, item: Item) -> None:
+        """Open it anew next time: a broken connection would stay broken."""
+        with self._lock:
+            held = self._open.pop((item.file, item.column), None)
+            if held is not None:
+                held.file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A shard, or a table and the column of it that is read."""
+
+    file: Any  # fsspec has types of its own
+    column: cells.ParquetColumn | None
+
+
+def _again(read: Callable[[], T], *, remote: bool) -> T:
+    """Read, and try again what a network may mend."""
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            return read()
+        except (FileNotFoundError, PermissionError, IsADirectoryError):
+            raise
+        except OSError:
+            if not (remote and left):
+                raise
+            time.sleep(0.2 * (TRIES - left))
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _braces_spread(source: str) -> list[str]:
+    """Spell out the first ``{000..127}`` of a name, and what follows.
+
+    >>> _braces_spread("a-{08..10}.tar")
+    ['a-08.tar', 'a-09.tar', 'a-10.tar']
+    """
+    found = re.search(r"\{(\d+)\.\.(\d+)\}", source)
+    if not found:
+        return [source]
+    width = len(found[1])
+    numbers = range(int(found[1]), int(found[2]) + 1)
+    ends = _braces_spread(source[found.end() :])
+    return [
+        f"{source[: found.start()]}{number:0{width}d}{end}" for number in numbers for end in ends
+    ]
+
+
+def _absolute(source: str) -> str:
+    return source if is_remote(source) else str(Path(source).absolute())
+
+
+def _listed(name: str, recursive: bool) -> Iterator[Item]:
+    if is_remote(name):
+        yield from _listed_remotely(name, recursive)
+        return
+    path = Path(name)
+    if path.is_dir():
+        yield from (Item(str(file), str(file)) for file in walk_below(path, recursive=recursive))
+    elif path.is_file() or not glob.has_magic(name):
+        yield from _inside(name)
+    else:
+        for match in glob.iglob(name, recursive=True):  # noqa: PTH207 - Path.glob refuses absolute patterns
+            if not Path(match).name.startswith(".") and Path(match).is_file() and _known(match):
+                yield from _inside(match)
+
+
+def _listed_remotely(name: str, recursive: bool) -> Iterator[Item]:
+    filesystem, path = _filesystem(name)
+    try:
+        if glob.has_magic(path):
+            files: Iterator[str] = iter(filesystem.glob(path))
+        elif filesystem.isdir(path):
+            files = _walked(filesystem, path, recursive)
+        else:
+            yield from _inside(name)
+            return
+        for file in files:
+            if _known(file) and not file.rsplit("/", 1)[-1].startswith("."):
+                yield from _inside(filesystem.unstrip_protocol(file))
+    except OSError as error:
+        raise MissingDataError(f"{name} cannot be listed ({error}).") from error
+
+
+def _walked(filesystem: Any, path: str, recursive: bool) -> Iterator[str]:
+    for folder, _, names in filesystem.walk(path, maxdepth=None if recursive else 1):
+        yield from (
+            f"{folder}/{name}" for name in sorted(names) if name.lower().endswith(IMAGE_SUFFIXES)
+        )
+
+
+def _known(name: str) -> bool:
+    return name.lower().endswith((*IMAGE_SUFFIXES, *SHARDS, *PACKED_SHARDS, *LISTS))
+
+
+def _inside(file: str) -> Iterator[Item]:
+    """Yield what a file holds: itself, if it is neither shard nor list nor table."""
+    lower = file.lower()
+    if lower.endswith(PACKED_SHARDS):
+        raise MissingDataError(
+            f"{file} is compressed as a whole, so no image in it can be reached alone: unpack it to a plain .tar."
+        )
+    if lower.endswith(SHARDS):
+        yield from _members(file)
+    elif lower.endswith(TABLES):
+        yield from _rows(file)
+    elif lower.endswith(LISTS):
+        yield from _manifest(file)
+    else:
+        _refuse_missing(file)
+        yield Item(file, file)
+
+
+def _members(file: str) -> Iterator[Item]:
+    """Yield the images of a tar archive; if it breaks off, one more item says so."""
+    with _opened(file) as opened:
+        count = 0
+        try:
+            with tarfile.open(fileobj=opened, mode="r:") as archive:
+                for member in archive:
+                    cast(Any, archive).members = []  # it would remember every header
+                    name = member.name.rsplit("/", 1)[-1].lower()
+                    if member.isfile() and name.endswith(IMAGE_SUFFIXES) and name[0] != ".":
+                        count += 1
+                        place = f"{file}/{member.name}"
+                        yield Item(place, file, member.offset_data, member.size)
+        except (tarfile.TarError, EOFError, ValueError) as error:
+            yield Item(file, file, problem=f"the archive is broken after {count} images ({error})")
+
+
+def _rows(file: str) -> Iterator[Item]:
+    """Yield the images of a Parquet table with bytes, or the files that a Parquet manifest names."""
+    arrow, parquet = cells.pyarrow_for("Scanning tables")
+    with _opened(file) as opened:
+        try:
+            table = parquet.ParquetFile(opened)
+            held = [field.name for field in table.schema_arrow if _holds_bytes(arrow, field.type)]
+            columns = sorted(held, key=lambda name: (name not in {"image", "bytes", "jpg"}, name))
+            if columns:
+                for row in range(table.metadata.num_rows):
+                    yield Item(f"{file}/{row}.{columns[0]}", file, row, column=columns[0])
+                return
+            if "path" not in table.schema_arrow.names:
+                raise MissingDataError(
+                    f"{file} has no column of bytes and none called 'path': it has "
+                    f"{', '.join(table.schema_arrow.names)}."
+                )
+            for batch in table.iter_batches(_NAMES_AT_ONCE, columns=["path"]):
+                yield from (_named(name, file) for name in batch.column(0).to_pylist() if name)
+        except arrow.ArrowException as error:
+            yield Item(file, file, problem=f"the table is broken ({error})")
+
+
+def _holds_bytes(arrow: Any, kind: Any) -> bool:
+    if arrow.types.is_struct(kind):
+        return any(field.name == "bytes" and _holds_bytes(arrow, field.type) for field in kind)
+    return bool(arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind))
+
+
+def _manifest(file: str) -> Iterator[Item]:
+    with io.TextIOWrapper(_opened(file), "utf-8-sig", newline="") as opened:
+        try:
+            table = csv.DictReader(opened)
+            if "path" not in (table.fieldnames or ()):
+                raise MissingDataError(f"{file} has no column 'path': it has {table.fieldnames}.")
+            yield from (_named(row["path"], file) for row in table if row["path"])
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise MissingDataError(f"{file} is no CSV table ({error}).") from error
+
+
+def _named(name: str, manifest: str) -> Item:
+    """Return the image that a manifest names, relative to its folder."""
+    if is_remote(name):
+        place = name
+    elif is_remote(manifest):
+        place = f"{manifest.rsplit('/', 1)[0]}/{name}"
+    else:
+        place = str(Path(manifest).parent / name)
+    return Item(place, place)
+
+
+def _refuse_missing(file: str) -> None:
+    if not is_remote(file):
+        if not Path(file).exists():
+            raise MissingDataError(f"No file or folder {file}.")
+        return
+    filesystem, path = _filesystem(file)
+    if not filesystem.exists(path):
+        raise MissingDataError(f"No file or folder {file}.")
+
+
+def _opened(file: str) -> Any:
+    try:
+        if not is_remote(file):
+            return Path(file).open("rb")
+        filesystem, path = _filesystem(file)
+        return filesystem.open(path, "rb")
+    except OSError as error:
+        raise MissingDataError(f"{file} cannot be read ({error.strerror or error}).") from error
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL, and the path in it."""
+    try:
+        import fsspec
+    except ImportError as error:
+        raise MissingExtraError.of("Reading URLs", "fsspec", "bulk") from error
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{url.partition('://')[0]}:// needs another package: {error}."
+        ) from error
+    except ValueError as error:
+        raise MissingDataError(f"{url} is of no known kind ({error}).") from error
+    return filesystem, path

@@ -1,0 +1,375 @@
+"""Very many images: every source, every name one row, the same bytes once, and kills at any moment."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from gammascope import checkpoints, settings
+from gammascope.data import ledger
+from gammascope.detectors import gamma
+from gammascope.errors import MissingDataError, RecipeError
+from gammascope.imaging.decode import Limits
+from gammascope.pipeline import Pipeline
+from gammascope.scanning.bulk import Plan, scan_into
+from gammascope.scanning.results import ResultsFolder, Row
+from gammascope.scanning.sources import listed
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    detector = gamma.build(gamma.METHOD.tiny)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    config = settings.plain(gamma.METHOD.tiny)
+    checkpoints.save(path, detector, checkpoints.Facts("gamma", config, detector.view))
+    return path
+
+
+@pytest.fixture(scope="module")
+def pipeline(weights) -> Pipeline:
+    return Pipeline.load(weights)
+
+
+def png(photo: np.ndarray, side: int) -> bytes:
+    data = io.BytesIO()
+    PIL.Image.fromarray(photo[:side, :side]).save(data, "PNG")
+    return data.getvalue()
+
+
+@pytest.fixture
+def contents(photos) -> dict[str, bytes]:
+    made = {f"{side}.png": png(photos["cat"], side) for side in range(40, 46)}
+    made["twin of 40.png"] = made["40.png"]
+    made["broken.png"] = made["41.png"][:150]
+    made["empty.jpg"] = b""
+    return made
+
+
+def write(root: Path, contents: dict[str, bytes]) -> None:
+    for name, content in contents.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def write_tar(path: Path, contents: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, content in {"notes.json": b"{}", **contents}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def rows_at(folder: Path) -> list[dict[str, Any]]:
+    """All rows in their order, read as any program would that knows nothing of us."""
+    return sorted(pq.read_table(folder).to_pylist(), key=lambda row: row["number"])
+
+
+def by_name(folder: Path) -> dict[str, dict[str, Any]]:
+    rows = {Path(row["image"]).name: row for row in rows_at(folder)}
+    for row in rows.values():
+        del row["number"], row["image"]
+    return rows
+
+
+def scanned(folder: Path, pipeline: Pipeline, *sources, **plan) -> dict[str, dict[str, Any]]:
+    scan_into(folder, Plan(tuple(map(str, sources)), **plan), pipeline)
+    return by_name(folder)
+
+
+class Counting(Pipeline):
+    """A pipeline that counts the pictures it is shown."""
+
+    shown = 0
+
+    def reports_of(self, pictures):
+        self.shown += len(pictures)
+        return super().reports_of(pictures)
+
+
+@pytest.fixture
+def counting(pipeline) -> Counting:
+    return Counting(pipeline.detector, pipeline.facts, pipeline.weights_sha256)
+
+
+def test_every_name_has_its_row_and_the_same_bytes_are_examined_once(contents, counting, tmp_path):
+    write(tmp_path / "in", contents)
+    rows = scanned(tmp_path / "out", counting, tmp_path / "in")
+    assert rows.keys() == contents.keys()
+    assert counting.shown == 6
+    assert rows["twin of 40.png"] == rows["40.png"]
+    for name, row in rows.items():
+        if name in {"broken.png", "empty.jpg"}:
+            assert row["error"]
+            assert row["verdict"] is row["report"] is None
+            continue
+        expected = counting.report(contents[name]).to_json()
+        del expected["image"]
+        assert json.loads(row["report"]) == expected
+        assert (row["verdict"], row["probability"]) == (
+            expected["verdict"],
+            expected["probability"],
+        )
+        assert (row["width"], row["bytes"]) == (expected["width"], len(contents[name]))
+    assert rows["empty.jpg"]["error"] == "empty file."
+
+
+def test_without_deduplication_each_is_examined(contents, counting, tmp_path):
+    write(tmp_path / "in", contents)
+    scanned(tmp_path / "out", counting, tmp_path / "in", deduplicate=False)
+    assert counting.shown == 7
+
+
+def test_all_sources_give_the_same_rows(contents, pipeline, tmp_path):
+    """Only a table cannot hold an image without bytes: its error is worded differently."""
+    write(tmp_path / "in", contents)
+    expected = scanned(tmp_path / "folder", pipeline, tmp_path / "in")
+    memory = fsspec.filesystem("memory")
+    memory.pipe({f"/bulk/in/{name}": content for name, content in contents.items()})
+    write_tar(tmp_path / "shard-000.tar", dict(list(contents.items())[:4]))
+    write_tar(tmp_path / "shard-001.tar", dict(list(contents.items())[4:]))
+    memory.pipe("/bulk/shard.tar", (tmp_path / "shard-000.tar").read_bytes())
+    names = "path\n" + "".join(f"in/{name}\n" for name in contents)
+    (tmp_path / "list.csv").write_text(names, "utf-8")
+    memory.pipe("/bulk/list.csv", names.encode())
+    pq.write_table(pa.table({"path": [f"in/{name}" for name in contents]}), tmp_path / "l.parquet")
+    sources = {
+        "pattern": [f"{tmp_path}/in/*"],
+        "files": [tmp_path / "in" / name for name in contents],
+        "overlapping": [tmp_path / "in", tmp_path / "in" / "40.png", f"{tmp_path}/in/"],
+        "tar": [f"{tmp_path}/shard-{{000..001}}.tar"],
+        "csv": [tmp_path / "list.csv"],
+        "parquet": [tmp_path / "l.parquet"],
+        "file url": [(tmp_path / "in").as_uri()],
+        "memory": ["memory://bulk/in"],
+        "memory pattern": ["memory://bulk/in/*"],
+        "memory csv": ["memory://bulk/list.csv"],
+    }
+    for kind, places in sources.items():
+        assert scanned(tmp_path / f"out {kind}", pipeline, *places) == expected, kind
+    some = scanned(tmp_path / "memory tar", pipeline, "memory://bulk/shard.tar")
+    assert some == {name: expected[name] for name in list(contents)[:4]}
+    memory.rm("/bulk", recursive=True)
+
+
+@pytest.mark.parametrize("place", ["file", "memory"])
+@pytest.mark.parametrize("kind", ["bytes", "struct"])
+def test_tables_with_images_inside(contents, pipeline, tmp_path, kind, place):
+    write(tmp_path / "in", contents)
+    expected = scanned(tmp_path / "folder", pipeline, tmp_path / "in")
+    values = [
+        content if kind == "bytes" else {"bytes": content, "path": name}
+        for name, content in contents.items()
+    ]
+    data = io.BytesIO()
+    pq.write_table(pa.table({"id": range(len(values)), "image": values}), data, row_group_size=3)
+    table = str(tmp_path / "images.parquet")
+    Path(table).write_bytes(data.getvalue())
+    if place == "memory":
+        fsspec.filesystem("memory").pipe("/images.parquet", data.getvalue())
+        table = "memory://images.parquet"
+    rows = scanned(tmp_path / "out", pipeline, table)
+    for number, name in enumerate(contents):
+        row = rows[f"{number}.image"]
+        if name == "empty.jpg":
+            assert "holds no image" in row["error"]
+        else:
+            assert row == expected[name]
+
+
+def test_a_shard_that_breaks_off_has_rows_for_what_it_holds(contents, pipeline, tmp_path):
+    write_tar(tmp_path / "whole.tar", contents)
+    whole = (tmp_path / "whole.tar").read_bytes()
+    items = list(listed([str(tmp_path / "whole.tar")]))
+    third = items[2]
+    assert third.start is not None
+    (tmp_path / "cut.tar").write_bytes(whole[: third.start + 100])
+    (tmp_path / "none.tar").write_bytes(b"no archive at all" * 100)
+    rows = scanned(tmp_path / "out", pipeline, tmp_path / "cut.tar", tmp_path / "none.tar")
+    assert rows["40.png"]["verdict"]
+    assert rows["42.png"]["error"] == "cannot be read (the archive ends inside it)"
+    assert "is broken after 0 images" in rows["none.tar"]["error"]
+
+
+def test_what_is_gone_too_large_or_not_a_file_is_a_row(contents, pipeline, tmp_path):
+    write(tmp_path, contents)
+    names = ["40.png", "gone.png", ".", "44.png"]
+    (tmp_path / "list.csv").write_text("path\n" + "\n".join(names), "utf-8")
+    rows = scanned(
+        tmp_path / "out", pipeline, tmp_path / "list.csv", limits=Limits(max_pixels=40 * 40)
+    )
+    assert rows["40.png"]["error"] is None
+    assert "no such file" in rows["gone.png"]["error"]
+    assert "44 x 44" in rows["44.png"]["error"]
+    assert [row["error"] for row in rows.values() if row["error"]].count(None) == 0
+    assert len(rows) == 4
+
+
+def test_sources_that_are_not_there_are_told(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.csv").write_text("file,label\nx,y\n")
+    (tmp_path / "a.tar.gz").write_bytes(b"x")
+    for source, words in {
+        "nowhere": "No file or folder",
+        "empty": "No image found",
+        "*.xyz": "No image found",
+        "a.csv": "no column 'path'",
+        "a.tar.gz": "unpack it to a plain .tar",
+    }.items():
+        with pytest.raises(MissingDataError, match=words):
+            list(listed([str(tmp_path / source)]))
+    for source in ("memory://nowhere/a.png", "nosuchkind://a/b"):
+        with pytest.raises(MissingDataError):
+            list(listed([source]))
+
+
+def test_a_finished_scan_does_nothing_and_another_is_refused(contents, counting, tmp_path):
+    write(tmp_path / "in", contents)
+    first = scanned(tmp_path / "out", counting, tmp_path / "in")
+    before, counting.shown = rows_at(tmp_path / "out"), 0
+    (tmp_path / "in" / "new.png").write_bytes(contents["45.png"])  # the list is fixed by then
+    assert scanned(tmp_path / "out", counting, tmp_path / "in") == first
+    assert (rows_at(tmp_path / "out"), counting.shown) == (before, 0)
+    with pytest.raises(RecipeError, match="max_pixels is"):
+        scanned(tmp_path / "out", counting, tmp_path / "in", limits=Limits(max_pixels=5))
+    with pytest.raises(RecipeError, match="sources is"):
+        scanned(tmp_path / "out", counting, tmp_path / "in" / "40.png")
+
+
+def test_an_interruption_keeps_what_was_found(contents, counting, tmp_path):
+    write(tmp_path / "in", contents)
+    plan = Plan((str(tmp_path / "in"),))
+
+    def stop(what: str, done: int, _: int | None) -> None:
+        if what == "Scanning" and done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan_into(tmp_path / "out", plan, counting, stop)
+    assert len(rows_at(tmp_path / "out")) == 4
+    scan_into(tmp_path / "out", plan, counting)
+    assert [row["number"] for row in rows_at(tmp_path / "out")] == list(range(9))
+    assert counting.shown == 6
+
+
+def test_small_parts_are_merged_and_a_stop_in_between_loses_nothing(tmp_path):
+    results = ResultsFolder(tmp_path, rows=10, merged_rows=40)
+    numbers = list(range(100))
+    np.random.default_rng(0).shuffle(numbers)  # as they come from a cluster
+    with results.writer() as add:
+        for number in numbers:
+            add(Row(number, f"{number}.png", None, None, '{"error": "none"}'))
+    assert len(ledger.parts(tmp_path)) > 10
+    assert results.left(100) == 0
+    small = {path.name: path.read_bytes() for path, _ in ledger.parts(tmp_path)}
+    results.merge()
+    merged = ledger.parts(tmp_path)
+    assert len(merged) <= 3
+    write(tmp_path, dict(list(small.items())[:5]))
+    with results.alone():
+        assert [row["number"] for row in rows_at(tmp_path)] == list(range(100))
+    assert results.summary().failed == 100
+
+
+def test_a_long_list_is_read_from_where_rows_are_missing(tmp_path):
+    results = ResultsFolder(tmp_path, listed_rows=7)
+    from gammascope.scanning.sources import Item
+
+    assert results.list_once(Item(str(n), str(n), start=n) for n in range(50)) == 50
+    with results.writer() as add:
+        for number in (*range(5, 21), 30, *range(44, 50)):
+            add(Row(number, "", None, None, '{"error": ""}'))
+    found = [(number, item.start) for number, item in results.items(50)]
+    assert found == [(n, n) for n in (*range(5), *range(21, 30), *range(31, 44))]
+
+
+# The network of the killed processes is slowed down, so that kills fall into all phases; all else is the real path.
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from typing import Any
+from gammascope.pipeline import Pipeline
+from gammascope.scanning import results
+from gammascope.scanning.bulk import Plan, scan_into
+class Slow(Pipeline):
+    def reports_of(self, pictures):
+        time.sleep(0.01)
+        with open(sys.argv[4], "a") as log: log.write("x")
+        return super().reports_of(pictures)
+folder = results.ResultsFolder
+make = folder.__init__
+def small(self, path): make(self, path, rows=6, seconds=0.05, merged_rows=64, listed_rows=16)
+folder.__init__ = small
+scan_into(Path(sys.argv[1]), Plan((sys.argv[2],)), Slow.load(sys.argv[3]))
+"""
+
+
+def killed_again_and_again(tmp_path, weights, photos, kills: int) -> None:
+    images = 60
+    contents = {f"{n:03}.png": png(photos["coffee"], 40 + n % 30) for n in range(images)}
+    write(tmp_path / "in", contents | {"999.png": b"broken"})
+    out, log = tmp_path / "out", tmp_path / "log"
+    command = [sys.executable, "-c", PROGRAM, out, tmp_path / "in", weights, log]
+    rng, done, landed = np.random.default_rng(kills), 0, 0
+    while landed < kills:
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            while process.poll() is None and not (out / "_ledger" / ".lock").exists():
+                time.sleep(0.02)
+            # Imports take seconds: count from the moment the folder is touched.
+            size = log.stat().st_size if log.exists() else 0
+            deadline = time.monotonic() + 30
+            while process.poll() is None and time.monotonic() < deadline and landed:
+                if (log.stat().st_size if log.exists() else 0) > size:
+                    break
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.25))
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            assert process.returncode in {0, -signal.SIGKILL}, process.stderr.read()
+        landed += 1
+        if process.returncode == 0:  # finished between two kills: begin another folder
+            done += 1
+            check_complete(out, contents)
+            out.rename(tmp_path / f"done {done}")
+            log.unlink(missing_ok=True)
+    final = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert final.returncode == 0, final.stderr
+    check_complete(out, contents)
+    # 30 contents; each kill may cost the one that was being looked at.
+    assert len(log.read_text()) <= 30 + kills
+
+
+def check_complete(out: Path, contents: dict[str, bytes]) -> None:
+    rows = rows_at(out)
+    names = Counter(Path(row["image"]).name for row in rows)
+    assert names == Counter([*contents, "999.png"])
+    assert [row["number"] for row in rows] == list(range(len(contents) + 1))
+    assert [row["image"][-7:] for row in rows if row["error"]] == ["999.png"]
+
+
+def test_kills_at_random_moments_lose_and_double_nothing(tmp_path, weights, photos):
+    killed_again_and_again(tmp_path, weights, photos, kills=3)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_lose_and_double_nothing(tmp_path, weights, photos):
+    killed_again_and_again(tmp_path, weights, photos, kills=100)

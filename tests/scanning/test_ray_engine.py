@@ -1,0 +1,72 @@
+"""The same scan on a cluster of two machines' stead, one of which dies: exactly the rows of the local engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pyarrow.parquet as pq
+import pytest
+
+from gammascope.pipeline import Pipeline
+from gammascope.scanning.bulk import Plan, scan_into
+
+pytest.importorskip("ray")
+
+# A process of its own: tests may not open sockets, and a cluster lives on them.
+PROGRAM = """
+import sys
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from gammascope.pipeline import Pipeline
+from gammascope.scanning.bulk import Plan
+from gammascope.scanning.ray_engine import Cluster as Place, scan_on
+
+small = {"object_store_memory": 100 * 2**20}
+machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **small})
+workers = [machines.add_node(num_cpus=1, **small) for _ in range(2)]
+machines.wait_for_nodes()
+killed = []
+def progress(what, done, total):
+    if what == "Scanning" and done >= 64 and not killed:
+        killed.append(done)
+        machines.remove_node(workers[0], allow_graceful=False)
+scan_on(Place(address=machines.address), Path(sys.argv[1]), Plan((sys.argv[2],)), Pipeline.load(), progress)
+print("killed after", killed)
+machines.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_machine_gives_exactly_the_rows_of_the_local_engine(
+    photos, tmp_path
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(256):
+        photo = photos[("cat", "coffee", "rocket")[number % 3]]
+        pixels = np.ascontiguousarray(photo[number % 90 : number % 90 + 200, :200])
+        PIL.Image.fromarray(pixels).save(folder / f"{number:03}.jpg", quality=60 + number % 35)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    environment = os.environ | {"RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, "-c", PROGRAM, tmp_path / "cluster", folder]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=400, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "killed after [" in done.stdout
+    assert "[]" not in done.stdout
+    scan_into(tmp_path / "local", Plan((str(folder),)), Pipeline.load())
+    local, cluster = (rows_of(tmp_path / name) for name in ("local", "cluster"))
+    assert cluster == local
+    assert len(local) == 257
+
+
+def rows_of(folder: Path) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = pq.read_table(folder).to_pylist()
+    return sorted(rows, key=lambda row: int(str(row["number"])))

@@ -1,0 +1,74 @@
+"""Two processes under torchrun learn what one learns, and either goes on where the other stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+# Statistics of batch norm are each process's own, so the method is one without it.
+PROGRAM = """
+import sys
+from pathlib import Path
+import torch
+from gammascope.detectors import base
+from gammascope.training.loop import train
+from gammascope.training.recipe import Data, Optimisation, Recipe, Rhythm
+
+manifest, folder, stop_after, resume = sys.argv[1:]
+torch.set_num_threads(1)
+recipe = Recipe(
+    method="effort",
+    config=base.get("effort").tiny,
+    data=Data(manifests=(manifest,), validation_sources=("held-out",), workers=0),
+    optimisation=Optimisation(steps=6, batch=4, precision="no", warmup_share=0.2, learning_rate=0.01),
+    rhythm=Rhythm(log=1, validate=6, save=3, validation_views=6),
+    seed=5,
+)
+train(recipe, Path(folder), resume=resume == "resume", stop_after=int(stop_after) or None)
+"""
+
+
+def run(processes: int, manifest: Path, folder: Path, stop_after: int = 0, resume: bool = False):
+    program = folder.parent / "program.py"
+    program.write_text(PROGRAM)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher = (
+        [*torchrun, "--nproc-per-node", str(processes)] if processes > 1 else [sys.executable]
+    )
+    how = "resume" if resume else "anew"
+    command = [*launcher, program, manifest, folder, str(stop_after), how]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=environment, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def losses(folder: Path) -> list[float]:
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
+    return [row["loss"] for row in rows if row["stage"] == "training"]
+
+
+@pytest.mark.slow
+def test_two_processes_follow_the_curve_of_one_and_resume_each_other(collection, tmp_path):
+    one = run(1, collection, tmp_path / "one")
+    two = run(2, collection, tmp_path / "two")
+    assert len(losses(one)) == 6
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    for name, (before, after) in {"shrunk": (2, 1), "grown": (1, 2)}.items():
+        mixed = tmp_path / name
+        run(before, collection, mixed, stop_after=3)
+        run(after, collection, mixed, resume=True)
+        assert losses(mixed) == pytest.approx(losses(one), rel=1e-4)
+        weights, expected = (
+            load_file(folder / "checkpoint.safetensors") for folder in (mixed, one)
+        )
+        for key, value in expected.items():
+            assert weights[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key

@@ -153,7 +153,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     data: options.CalibrationData,
     source: options.Sources = None,
     method: options.Curve = options.CurveName.PLATT,
-    zone: options.Zone = options.ZoneName.QUANTILE,
+    zone: options.CalibrationZone = options.ZoneName.QUANTILE,
     false_alarms: options.FalseAlarms = 0.01,
     missed: options.Missed = 0.1,
     out: options.CalibrationFolder = None,

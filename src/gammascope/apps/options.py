@@ -219,7 +219,7 @@ Curve: TypeAlias = Annotated[
         "images.",
     ),
 ]
-Zone: TypeAlias = Annotated[
+CalibrationZone: TypeAlias = Annotated[
     ZoneName,
     typer.Option(
         "--zone",

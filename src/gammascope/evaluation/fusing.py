@@ -16,12 +16,15 @@ from gammascope import checkpoints, fusion
 from gammascope.checkpoints import Calibration
 from gammascope.data.manifest import load_sample
 from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
-from gammascope.evaluation.calibrating import RATES
+from gammascope.evaluation.calibrating import UNCERTAIN_RATE, Plan
 from gammascope.evaluation.calibration import fit_scale, fit_thresholds
 from gammascope.evaluation.metrics import auroc
 from gammascope.imaging.codecs import EncodingLaw
 from gammascope.networks.logistic import fit_logistic
 from gammascope.sample import Entry, Label
+
+RATES = (UNCERTAIN_RATE, Plan().false_alarms)
+"""Shares of held-out real photos that may be called uncertain or fake, and fake: those of a single detector."""
 
 PENALTY = 0.01
 """On the squared weights of standardised log-odds, beside the mean cross-entropy. Our choice."""

@@ -181,14 +181,27 @@ def read_facts(path: Path) -> Facts:
             f"{path} is a safetensors file, but not a gammascope checkpoint: it has no {_KEY!r} metadata."
         )
     try:
-        values = json.loads(text)
-        if values.get("format") != FORMAT:
-            raise IncompatibleCheckpointError(
-                f"{path} has format {values.get('format')!r}, this version reads {FORMAT}: update gammascope."
-            )
-        return settings.parse(Facts, values, f"checkpoint {path}")
+        return parse_facts(json.loads(text), f"checkpoint {path}")
     except (ValueError, AttributeError, RecipeError) as error:
         raise IncompatibleCheckpointError(f"{path} has broken metadata: {error}") from error
+
+
+def parse_facts(values: Any, place: str) -> Facts:
+    """Make facts of the plain types that stand in a file.
+
+    Args:
+        values: As ``settings.plain`` made them.
+        place: What holds them, for errors.
+
+    Raises:
+        IncompatibleCheckpointError: If they are of a format we do not know.
+        RecipeError: If they are broken.
+    """
+    if values.get("format") != FORMAT:
+        raise IncompatibleCheckpointError(
+            f"{place} has format {values.get('format')!r}, this version reads {FORMAT}: update gammascope."
+        )
+    return settings.parse(Facts, values, place)
 
 
 def load(path: Path, *, method: str | None = None, sha256: str | None = None) -> Checkpoint:

@@ -13,7 +13,7 @@ from gammascope.apps import options
 from gammascope.apps.failures import PARTLY_DONE, Commands, explain, refuse_unwritable
 
 if TYPE_CHECKING:
-    from gammascope.pipeline import Besides, Pipeline
+    from gammascope.pipeline import Besides, Execution, Pipeline
 
 app = typer.Typer(
     cls=Commands,
@@ -67,6 +67,9 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     weights: options.Weights = "default",
     method: options.MethodName = None,
     device: options.Device = "cpu",
+    profile: options.Profile = options.ProfileName.DEFAULT,
+    engine: options.EngineChoice = options.EngineName.AUTO,
+    precision: options.PrecisionChoice = options.PrecisionName.F32,
     quiet: options.Quiet = False,
 ) -> None:
     """Say for every image whether it contains AI-generated pixels and whether it was edited.
@@ -77,13 +80,14 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.apps import scan_results, terminal
     from gammascope.data.folder import find_images
     from gammascope.imaging.decode import Limits
-    from gammascope.pipeline import Besides
+    from gammascope.pipeline import Besides, Execution
 
     if report is not None:
         refuse_unwritable(report)
     files = scan_results.distinct(find_images(paths, recursive))
     besides = Besides(provenance, scan_results.trusted(trust), stability)
-    pipeline = _pipeline(weights, method, device, besides)
+    execution = Execution(engine.value, precision.value, profile.value)
+    pipeline = _pipeline(weights, method, device, besides, execution)
     results = scan_results.Results(files, json_lines=as_json)
     try:
         limits = Limits(max_pixels=int(max_megapixels * 1e6))
@@ -366,6 +370,30 @@ def api_key(name: options.KeyName, files_per_minute: options.FilesPerMinute = 12
 
 
 @app.command()
+def export(
+    checkpoint: options.ExportedCheckpoint = "default",
+    out: options.ExportFolder = None,
+    data: options.QuantisingData = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write a detector as ONNX and OpenVINO files that run without torch, and compare their answers with torch's.
+
+    Without --out only a small graph is written beside the checkpoint, which keeps the weights; scans then use it.
+    """
+    from gammascope.apps import exporting, terminal
+    from gammascope.checkpoints import resolve
+
+    path = resolve(checkpoint)
+    files, compared = exporting.exported(path, out, data)
+    if as_json:
+        typer.echo(json.dumps(exporting.plain(files, compared), allow_nan=False))
+        return
+    terminal.output().print(exporting.table(compared))
+    for file in files:
+        terminal.say(f"Written: {file} ({file.stat().st_size / 1e6:.1f} MB)")
+
+
+@app.command()
 def methods(as_json: options.Json = False) -> None:
     """List the detection methods."""
     from gammascope.apps import method_list, terminal
@@ -378,12 +406,22 @@ def methods(as_json: options.Json = False) -> None:
 
 
 def _pipeline(
-    weights: str, method: str | None, device: str, besides: Besides | None = None
+    weights: str,
+    method: str | None,
+    device: str,
+    besides: Besides | None = None,
+    execution: Execution | None = None,
 ) -> Pipeline:
-    from gammascope.pipeline import Besides, Pipeline
+    from gammascope.pipeline import Besides, Execution, Pipeline
 
     try:
-        return Pipeline.load(weights, method=method, device=device, besides=besides or Besides())
+        return Pipeline.load(
+            weights,
+            method=method,
+            device=device,
+            besides=besides or Besides(),
+            execution=execution or Execution(),
+        )
     except (RuntimeError, AssertionError) as error:  # torch, where there is no such device
         reason = str(error).strip().splitlines()[0]
         raise typer.BadParameter(

@@ -333,15 +333,17 @@ def _refuse_other(facts: checkpoints.Facts, method: str | None, place: Path) -> 
         )
 
 
+_WITHOUT_TORCH: tuple[Engine, ...] = ("openvino", "onnxruntime")
+
+
 def available() -> tuple[Engine, ...]:
-    """List the engines that are installed, the preferred one first."""
-    engines: tuple[Engine, ...] = ("openvino", "onnxruntime", "torch")
-    return tuple(name for name in engines if importlib.util.find_spec(name))
+    """List the engines for graphs that are installed, the preferred one first."""
+    return tuple(name for name in _WITHOUT_TORCH if importlib.util.find_spec(name))
 
 
 def installed() -> Engine:
-    """Return the first engine that is installed; torch, where none is."""
-    return next(iter(available()), "torch")
+    """Return the first engine that is installed; torch, where none for graphs is."""
+    return next((name for name in _WITHOUT_TORCH if importlib.util.find_spec(name)), "torch")
 
 
 def import_openvino() -> Any:

@@ -2,7 +2,8 @@
 
     python benchmarks/scan_speed.py FOLDER [--images 100] [--threads 2]
 
-Decoding in one thread, scans on torch and by profile, and the cold start run one after another in processes of their own, three times each; the best
+Decoding in one thread, scans on torch and by profile, and the cold start run one after another in processes of their
+own, three times each; the best
 counts, because the others were disturbed.
 """
 

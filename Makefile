@@ -14,7 +14,7 @@ SCAN_READY := $(VENV)/.ready-scan
 DEV_READY := $(VENV)/.ready-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help scan test check fix golden browser clean
+.PHONY: help scan test check fix golden graph browser clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,6 +37,9 @@ fix: $(DEV_READY)  ## format, and mend what the linter can mend
 
 golden: $(DEV_READY)  ## write the golden numbers anew; look at the difference before you commit
 	GAMMASCOPE_UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/contract
+
+graph: $(DEV_READY)  ## write the graph of the embedded detector anew, after its weights have changed
+	$(BIN)/gammascope export
 
 browser: $(DEV_READY)  ## drive the report page in chromium, if there is one
 	$(BIN)/python -m pytest -m browser tests/browser

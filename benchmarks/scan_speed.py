@@ -2,7 +2,8 @@
 
     python benchmarks/scan_speed.py FOLDER [--images 100] [--threads 2]
 
-Decoding, scanning and the cold start run one after another in processes of their own, three times each; the best
+Decoding in one thread, scans on torch and by profile, and the cold start run one after another in processes of their
+own, three times each; the best
 counts, because the others were disturbed.
 """
 
@@ -18,7 +19,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gammascope.pipeline import Profile
+    from gammascope.runtime import Engine
 
 
 def decode_only(paths: list[Path]) -> dict[str, float]:
@@ -29,11 +34,11 @@ def decode_only(paths: list[Path]) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start, "megapixels": pixels / 1e6}
 
 
-def whole_scan(paths: list[Path]) -> dict[str, float]:
-    from gammascope.pipeline import Pipeline
+def scanned(paths: list[Path], engine: Engine, profile: Profile) -> dict[str, float]:
+    from gammascope.pipeline import Execution, Pipeline
     from gammascope.scanning.scan import scan
 
-    pipeline = Pipeline.load()
+    pipeline = Pipeline.load(execution=Execution(engine=engine, profile=profile))
     start = time.perf_counter()
     failed = sum(row.error is not None for row in scan(paths, pipeline))
     return {"seconds": time.perf_counter() - start, "failed": failed}
@@ -41,7 +46,10 @@ def whole_scan(paths: list[Path]) -> dict[str, float]:
 
 MEASURES: dict[str, Callable[[list[Path]], dict[str, float]]] = {
     "decode": decode_only,
-    "scan": whole_scan,
+    "torch": lambda paths: scanned(paths, "torch", "default"),
+    "default": lambda paths: scanned(paths, "auto", "default"),
+    "fast": lambda paths: scanned(paths, "auto", "fast"),
+    "thorough": lambda paths: scanned(paths, "auto", "thorough"),
 }
 
 
@@ -83,18 +91,16 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(result | {"peak_mib": peak}))
         return
-    decode, scan = (
-        measured(name, chosen.folder, chosen.images, chosen.threads) for name in ("decode", "scan")
-    )
-    count = len(paths)
+    runs = {name: measured(name, chosen.folder, chosen.images, chosen.threads) for name in MEASURES}
+    count, decode, torch = len(paths), runs["decode"], runs["torch"]
     print(f"machine         {platform.processor() or platform.machine()}, {chosen.threads} threads")
     print(f"images          {count}, {decode['megapixels'] / count:.2f} megapixels on average")
-    print(f"decoding alone  {count / decode['seconds']:.1f} images/s")
-    print(f"scan            {count / scan['seconds']:.1f} images/s")
-    print(f"scan / decoding {decode['seconds'] / scan['seconds']:.3f} of decoding's rate")
-    print(
-        f"peak memory     {scan['peak_mib']:.0f} MiB (scan), {decode['peak_mib']:.0f} MiB (decoding)"
-    )
+    for name, run in runs.items():
+        print(
+            f"{name:15} {count / run['seconds']:7.1f} images/s, "
+            f"{run['seconds'] / decode['seconds']:6.2f} x the time of decoding, "
+            f"{torch['seconds'] / run['seconds']:6.2f} x the speed of torch, {run['peak_mib']:.0f} MiB"
+        )
     print(f"cold start      {cold_start(paths[0]):.2f} s from command to verdict")
 
 

@@ -29,9 +29,10 @@ from gammascope.errors import (
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import Decoded
 from gammascope.imaging.views import ViewSpec
-from gammascope.pipeline import ORDINARY_PROCESSING, TILES_AT_ONCE, Besides, Pipeline
+from gammascope.pipeline import ORDINARY_PROCESSING, Besides, Pipeline
 from gammascope.prediction import Prediction
 from gammascope.report import Evidence, Report, Strength, Verdict
+from gammascope.runtime import TORCH_AT_ONCE
 
 SIDE = 8
 
@@ -106,10 +107,10 @@ def test_one_edited_tile_makes_an_edited_image():
 
 def test_many_tiles_go_through_in_batches_and_come_back_in_order():
     pipeline = thermometer()
-    levels = list(range(100, 100 + 2 * TILES_AT_ONCE + 3))
+    levels = list(range(100, 100 + 2 * TORCH_AT_ONCE + 3))
     scores = pipeline.scores(beside(*levels))
     assert isinstance(pipeline.detector, Thermometer)
-    assert pipeline.detector.batches == [TILES_AT_ONCE, TILES_AT_ONCE, 3]
+    assert pipeline.detector.batches == [TORCH_AT_ONCE, TORCH_AT_ONCE, 3]
     middle = scores.maps["generated"][4, SIDE // 2 :: SIDE]
     expected = 1 / (1 + np.exp(-(np.array(levels) - 100.0)))
     np.testing.assert_allclose(middle, expected, atol=1e-3)
@@ -408,7 +409,7 @@ def test_no_weights_and_other_weights_are_refused(weights, tmp_path, photos):
 
 def test_several_images_share_batches_and_each_gets_its_own_answer(photos):
     pipeline = thermometer()
-    images = [beside(*range(100, 100 + count)) for count in (3, TILES_AT_ONCE + 2, 1)]
+    images = [beside(*range(100, 100 + count)) for count in (3, TORCH_AT_ONCE + 2, 1)]
     images.append(photos["cat"][:9, :30])
     single = [pipeline.scores(image) for image in images]
     pipeline.detector.batches.clear()
@@ -418,8 +419,8 @@ def test_several_images_share_batches_and_each_gets_its_own_answer(photos):
         for name, expected in alone.maps.items():
             np.testing.assert_array_equal(together.maps[name], expected)
     views = sum(scores.views for scores in single)
-    assert pipeline.detector.batches == [TILES_AT_ONCE] * (views // TILES_AT_ONCE) + [
-        views % TILES_AT_ONCE
+    assert pipeline.detector.batches == [TORCH_AT_ONCE] * (views // TORCH_AT_ONCE) + [
+        views % TORCH_AT_ONCE
     ]
     assert pipeline.scores_of([]) == []
 

@@ -103,10 +103,11 @@ class Calibration:
 
     def probability(self, logits: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
         """Return P(yes), 0..1, of image-level logits: a higher logit never has a lower one."""
-        result: Float[np.ndarray, "*n"] = expit(self._log_odds(logits))
+        result: Float[np.ndarray, "*n"] = expit(self.log_odds(logits))
         return result
 
-    def _log_odds(self, logits: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    def log_odds(self, logits: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+        """Return log(P(yes) / P(no)) of image-level logits."""
         if not self.knots:
             straight: Float[np.ndarray, "*n"] = (logits - self.offset) / self.temperature
             return straight
@@ -230,14 +231,27 @@ def read_facts(path: Path) -> Facts:
             f"{path} is a safetensors file, but not a gammascope checkpoint: it has no {_KEY!r} metadata."
         )
     try:
-        values = json.loads(text)
-        if values.get("format") != FORMAT:
-            raise IncompatibleCheckpointError(
-                f"{path} has format {values.get('format')!r}, this version reads {FORMAT}: update gammascope."
-            )
-        return settings.parse(Facts, values, f"checkpoint {path}")
+        return parse_facts(json.loads(text), f"checkpoint {path}")
     except (ValueError, AttributeError, RecipeError) as error:
         raise IncompatibleCheckpointError(f"{path} has broken metadata: {error}") from error
+
+
+def parse_facts(values: Any, place: str) -> Facts:
+    """Make facts of the plain types that stand in a file.
+
+    Args:
+        values: As ``settings.plain`` made them.
+        place: What holds them, for errors.
+
+    Raises:
+        IncompatibleCheckpointError: If they are of a format we do not know.
+        RecipeError: If they are broken.
+    """
+    if values.get("format") != FORMAT:
+        raise IncompatibleCheckpointError(
+            f"{place} has format {values.get('format')!r}, this version reads {FORMAT}: update gammascope."
+        )
+    return settings.parse(Facts, values, place)
 
 
 def load(path: Path, *, method: str | None = None, sha256: str | None = None) -> Checkpoint:

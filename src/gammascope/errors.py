@@ -12,6 +12,7 @@
     │   └── ImageTooLargeError         more bytes or pixels than the limits allow
     ├── ChecksumError                  a file is not the one that was published
     ├── IncompatibleCheckpointError    a file that is not a checkpoint of this method or version
+    ├── InterruptedScanError           told to stop before an image was examined
     └── RecipeError                    a recipe with an unknown key or an impossible value
 """
 
@@ -64,6 +65,10 @@ class ChecksumError(GammascopeError):
 
 class IncompatibleCheckpointError(GammascopeError):
     """A file that is not a checkpoint of this method or version."""
+
+
+class InterruptedScanError(GammascopeError):
+    """Told to stop before an image was examined."""
 
 
 class RecipeError(GammascopeError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -165,13 +166,17 @@ class Fused(Pipeline):
                 sort_keys=True,
             ).encode()
         ).hexdigest()
-        super().__init__(lead.detector, facts, digest, besides)
+        super().__init__(lead.detector, facts, digest, besides, lead.profile)
 
-    def scores_of(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> list[Scores]:
+    def scores_of(
+        self,
+        images: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+        stop: threading.Event | None = None,
+    ) -> list[Scores]:
         """Look at several images with the first member, and with the others where the plan asks for them."""
         started = time.perf_counter()
-        seen = [self.members[0].scores_of(images)]
         lead = self.members[0]
+        seen = [super().scores_of(images, stop)]
         odds = np.full((len(images), len(self.members)), np.nan)
         odds[:, 0] = [log_odds(lead, scores) for scores in seen[0]]
         between = time.perf_counter()
@@ -196,7 +201,7 @@ class Fused(Pipeline):
         scale = _scale(self.members[0], scores)
         question = _question(scores)
         views = {
-            name: ((values - scale.offset) / scale.temperature).astype(np.float32)
+            name: scale.log_odds(values.astype(np.float64)).astype(np.float32)
             for name, values in scores.by_view.items()
             if name in {"", question}
         }
@@ -281,7 +286,7 @@ def log_odds(member: Member, scores: Scores) -> float:
     """Return a member's answer on the scale of its calibration; the bare logit where it has none."""
     scale = _scale(member, scores)
     question = _question(scores)
-    return (scores.answers.get(question, scores.logit) - scale.offset) / scale.temperature
+    return float(scale.log_odds(np.array([scores.answers.get(question, scores.logit)]))[0])
 
 
 def _question(scores: Scores) -> str:
@@ -300,7 +305,7 @@ def _bounded(members: Sequence[Member]) -> dict[str, Calibration]:
         return {}
 
     def on_scale(value: float, scale: Calibration) -> float:
-        return (value - scale.offset) / scale.temperature
+        return float(scale.log_odds(np.array([value]))[0])
 
     def highest(name: str) -> float:
         return max(on_scale(getattr(scale, name), scale) for scale in (first, second))

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from gammascope import checkpoints
-from gammascope.errors import IncompatibleCheckpointError, UndecodableImageError
+from gammascope import checkpoints, runtime
+from gammascope.errors import (
+    IncompatibleCheckpointError,
+    InterruptedScanError,
+    UndecodableImageError,
+)
 from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import Decoded, decode
 from gammascope.imaging.provenance import TrustList, provenance_of
-from gammascope.imaging.views import Box
+from gammascope.imaging.views import Box, ViewSpec
 from gammascope.report import Answer, Evidence, Recheck, Report, Tile, Verdict
 from gammascope.sample import Image
 
 if TYPE_CHECKING:
     from gammascope.detectors.base import Detector
-    from gammascope.prediction import Prediction
 
-TILES_AT_ONCE = 8
-"""Views per forward pass: more brings nothing on a CPU and costs memory."""
+Profile: TypeAlias = Literal["default", "fast", "thorough"]
+
+FAST_VIEWS = 8
+"""Views of an image that the fast profile looks at, the overview included."""
 
 HEAVY_COMPRESSION = 60
 """JPEG quality below which most high-frequency traces are gone (our choice)."""
@@ -60,13 +66,29 @@ class Besides:
 
 
 @dataclass(frozen=True, slots=True)
+class Execution:
+    """How a pipeline looks; thresholds were fitted to the defaults.
+
+    Attributes:
+        engine: What runs the network; "auto": the first of OpenVINO, ONNX Runtime and torch that can.
+        precision: Of its arithmetic; "bf16" needs OpenVINO and moves logits by a few per cent.
+        profile: "fast" looks at ``FAST_VIEWS`` views of an image, "thorough" at all of its tiles, "default" at as many
+            as the checkpoint says.
+    """
+
+    engine: runtime.Engine = "auto"
+    precision: runtime.Precision = "f32"
+    profile: Profile = "default"
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """A detector's raw answer for one whole image.
 
     Attributes:
         logit: Of the method's main question.
         answers: Further image-level logits by question.
-        maps: Probabilities 0..1 per pixel by mask, in the image's frame; NaN where no view looked.
+        maps: Probabilities 0..1 per pixel by mask, in the image's frame; NaN where no view looked. Made when asked for.
         views: How many views were looked at.
         boxes: Where they lie, in pixels of the image.
         by_view: Logits of each view by question; the main question's under "".
@@ -91,6 +113,30 @@ class _Seen:
     masks: dict[str, list[Float[np.ndarray, "gh gw"]]] = field(default_factory=dict)
 
 
+class _Maps(Mapping[str, Float[np.ndarray, "h w"]]):
+    """Maps that are pasted into the image's frame when they are asked for: most are not, and each is of its size."""
+
+    def __init__(
+        self,
+        cells: Mapping[str, Float[np.ndarray, "n gh gw"]],
+        boxes: Sequence[Box],
+        size: tuple[int, int],
+    ) -> None:
+        self._cells, self._boxes, self._size = cells, boxes, size
+
+    def __getitem__(self, name: str) -> Float[np.ndarray, "h w"]:
+        pasted = views.paste_boxes(self._cells[name], self._boxes, self._size)
+        seen = np.isfinite(pasted)
+        pasted[seen] = checkpoints.expit(pasted[seen])
+        return pasted
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cells)
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+
 class Pipeline:
     """A detector, ready to answer for whole images of any size.
 
@@ -101,13 +147,18 @@ class Pipeline:
 
     def __init__(
         self,
-        detector: Detector,
+        detector: Detector | runtime.Network,
         facts: checkpoints.Facts,
         weights_sha256: str,
         besides: Besides = Besides(),
+        profile: Profile = "default",
     ) -> None:
         self.detector, self.facts, self.weights_sha256 = detector, facts, weights_sha256
-        self.besides = besides
+        self.besides, self.profile = besides, profile
+        self.view = _view_of(facts.view, profile)
+        self.network = (
+            detector if isinstance(detector, runtime.Network) else runtime.TorchNetwork(detector)
+        )
 
     @classmethod
     def load(
@@ -117,47 +168,67 @@ class Pipeline:
         method: str | None = None,
         device: str = "cpu",
         besides: Besides = Besides(),
+        execution: Execution = Execution(),
     ) -> Pipeline:
-        """Load a checkpoint.
+        """Load a checkpoint or an exported graph.
 
         Args:
-            weights: Path of a checkpoint, or "default" for the embedded one.
+            weights: Path of a checkpoint or of what ``gammascope export`` wrote, or "default" for the embedded one.
             method: Refuse a checkpoint of another method.
-            device: Where the network runs, as torch names it.
+            device: Where the network runs, as torch names it; without torch, "cpu".
             besides: What reports say besides the verdict.
+            execution: What runs the network, and how many views it looks at.
 
         Raises:
             MissingDataError: If there is no such file.
+            MissingExtraError: If what is needed to run it is not installed.
             IncompatibleCheckpointError: If it is no checkpoint, or another method's.
+            RecipeError: If execution and device do not go together.
         """
-        checkpoint = checkpoints.load(checkpoints.resolve(weights), method=method)
-        return cls(checkpoint.detector.to(device), checkpoint.facts, checkpoint.sha256, besides)
+        loaded = runtime.load(
+            checkpoints.resolve(weights),
+            method=method,
+            device=device,
+            engine=execution.engine,
+            precision=execution.precision,
+        )
+        return cls(loaded.network, loaded.facts, loaded.sha256, besides, execution.profile)
 
     def scores(self, image: Image) -> Scores:
         """Look at an image and return logits and maps, uncalibrated."""
         return self.scores_of([image])[0]
 
-    def scores_of(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> list[Scores]:
+    def scores_of(
+        self,
+        images: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+        stop: threading.Event | None = None,
+    ) -> list[Scores]:
         """Look at several images; their views go through the network in common batches.
 
         Args:
             images: Of any sizes. Views are cut as they are needed, but the maps of all images are held until the end.
+            stop: Once it is set, nothing more is looked at.
 
         Returns:
             One for each image, in order; equal to ``scores`` up to the rounding of the network.
+
+        Raises:
+            InterruptedScanError: If it was told to stop.
         """
-        spec = self.detector.view
+        spec = self.view
         boxes = [views.boxes_of((image.shape[1], image.shape[0]), spec) for image in images]
         seen = [_Seen() for _ in images]
         places = [(index, box) for index, some in enumerate(boxes) for box in some]
-        for start in range(0, len(places), TILES_AT_ONCE):
-            some = places[start : start + TILES_AT_ONCE]
+        for start in range(0, len(places), self.network.at_once):
+            if stop is not None and stop.is_set():
+                raise InterruptedScanError("Stopped before the image was examined.")
+            some = places[start : start + self.network.at_once]
             pixels = np.stack([views.pixels_at(images[index], box, spec) for index, box in some])
             self._look(pixels, [seen[index] for index, _ in some])
         return [self._scores(*found) for found in zip(images, boxes, seen, strict=True)]
 
     def _scores(self, image: Image, boxes: Sequence[views.Box], seen: _Seen) -> Scores:
-        spec = self.detector.view
+        spec = self.view
         size = (image.shape[1], image.shape[0])
         overview = views.has_overview(size, spec)
         main = np.array(seen.logits, np.float32)
@@ -180,12 +251,11 @@ class Pipeline:
         return Scores(
             logit=pooled("", main),
             answers={name: pooled(name, values) for name, values in by_view.items()},
-            maps={
-                name: checkpoints.expit(
-                    views.paste_boxes(np.stack(maps[:tiles]), boxes[:tiles], size)
-                )
-                for name, maps in seen.masks.items()
-            },
+            maps=_Maps(
+                {name: np.stack(maps[:tiles]) for name, maps in seen.masks.items()},
+                boxes[:tiles],
+                size,
+            ),
             views=len(boxes),
             boxes=tuple(boxes),
             by_view={"": main} | by_view,
@@ -210,13 +280,19 @@ class Pipeline:
             name = "<memory>" if isinstance(source, bytes) else source.name
         return self.report_of(decoded, name)
 
-    def report_of(self, decoded: Decoded, name: str) -> Report:
-        """Do as ``report`` where the pixels are at hand already."""
-        return self.reports_of([(decoded, name)])[0]
+    def report_of(self, decoded: Decoded, name: str, stop: threading.Event | None = None) -> Report:
+        """Do as ``report`` where the pixels are at hand already; may be called from several threads.
 
-    def reports_of(self, pictures: Sequence[tuple[Decoded, str]]) -> list[Report]:
+        Raises:
+            InterruptedScanError: If ``stop`` was set before the end.
+        """
+        return self.reports_of([(decoded, name)], stop)[0]
+
+    def reports_of(
+        self, pictures: Sequence[tuple[Decoded, str]], stop: threading.Event | None = None
+    ) -> list[Report]:
         """Do as ``report_of`` for several pictures with their names, which share the network's batches."""
-        scores = self.scores_of([decoded.image for decoded, _ in pictures])
+        scores = self.scores_of([decoded.image for decoded, _ in pictures], stop)
         return [
             self._report(decoded, name, found)
             for (decoded, name), found in zip(pictures, scores, strict=True)
@@ -276,18 +352,14 @@ class Pipeline:
 
     def _look(self, pixels: Float[np.ndarray, "b 3 s s"], seen: Sequence[_Seen]) -> None:
         """Show views to the network and note down what it says of each."""
-        import torch
-
-        device = next(self.detector.parameters()).device
-        with torch.inference_mode():
-            prediction: Prediction = self.detector(torch.from_numpy(pixels).to(device))
-        for one, logit in zip(seen, prediction.logit.float().cpu().numpy(), strict=True):
+        found = self.network.look(pixels)
+        for one, logit in zip(seen, found.logit, strict=True):
             one.logits.append(logit)
-        for name, values in prediction.answers.items():
-            for one, value in zip(seen, values.float().cpu().numpy(), strict=True):
+        for name, values in found.answers.items():
+            for one, value in zip(seen, values, strict=True):
                 one.answers.setdefault(name, []).append(value)
-        for name, maps in prediction.masks.items():
-            for one, cells in zip(seen, maps.float().cpu().numpy(), strict=True):
+        for name, maps in found.masks.items():
+            for one, cells in zip(seen, maps, strict=True):
                 one.masks.setdefault(name, []).append(cells)
 
     def _calibration(self, question: str) -> checkpoints.Calibration:
@@ -300,7 +372,7 @@ class Pipeline:
 
     def _caveats(self, decoded: Decoded, scores: Scores) -> Iterator[str]:
         height, width = decoded.image.shape[:2]
-        spec = self.detector.view
+        spec = self.view
         if min(width, height) < spec.size and spec.fit != "resize":
             yield f"{width} x {height} px: smaller than the {spec.size} px views seen in training."
         if decoded.jpeg_quality is not None and decoded.jpeg_quality < HEAVY_COMPRESSION:
@@ -343,6 +415,16 @@ def detect(
     return Pipeline.load(weights, method=method, besides=besides).report(source)
 
 
+def _view_of(spec: ViewSpec, profile: Profile) -> ViewSpec:
+    """Return how an image is seen under a profile."""
+    if spec.fit != "tiles" or profile == "default":
+        return spec
+    if profile == "thorough":
+        return replace(spec, max_tiles=None)
+    fewer = FAST_VIEWS - (spec.overview > 0)
+    return replace(spec, max_tiles=min(fewer, spec.max_tiles or fewer))
+
+
 def _main_question(scores: Scores) -> str:
     return "generated" if "generated" in scores.answers else "fake"
 
@@ -357,14 +439,15 @@ def _mask_evidence(
     for name in QUESTIONS:
         if name not in maps or name not in answers:
             continue
-        marked = maps[name][np.isfinite(maps[name])] > 0.5
-        share = float(marked.mean()) if marked.size else 0.0
         if answers[name].verdict is Verdict.REAL:
             yield Evidence(f"mask:{name}", f"No region stands out as {name}.")
-        else:
-            yield Evidence(
-                f"mask:{name}", f"About {share:.0%} of the examined pixels look {name}.", maps[name]
-            )
+            continue
+        shown = maps[name]
+        marked = shown[np.isfinite(shown)] > 0.5
+        share = float(marked.mean()) if marked.size else 0.0
+        yield Evidence(
+            f"mask:{name}", f"About {share:.0%} of the examined pixels look {name}.", shown
+        )
 
 
 def _changes(stability: Sequence[Recheck]) -> Iterator[str]:

@@ -100,9 +100,9 @@ class Counting(Pipeline):
 
     shown = 0
 
-    def reports_of(self, pictures):
+    def reports_of(self, pictures, stop=None):
         self.shown += len(pictures)
-        return super().reports_of(pictures)
+        return super().reports_of(pictures, stop)
 
 
 @pytest.fixture

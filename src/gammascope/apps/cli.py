@@ -14,7 +14,7 @@ from gammascope.apps import options
 from gammascope.apps.failures import PARTLY_DONE, Commands, explain, refuse_unwritable
 
 if TYPE_CHECKING:
-    from gammascope.pipeline import Besides, Pipeline
+    from gammascope.pipeline import Besides, Execution, Pipeline
 
 app = typer.Typer(
     cls=Commands,
@@ -70,6 +70,9 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     zone: options.Zone = None,
     method: options.MethodName = None,
     device: options.Device = "cpu",
+    profile: options.Profile = options.ProfileName.DEFAULT,
+    runtime: options.RuntimeChoice = options.RuntimeName.AUTO,
+    precision: options.PrecisionChoice = options.PrecisionName.F32,
     quiet: options.Quiet = False,
     out: options.ResultsOut = None,
     engine: options.EngineChoice = options.EngineName.LOCAL,
@@ -86,7 +89,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.apps import bulk, scan_results, terminal
     from gammascope.data.folder import find_images
     from gammascope.imaging.decode import Limits
-    from gammascope.pipeline import Besides
+    from gammascope.pipeline import Besides, Execution
     from gammascope.scanning.bulk import Plan
 
     if out is not None and report is not None:
@@ -96,6 +99,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     if report is not None:
         refuse_unwritable(report)
     besides = Besides(provenance, scan_results.trusted(trust), stability)
+    execution = Execution(runtime.value, precision.value, profile.value)
     limits = Limits(max_pixels=int(max_megapixels * 1e6))
     if out is not None:
         if then is not None:
@@ -110,7 +114,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
         typer.echo(json.dumps(bulk.plain(summary)) if as_json else bulk.statement(summary, out))
         raise typer.Exit(bulk.exit_code(summary, fail_on))
     files = scan_results.distinct(find_images(paths, recursive))
-    pipeline = _pipeline(weights, method, device, besides, then=then, zone=zone)
+    pipeline = _pipeline(weights, method, device, besides, execution, then=then, zone=zone)
     results = scan_results.Results(files, json_lines=as_json)
     try:
         results.run(pipeline, limits, report, bar=not (as_json or quiet))
@@ -477,6 +481,30 @@ def api_key(name: options.KeyName, files_per_minute: options.FilesPerMinute = 12
 
 
 @app.command()
+def export(
+    checkpoint: options.ExportedCheckpoint = "default",
+    out: options.ExportFolder = None,
+    data: options.QuantisingData = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write a detector as ONNX and OpenVINO files that run without torch, and compare their answers with torch's.
+
+    Without --out only a small graph is written beside the checkpoint, which keeps the weights; scans then use it.
+    """
+    from gammascope.apps import exporting, terminal
+    from gammascope.checkpoints import resolve
+
+    path = resolve(checkpoint)
+    files, compared = exporting.exported(path, out, data)
+    if as_json:
+        typer.echo(json.dumps(exporting.plain(files, compared), allow_nan=False))
+        return
+    terminal.output().print(exporting.table(compared))
+    for file in files:
+        terminal.say(f"Written: {file} ({file.stat().st_size / 1e6:.1f} MB)")
+
+
+@app.command()
 def methods(as_json: options.Json = False) -> None:
     """List the detection methods."""
     from gammascope.apps import method_list, terminal
@@ -488,17 +516,18 @@ def methods(as_json: options.Json = False) -> None:
         terminal.output().print(method_list.table(rows))
 
 
-def _pipeline(
+def _pipeline(  # noqa: PLR0913 - each is an option
     weights: str,
     method: str | None,
     device: str,
     besides: Besides | None = None,
+    execution: Execution | None = None,
     *,
     then: str | None = None,
     zone: str | None = None,
 ) -> Pipeline:
     from gammascope.apps import fusing
-    from gammascope.pipeline import Besides
+    from gammascope.pipeline import Besides, Execution
 
     try:
         return fusing.loaded(
@@ -508,6 +537,7 @@ def _pipeline(
             method=method,
             device=device,
             besides=besides or Besides(),
+            execution=execution or Execution(),
         )
     except (RuntimeError, AssertionError) as error:  # torch, where there is no such device
         reason = str(error).strip().splitlines()[0]

@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from gammascope.errors import (
     GammascopeError,
+    MissingExtraError,
     RecipeError,
     UnknownBenchmarkError,
     UnknownMethodError,
@@ -61,6 +62,8 @@ def explain(error: BaseException, *, debug: bool) -> int:
         return PIPE_CLOSED
     if debug:
         traceback.print_exception(error)
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        error = MissingExtraError.of("This", "torch", "torch")
     line, code = _line_and_code(error)
     say(" ".join(line.split()))
     for drawing in getattr(error, "__notes__", ()):

@@ -13,11 +13,11 @@ from gammascope.apps import terminal
 from gammascope.data.manifest import read_manifest
 from gammascope.errors import RecipeError
 from gammascope.evaluation.fusing import Cost
-from gammascope.pipeline import Besides, Pipeline
+from gammascope.pipeline import Besides, Execution, Pipeline
 from gammascope.sample import Entry
 
 
-def loaded(
+def loaded(  # noqa: PLR0913 - each is an option
     weights: str,
     *,
     then: str | None,
@@ -25,6 +25,7 @@ def loaded(
     method: str | None,
     device: str,
     besides: Besides,
+    execution: Execution,
 ) -> Pipeline:
     """Load a checkpoint, a fusion file (.json), or a cascade of two checkpoints.
 
@@ -41,7 +42,9 @@ def loaded(
         raise RecipeError(f"--zone {zone} belongs to a cascade: add --then, the strong detector.")
     if fused:
         return fusion.load(Path(weights), device=device, besides=besides)
-    first = Pipeline.load(weights, method=method, device=device, besides=besides)
+    first = Pipeline.load(
+        weights, method=method, device=device, besides=besides, execution=execution
+    )
     if then is None:
         return first
     strong = fusion.member_at(checkpoints.resolve(then), device=device)

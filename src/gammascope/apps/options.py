@@ -9,6 +9,30 @@ from typing import Annotated, TypeAlias
 import typer
 
 
+class ProfileName(StrEnum):
+    """How many views of an image are looked at."""
+
+    DEFAULT = "default"
+    FAST = "fast"
+    THOROUGH = "thorough"
+
+
+class RuntimeName(StrEnum):
+    """What runs the network."""
+
+    AUTO = "auto"
+    OPENVINO = "openvino"
+    ONNXRUNTIME = "onnxruntime"
+    TORCH = "torch"
+
+
+class PrecisionName(StrEnum):
+    """Of the network's arithmetic."""
+
+    F32 = "f32"
+    BF16 = "bf16"
+
+
 class FailOn(StrEnum):
     """The weakest verdict that makes a scan end with an exit code of its own."""
 
@@ -109,6 +133,43 @@ Device: TypeAlias = Annotated[
     str,
     typer.Option(
         help="Where the network runs, as torch names it: cpu, cuda, mps.", rich_help_panel=_DETECTOR
+    ),
+]
+Profile: TypeAlias = Annotated[
+    ProfileName,
+    typer.Option(
+        help="Views of an image: fast 8, thorough all, default as many as thresholds were fitted with.",
+        rich_help_panel=_DETECTOR,
+    ),
+]
+RuntimeChoice: TypeAlias = Annotated[
+    RuntimeName,
+    typer.Option(
+        "--runtime",
+        help="What runs the network; auto: the first that is installed and can.",
+        rich_help_panel=_DETECTOR,
+    ),
+]
+PrecisionChoice: TypeAlias = Annotated[
+    PrecisionName,
+    typer.Option(
+        "--precision",
+        help="bf16: faster where the processor has it, logits differ by some per cent.",
+        rich_help_panel=_DETECTOR,
+    ),
+]
+ExportedCheckpoint: TypeAlias = Annotated[
+    str, typer.Argument(metavar="[CHECKPOINT]", help="A checkpoint; default: the embedded one.")
+]
+ExportFolder: TypeAlias = Annotated[
+    Path | None, typer.Option("--out", help="Folder for files that need no checkpoint.")
+]
+QuantisingData: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="MANIFEST",
+        help="Training images, to compare on and, with --out, to calibrate int8 on.",
     ),
 ]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]

@@ -183,7 +183,7 @@ class MobileNetBackbone(Backbone):
             x = stage(x)
             if number >= self.token_from:
                 statistics += _statistics(x)
-            fused = fused + _resized(to_grid(_folded(x, fold)), rows, columns)
+            fused = fused + _resized(_gathered(x, fold, to_grid), rows, columns)
         if self.bands is not None:
             fused = fused + self.bands(pixels).to(fused.dtype)
         grid = functional.relu(self.norm_grid(fused))
@@ -264,14 +264,17 @@ def _norm(width: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(width, eps=1e-3)  # TensorFlow's epsilon, which the weights were made for
 
 
-def _folded(x: Float[Tensor, "b c h w"], fold: int) -> Float[Tensor, "b d h2 w2"]:
-    """Move ``fold x fold`` cells into channels; odd last rows and columns are repeated first."""
-    if fold == 1:
-        return x
+def _gathered(x: Float[Tensor, "b c h w"], fold: int, mix: nn.Module) -> Float[Tensor, "b d h2 w2"]:
+    """Move ``fold x fold`` cells into channels and mix these; odd last rows and columns are repeated first.
+
+    One convolution that strides does both without moving a cell.
+    """
     below, right = -x.shape[-2] % fold, -x.shape[-1] % fold
     if below or right:
         x = functional.pad(x, (0, right, 0, below), mode="replicate")
-    return functional.pixel_unshuffle(x, fold)
+    weight = mix.get_parameter("weight")
+    kernel = weight.reshape(len(weight), x.shape[1], fold, fold)
+    return functional.conv2d(x, kernel, stride=fold)
 
 
 def _resized(x: Float[Tensor, "b c h w"], rows: int, columns: int) -> Float[Tensor, "b c h2 w2"]:

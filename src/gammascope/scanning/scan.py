@@ -1,23 +1,27 @@
-"""Many files in, their reports out, one by one: the next pictures are decoded while the network looks at this one."""
+"""Many files in, their reports out, in order: every core decodes and looks, each at a picture of its own.
+
+So nothing waits for anything: a picture is in the hands of one thread from its bytes to its row, and both decoders and
+networks let other threads run meanwhile.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from gammascope import runtime
 from gammascope.errors import GammascopeError
-from gammascope.imaging.decode import Decoded, Limits, decode
+from gammascope.imaging.decode import Limits, decode
 from gammascope.pipeline import Pipeline
 from gammascope.report import Report
 from gammascope.sample import Image
 
-HELD_BYTES = 2**30
-"""Decoding pauses while this much is decoded and waiting: panoramas must not fill the memory."""
-
-_Decoding = Future[Decoded | str]
+HELD_BYTES = 2**28
+"""Nothing new is begun while rows that are ready hold this much: panoramas must not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,61 +42,58 @@ class Scanned:
 
 
 def scan(
-    paths: Sequence[Path], pipeline: Pipeline, *, ahead: int = 4, limits: Limits | None = None
+    paths: Sequence[Path],
+    pipeline: Pipeline,
+    *,
+    ahead: int | None = None,
+    limits: Limits | None = None,
 ) -> Generator[Scanned, None, None]:
     """Examine files in their order; every file gives one row, readable or not.
 
-    Decoding runs ahead in one background thread, which ends with the iteration, also when that is left early.
+    The threads end with the iteration, also when that is left early: what is under way then stops at its next batch.
 
     Args:
         paths: Image files.
         pipeline: Answers for one image.
-        ahead: Pictures decoded at most before they are asked for, 1 and up; fewer if they are huge (``HELD_BYTES``).
+        ahead: Pictures begun at most before they are asked for, 1 and up; fewer if they are huge (``HELD_BYTES``).
+            None: twice the cores.
         limits: What a file may cost; None: the decoder's own limits.
     """
+    threads = runtime.cores()
+    ahead = 2 * threads if ahead is None else ahead
     if ahead < 1:
         raise ValueError(f"ahead={ahead}: expected 1 or more.")
-    limits = limits or Limits()
-    waiting: deque[tuple[Path, _Decoding]] = deque()
+    limits, stop = limits or Limits(), threading.Event()
+    waiting: deque[Future[Scanned]] = deque()
     left = iter(paths)
-    with ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
+    with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
         try:
             while True:
                 while len(waiting) < ahead and (not waiting or _held(waiting) < HELD_BYTES):
                     path = next(left, None)
                     if path is None:
                         break
-                    waiting.append((path, thread.submit(_decoded, path, limits)))
+                    waiting.append(pool.submit(_examined, path, pipeline, limits, stop))
                 if not waiting:
                     return
-                path, decoding = waiting.popleft()
-                yield _examined(path, decoding.result(), pipeline)
+                yield waiting.popleft().result()
         finally:
-            for _, decoding in waiting:
-                decoding.cancel()
+            stop.set()
+            for examining in waiting:
+                examining.cancel()
 
 
-def _held(waiting: deque[tuple[Path, _Decoding]]) -> int:
-    """Bytes of the pixels that are decoded and not asked for yet."""
-    done = (decoding.result() for _, decoding in waiting if decoding.done())
-    return sum(result.image.nbytes for result in done if not isinstance(result, str))
+def _held(waiting: deque[Future[Scanned]]) -> int:
+    """Bytes of the pixels of rows that are ready and not asked for yet."""
+    done = [one.result() for one in waiting if one.done() and one.exception() is None]
+    return sum(row.image.nbytes for row in done if row.image is not None)
 
 
-def _decoded(path: Path, limits: Limits) -> Decoded | str:
-    """Decode, or say why not: an error belongs to its row and must not reach the ones before it."""
+def _examined(path: Path, pipeline: Pipeline, limits: Limits, stop: threading.Event) -> Scanned:
+    """Decode and look, or say why not: an error belongs to its row and must not reach the ones before it."""
     try:
-        return decode(path, limits)
-    except GammascopeError as error:
-        return str(error)
-    except MemoryError:
-        return f"{path.name}: not enough memory to decode it."
-
-
-def _examined(path: Path, decoded: Decoded | str, pipeline: Pipeline) -> Scanned:
-    if isinstance(decoded, str):
-        return Scanned(path, None, None, decoded)
-    try:
-        report = pipeline.report_of(decoded, path.name)
+        decoded = decode(path, limits)
+        report = pipeline.report_of(decoded, path.name, stop)
     except GammascopeError as error:
         return Scanned(path, None, None, str(error))
     except MemoryError:

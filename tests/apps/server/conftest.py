@@ -65,7 +65,7 @@ def gated(embedded):
             self.batches: list[int] = []
             self.waiting = 0
 
-        def reports_of(self, pictures):
+        def reports_of(self, pictures, stop=None):  # noqa: ARG002
             self.waiting = len(pictures)
             assert self.gate.wait(20)
             self.batches.append(len(pictures))

@@ -91,7 +91,7 @@ def test_what_no_tile_looked_at_is_transparent_in_the_mask(serve, suspicious, ph
         "/v1/detect?masks=true", files={"files": ("wide.png", data.getvalue())}
     )
     item = answer.json()["results"][0]["evidence"][0]
-    view = suspicious.detector.view
+    view = suspicious.view
     share = view.max_tiles * view.size / wide.shape[1]
     assert item["examined_share"] == pytest.approx(share, abs=0.01)
     picture = PIL.Image.open(io.BytesIO(base64.b64decode(item["mask"]["png"])))

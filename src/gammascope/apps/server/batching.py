@@ -155,7 +155,7 @@ class Engine:
         task.decoded = decode(task.content, self._limits.decoding)
         task.content = b""
         height, width = task.decoded.image.shape[:2]
-        task.views = len(views.boxes_of((width, height), self._pipeline.detector.view))
+        task.views = len(views.boxes_of((width, height), self._pipeline.view))
         with self._state:
             self._ready.append(task)
             self._ready_bytes += task.decoded.image.nbytes

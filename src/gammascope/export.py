@@ -1,0 +1,238 @@
+"""From a checkpoint to graphs that run without torch: ONNX, and OpenVINO in float32 and int8; and what they change."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gammascope import checkpoints, runtime, settings
+from gammascope.data.manifest import complete_or_absent
+from gammascope.errors import MissingExtraError
+from gammascope.runtime import Answered, Network, Origin, TorchNetwork
+
+if TYPE_CHECKING:
+    from gammascope.detectors.base import Detector
+
+_OPSET = 20
+"""The first with GELU and float64 resizing as one operation each; OpenVINO and ONNX Runtime know it."""
+
+_SHARED_FROM_BYTES = 64
+"""Smaller tensors are kept in the graph: a reference costs as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far a network's answers are from torch's on the same views.
+
+    Attributes:
+        name: What ran it.
+        views: How many were compared.
+        logit_error: Largest difference of an image-level logit, of any question.
+        mask_error: Largest difference of a mask logit.
+        changed: Share of views with another verdict on any question, at the checkpoint's thresholds.
+    """
+
+    name: str
+    views: int
+    logit_error: float
+    mask_error: float
+    changed: float
+
+
+class _Flat(nn.Module):
+    """A detector whose answer is a tuple of distinct tensors: graphs know no names of names."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+        self.outputs: dict[str, int] = {}
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
+        """Answer, and note down which output has which names."""
+        found = self.detector(pixels)
+        named = {"logit": found.logit}
+        named |= {f"answers/{name}": value for name, value in found.answers.items()}
+        named |= {f"masks/{name}": value for name, value in found.masks.items()}
+        distinct: list[Tensor] = []
+        for name, value in named.items():
+            known = [index for index, other in enumerate(distinct) if other is value]
+            self.outputs[name] = known[0] if known else len(distinct)
+            if not known:
+                distinct.append(value)
+        return tuple(distinct)
+
+
+def graph_beside(checkpoint: Path) -> Path:
+    """Write the graph of a checkpoint beside it; the weights stay where they are, and the graph points at them.
+
+    Scans run through it as long as the checkpoint does not change; after that it has to be written anew.
+
+    Returns:
+        The file: small, and of no use without the checkpoint.
+    """
+    loaded = checkpoints.load(checkpoint)
+    proto = _proto(loaded)
+    _share_weights(proto, checkpoint)
+    return _write(proto, checkpoint.with_suffix(".onnx"))
+
+
+def to_onnx(checkpoint: Path, graph: Path) -> Path:
+    """Write a checkpoint as one ONNX file with weights and all facts, for any batch size.
+
+    Args:
+        checkpoint: Of any method.
+        graph: The file to write.
+
+    Raises:
+        MissingExtraError: If onnx or onnxscript are not installed.
+    """
+    return _write(_proto(checkpoints.load(checkpoint)), graph)
+
+
+def to_openvino(
+    graph: Path, target: Path, views: Sequence[Float[np.ndarray, "_b 3 _s _s"]] = ()
+) -> Path:
+    """Convert an ONNX file of ours to OpenVINO's format: float32, or int8 if there are views to calibrate on.
+
+    Args:
+        graph: What ``to_onnx`` wrote.
+        target: Name of the ``.xml``; weights go into a ``.bin`` beside it.
+        views: Batches of normalised views of training images; empty: nothing is quantised.
+    """
+    openvino = runtime.import_openvino()
+    model = openvino.Core().read_model(graph)
+    if views:
+        try:
+            import nncf
+        except ImportError:
+            raise MissingExtraError.of("Quantising", "nncf", "export") from None
+        samples = [one[None] for batch in views for one in batch]
+        model = nncf.quantize(model, nncf.Dataset(samples), subset_size=len(samples))
+    model.set_rt_info(runtime.origin_text(graph), [runtime.KEY])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(model, target, compress_to_fp16=False)
+    return target
+
+
+def parity(
+    reference: Network,
+    other: Network,
+    facts: checkpoints.Facts,
+    batches: Iterable[Float[np.ndarray, "_b 3 _s _s"]],
+) -> Parity:
+    """Compare two networks on the same views.
+
+    Args:
+        reference: The one to trust, usually torch.
+        other: The one in question.
+        facts: Whose thresholds turn logits into verdicts.
+        batches: Normalised views.
+    """
+    views, changed, logit_error, mask_error = 0, 0, 0.0, 0.0
+    for pixels in batches:
+        one, two = reference.look(pixels), other.look(pixels)
+        first, second = _logits(one), _logits(two)
+        differs = np.zeros(len(pixels), bool)
+        for name, values in first.items():
+            logit_error = max(logit_error, float(np.abs(values - second[name]).max()))
+            known = facts.calibration.get(name, checkpoints.RAW)
+            differs |= [
+                known.verdict(float(a)) is not known.verdict(float(b))
+                for a, b in zip(values, second[name], strict=True)
+            ]
+        for name, cells in one.masks.items():
+            mask_error = max(mask_error, float(np.abs(cells - two.masks[name]).max()))
+        views, changed = views + len(pixels), changed + int(differs.sum())
+    return Parity(other.name, views, logit_error, mask_error, changed / max(1, views))
+
+
+def reference(checkpoint: Path) -> TorchNetwork:
+    """Return what exported graphs are compared with."""
+    return TorchNetwork(checkpoints.load(checkpoint).detector)
+
+
+def _logits(answered: Answered) -> dict[str, Float[np.ndarray, " b"]]:
+    return dict(answered.answers) or {"fake": answered.logit}
+
+
+def _proto(loaded: checkpoints.Checkpoint) -> Any:
+    """Trace a detector into an ONNX model without anything folded into its weights."""
+    try:
+        import onnx_ir
+        from onnxscript import optimizer
+    except ImportError:
+        raise MissingExtraError.of("Exporting", "onnx and onnxscript", "export") from None
+    flat = _Flat(loaded.detector).eval()
+    side = loaded.facts.view.size
+    example = torch.linspace(-1, 1, 2 * 3 * side * side).reshape(2, 3, side, side)
+    with torch.inference_mode():
+        flat(example)
+    outputs = dict(flat.outputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of the exporter, about itself.
+        program = torch.onnx.export(
+            flat,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
+            input_names=["pixels"],
+            opset_version=_OPSET,
+            optimize=False,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing.")
+    model = program.model
+    # Shapes are folded, weights are not: engines do that themselves, and ours stay those of the checkpoint.
+    optimizer.inline(model)
+    optimizer.fold_constants(model, input_size_limit=512, output_size_limit=2**20)
+    optimizer.remove_unused_nodes(model)
+    proto = onnx_ir.to_proto(model)
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del proto.graph.value_info[:]
+    del proto.metadata_props[:]
+    origin = Origin(loaded.facts, loaded.sha256, outputs)
+    proto.metadata_props.add(key=runtime.KEY, value=json.dumps(settings.plain(origin)))
+    return proto
+
+
+def _share_weights(proto: Any, checkpoint: Path) -> None:
+    """Let tensors that lie in the checkpoint byte by byte be read from there."""
+    import onnx
+
+    data = checkpoint.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    places = json.loads(data[8:start])
+    for tensor in proto.graph.initializer:
+        place = places.get(tensor.name.removeprefix("detector."))
+        if place is None or len(tensor.raw_data) < _SHARED_FROM_BYTES:
+            continue
+        begin, end = (start + offset for offset in place["data_offsets"])
+        if data[begin:end] != tensor.raw_data:
+            continue
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (
+            ("location", checkpoint.name),
+            ("offset", begin),
+            ("length", end - begin),
+        ):
+            tensor.external_data.add(key=key, value=str(value))
+
+
+def _write(proto: Any, graph: Path) -> Path:
+    graph.parent.mkdir(parents=True, exist_ok=True)
+    with complete_or_absent(graph) as unfinished:
+        unfinished.write_bytes(proto.SerializeToString(deterministic=True))
+    return graph

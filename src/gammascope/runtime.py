@@ -1,0 +1,436 @@
+"""Networks ready to run: views in, logits out, all NumPy. OpenVINO, ONNX Runtime or torch behind one call.
+
+What runs is told by the file: a graph (``x.onnx``, ``x.xml``) written by ``gammascope export`` holds everything; a
+checkpoint (``x.safetensors``) is run through the graph beside it, if that was made from this very file, or by torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+
+from gammascope import checkpoints
+from gammascope.errors import (
+    IncompatibleCheckpointError,
+    MissingDataError,
+    MissingExtraError,
+    RecipeError,
+)
+
+if TYPE_CHECKING:
+    from gammascope.detectors.base import Detector
+
+Engine: TypeAlias = Literal["auto", "openvino", "onnxruntime", "torch"]
+Precision: TypeAlias = Literal["f32", "bf16"]
+
+KEY = "gammascope"
+"""Where a graph's metadata says what it is."""
+
+TORCH_AT_ONCE = 8
+"""Views per forward pass of torch: more brings nothing on a CPU and costs memory."""
+
+_BATCH = 4
+"""Views of one request to OpenVINO: a fixed number is a tenth faster than a free one, and more brings nothing."""
+
+_MOST_REQUESTS = 4
+"""Requests that one caller has under way at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a network says of a batch of views: ``prediction.Prediction`` without torch.
+
+    Attributes:
+        logit: > 0 leans fake.
+        answers: Further image-level logits by question.
+        masks: Logits by head; each map covers its whole view.
+    """
+
+    logit: Float[np.ndarray, " b"]
+    answers: Mapping[str, Float[np.ndarray, " b"]]
+    masks: Mapping[str, Float[np.ndarray, "b _gh _gw"]]
+
+
+class Network(ABC):
+    """Something that looks at views; may be called from several threads."""
+
+    name: str
+    """What runs it and how exactly: "openvino f32"."""
+
+    at_once: int
+    """Views that are best handed over together."""
+
+    @abstractmethod
+    def look(self, pixels: Float[np.ndarray, "b 3 h w"]) -> Answered:
+        """Answer for normalised views, at least one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A network, what its file says about it, and the hash of the file with the weights."""
+
+    network: Network
+    facts: checkpoints.Facts
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a graph says about itself.
+
+    Attributes:
+        facts: Of the checkpoint it was made from.
+        weights_sha256: Of that checkpoint.
+        outputs: Position of each output by name: "logit", "answers/edited", "masks/edited"; two names may share one.
+    """
+
+    facts: checkpoints.Facts
+    weights_sha256: str
+    outputs: Mapping[str, int]
+
+    @classmethod
+    def parse(cls, text: str | None, place: Path) -> Origin:
+        """Read what ``export`` wrote.
+
+        Raises:
+            IncompatibleCheckpointError: If the graph is not ours.
+        """
+        if text is None:
+            raise IncompatibleCheckpointError(
+                f"{place} was not written by gammascope export: it has no {KEY!r} metadata."
+            )
+        try:
+            values = json.loads(text)
+            outputs = {str(name): int(index) for name, index in values["outputs"].items()}
+            facts = checkpoints.parse_facts(values["facts"], f"graph {place}")
+            return cls(facts, str(values["weights_sha256"]), outputs)
+        except (ValueError, KeyError, AttributeError, TypeError, RecipeError) as error:
+            raise IncompatibleCheckpointError(f"{place} has broken metadata: {error}") from error
+
+    def answered(self, values: Sequence[np.ndarray]) -> Answered:
+        """Give the outputs their names back."""
+        named: dict[str, dict[str, np.ndarray]] = {"answers": {}, "masks": {}}
+        for name, index in self.outputs.items():
+            group, _, key = name.partition("/")
+            if key:
+                named[group][key] = values[index]
+        return Answered(values[self.outputs["logit"]], named["answers"], named["masks"])
+
+
+class TorchNetwork(Network):
+    """A detector as it was built. Torch shares the cores out itself, so one caller at a time is let in."""
+
+    at_once = TORCH_AT_ONCE
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector, self._turn = detector, threading.Lock()
+        self.device = next(detector.parameters()).device
+        self.name = f"torch {self.device}"
+
+    def look(self, pixels: Float[np.ndarray, "b 3 h w"]) -> Answered:
+        """Answer for normalised views."""
+        import torch
+
+        with self._turn, torch.inference_mode():
+            found = self._detector(torch.from_numpy(pixels).to(self.device))
+        return Answered(
+            found.logit.float().cpu().numpy(),
+            {name: value.float().cpu().numpy() for name, value in found.answers.items()},
+            {name: value.float().cpu().numpy() for name, value in found.masks.items()},
+        )
+
+
+class OpenVinoNetwork(Network):
+    """A graph on OpenVINO: one stream for each core, each with requests of a few views.
+
+    Args:
+        graph: ONNX file, or IR (``.xml`` beside its ``.bin``).
+        precision: Of the arithmetic; "bf16" is a hint that processors without it ignore.
+    """
+
+    def __init__(self, graph: Path, precision: Precision = "f32") -> None:
+        openvino = import_openvino()
+        streams = cores()
+        core = openvino.Core()
+        try:
+            model = core.read_model(graph)
+        except RuntimeError as error:
+            raise IncompatibleCheckpointError(
+                f"OpenVINO cannot read {graph}: {_first_line(error)}"
+            ) from error
+        self.origin = Origin.parse(
+            origin_text(graph) if graph.suffix == ".onnx" else _runtime_info(model), graph
+        )
+        side = self.origin.facts.view.size
+        model.reshape([_BATCH, 3, side, side])
+        self._compiled = core.compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": precision,
+                "NUM_STREAMS": streams,
+                "INFERENCE_NUM_THREADS": streams,
+                # Decoding runs beside it: a stream that is bound to a core would wait for that one.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        self.name = f"openvino {precision}"
+        self._requests_at_once = min(max(streams, 2), _MOST_REQUESTS)
+        self.at_once = _BATCH * self._requests_at_once
+        self._of_thread = threading.local()
+
+    def look(self, pixels: Float[np.ndarray, "b 3 h w"]) -> Answered:
+        """Answer for normalised views."""
+        parts: list[list[np.ndarray]] = []
+        requests = self._requests()
+        together = _BATCH * len(requests)
+        for start in range(0, len(pixels), together):
+            some = pixels[start : start + together]
+            batches = [some[i : i + _BATCH] for i in range(0, len(some), _BATCH)]
+            for request, batch in zip(requests, batches, strict=False):
+                whole = batch
+                if len(batch) < _BATCH:
+                    whole = np.zeros((_BATCH, *batch.shape[1:]), np.float32)
+                    whole[: len(batch)] = batch
+                request.start_async([whole], share_inputs=True)
+            for request, batch in zip(requests, batches, strict=False):
+                request.wait()
+                # Copied, because the next batch overwrites them.
+                parts.append(
+                    [tensor.data[: len(batch)].copy() for tensor in request.output_tensors]
+                )
+        values = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+        return self.origin.answered(values)
+
+    def _requests(self) -> list[Any]:
+        """Return the requests of this thread: two threads must not fill the same."""
+        if not hasattr(self._of_thread, "requests"):
+            self._of_thread.requests = [
+                self._compiled.create_infer_request() for _ in range(self._requests_at_once)
+            ]
+        mine: list[Any] = self._of_thread.requests
+        return mine
+
+
+class OnnxRuntimeNetwork(Network):
+    """An ONNX file on ONNX Runtime, for machines without OpenVINO."""
+
+    name = "onnxruntime f32"
+    at_once = TORCH_AT_ONCE
+
+    def __init__(self, graph: Path) -> None:
+        import onnxruntime
+
+        self.origin = Origin.parse(origin_text(graph), graph)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = cores()
+        options.log_severity_level = 3  # Errors; its warnings are about its own optimiser.
+        self._session = onnxruntime.InferenceSession(
+            str(graph), options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+
+    def look(self, pixels: Float[np.ndarray, "b 3 h w"]) -> Answered:
+        """Answer for normalised views."""
+        return self.origin.answered(self._session.run(None, {self._input: pixels}))
+
+
+def load(
+    weights: Path,
+    *,
+    method: str | None = None,
+    device: str = "cpu",
+    engine: Engine = "auto",
+    precision: Precision = "f32",
+) -> Loaded:
+    """Make a checkpoint or an exported graph ready to run.
+
+    Args:
+        weights: Checkpoint (``.safetensors``), or what ``export`` wrote (``.onnx``, ``.xml``).
+        method: Refuse another method's.
+        device: Where torch runs the network; other devices than "cpu" always mean torch.
+        engine: What runs it; "auto": OpenVINO, ONNX Runtime or torch, the first that is installed and has a graph.
+        precision: "bf16" is for OpenVINO only: faster, and its logits differ by a few per cent.
+
+    Raises:
+        MissingDataError: If there is no such file, or no graph for the engine that was asked for.
+        MissingExtraError: If the engine that is needed is not installed.
+        IncompatibleCheckpointError: If it is neither checkpoint nor export, or another method's.
+        RecipeError: If engine, precision and device do not go together.
+    """
+    if precision != "f32" and (engine not in ("auto", "openvino") or device != "cpu"):
+        raise RecipeError(f"precision={precision!r} is offered by OpenVINO on the cpu only.")
+    if device != "cpu" and engine not in ("auto", "torch"):
+        raise RecipeError(f"engine={engine!r} runs on the cpu only, not on {device!r}.")
+    if not weights.is_file():
+        raise MissingDataError(f"No checkpoint at {weights}.")
+    if weights.suffix in (".onnx", ".xml"):
+        return _exported(weights, method, engine, precision)
+    graph = weights.with_suffix(".onnx")
+    if device == "cpu" and engine != "torch":
+        sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+        chosen = engine if engine != "auto" else installed()
+        fits = graph.is_file() and Origin.parse(origin_text(graph), graph).weights_sha256 == sha256
+        if fits and chosen != "torch":
+            facts = checkpoints.read_facts(weights)
+            _refuse_other(facts, method, weights)
+            return Loaded(_network(graph, chosen, precision), facts, sha256)
+        if engine != "auto" or precision != "f32":
+            raise MissingDataError(
+                f"No graph of this checkpoint at {graph}: write it with gammascope export {weights}."
+            )
+    return _by_torch(weights, method, device)
+
+
+def _exported(graph: Path, method: str | None, engine: Engine, precision: Precision) -> Loaded:
+    chosen = engine if engine != "auto" else installed()
+    if chosen == "torch" or (graph.suffix == ".xml" and chosen != "openvino"):
+        if engine != "auto":
+            raise RecipeError(f"engine={engine!r} cannot run {graph.name}.")
+        raise MissingExtraError(f"Running {graph.name} needs openvino: pip install openvino.")
+    network = _network(graph, chosen, precision)
+    _refuse_other(network.origin.facts, method, graph)
+    content = graph if graph.suffix == ".onnx" else graph.with_suffix(".bin")
+    return Loaded(network, network.origin.facts, hashlib.sha256(content.read_bytes()).hexdigest())
+
+
+def _network(
+    graph: Path, engine: Engine, precision: Precision
+) -> OpenVinoNetwork | OnnxRuntimeNetwork:
+    if engine == "openvino":
+        return OpenVinoNetwork(graph, precision)
+    if precision != "f32":
+        raise MissingExtraError(f"precision={precision!r} needs openvino: pip install openvino.")
+    return OnnxRuntimeNetwork(graph)
+
+
+def _by_torch(weights: Path, method: str | None, device: str) -> Loaded:
+    facts = checkpoints.read_facts(weights)
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError.of(
+            f"Running {facts.method!r} from {weights.name}", "torch", "torch"
+        )
+    checkpoint = checkpoints.load(weights, method=method)
+    return Loaded(TorchNetwork(checkpoint.detector.to(device)), checkpoint.facts, checkpoint.sha256)
+
+
+def _refuse_other(facts: checkpoints.Facts, method: str | None, place: Path) -> None:
+    if method is not None and facts.method != method:
+        raise IncompatibleCheckpointError(
+            f"{place} is a checkpoint of {facts.method!r}, not of {method!r}."
+        )
+
+
+_WITHOUT_TORCH: tuple[Engine, ...] = ("openvino", "onnxruntime")
+
+
+def available() -> tuple[Engine, ...]:
+    """List the engines for graphs that are installed, the preferred one first."""
+    return tuple(name for name in _WITHOUT_TORCH if importlib.util.find_spec(name))
+
+
+def installed() -> Engine:
+    """Return the first engine that is installed; torch, where none for graphs is."""
+    return next((name for name in _WITHOUT_TORCH if importlib.util.find_spec(name)), "torch")
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which otherwise tells its makers of every import.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    if "openvino" not in sys.modules:
+        # It has a stand-in for machines without this package; so has NNCF.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtraError("OpenVINO is not installed: pip install openvino.") from error
+    return openvino
+
+
+def cores() -> int:
+    """Return how many cores this process may use: ``OMP_NUM_THREADS``, or those it is bound to."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    bound = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(bound(0)) if bound else os.cpu_count() or 1
+
+
+def origin_text(graph: Path) -> str | None:
+    """Read our metadata from an ONNX file, without its weights and without the onnx package.
+
+    Raises:
+        IncompatibleCheckpointError: If it is no ONNX file.
+    """
+    try:
+        for number, value in _fields(memoryview(graph.read_bytes())):
+            if number == _METADATA_PROPS:
+                pair = {key: str(content, "utf-8") for key, content in _fields(value)}
+                if pair.get(1) == KEY:
+                    return pair.get(2)
+    except (IndexError, ValueError) as error:
+        raise IncompatibleCheckpointError(f"{graph} is no ONNX file: {error}.") from error
+    return None
+
+
+_METADATA_PROPS = 14
+"""Number of that field in ONNX's ModelProto (onnx/onnx.proto)."""
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Yield number and content of a protocol buffer's outermost fields that have a length.
+
+    Source: the wire format as in protobuf.dev/programming-guides/encoding.
+    """
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == 0:
+            _, at = _varint(data, at)
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        elif kind == 2:
+            length, at = _varint(data, at)
+            if at + length > len(data):
+                raise ValueError("a field is longer than the file")
+            yield key >> 3, data[at : at + length]
+            at += length
+        else:
+            raise ValueError(f"fields of kind {kind} are unknown")
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+        if shift > 63:
+            raise ValueError("a number is longer than 64 bits")
+
+
+def _runtime_info(model: Any) -> str | None:
+    return str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else None
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or ["unknown reason"])[-1][:300]

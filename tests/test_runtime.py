@@ -1,0 +1,200 @@
+"""Graphs that run without torch: the same answers, bound to their weights, and nothing else is imported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gammascope import checkpoints, export, runtime, settings
+from gammascope.detectors import base, gamma
+from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
+from gammascope.networks.mobilenet import MobileNetConfig
+from gammascope.pipeline import FAST_VIEWS, Execution, Pipeline
+
+ENGINES = ("openvino", "onnxruntime")
+
+
+def checkpoint_of(folder, name="gamma", config=None):
+    definition = base.get(name)
+    torch.manual_seed(0)
+    detector = definition.build(config or definition.tiny).eval()
+    for module in detector.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_(0, 0.1)  # or folding them wrongly would go unnoticed
+            module.running_var.uniform_(0.5, 1.5)
+    path = folder / f"{name}.safetensors"
+    facts = checkpoints.Facts(name, settings.plain(detector.config), detector.view)
+    checkpoints.save(path, detector, facts)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A checkpoint whose network sees DCT energies, with its graph beside it."""
+    sizes = MobileNetConfig(
+        8, (8, 8, 16, 16), (1, 1, 1, 1), (1, 2, 2, 2), fused=16, token=16, bands=16
+    )
+    # OpenVINO 2026.4 crashes on attention as narrow as in the tiny config.
+    config = replace(
+        gamma.METHOD.tiny, backbone="mobilenetv2", mobilenetv2=sizes, size=64, width=96
+    )
+    path = checkpoint_of(tmp_path_factory.mktemp("exported"), config=config)
+    export.graph_beside(path)
+    return path
+
+
+def batches(spec, counts=(1, 4, 7)):
+    rng = np.random.default_rng(1)
+    return [rng.uniform(-1, 1, (n, 3, spec.size, spec.size)).astype(np.float32) for n in counts]
+
+
+def compared(path, engine, counts=(1, 4, 7)):
+    pytest.importorskip(engine)
+    loaded = runtime.load(path, engine=engine)
+    views = batches(loaded.facts.view, counts)
+    return export.parity(export.reference(path), loaded.network, loaded.facts, views)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_engines_agree_with_torch_for_any_number_of_views(exported, engine):
+    found = compared(exported, engine)
+    assert found.views == 12
+    assert found.logit_error < 1e-4
+    assert found.mask_error < 1e-4
+    assert found.changed == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_embedded_detector_agrees_with_torch(engine):
+    found = compared(checkpoints.default_path(), engine, (3,))
+    assert found.logit_error < 1e-4
+    assert found.mask_error < 1e-3
+
+
+def test_the_embedded_graph_belongs_to_the_embedded_weights_and_holds_none_itself():
+    path = checkpoints.default_path()
+    graph = path.with_suffix(".onnx")
+    origin = runtime.Origin.parse(runtime.origin_text(graph), graph)
+    assert origin.weights_sha256 == runtime.load(path, engine="torch").sha256
+    assert path.stat().st_size + graph.stat().st_size < 10e6
+
+
+def test_a_parity_that_is_broken_is_told(exported):
+    loaded = runtime.load(exported, engine="torch")
+
+    class Louder(runtime.Network):
+        name, at_once = "louder", 8
+
+        def look(self, pixels):
+            said = loaded.network.look(pixels)
+            answers = {name: values + 100 for name, values in said.answers.items()}
+            return replace(said, answers=answers)
+
+    found = export.parity(loaded.network, Louder(), loaded.facts, batches(loaded.facts.view))
+    assert found.logit_error == pytest.approx(100, rel=1e-3)
+    assert found.changed > 0.5
+
+
+def test_a_graph_of_other_weights_is_not_run(exported, tmp_path):
+    path = tmp_path / exported.name
+    shutil.copy(exported, path)
+    shutil.copy(exported.with_suffix(".onnx"), path.with_suffix(".onnx"))
+    assert runtime.load(path).network.name.split()[0] in ENGINES
+    checkpoints.recalibrate(path, {"edited": checkpoints.RAW})
+    assert runtime.load(path).network.name == "torch cpu"
+    with pytest.raises(MissingDataError, match="gammascope export"):
+        runtime.load(path, engine="openvino")
+
+
+def test_exported_files_stand_alone_and_hold_all_facts(exported, tmp_path):
+    pytest.importorskip("openvino")
+    graph = export.to_onnx(exported, tmp_path / "alone.onnx")
+    model = export.to_openvino(graph, tmp_path / "alone.xml")
+    expected = export.reference(exported)
+    for file in (graph, model):
+        loaded = runtime.load(file, method="gamma")
+        assert loaded.facts == checkpoints.read_facts(exported)
+        found = export.parity(expected, loaded.network, loaded.facts, batches(loaded.facts.view))
+        assert found.logit_error < 1e-4
+        with pytest.raises(IncompatibleCheckpointError, match="not of 'effort'"):
+            runtime.load(file, method="effort")
+
+
+def test_int8_stays_near(exported, tmp_path):
+    pytest.importorskip("nncf")
+    graph = export.to_onnx(exported, tmp_path / "alone.onnx")
+    views = batches(checkpoints.read_facts(exported).view, (4, 4))
+    loaded = runtime.load(export.to_openvino(graph, tmp_path / "alone.int8.xml", views))
+    found = export.parity(export.reference(exported), loaded.network, loaded.facts, views)
+    assert 1e-6 < found.logit_error < 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in base.names() if name != "gamma"])
+def test_every_method_can_be_exported(name, tmp_path):
+    pytest.importorskip("openvino")
+    path = checkpoint_of(tmp_path, name)
+    export.graph_beside(path)
+    found = compared(path, "openvino", (2, 4))
+    assert found.logit_error < 1e-3
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph at all", b"\xff" * 40])
+def test_what_is_no_graph_is_refused(content, tmp_path):
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(content)
+    with pytest.raises(IncompatibleCheckpointError):
+        runtime.load(path)
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "device"),
+    [("torch", "bf16", "cpu"), ("auto", "bf16", "cuda"), ("openvino", "f32", "cuda")],
+)
+def test_what_does_not_go_together_is_refused(engine, precision, device):
+    with pytest.raises(RecipeError):
+        runtime.load(checkpoints.default_path(), engine=engine, precision=precision, device=device)
+
+
+def test_profiles_look_at_few_or_all_views(photos):
+    image = np.ascontiguousarray(np.tile(photos["coffee"], (4, 4, 1)))
+    spec = Pipeline.load().view
+    fast, thorough = (
+        Pipeline.load(execution=Execution(profile=profile)) for profile in ("fast", "thorough")
+    )
+    assert fast.scores(image[: 5 * spec.size]).views == FAST_VIEWS
+    assert thorough.view.max_tiles is None
+
+
+WITHOUT_TORCH = """
+import sys
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "openvino_telemetry"):
+            raise ImportError(name + " must not be imported")
+sys.meta_path.insert(0, Refused())
+sys.argv = ["gammascope", "scan", "--json", sys.argv[1]]
+from gammascope.apps.cli import main
+main()
+"""
+
+
+def test_a_scan_with_the_embedded_detector_imports_neither_torch_nor_telemetry(photos, tmp_path):
+    if runtime.installed() == "torch":
+        pytest.skip("no engine but torch is installed")
+    import PIL.Image
+
+    picture = tmp_path / "cat.png"
+    PIL.Image.fromarray(photos["cat"]).save(picture)
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(picture)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    row = json.loads(done.stdout)
+    expected = Pipeline.load(execution=Execution(engine="torch")).report(picture)
+    assert row["probability"] == pytest.approx(expected.probability, abs=1e-4)

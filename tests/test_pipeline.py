@@ -445,8 +445,8 @@ def test_the_embedded_detector_answers_alike_alone_and_in_company(photos):
 
 def test_the_overview_weighs_as_much_as_its_spec_says_and_is_no_tile():
     pipeline = thermometer()
-    view = replace(pipeline.detector.view, overview=0.25)
-    pipeline.detector.view = view
+    view = replace(pipeline.view, overview=0.25)
+    pipeline.view = view
     image = np.concatenate([beside(100, 140), beside(120, 120)])  # its square is all of it: 120
     image[4:12, 4:12] = 200
     scores = pipeline.scores(image)
@@ -460,7 +460,7 @@ def test_the_overview_weighs_as_much_as_its_spec_says_and_is_no_tile():
     assert len(report.tiles) == 4
     assert not [caveat for caveat in report.caveats if "tiles were examined" in caveat]
     # Maps are made of tiles alone: they are the same without an overview.
-    pipeline.detector.view = replace(view, overview=0.0)
+    pipeline.view = replace(view, overview=0.0)
     plain = pipeline.scores(image)
     assert np.array_equal(plain.maps["edited"], scores.maps["edited"])
     assert not plain.overview

@@ -32,6 +32,8 @@ from gammascope.report import Verdict
 from gammascope.weights import embedded_path
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gammascope.detectors.base import Detector
 
 FORMAT = 1
@@ -187,15 +189,28 @@ class Checkpoint:
 def save(path: Path, detector: Detector, facts: Facts) -> str:
     """Write a checkpoint; the file appears whole or not at all.
 
+    Tensors that half precision holds to the last bit, as pretrained ones that were published in it, are stored in it.
+
     Returns:
         Its sha256.
     """
     from safetensors.torch import save as to_bytes
 
     state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()
+        name: _smallest(tensor.detach().cpu().contiguous())
+        for name, tensor in detector.state_dict().items()
     }
     return _write(path, to_bytes(state, {_KEY: json.dumps(settings.plain(facts))}))
+
+
+def _smallest(tensor: Tensor) -> Tensor:
+    """Return float32 as float16 where nothing is lost, and all else as it is."""
+    import torch
+
+    if tensor.dtype is not torch.float32:
+        return tensor
+    half = tensor.half()
+    return half if torch.equal(half.float(), tensor) else tensor
 
 
 def recalibrate(path: Path, calibration: Mapping[str, Calibration]) -> str:

@@ -208,27 +208,46 @@ def _proto(loaded: checkpoints.Checkpoint) -> Any:
 
 
 def _share_weights(proto: Any, checkpoint: Path) -> None:
-    """Let tensors that lie in the checkpoint byte by byte be read from there."""
-    import onnx
-
+    """Let tensors that lie in the checkpoint be read from there; engines widen those in half precision on loading."""
     data = checkpoint.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     places = json.loads(data[8:start])
+    widened = []
     for tensor in proto.graph.initializer:
         place = places.get(tensor.name.removeprefix("detector."))
         if place is None or len(tensor.raw_data) < _SHARED_FROM_BYTES:
             continue
         begin, end = (start + offset for offset in place["data_offsets"])
-        if data[begin:end] != tensor.raw_data:
-            continue
-        tensor.ClearField("raw_data")
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (
-            ("location", checkpoint.name),
-            ("offset", begin),
-            ("length", end - begin),
-        ):
-            tensor.external_data.add(key=key, value=str(value))
+        stored = data[begin:end]
+        if stored != tensor.raw_data:
+            if place["dtype"] != "F16" or _widened(stored) != tensor.raw_data:
+                continue
+            widened.append(_as_half(tensor))
+        _point_to(tensor, checkpoint.name, begin, end - begin)
+    for node in reversed(widened):
+        proto.graph.node.insert(0, node)
+
+
+def _widened(half: bytes) -> bytes:
+    return np.frombuffer(half, "<f2").astype("<f4").tobytes()
+
+
+def _as_half(tensor: Any) -> Any:
+    """Turn a float32 initialiser into one in half precision; return the node that gives its old name to its values."""
+    import onnx
+
+    name = tensor.name
+    tensor.name, tensor.data_type = f"{name}.half", onnx.TensorProto.FLOAT16
+    return onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT)
+
+
+def _point_to(tensor: Any, location: str, offset: int, length: int) -> None:
+    import onnx
+
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
 
 
 def _write(proto: Any, graph: Path) -> Path:

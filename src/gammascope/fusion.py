@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -29,10 +29,12 @@ from gammascope.errors import (
     MissingDataError,
     RecipeError,
 )
-from gammascope.judging import Judge
 from gammascope.pipeline import Besides, Pipeline, Scores
 
-Member: TypeAlias = Pipeline | Judge
+if TYPE_CHECKING:
+    from gammascope.judging import Judge
+
+Member: TypeAlias = "Pipeline | Judge"
 """What can be fused."""
 
 Kind: TypeAlias = Literal["logistic", "any", "cascade"]
@@ -257,7 +259,11 @@ def load(path: Path, *, device: str = "cpu", besides: Besides = USUAL) -> Fused:
 
 def member_at(path: Path, *, device: str = "cpu") -> Member:
     """Load a checkpoint, or a judge where the path is a folder."""
-    return Judge.load(path, device=device) if path.is_dir() else Pipeline.load(path, device=device)
+    if not path.is_dir():
+        return Pipeline.load(path, device=device)
+    from gammascope.judging import Judge  # needs torch, which checkpoints may do without
+
+    return Judge.load(path, device=device)
 
 
 def read_plan(path: Path) -> Plan:

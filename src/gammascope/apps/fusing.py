@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -12,9 +12,11 @@ from gammascope import checkpoints, fusion, settings
 from gammascope.apps import terminal
 from gammascope.data.manifest import read_manifest
 from gammascope.errors import RecipeError
-from gammascope.evaluation.fusing import Cost
 from gammascope.pipeline import Besides, Execution, Pipeline
 from gammascope.sample import Entry
+
+if TYPE_CHECKING:
+    from gammascope.evaluation.fusing import Cost
 
 
 def loaded(  # noqa: PLR0913 - each is an option

@@ -111,6 +111,10 @@ class MethodShape(_Shape):
     name: str
     title: str
     paper: str
+    licence: str | None
+    published_parameters: int | None
+    trained_parameters: int | None
+    measured: dict[str, Any] | None
     parameters: int | None
     embedded_weights: bool
     calibrated: bool

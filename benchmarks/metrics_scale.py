@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gammascope.data.ledger import RUN
 from gammascope.evaluation.comparing import compare, pair
 from gammascope.evaluation.localisation import GRID
-from gammascope.evaluation.score_store import RUN, ScoreStore
+from gammascope.evaluation.score_store import ScoreStore
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.evaluation.tables import summarise
 

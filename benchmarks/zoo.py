@@ -173,7 +173,9 @@ def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dic
     )
     count = len(entries) * len(columns)
     return {
-        "parameters": sum(v.numel() for v in pipeline.detector.state_dict().values()),
+        "parameters": sum(
+            v.numel() for v in checkpoints.load(checkpoint).detector.state_dict().values()
+        ),
         "ms_per_image": 1000 * (time.perf_counter() - started) / count,
         "cpu_ms_per_image": 1000 * (time.process_time() - cpu) / count,
         "images": len(entries),

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gammascope.apps import terminal
+from gammascope.apps.choices import EngineName, FailOn
 from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
-from gammascope.apps.options import EngineName, FailOn
 from gammascope.pipeline import Pipeline
 from gammascope.report import Verdict
 from gammascope.scanning.bulk import Plan, Progress, scan_into

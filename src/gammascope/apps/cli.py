@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gammascope
-from gammascope.apps import options
-from gammascope.apps.failures import PARTLY_DONE, Commands, explain, refuse_unwritable
+from gammascope.apps import choices, making, options
+from gammascope.apps.failures import Commands, explain, refuse_unwritable
 
 if TYPE_CHECKING:
     from gammascope.pipeline import Besides, Execution, Pipeline
@@ -70,12 +70,12 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     zone: options.Zone = None,
     method: options.MethodName = None,
     device: options.Device = "cpu",
-    profile: options.Profile = options.ProfileName.DEFAULT,
-    runtime: options.RuntimeChoice = options.RuntimeName.AUTO,
-    precision: options.PrecisionChoice = options.PrecisionName.F32,
+    profile: options.Profile = choices.ProfileName.DEFAULT,
+    runtime: options.RuntimeChoice = choices.RuntimeName.AUTO,
+    precision: options.PrecisionChoice = choices.PrecisionName.F32,
     quiet: options.Quiet = False,
     out: options.ResultsOut = None,
-    engine: options.EngineChoice = options.EngineName.LOCAL,
+    engine: options.EngineChoice = choices.EngineName.LOCAL,
     address: options.ClusterAddress = None,
     deduplicate: options.Deduplicate = True,
 ) -> None:
@@ -92,24 +92,18 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.pipeline import Besides, Execution
     from gammascope.scanning.bulk import Plan
 
-    if out is not None and report is not None:
-        raise typer.BadParameter(
-            "a page of millions of images helps nobody", param_hint="--report with --out"
-        )
+    if out is not None:
+        _refuse_beside_out(report, then)
     if report is not None:
         refuse_unwritable(report)
     besides = Besides(provenance, scan_results.trusted(trust), stability)
     execution = Execution(runtime.value, precision.value, profile.value)
     limits = Limits(max_pixels=int(max_megapixels * 1e6))
     if out is not None:
-        if then is not None:
-            raise typer.BadParameter(
-                "not together with --out: name a fusion file as --weights", param_hint="--then"
-            )
-        pipeline = _pipeline(weights, method, device, besides)
         place = None if weights == "default" else Path(weights)
         where = bulk.Engine(engine, address, place, device)
         plan = Plan(tuple(paths), recursive, limits, deduplicate)
+        pipeline = _pipeline(weights, method, device, besides)
         summary = bulk.run(out, plan, pipeline, where, bar=not quiet)
         typer.echo(json.dumps(bulk.plain(summary)) if as_json else bulk.statement(summary, out))
         raise typer.Exit(bulk.exit_code(summary, fail_on))
@@ -156,8 +150,8 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     checkpoint: options.CheckpointFile,
     data: options.CalibrationData,
     source: options.Sources = None,
-    method: options.Curve = options.CurveName.PLATT,
-    zone: options.CalibrationZone = options.ZoneName.QUANTILE,
+    method: options.Curve = choices.CurveName.PLATT,
+    zone: options.CalibrationZone = choices.ZoneName.QUANTILE,
     false_alarms: options.FalseAlarms = 0.01,
     missed: options.Missed = 0.1,
     out: options.CalibrationFolder = None,
@@ -182,52 +176,6 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
 
 
 @app.command()
-def fuse(  # noqa: PLR0913, PLR0917 - each is an option
-    members: options.FusedMembers,
-    data: options.CalibrationData,
-    out: options.FusionFile,
-    kind: options.FusionKind = options.HowFused.LOGISTIC,
-    zone: options.FusionZone = None,
-    source: options.FusionSources = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Combine detectors, fitted on images that none was trained on; scan and evaluate take the file as --weights."""
-    from gammascope import checkpoints
-    from gammascope.apps import fusing, terminal
-    from gammascope.evaluation.fusing import fuse as fit
-
-    refuse_unwritable(out)
-    paths = [checkpoints.resolve(name) for name in members]
-    entries = fusing.entries_of(paths, data, source or ())
-    with terminal.progress_bar("Fusing", shown=not (as_json or quiet)) as advance:
-        limits = fusing.zone_of(zone)
-        plan, costs = fit(paths, entries, out, kind=kind.value, zone=limits, progress=advance)
-    if as_json:
-        typer.echo(json.dumps(fusing.plain(plan, costs), allow_nan=False))
-    else:
-        terminal.output().print(fusing.table(costs))
-        terminal.say(f"Fusion: {out}. Next: gammascope evaluate DATA --weights {out}")
-
-
-@app.command()
-def convert(
-    published: options.PublishedFile,
-    name: options.PublishedAs,
-    out: options.ConvertedFile,
-    clip: options.ClipSource = None,
-) -> None:
-    """Turn a checkpoint that authors published for their own code into one of ours; nothing in it is executed."""
-    from gammascope import conversion
-    from gammascope.apps import terminal
-
-    refuse_unwritable(out)
-    digest = conversion.convert(published, name, out, clip=clip or conversion.CLIP)
-    terminal.say(f"Checkpoint: {out} (sha256 {digest}). Its authors' terms hold.")
-    terminal.say(f"Next: gammascope calibrate {out} --data MANIFEST")
-
-
-@app.command()
 def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     data: options.EvaluationData = None,
     benchmark: options.BenchmarkName = None,
@@ -235,7 +183,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     partial: options.Partial = False,
     split: options.Split = None,
     recode: options.Recodes = None,
-    black: options.BlackMasks = options.Black.SKIP,
+    black: options.BlackMasks = choices.Black.SKIP,
     out: options.EvaluationFolder = None,
     as_json: options.Json = False,
     weights: options.Weights = "default",
@@ -296,7 +244,7 @@ def robustness(  # noqa: PLR0913, PLR0917 - each is an option
     data: options.LabelledData,
     out: options.RobustnessFolder,
     split: options.Split = None,
-    suite: options.Suite = options.SuiteName.QUICK,
+    suite: options.Suite = choices.SuiteName.QUICK,
     limit: options.PerClass = None,
     as_json: options.Json = False,
     weights: options.Weights = "default",
@@ -360,67 +308,14 @@ def doctor(
     raise typer.Exit(checkup.exit_code(strict))
 
 
-@app.command()
-def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
-    photos: options.Photos,
-    out: options.EditFolder,
-    kind: options.EditKinds = None,
-    per_photo: options.PerPhoto = 1,
-    controls: options.Controls = None,
-    autoencoder: options.AutoencoderSource = None,
-    inpainter: options.InpainterSource = None,
-    quality: options.Quality = "90",
-    largest_side: options.LargestSide = None,
-    seed: options.Seed = 0,
-    split: options.EditSplit = None,
-    quiet: options.Quiet = False,
-) -> None:
-    """Make edited pictures with exact masks from real photos, and authentic controls encoded alike.
-
-    What is there already is kept, so an interrupted run goes on. Exit code 4: some photos could not be used.
-    """
-    from gammascope.apps import synthesis, terminal
-    from gammascope.data.edits import CHEAP_KINDS, Plan, make_edits
-
-    plan = Plan(
-        kinds=tuple(str(name) for name in kind) if kind else CHEAP_KINDS,
-        per_photo=per_photo,
-        controls=controls,
-        seed=seed,
-        encoding=synthesis.encoding_of(quality),
-        largest_side=largest_side,
-        autoencoder=synthesis.short_name(autoencoder),
-        inpainter=synthesis.short_name(inpainter),
-    )
-    entries = synthesis.photos_at(photos, out, split)
-    networks = synthesis.networks(autoencoder, inpainter)
-    with terminal.progress_bar("Editing", shown=not quiet) as advance:
-        made = make_edits(entries, out, plan, **networks, progress=advance)
-    terminal.output().print(synthesis.table(made))
-    terminal.say(synthesis.closing(made, out))
-    raise typer.Exit(PARTLY_DONE if made.broken else 0)
-
-
-@app.command()
-def autoencoders(
-    photos: options.Photos,
-    out: options.AutoencoderFolder,
-    design: options.AutoencoderDesigns = None,
-    steps: options.AutoencoderSteps = 1200,
-    split: options.EditSplit = None,
-    quiet: options.Quiet = False,
-) -> None:
-    """Train small autoencoders on real photos; ``synthesize --kind twin`` regenerates photos with them.
-
-    One that is there already is kept.
-    """
-    from gammascope.apps import synthesis, terminal
-
-    wanted = synthesis.designs(design)
-    entries = synthesis.photos_at(photos, out, split)
-    for name in wanted:
-        with terminal.progress_bar(f"Training {name}", shown=not quiet) as advance:
-            terminal.say(synthesis.autoencoder_made(name, entries, out / name, steps, advance))
+for _command in (
+    making.synthesize,
+    making.autoencoders,
+    making.fuse,
+    making.convert,
+    making.export,
+):
+    app.command()(_command)
 
 
 @app.command()
@@ -481,30 +376,6 @@ def api_key(name: options.KeyName, files_per_minute: options.FilesPerMinute = 12
 
 
 @app.command()
-def export(
-    checkpoint: options.ExportedCheckpoint = "default",
-    out: options.ExportFolder = None,
-    data: options.QuantisingData = None,
-    as_json: options.Json = False,
-) -> None:
-    """Write a detector as ONNX and OpenVINO files that run without torch, and compare their answers with torch's.
-
-    Without --out only a small graph is written beside the checkpoint, which keeps the weights; scans then use it.
-    """
-    from gammascope.apps import exporting, terminal
-    from gammascope.checkpoints import resolve
-
-    path = resolve(checkpoint)
-    files, compared = exporting.exported(path, out, data)
-    if as_json:
-        typer.echo(json.dumps(exporting.plain(files, compared), allow_nan=False))
-        return
-    terminal.output().print(exporting.table(compared))
-    for file in files:
-        terminal.say(f"Written: {file} ({file.stat().st_size / 1e6:.1f} MB)")
-
-
-@app.command()
 def methods(as_json: options.Json = False) -> None:
     """List the detection methods."""
     from gammascope.apps import method_list, terminal
@@ -544,6 +415,17 @@ def _pipeline(  # noqa: PLR0913 - each is an option
         raise typer.BadParameter(
             f"{device!r} cannot be used: {reason}", param_hint="--device"
         ) from error
+
+
+def _refuse_beside_out(report: Path | None, then: str | None) -> None:
+    if report is not None:
+        raise typer.BadParameter(
+            "a page of millions of images helps nobody", param_hint="--report with --out"
+        )
+    if then is not None:
+        raise typer.BadParameter(
+            "not together with --out: name a fusion file as --weights", param_hint="--then"
+        )
 
 
 def _say_saving(pipeline: Pipeline) -> None:

@@ -2,100 +2,22 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-
-class ProfileName(StrEnum):
-    """How many views of an image are looked at."""
-
-    DEFAULT = "default"
-    FAST = "fast"
-    THOROUGH = "thorough"
-
-
-class RuntimeName(StrEnum):
-    """What runs the network."""
-
-    AUTO = "auto"
-    OPENVINO = "openvino"
-    ONNXRUNTIME = "onnxruntime"
-    TORCH = "torch"
-
-
-class PrecisionName(StrEnum):
-    """Of the network's arithmetic."""
-
-    F32 = "f32"
-    BF16 = "bf16"
-
-
-class FailOn(StrEnum):
-    """The weakest verdict that makes a scan end with an exit code of its own."""
-
-    FAKE = "fake"
-    UNCERTAIN = "uncertain"
-
-
-class EngineName(StrEnum):
-    """Where a scan into a folder runs."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-class EditKind(StrEnum):
-    """How a photo is manipulated; the names of ``gammascope.data.edits.KINDS``."""
-
-    COPY_MOVE = "copy_move"
-    SPLICING = "splicing"
-    TELEA = "telea"
-    NAVIER_STOKES = "navier_stokes"
-    AUTOENCODER = "autoencoder"
-    REGENERATED = "regenerated"
-    TWIN = "twin"
-    DIFFUSION = "diffusion"
-
-
-class HowFused(StrEnum):
-    """How detectors become one; the values of ``fusion.Kind``."""
-
-    LOGISTIC = "logistic"
-    ANY = "any"
-    CASCADE = "cascade"
-
-
-class Black(StrEnum):
-    """What an image without a true pixel counts; the values of ``localisation.Black``."""
-
-    SKIP = "skip"
-    ONE = "one"
-    ZERO = "zero"
-
-
-class SuiteName(StrEnum):
-    """Which perturbations; the names of ``robustness.suite``."""
-
-    QUICK = "quick"
-    FULL = "full"
-
-
-class CurveName(StrEnum):
-    """What makes probabilities of logits; the values of ``Calibration.method``."""
-
-    PLATT = "platt"
-    ISOTONIC = "isotonic"
-
-
-class ZoneName(StrEnum):
-    """How thresholds are set; the values of ``Calibration.zone``."""
-
-    QUANTILE = "quantile"
-    CONFORMAL = "conformal"
-
+from gammascope.apps.choices import (
+    Black,
+    CurveName,
+    EngineName,
+    FailOn,
+    PrecisionName,
+    ProfileName,
+    RuntimeName,
+    SuiteName,
+    ZoneName,
+)
 
 _DETECTOR = "Detector"
 
@@ -156,20 +78,6 @@ PrecisionChoice: TypeAlias = Annotated[
         "--precision",
         help="bf16: faster where the processor has it, logits differ by some per cent.",
         rich_help_panel=_DETECTOR,
-    ),
-]
-ExportedCheckpoint: TypeAlias = Annotated[
-    str, typer.Argument(metavar="[CHECKPOINT]", help="A checkpoint; default: the embedded one.")
-]
-ExportFolder: TypeAlias = Annotated[
-    Path | None, typer.Option("--out", help="Folder for files that need no checkpoint.")
-]
-QuantisingData: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="MANIFEST",
-        help="Training images, to compare on and, with --out, to calibrate int8 on.",
     ),
 ]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
@@ -310,40 +218,6 @@ CalibrationFolder: TypeAlias = Annotated[
         help="Write false alarms by source, size and quality, thresholds of each source, and plots.",
     ),
 ]
-FusedMembers: TypeAlias = Annotated[
-    list[str],
-    typer.Argument(metavar="WEIGHTS...", help="Checkpoints, or 'default'; the fast one first."),
-]
-FusionFile: TypeAlias = Annotated[Path, typer.Option("--out", help="The fusion file, .json.")]
-FusionKind: TypeAlias = Annotated[
-    HowFused, typer.Option("--kind", help="Weighted sum, OR, or a strong one after a fast one.")
-]
-FusionZone: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--zone", metavar="LOW,HIGH", help="Of a cascade. Default: 0.1,0.9."),
-]
-FusionSources: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--source",
-        help="Only images of this source; repeatable. Default: those that every member kept apart in training.",
-    ),
-]
-PublishedFile: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A published checkpoint (.pth, .pt).")
-]
-PublishedAs: TypeAlias = Annotated[
-    str, typer.Option("--from", metavar="NAME", help="Whose file it is: univfd, effort or gapl.")
-]
-ConvertedFile: TypeAlias = Annotated[
-    Path, typer.Option("--out", help="The checkpoint, .safetensors; still to be calibrated.")
-]
-ClipSource: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="CLIP ViT-L/14 where FILE leaves its weights out: folder, or hub id (downloads)."
-    ),
-]
 
 _LABELLED = typer.Argument(help="Manifest (CSV, Parquet), or a folder with real and fake images.")
 LabelledData: TypeAlias = Annotated[Path, _LABELLED]
@@ -415,61 +289,6 @@ Strict: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--strict", help="Exit with 10 if splits leak, labels conflict, or headers tell the labels."
-    ),
-]
-
-Photos: TypeAlias = Annotated[
-    list[str], typer.Argument(help="Real photos: files, folders and patterns, or one manifest.")
-]
-EditFolder: TypeAlias = Annotated[
-    Path, typer.Option("--out", help="Folder for pictures, masks and manifest.csv.")
-]
-EditKinds: TypeAlias = Annotated[
-    list[EditKind] | None,
-    typer.Option(
-        "--kind", help="How to manipulate; repeatable. Default: copy_move, splicing, telea."
-    ),
-]
-AutoencoderSource: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--autoencoder",
-        help="Folder of an autoencoder (ours, TAESD family, diffusers), or a hub id (downloads).",
-    ),
-]
-AutoencoderFolder: TypeAlias = Annotated[
-    Path, typer.Option("--out", help="Folder that gets one folder for each autoencoder.")
-]
-AutoencoderDesigns: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--design", help="Which autoencoder; repeatable. Default: all of them."),
-]
-AutoencoderSteps: TypeAlias = Annotated[int, typer.Option(min=1, help="Updates of each.")]
-InpainterSource: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--inpainter", help="Folder of a diffusers inpainting pipeline, or a hub id (downloads)."
-    ),
-]
-PerPhoto: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Edits per photo; the kinds take turns.")
-]
-Controls: TypeAlias = Annotated[
-    int | None,
-    typer.Option(min=0, help="So many photos also unedited, encoded alike. Default: all."),
-]
-Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="Of all draws.")]
-Quality: TypeAlias = Annotated[
-    str, typer.Option(help="JPEG quality 1..100 of all pictures written, or 'png'.")
-]
-LargestSide: TypeAlias = Annotated[
-    int | None, typer.Option(min=64, help="Reduce larger photos to this longer side first.")
-]
-EditSplit: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--split",
-        help="Only rows of this split of a manifest; for files, the split to write (test).",
     ),
 ]
 

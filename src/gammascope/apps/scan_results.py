@@ -15,8 +15,8 @@ from rich.table import Table
 
 from gammascope import checkpoints
 from gammascope.apps import terminal
+from gammascope.apps.choices import FailOn
 from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE, until_interrupted
-from gammascope.apps.options import FailOn
 from gammascope.apps.report_page import FailedRow, PageRow, write_report
 from gammascope.imaging import provenance
 from gammascope.imaging.decode import Limits

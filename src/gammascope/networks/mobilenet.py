@@ -272,8 +272,10 @@ def _gathered(x: Float[Tensor, "b c h w"], fold: int, mix: nn.Module) -> Float[T
     below, right = -x.shape[-2] % fold, -x.shape[-1] % fold
     if below or right:
         x = functional.pad(x, (0, right, 0, below), mode="replicate")
-    weight = mix.get_parameter("weight")
-    kernel = weight.reshape(len(weight), x.shape[1], fold, fold)
+    if not isinstance(mix, nn.Conv2d):  # an adapter has taken its place
+        mixed: Tensor = mix(functional.pixel_unshuffle(x, fold))
+        return mixed
+    kernel = mix.weight.reshape(len(mix.weight), x.shape[1], fold, fold)
     return functional.conv2d(x, kernel, stride=fold)
 
 

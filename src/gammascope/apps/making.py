@@ -1,0 +1,138 @@
+"""Commands that make files: edited pictures, autoencoders, and converted, fused or exported detectors."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from gammascope.apps import choices, making_options, options
+from gammascope.apps.failures import PARTLY_DONE, refuse_unwritable
+
+
+def fuse(  # noqa: PLR0913, PLR0917 - each is an option
+    members: making_options.FusedMembers,
+    data: options.CalibrationData,
+    out: making_options.FusionFile,
+    kind: making_options.FusionKind = choices.HowFused.LOGISTIC,
+    zone: making_options.FusionZone = None,
+    source: making_options.FusionSources = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Combine detectors, fitted on images that none was trained on; scan and evaluate take the file as --weights."""
+    from gammascope import checkpoints
+    from gammascope.apps import fusing, terminal
+    from gammascope.evaluation.fusing import fuse as fit
+
+    refuse_unwritable(out)
+    paths = [checkpoints.resolve(name) for name in members]
+    entries = fusing.entries_of(paths, data, source or ())
+    with terminal.progress_bar("Fusing", shown=not (as_json or quiet)) as advance:
+        limits = fusing.zone_of(zone)
+        plan, costs = fit(paths, entries, out, kind=kind.value, zone=limits, progress=advance)
+    if as_json:
+        typer.echo(json.dumps(fusing.plain(plan, costs), allow_nan=False))
+    else:
+        terminal.output().print(fusing.table(costs))
+        terminal.say(f"Fusion: {out}. Next: gammascope evaluate DATA --weights {out}")
+
+
+def convert(
+    published: making_options.PublishedFile,
+    name: making_options.PublishedAs,
+    out: making_options.ConvertedFile,
+    clip: making_options.ClipSource = None,
+) -> None:
+    """Turn a checkpoint that authors published for their own code into one of ours; nothing in it is executed."""
+    from gammascope import conversion
+    from gammascope.apps import terminal
+
+    refuse_unwritable(out)
+    digest = conversion.convert(published, name, out, clip=clip or conversion.CLIP)
+    terminal.say(f"Checkpoint: {out} (sha256 {digest}). Its authors' terms hold.")
+    terminal.say(f"Next: gammascope calibrate {out} --data MANIFEST")
+
+
+def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
+    photos: making_options.Photos,
+    out: making_options.EditFolder,
+    kind: making_options.EditKinds = None,
+    per_photo: making_options.PerPhoto = 1,
+    controls: making_options.Controls = None,
+    autoencoder: making_options.AutoencoderSource = None,
+    inpainter: making_options.InpainterSource = None,
+    quality: making_options.Quality = "90",
+    largest_side: making_options.LargestSide = None,
+    seed: making_options.Seed = 0,
+    split: making_options.EditSplit = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make edited pictures with exact masks from real photos, and authentic controls encoded alike.
+
+    What is there already is kept, so an interrupted run goes on. Exit code 4: some photos could not be used.
+    """
+    from gammascope.apps import synthesis, terminal
+    from gammascope.data.edits import CHEAP_KINDS, Plan, make_edits
+
+    plan = Plan(
+        kinds=tuple(str(name) for name in kind) if kind else CHEAP_KINDS,
+        per_photo=per_photo,
+        controls=controls,
+        seed=seed,
+        encoding=synthesis.encoding_of(quality),
+        largest_side=largest_side,
+        autoencoder=synthesis.short_name(autoencoder),
+        inpainter=synthesis.short_name(inpainter),
+    )
+    entries = synthesis.photos_at(photos, out, split)
+    networks = synthesis.networks(autoencoder, inpainter)
+    with terminal.progress_bar("Editing", shown=not quiet) as advance:
+        made = make_edits(entries, out, plan, **networks, progress=advance)
+    terminal.output().print(synthesis.table(made))
+    terminal.say(synthesis.closing(made, out))
+    raise typer.Exit(PARTLY_DONE if made.broken else 0)
+
+
+def autoencoders(
+    photos: making_options.Photos,
+    out: making_options.AutoencoderFolder,
+    design: making_options.AutoencoderDesigns = None,
+    steps: making_options.AutoencoderSteps = 1200,
+    split: making_options.EditSplit = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train small autoencoders on real photos; ``synthesize --kind twin`` regenerates photos with them.
+
+    One that is there already is kept.
+    """
+    from gammascope.apps import synthesis, terminal
+
+    wanted = synthesis.designs(design)
+    entries = synthesis.photos_at(photos, out, split)
+    for name in wanted:
+        with terminal.progress_bar(f"Training {name}", shown=not quiet) as advance:
+            terminal.say(synthesis.autoencoder_made(name, entries, out / name, steps, advance))
+
+
+def export(
+    checkpoint: making_options.ExportedCheckpoint = "default",
+    out: making_options.ExportFolder = None,
+    data: making_options.QuantisingData = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write a detector as ONNX and OpenVINO files that run without torch, and compare their answers with torch's.
+
+    Without --out only a small graph is written beside the checkpoint, which keeps the weights; scans then use it.
+    """
+    from gammascope.apps import exporting, terminal
+    from gammascope.checkpoints import resolve
+
+    path = resolve(checkpoint)
+    files, compared = exporting.exported(path, out, data)
+    if as_json:
+        typer.echo(json.dumps(exporting.plain(files, compared), allow_nan=False))
+        return
+    terminal.output().print(exporting.table(compared))
+    for file in files:
+        terminal.say(f"Written: {file} ({file.stat().st_size / 1e6:.1f} MB)")

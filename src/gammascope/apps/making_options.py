@@ -1,0 +1,113 @@
+"""Arguments and options of the commands that make files, with their help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from gammascope.apps.choices import EditKind, HowFused
+
+ExportedCheckpoint: TypeAlias = Annotated[
+    str, typer.Argument(metavar="[CHECKPOINT]", help="A checkpoint; default: the embedded one.")
+]
+ExportFolder: TypeAlias = Annotated[
+    Path | None, typer.Option("--out", help="Folder for files that need no checkpoint.")
+]
+QuantisingData: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="MANIFEST",
+        help="Training images, to compare on and, with --out, to calibrate int8 on.",
+    ),
+]
+FusedMembers: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(metavar="WEIGHTS...", help="Checkpoints, or 'default'; the fast one first."),
+]
+FusionFile: TypeAlias = Annotated[Path, typer.Option("--out", help="The fusion file, .json.")]
+FusionKind: TypeAlias = Annotated[
+    HowFused, typer.Option("--kind", help="Weighted sum, OR, or a strong one after a fast one.")
+]
+FusionZone: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--zone", metavar="LOW,HIGH", help="Of a cascade. Default: 0.1,0.9."),
+]
+FusionSources: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        help="Only images of this source; repeatable. Default: those that every member kept apart in training.",
+    ),
+]
+PublishedFile: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A published checkpoint (.pth, .pt).")
+]
+PublishedAs: TypeAlias = Annotated[
+    str, typer.Option("--from", metavar="NAME", help="Whose file it is: univfd, effort or gapl.")
+]
+ConvertedFile: TypeAlias = Annotated[
+    Path, typer.Option("--out", help="The checkpoint, .safetensors; still to be calibrated.")
+]
+ClipSource: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="CLIP ViT-L/14 where FILE leaves its weights out: folder, or hub id (downloads)."
+    ),
+]
+Photos: TypeAlias = Annotated[
+    list[str], typer.Argument(help="Real photos: files, folders and patterns, or one manifest.")
+]
+EditFolder: TypeAlias = Annotated[
+    Path, typer.Option("--out", help="Folder for pictures, masks and manifest.csv.")
+]
+EditKinds: TypeAlias = Annotated[
+    list[EditKind] | None,
+    typer.Option(
+        "--kind", help="How to manipulate; repeatable. Default: copy_move, splicing, telea."
+    ),
+]
+AutoencoderSource: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--autoencoder",
+        help="Folder of an autoencoder (ours, TAESD family, diffusers), or a hub id (downloads).",
+    ),
+]
+AutoencoderFolder: TypeAlias = Annotated[
+    Path, typer.Option("--out", help="Folder that gets one folder for each autoencoder.")
+]
+AutoencoderDesigns: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--design", help="Which autoencoder; repeatable. Default: all of them."),
+]
+AutoencoderSteps: TypeAlias = Annotated[int, typer.Option(min=1, help="Updates of each.")]
+InpainterSource: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--inpainter", help="Folder of a diffusers inpainting pipeline, or a hub id (downloads)."
+    ),
+]
+PerPhoto: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Edits per photo; the kinds take turns.")
+]
+Controls: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=0, help="So many photos also unedited, encoded alike. Default: all."),
+]
+Seed: TypeAlias = Annotated[int, typer.Option(min=0, help="Of all draws.")]
+Quality: TypeAlias = Annotated[
+    str, typer.Option(help="JPEG quality 1..100 of all pictures written, or 'png'.")
+]
+LargestSide: TypeAlias = Annotated[
+    int | None, typer.Option(min=64, help="Reduce larger photos to this longer side first.")
+]
+EditSplit: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="Only rows of this split of a manifest; for files, the split to write (test).",
+    ),
+]

@@ -110,9 +110,13 @@ def autoencoders(
 
     wanted = synthesis.designs(design)
     entries = synthesis.photos_at(photos, out, split)
+    whole, pictures = synthesis.preloaded(entries)
+    if len(whole) < len(entries):
+        terminal.say(f"{len(entries) - len(whole)} unreadable photos left out")
     for name in wanted:
         with terminal.progress_bar(f"Training {name}", shown=not quiet) as advance:
-            terminal.say(synthesis.autoencoder_made(name, entries, out / name, steps, advance))
+            made = synthesis.autoencoder_made(name, whole, pictures, out / name, steps, advance)
+        terminal.say(made)
 
 
 def export(

@@ -94,9 +94,17 @@ def designs(names: Sequence[str] | None) -> list[str]:
     return list(names or DESIGNS)
 
 
+def preloaded(photos: Sequence[Entry]) -> tuple[list[Entry], Pictures]:
+    """Decode photos once for all that is trained on them; return those that could be read, with their pixels."""
+    pictures = Pictures(_PICTURES_BYTES)
+    broken = {path for path, _ in pictures.preload(entry.path for entry in photos)}
+    return [entry for entry in photos if entry.path not in broken], pictures
+
+
 def autoencoder_made(
     name: str,
     photos: Sequence[Entry],
+    pictures: Pictures,
     folder: Path,
     steps: int,
     advance: Callable[[int, int], None],
@@ -106,21 +114,17 @@ def autoencoder_made(
 
     if (folder / FILE).is_file():
         return f"{name}: there already, {folder}"
-    pictures = Pictures(_PICTURES_BYTES)
-    broken = {path for path, _ in pictures.preload(entry.path for entry in photos)}
-    whole = [entry for entry in photos if entry.path not in broken]
     network = autoencoders.fit(
         autoencoders.DESIGNS[name],
-        whole,
+        photos,
         autoencoders.Schedule(steps),
         pictures=pictures,
         progress=lambda done, total, _: advance(done, total),
     )
     autoencoders.save(network, folder)
-    shown = [pictures.image(e.path)[:512, :512] for e in whole[:: max(1, len(whole) // 8)]]
-    unread = f", {len(broken)} unreadable photos left out" if broken else ""
+    shown = [pictures.image(e.path)[:512, :512] for e in photos[:: max(1, len(photos) // 8)]]
     decibels = autoencoders.fidelity(network, shown)
-    return f"{name}: {decibels:.1f} dB on photos it was trained on{unread}, {folder}"
+    return f"{name}: {decibels:.1f} dB on photos it was trained on, {folder}"
 
 
 def short_name(place: str | None) -> str:

@@ -154,3 +154,51 @@ def test_spectra_join_the_grid_and_leave_the_token_alone():
     assert not torch.equal(seen.grid, blind.grid)
     with pytest.raises(ValueError, match="bands=8"):
         with_choices(bands=8)
+
+
+def test_deviations_weigh_what_they_are_told_to():
+    """With weight 0, only means reach the token: noise of mean zero on one of them passes unheard."""
+    network, pixels = with_choices(spread=0.0).eval(), torch.randn(2, 3, 32, 32)
+    token = network(pixels).token
+    channels = (8, 8, 12)
+    with torch.no_grad():
+        start = 0
+        for width in channels:
+            network.to_token.weight[:, start + width : start + 2 * width] = 7.0
+            start += 2 * width
+    assert torch.equal(network(pixels).token, token)
+    assert not torch.equal(with_choices().eval()(pixels).token, token)
+
+
+def test_the_last_convolution_is_imagenets_and_speaks_to_the_token_alone(tmp_path):
+    state = with_choices(last=20).eval().state_dict()
+    head = {n: torch.randn_like(t) if t.is_floating_point() else t for n, t in state.items()}
+    head = {n: t for n, t in head.items() if n.startswith(("conv_head", "bn2"))}
+    head["bn2.running_var"] = head["bn2.running_var"].abs()
+    foreign(tmp_path / "net.safetensors", **head)
+    network = with_choices(last=20, trained="own").eval()
+    network.load_pretrained(tmp_path / "net.safetensors")
+    assert torch.equal(network.state_dict()["conv_head.weight"], head["conv_head.weight"])
+    assert not network.state_dict()["bn2.weight"].requires_grad
+    pixels = torch.randn(1, 3, 32, 32)
+    before = network(pixels)
+    with torch.no_grad():
+        network.to_token.weight[:, -20:] += 1.0
+    after = network(pixels)
+    assert not torch.equal(before.token, after.token)
+    assert torch.equal(before.grid, after.grid)
+
+
+def test_the_trace_stem_joins_the_grid_leaves_the_token_alone_and_is_trained():
+    network = with_choices(traces=(4, 6, 8), trained="own").eval()
+    assert network.traces is not None
+    pixels = torch.randn(2, 3, 41, 24)
+    seen = network(pixels)
+    seen.grid.sum().backward()
+    assert all(p.grad is not None for p in network.traces.parameters())
+    torch.nn.init.zeros_(network.traces.to_grid.weight)
+    blind = network(pixels)
+    assert torch.equal(seen.token, blind.token)
+    assert not torch.equal(seen.grid, blind.grid)
+    with pytest.raises(ValueError, match="expected three"):
+        with_choices(traces=(4, 6))

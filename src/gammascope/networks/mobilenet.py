@@ -19,6 +19,7 @@ from torch.nn import functional
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError
 from gammascope.networks.base import Backbone, Features
 from gammascope.networks.frequency import BandEnergies
+from gammascope.networks.traces import TraceStem
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,11 @@ class MobileNetConfig:
         token: Channels of the image token.
         bands: Side of the blocks whose log DCT energies join the grid, pixels: twice the stride of the grid, or
             0: none. They stay out of the token: on generators never seen they mislead it (docs/experiments.md).
+        traces: Channels of a trainable stem that joins the grid too, at one half, one quarter and one eighth of the
+            resolution; empty: none.
         token_from: First stage, from 1, whose statistics make the token.
+        spread: Factor on the deviations among these statistics, after standardising; means count 1.
+        last: Channels of the last convolution (1,280 in the published network), whose means join the token; 0: none.
         dropout: Share of these statistics that training hides from the token.
         trained: "all", or only our "own" layers: what ImageNet taught then stays as it is, batch norms too.
 
@@ -50,7 +55,10 @@ class MobileNetConfig:
     fused: int = 96
     token: int = 128
     bands: int = 0
+    traces: tuple[int, ...] = ()
     token_from: int = 1
+    spread: float = 1.0
+    last: int = 0
     dropout: float = 0.0
     trained: Literal["all", "own"] = "all"
 
@@ -126,6 +134,8 @@ class MobileNetBackbone(Backbone):
     std = (0.5, 0.5, 0.5)
     stride = 8
 
+    weights: Tensor
+
     def __init__(self, config: MobileNetConfig) -> None:
         super().__init__()
         if not len(config.channels) == len(config.blocks) == len(config.strides):
@@ -164,8 +174,15 @@ class MobileNetBackbone(Backbone):
         self.bands: LocalSpectrum | None = None
         if config.bands:
             self.bands = LocalSpectrum(config.bands, self.stride, config.fused, self.std[0])
+        self.traces = TraceStem(config.traces, config.fused) if config.traces else None
         self.norm_grid = nn.BatchNorm2d(config.fused)
-        numbers = 2 * sum(config.channels[config.token_from - 1 :])
+        self.conv_head = SameConv(width, config.last, 1) if config.last else None
+        self.bn2 = _norm(config.last) if config.last else None
+        heard = config.channels[config.token_from - 1 :]
+        weights = [w for channels in heard for w in [1.0] * channels + [config.spread] * channels]
+        weights += [1.0] * config.last
+        numbers = len(weights)
+        self.register_buffer("weights", torch.tensor(weights), persistent=False)
         self.norm_statistics = nn.BatchNorm1d(numbers, affine=False)
         self.to_token = nn.Linear(numbers, config.token)
         self.kept = config.trained == "own"
@@ -186,8 +203,13 @@ class MobileNetBackbone(Backbone):
             fused = fused + _resized(_gathered(x, fold, to_grid), rows, columns)
         if self.bands is not None:
             fused = fused + self.bands(pixels).to(fused.dtype)
+        if self.traces is not None:
+            fused = fused + self.traces(pixels)
+        if self.conv_head is not None and self.bn2 is not None:
+            last = functional.relu6(self.bn2(self.conv_head(x)))
+            statistics += _statistics(last)[:1]
         grid = functional.relu(self.norm_grid(fused))
-        seen = self.norm_statistics(torch.cat(statistics, 1)).to(grid.dtype)
+        seen = (self.weights * self.norm_statistics(torch.cat(statistics, 1))).to(grid.dtype)
         token = self.to_token(functional.dropout(seen, self.dropout, self.training))
         return Features(token, grid)
 
@@ -200,12 +222,14 @@ class MobileNetBackbone(Backbone):
         return self
 
     def _imagenet(self) -> tuple[nn.Module, ...]:
-        return (self.conv_stem, self.bn1, self.blocks)
+        last = (self.conv_head, self.bn2)
+        return (self.conv_stem, self.bn1, self.blocks, *(part for part in last if part is not None))
 
     def load_pretrained(self, path: Path) -> None:
         """Start from ImageNet weights under timm's names (``mobilenetv2_100``).
 
-        Our own layers stay as they are; of the file, the last stage and the classifier are not used.
+        Our own layers stay as they are; of the file, the classifier is not used, and what lies behind the stages only
+        with ``last``.
 
         Raises:
             MissingDataError: If there is no such file.
@@ -223,7 +247,8 @@ class MobileNetBackbone(Backbone):
         except SafetensorError as error:
             raise IncompatibleCheckpointError(f"{path} is no safetensors file: {error}.") from error
         own = self.state_dict()
-        wanted = [name for name in own if name.split(".")[0] in {"conv_stem", "bn1", "blocks"}]
+        imagenet = {"conv_stem", "bn1", "blocks", "conv_head", "bn2"}
+        wanted = [name for name in own if name.split(".")[0] in imagenet]
         wrong = [n for n in wanted if n not in foreign or foreign[n].shape != own[n].shape]
         if wrong:
             raise IncompatibleCheckpointError(

@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 RECIPES: dict[str, tuple[str, ...]] = {
     "gamma": ("gamma_embedded",),
     "linear_probe": ("linear_probe_embedded",),
+    "npr": ("npr",),
     "effort": ("effort_embedded",),
     "gapl": ("gapl_stage1_embedded", "gapl_embedded"),
     "ns_net": ("ns_net",),

@@ -139,7 +139,7 @@ def converted(tmp_path: Path, content: Any, method: str, **options: str) -> chec
     torch.save(content, tmp_path / "published.pth")
     out = tmp_path / "ours.safetensors"
     digest = convert(tmp_path / "published.pth", method, out, **options)
-    return checkpoints.load(out, method=method, sha256=digest)
+    return checkpoints.load(out, sha256=digest)
 
 
 def logit_of(checkpoint: checkpoints.Checkpoint) -> torch.Tensor:
@@ -208,6 +208,164 @@ def test_univfd_is_folded_into_a_probe_of_the_unprojected_token(tmp_path, clip_f
     expected = (embedding @ head["weight"].T + head["bias"])[:, 0]
     torch.testing.assert_close(logit_of(found), expected, atol=1e-4, rtol=1e-4)
     assert clip_folder not in str(found.facts)
+
+
+def npr_state() -> State:
+    """The names of torchvision's ResNet, which the published file has, on a narrow one."""
+    generator = torch.Generator().manual_seed(9)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return 0.3 * torch.randn(*shape, generator=generator)
+
+    def norm(name: str, width: int) -> State:
+        return {
+            f"{name}.weight": 1 + normal(width),
+            f"{name}.bias": normal(width),
+            f"{name}.running_mean": normal(width),
+            f"{name}.running_var": 1 + normal(width).abs(),
+            f"{name}.num_batches_tracked": torch.tensor(7),
+        }
+
+    state: State = {"conv1.weight": normal(4, 3, 3, 3)} | norm("bn1", 4)
+    before = 4
+    for stage, (inner, blocks) in enumerate(((4, 2), (8, 1)), start=1):
+        for block in range(blocks):
+            stem = f"layer{stage}.{block}"
+            state[f"{stem}.conv1.weight"] = normal(inner, before, 1, 1)
+            state[f"{stem}.conv2.weight"] = normal(inner, inner, 3, 3)
+            state[f"{stem}.conv3.weight"] = normal(4 * inner, inner, 1, 1)
+            state |= norm(f"{stem}.bn1", inner) | norm(f"{stem}.bn2", inner)
+            state |= norm(f"{stem}.bn3", 4 * inner)
+            if block == 0:
+                state[f"{stem}.downsample.0.weight"] = normal(4 * inner, before, 1, 1)
+                state |= norm(f"{stem}.downsample.1", 4 * inner)
+            before = 4 * inner
+    return state | {"fc1.weight": normal(1, before), "fc1.bias": normal(1)}
+
+
+def published_npr(state: State, x: torch.Tensor) -> torch.Tensor:
+    """The published formula, without a module of ours."""
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        numbers = ("running_mean", "running_var", "weight", "bias")
+        return functional.batch_norm(x, *(state[f"{name}.{n}"] for n in numbers))
+
+    half = functional.interpolate(x, scale_factor=0.5, mode="nearest")
+    x = 2 / 3 * (x - functional.interpolate(half, scale_factor=2.0, mode="nearest"))
+    x = norm(functional.conv2d(x, state["conv1.weight"], stride=2, padding=1), "bn1").relu()
+    x = functional.max_pool2d(x, 3, 2, 1)
+    for stem in ("layer1.0", "layer1.1", "layer2.0"):
+        stride = 2 if stem == "layer2.0" else 1
+        y = norm(functional.conv2d(x, state[f"{stem}.conv1.weight"]), f"{stem}.bn1").relu()
+        y = functional.conv2d(y, state[f"{stem}.conv2.weight"], stride=stride, padding=1)
+        y = norm(y, f"{stem}.bn2").relu()
+        y = norm(functional.conv2d(y, state[f"{stem}.conv3.weight"]), f"{stem}.bn3")
+        if f"{stem}.downsample.0.weight" in state:
+            x = functional.conv2d(x, state[f"{stem}.downsample.0.weight"], stride=stride)
+            x = norm(x, f"{stem}.downsample.1")
+        x = (x + y).relu()
+    return (x.mean((2, 3)) @ state["fc1.weight"].T + state["fc1.bias"])[:, 0]
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_npr(tmp_path, wrapped):
+    state = npr_state()
+    found = converted(tmp_path, {"model": state} if wrapped else state, "npr")
+    torch.testing.assert_close(logit_of(found), published_npr(state, PIXELS), atol=1e-4, rtol=1e-4)
+    assert (found.facts.view.fit, found.facts.view.size) == ("resize", 256)
+    broken = {n: t for n, t in state.items() if not n.startswith("layer1.1.conv2")}
+    with pytest.raises(IncompatibleCheckpointError, match=r"lacks 1 tensors"):
+        converted(tmp_path, broken, "npr")
+
+
+def dda_state(rank: int = 2) -> State:
+    """The names of DINOv2's own repository, with an update beside each of four kinds of layers."""
+    generator = torch.Generator().manual_seed(11)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return 0.1 * torch.randn(*shape, generator=generator)
+
+    hub = "base_model.model"
+    state: State = {
+        f"{hub}.cls_token": normal(1, 1, 64),
+        f"{hub}.mask_token": normal(1, 64),
+        f"{hub}.pos_embed": normal(1, 5, 64),
+        f"{hub}.patch_embed.proj.weight": normal(64, 3, 14, 14),
+        f"{hub}.patch_embed.proj.bias": normal(64),
+        f"{hub}.norm.weight": 1 + normal(64),
+        f"{hub}.norm.bias": normal(64),
+        "base_model.fc.weight": normal(1, 64),
+        "base_model.fc.bias": normal(1),
+    }
+    for block in range(2):
+        stem = f"{hub}.blocks.{block}"
+        for name in ("norm1", "norm2"):
+            state |= {f"{stem}.{name}.weight": 1 + normal(64), f"{stem}.{name}.bias": normal(64)}
+        state |= {f"{stem}.ls1.gamma": normal(64), f"{stem}.ls2.gamma": normal(64)}
+        for name, rows, columns in (
+            ("attn.qkv", 192, 64),
+            ("attn.proj", 64, 64),
+            ("mlp.fc1", 128, 64),
+            ("mlp.fc2", 64, 128),
+        ):
+            state[f"{stem}.{name}.original_layer.weight"] = normal(rows, columns)
+            state[f"{stem}.{name}.original_layer.bias"] = normal(rows)
+            state[f"{stem}.{name}.lora.lora_A"] = normal(rank, columns)
+            state[f"{stem}.{name}.lora.lora_B"] = normal(rows, rank)
+    return state
+
+
+def published_dda(state: State, x: torch.Tensor) -> torch.Tensor:
+    """The published formula: DINOv2 with layer scale, every update beside its layer and divided by the rank."""
+    hub = "base_model.model"
+
+    def layer(x: torch.Tensor, name: str) -> torch.Tensor:
+        weight, bias = (state[f"{name}.original_layer.{part}"] for part in ("weight", "bias"))
+        down, up = state[f"{name}.lora.lora_A"], state[f"{name}.lora.lora_B"]
+        return functional.linear(x, weight, bias) + x @ down.T @ up.T / len(down)
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        return functional.layer_norm(
+            x, (64,), state[f"{name}.weight"], state[f"{name}.bias"], eps=1e-6
+        )
+
+    proj = f"{hub}.patch_embed.proj"
+    cells = functional.conv2d(x, state[f"{proj}.weight"], state[f"{proj}.bias"], stride=14)
+    tokens = cells.flatten(2).transpose(1, 2)
+    tokens = torch.cat([state[f"{hub}.cls_token"].expand(len(x), -1, -1), tokens], 1)
+    tokens = tokens + state[f"{hub}.pos_embed"]
+    for block in range(2):
+        stem = f"{hub}.blocks.{block}"
+        q, k, v = layer(norm(tokens, f"{stem}.norm1"), f"{stem}.attn.qkv").chunk(3, -1)
+        seen = (q @ k.transpose(1, 2) / 8).softmax(-1) @ v
+        tokens = tokens + state[f"{stem}.ls1.gamma"] * layer(seen, f"{stem}.attn.proj")
+        inner = functional.gelu(layer(norm(tokens, f"{stem}.norm2"), f"{stem}.mlp.fc1"))
+        tokens = tokens + state[f"{stem}.ls2.gamma"] * layer(inner, f"{stem}.mlp.fc2")
+    token = norm(tokens, f"{hub}.norm")[:, 0]
+    return (token @ state["base_model.fc.weight"].T + state["base_model.fc.bias"])[:, 0]
+
+
+def test_dda_is_a_linear_probe_of_a_merged_tower(tmp_path):
+    """Its network was trained on CLIP's normalisation; ours gets DINOv2's, of the same picture."""
+    state, picture = dda_state(), torch.rand(2, 3, 28, 28)
+    found = converted(tmp_path, {"model": state}, "dda")
+
+    def normalised(mean, std):
+        return (picture - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+    clips = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    expected = published_dda(state, normalised(*clips))
+    with torch.no_grad():
+        ours = found.detector(normalised(found.facts.view.mean, found.facts.view.std)).logit
+    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+    assert (found.facts.method, found.facts.view.fit, found.facts.view.size) == (
+        "linear_probe",
+        "center_crop",
+        336,
+    )
+    lonely = {n: t for n, t in state.items() if not n.endswith("blocks.1.mlp.fc2.lora.lora_B")}
+    with pytest.raises(IncompatibleCheckpointError, match=r"no place for 1 tensors .*fc2.lora"):
+        converted(tmp_path, {"model": lonely}, "dda")
 
 
 def test_what_is_missing_and_what_is_left_over_is_named(tmp_path, clip_folder):

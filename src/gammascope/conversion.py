@@ -11,6 +11,11 @@ one that no rule knows, is named. Names and layouts are facts about the publishe
   original repository was not at hand.
 - **GAPL** (UltraCapture/GAPL): ``model`` and ``prototype``; CLIP's own weights may be left out of ``model``, then they
   come from CLIP.
+- **NPR** (chuangchuangtan/NPR-DeepfakeDetection): a ResNet-50 cut after its second stage, under torchvision's names.
+- **DDA** (roy-ch/Dual-Data-Alignment): DINOv2 ViT-L/14 under the names of its own repository, with LoRA on four kinds
+  of layers, scaled by 1 / rank. With its updates merged it is a linear layer on an image token, so it becomes a linear
+  probe. It was trained with CLIP's normalisation, which is folded into the patch embedding. Position codes are
+  interpolated as ``transformers`` does it; DINOv2's own code shifts them by a tenth of a cell.
 
 Their licences are their authors': read them before you use the weights.
 """
@@ -21,6 +26,7 @@ import hashlib
 import json
 import pickle
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,15 +37,15 @@ from torch import Tensor
 
 import gammascope
 from gammascope import checkpoints, settings
-from gammascope.detectors import effort, gapl, linear_probe
+from gammascope.detectors import effort, gapl, linear_probe, npr
 from gammascope.detectors.base import Detector
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, did_you_mean
-from gammascope.networks.backbones import TransformerBackbone
+from gammascope.networks.backbones import FAMILIES, TransformerBackbone
 
 CLIP = "openai/clip-vit-large-patch14"
 
-ALSO_CALLED: Mapping[str, str] = {"univfd": "linear_probe"}
-"""Names of published detectors whose method has another name here."""
+ALSO_CALLED: Mapping[str, str] = {"linear_probe": "univfd"}
+"""Methods whose name may stand for that of the published detector."""
 
 State: TypeAlias = dict[str, Tensor]
 
@@ -85,6 +91,38 @@ GAPL: Rules = (
     (rf"feature_extractor\.({_TOWER})", r"backbone.tower.\1"),
 )
 
+NPR: Rules = (
+    (r"conv1\.weight", "network.stem.0.weight"),
+    (r"bn1\.(.+)", r"network.stem.1.\1"),
+    (r"fc1\.(weight|bias)", r"head.\1"),
+    (r"layer(\d+\.\d+)\.downsample\.([01]\..+)", r"network.stages.\1.shortcut.\2"),
+    (r"layer(\d+\.\d+)\.conv1\.weight", r"network.stages.\1.body.0.weight"),
+    (r"layer(\d+\.\d+)\.bn1\.(.+)", r"network.stages.\1.body.1.\2"),
+    (r"layer(\d+\.\d+)\.conv2\.weight", r"network.stages.\1.body.3.weight"),
+    (r"layer(\d+\.\d+)\.bn2\.(.+)", r"network.stages.\1.body.4.\2"),
+    (r"layer(\d+\.\d+)\.conv3\.weight", r"network.stages.\1.body.6.weight"),
+    (r"layer(\d+\.\d+)\.bn3\.(.+)", r"network.stages.\1.body.7.\2"),
+)
+
+_HUB = r"base_model\.model\."
+_LAYER = r"backbone.tower.encoder.layer.\1"
+DDA: Rules = (
+    (r"base_model\.fc\.(weight|bias)", r"head.\1"),
+    (rf"{_HUB}cls_token", "backbone.tower.embeddings.cls_token"),
+    (rf"{_HUB}mask_token", "backbone.tower.embeddings.mask_token"),
+    (rf"{_HUB}pos_embed", "backbone.tower.embeddings.position_embeddings"),
+    (
+        rf"{_HUB}patch_embed\.proj\.(.+)",
+        r"backbone.tower.embeddings.patch_embeddings.projection.\1",
+    ),
+    (rf"{_HUB}norm\.(.+)", r"backbone.tower.layernorm.\1"),
+    (rf"{_HUB}blocks\.(\d+)\.(norm[12]\..+)", rf"{_LAYER}.\2"),
+    (rf"{_HUB}blocks\.(\d+)\.ls([12])\.gamma", rf"{_LAYER}.layer_scale\2.lambda1"),
+    (rf"{_HUB}blocks\.(\d+)\.attn\.qkv\.(.+)", rf"{_LAYER}.attention.qkv.\2"),
+    (rf"{_HUB}blocks\.(\d+)\.attn\.proj\.(.+)", rf"{_LAYER}.attention.o_proj.\2"),
+    (rf"{_HUB}blocks\.(\d+)\.(mlp\.fc[12]\..+)", rf"{_LAYER}.\2"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Source:
@@ -116,7 +154,7 @@ def convert(path: Path, method: str, out: Path, *, clip: str = CLIP) -> str:
 
     Args:
         path: The published file (.pth, .pt).
-        method: "univfd" ("linear_probe"), "effort" or "gapl".
+        method: "univfd" (or "linear_probe"), "effort", "gapl", "npr" or "dda".
         out: Where the checkpoint goes; it appears whole or not at all. It is not calibrated.
         clip: Hub id or local folder of CLIP ViT-L/14, where the file leaves its weights out.
 
@@ -134,10 +172,11 @@ def convert(path: Path, method: str, out: Path, *, clip: str = CLIP) -> str:
             f"No key map for published files of {method!r}.{did_you_mean(method, CONVERTERS)} "
             f"Known: {', '.join(CONVERTERS)}."
         )
-    detector = CONVERTERS[method](_Source(path, _opened(path), clip))
+    ours, converter = CONVERTERS[method]
+    detector = converter(_Source(path, _opened(path), clip))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     facts = checkpoints.Facts(
-        method=method,
+        method=ours,
         config=settings.plain(detector.config),
         view=detector.view,
         trained_on=f"converted from published weights, file sha256 {digest}; their authors' terms hold",
@@ -226,12 +265,104 @@ def _gapl(source: _Source) -> Detector:
     return _filled(source.path, gapl.build(config), found, unknown)
 
 
-CONVERTERS: Mapping[str, Callable[[_Source], Detector]] = {
-    "linear_probe": _univfd,
-    "effort": _effort,
-    "gapl": _gapl,
+def _npr(source: _Source) -> Detector:
+    state = source.state("model")
+    found, unknown = renamed(state, NPR)
+    places = {name: position for position, name in enumerate(_blocks(state))}
+    named: State = {}
+    for name, tensor in found.items():
+        match = re.match(r"network\.stages\.(\d+\.\d+)\.", name)
+        ours = name.replace(match[1], str(places[match[1]]), 1) if match else name
+        named[ours] = tensor
+    if "network.stem.0.weight" not in named:
+        raise _misfit(source.path, {"conv1.weight"}, set(unknown))
+    depths = Counter(name.split(".")[0] for name in places)
+    config = npr.Config(
+        width=len(named["network.stem.0.weight"]),
+        depths=tuple(depths[stage] for stage in sorted(depths)),
+    )
+    return _filled(source.path, npr.build(config), named, unknown)
+
+
+def _blocks(state: Mapping[str, Tensor]) -> list[str]:
+    """List the bottlenecks of torchvision's ResNet as "stage.block", in order."""
+    found = {(int(m[1]), int(m[2])) for n in state if (m := re.match(r"layer(\d+)\.(\d+)\.", n))}
+    return [f"{stage}.{block}" for stage, block in sorted(found)]
+
+
+def _dda(source: _Source) -> Detector:
+    merged, left = _merged(source.state("model"))
+    found, unknown = renamed(merged, DDA)
+    parts = {name: tensor for name, tensor in found.items() if ".qkv." in name}
+    for name, tensor in parts.items():
+        del found[name]
+        for part, third in zip("qkv", tensor.chunk(3), strict=True):
+            found[name.replace(".qkv.", f".{part}_proj.")] = third
+    patches = f"{_PREFIX}embeddings.patch_embeddings.projection"
+    if f"{patches}.weight" not in found or f"{patches}.bias" not in found:
+        raise IncompatibleCheckpointError(f"{source.path} holds no DINOv2.")
+    wanted, given = FAMILIES["clip"].normalisation, FAMILIES["dinov2"].normalisation
+    shift, scale = (
+        torch.tensor([(g_m - w_m) / w_s for w_m, w_s, g_m in zip(*wanted, given[0], strict=True)]),
+        torch.tensor([g_s / w_s for w_s, g_s in zip(wanted[1], given[1], strict=True)]),
+    )
+    kernel = found[f"{patches}.weight"]
+    found[f"{patches}.bias"] = found[f"{patches}.bias"] + torch.einsum("dchw,c->d", kernel, shift)
+    found[f"{patches}.weight"] = kernel * scale[:, None, None]
+    config = linear_probe.Config(
+        architecture=_dinov2_architecture(source.path, found), size=336, fit="center_crop"
+    )
+    return _filled(source.path, linear_probe.build(config), found, unknown + left)
+
+
+def _merged(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
+    """Add LoRA's updates to the layers they belong to; also return the names of updates that lack their other half."""
+    merged = {
+        name.replace(".original_layer.", "."): tensor.float()
+        for name, tensor in state.items()
+        if ".lora." not in name
+    }
+    left = []
+    for name in (name for name in state if ".lora." in name):
+        stem, _, part = name.partition(".lora.")
+        other = state.get(f"{stem}.lora.lora_B")
+        if other is None or f"{stem}.weight" not in merged:
+            left.append(name)
+        elif part == "lora_A":
+            down = state[name].float()
+            merged[f"{stem}.weight"] = merged[f"{stem}.weight"] + other.float() @ down / len(down)
+    return merged, left
+
+
+def _dinov2_architecture(path: Path, found: State) -> str:
+    """Read the sizes of DINOv2 off its tensors; a head is 64 channels wide in all published ones."""
+    hidden, _, patch, _ = found[f"{_PREFIX}embeddings.patch_embeddings.projection.weight"].shape
+    numbers = (re.match(r"backbone\.tower\.encoder\.layer\.(\d+)\.", name) for name in found)
+    try:
+        positions = found[f"{_PREFIX}embeddings.position_embeddings"].shape[1]
+        inner = found[f"{_PREFIX}encoder.layer.0.mlp.fc1.weight"].shape[0]
+    except (KeyError, IndexError):
+        raise IncompatibleCheckpointError(f"{path} holds no DINOv2.") from None
+    facts = {
+        "model_type": "dinov2",
+        "hidden_size": hidden,
+        "num_hidden_layers": 1 + max(int(number[1]) for number in numbers if number),
+        "num_attention_heads": max(1, hidden // 64),
+        "mlp_ratio": inner // hidden,
+        "patch_size": patch,
+        "image_size": round((positions - 1) ** 0.5) * patch,
+    }
+    return json.dumps(facts, sort_keys=True)
+
+
+CONVERTERS: Mapping[str, tuple[str, Callable[[_Source], Detector]]] = {
+    "univfd": ("linear_probe", _univfd),
+    "effort": ("effort", _effort),
+    "gapl": ("gapl", _gapl),
+    "npr": ("npr", _npr),
+    "dda": ("linear_probe", _dda),
 }
-"""By method: what makes a detector of a published file."""
+"""By published detector: our method, and what makes one of a published file."""
 
 
 def _opened(path: Path) -> Mapping[str, Any]:

@@ -46,7 +46,10 @@ PublishedFile: TypeAlias = Annotated[
     Path, typer.Argument(metavar="FILE", help="A published checkpoint (.pth, .pt).")
 ]
 PublishedAs: TypeAlias = Annotated[
-    str, typer.Option("--from", metavar="NAME", help="Whose file it is: univfd, effort or gapl.")
+    str,
+    typer.Option(
+        "--from", metavar="NAME", help="Whose file it is: univfd, effort, gapl, npr or dda."
+    ),
 ]
 ConvertedFile: TypeAlias = Annotated[
     Path, typer.Option("--out", help="The checkpoint, .safetensors; still to be calibrated.")

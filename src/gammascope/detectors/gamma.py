@@ -20,7 +20,7 @@ from torch.nn import functional
 from gammascope import losses
 from gammascope.detectors.base import Detector, Loss, Method, view_of
 from gammascope.networks.attention import ReverseCrossAttention
-from gammascope.networks.base import Backbone
+from gammascope.networks.base import Backbone, Features
 from gammascope.networks.compact import CompactConfig
 from gammascope.networks.mask_heads import Branch, MaskHead, Neck
 from gammascope.networks.mobilenet import MobileNetBackbone, MobileNetConfig
@@ -129,7 +129,10 @@ class Gamma(Detector):
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
         """Predict the label, the masks and the image-level answers that follow from both."""
-        features = self.backbone(pixels)
+        return self.predict(self.backbone(pixels))
+
+    def predict(self, features: Features) -> Prediction:
+        """Do the rest of ``forward``, from what the backbone saw."""
         grid = self.neck(features.grid)
         branches: dict[str, Branch] = {name: head(grid) for name, head in self.branches.items()}
         token = self.correct(

@@ -7,6 +7,7 @@ learns from pixels alone (docs/experiments.md). Shallow taps see traces, deep on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -192,25 +193,39 @@ class MobileNetBackbone(Backbone):
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Features:
         """Return the token and a grid of one cell for every 8 x 8 pixels, rounded up."""
-        rows, columns = (-(-side // self.stride) for side in pixels.shape[-2:])
+        return self.fused(pixels, self.seen(pixels))
+
+    def seen(self, pixels: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
+        """Return what ImageNet's layers see: each stage's output, then the last convolution's where there is one."""
         x = functional.relu6(self.bn1(self.conv_stem(pixels)))
-        fused, statistics = torch.zeros((), device=pixels.device), []
-        layers = zip(self.blocks, self.folds, self.to_grid, strict=True)
-        for number, (stage, fold, to_grid) in enumerate(layers, start=1):
+        outputs = []
+        for stage in self.blocks:
             x = stage(x)
+            outputs.append(x)
+        if self.conv_head is not None and self.bn2 is not None:
+            outputs.append(functional.relu6(self.bn2(self.conv_head(x))))
+        return outputs
+
+    def fused(
+        self, pixels: Float[Tensor, "b 3 h w"], seen: Sequence[Float[Tensor, "b _c _h _w"]]
+    ) -> Features:
+        """Do the rest of ``forward``: our own layers, for which what was seen may come from a store."""
+        rows, columns = (-(-side // self.stride) for side in pixels.shape[-2:])
+        fused, statistics = torch.zeros((), device=pixels.device), []
+        layers = zip(seen, self.folds, self.to_grid, strict=False)  # the last convolution has none
+        for number, (x, fold, to_grid) in enumerate(layers, start=1):
             if number >= self.token_from:
                 statistics += _statistics(x)
             fused = fused + _resized(_gathered(x, fold, to_grid), rows, columns)
+        if self.conv_head is not None:
+            statistics += _statistics(seen[-1])[:1]
         if self.bands is not None:
             fused = fused + self.bands(pixels).to(fused.dtype)
         if self.traces is not None:
             fused = fused + self.traces(pixels)
-        if self.conv_head is not None and self.bn2 is not None:
-            last = functional.relu6(self.bn2(self.conv_head(x)))
-            statistics += _statistics(last)[:1]
         grid = functional.relu(self.norm_grid(fused))
-        seen = (self.weights * self.norm_statistics(torch.cat(statistics, 1))).to(grid.dtype)
-        token = self.to_token(functional.dropout(seen, self.dropout, self.training))
+        heard = (self.weights * self.norm_statistics(torch.cat(statistics, 1))).to(grid.dtype)
+        token = self.to_token(functional.dropout(heard, self.dropout, self.training))
         return Features(token, grid)
 
     def train(self, mode: bool = True) -> MobileNetBackbone:

@@ -1,4 +1,4 @@
-"""A residual network with bottlenecks, as ResNet-50, for features of faces."""
+"""A residual network with bottlenecks, as ResNet-50: features of faces, or of what pixels leave behind."""
 
 from __future__ import annotations
 
@@ -37,16 +37,23 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, four stages of bottlenecks, and the mean over places. ``ResNet()`` is ResNet-50 without its classifier.
+    """Stem, stages of bottlenecks, and the mean over places. ``ResNet()`` is ResNet-50 without its classifier.
+
+    Args:
+        width: Channels of the stem.
+        depths: Bottlenecks of each stage.
+        stem: Side of the first filters, odd, pixels.
 
     Source: arXiv:1512.03385, with the stride in the 3 x 3 convolution, as is usual today.
     """
 
-    def __init__(self, width: int = 64, depths: Sequence[int] = (3, 4, 6, 3)) -> None:
+    def __init__(
+        self, width: int = 64, depths: Sequence[int] = (3, 4, 6, 3), *, stem: int = 7
+    ) -> None:
         super().__init__()
         self.channels = 4 * width * 2 ** (len(depths) - 1)
         self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False),
+            nn.Conv2d(3, width, stem, stride=2, padding=stem // 2, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.MaxPool2d(3, stride=2, padding=1),

@@ -94,6 +94,7 @@ class Variant:
     correction: str = "none"
     detach_seg: bool = False
     manip_label: str = "fake"
+    label_from: str = "all"
     aligned: bool = True
 
 
@@ -109,6 +110,22 @@ VARIANTS = {
     "A7": Variant("A5 + correction, complement", EVERY, "both", "complement"),
     "A8": Variant("A6, label loss kept out of heads", EVERY, "both", "direct", detach_seg=True),
     "A9": Variant("A6, label by pixels", EVERY, "both", "direct", manip_label="by_pixels"),
+    "A9w": Variant(
+        "A9, label learns from whole views alone",
+        EVERY,
+        "both",
+        "direct",
+        manip_label="by_pixels",
+        label_from="whole",
+    ),
+    "A9t": Variant(
+        "A9w without whole twins",
+        tuple(kind for kind in EVERY if kind != "twins"),
+        "both",
+        "direct",
+        manip_label="by_pixels",
+        label_from="whole",
+    ),
     "A10": Variant("A6 without format alignment", EVERY, "both", "direct", aligned=False),
 }
 """As in A0 to A10 of our plan for arXiv:2509.10250; each claim of its abstract is the step between two rows."""
@@ -206,6 +223,7 @@ def trained(
         correction=variant.correction,
         detach_seg=variant.detach_seg,
         manip_label=variant.manip_label,
+        label_from=variant.label_from,
         lambda_was_edited=recipe.config.lambda_was_edited if variant.seg_heads == "both" else 0.0,
     )
     network = gamma.build(config)
@@ -373,7 +391,7 @@ def read(results: Path) -> list[dict[str, Any]]:
 
 
 BEFORE = {"A1": "A0", "A2": "A0", "A3": "A0", "A4": "A3", "A5": "A4", "A6": "A5", "A7": "A5"}
-BEFORE |= {"A8": "A6", "A9": "A6", "A10": "A6"}
+BEFORE |= {"A8": "A6", "A9": "A6", "A9w": "A9", "A9t": "A9w", "A10": "A6"}
 """The row that a row differs from in one part (A3: in both kinds of manipulations)."""
 
 

@@ -62,6 +62,9 @@ class Config:
         detach_seg: Keep the label loss out of the branches.
         manip_label: What the label answer calls fake: "fake" (generated or manipulated) or "by_pixels" (generated
             pixels only, so that a montage of photographs is never called AI-generated).
+        label_from: Which views teach the label answer of "by_pixels": "all", or "whole" views, authentic or generated
+            for the larger part. A small inpainting hardly shows in an image token, and telling it to see one costs
+            more on whole images than it brings (docs/experiments.md); masks learn from all views.
         lambda_generated: Weight of the first head's mask terms.
         lambda_edited: Weight of the second head's mask terms.
         lambda_was_edited: Weight of the image-level "edited" answer, pooled from its mask; ours, not the paper's.
@@ -93,6 +96,7 @@ class Config:
     mask_bias: bool = False
     detach_seg: bool = False
     manip_label: Literal["fake", "by_pixels"] = "fake"
+    label_from: Literal["all", "whole"] = "all"
     lambda_generated: float = 0.5
     lambda_edited: float = 0.5
     lambda_was_edited: float = 0.0
@@ -270,10 +274,7 @@ def loss(config: Config) -> Loss:
     """Return the loss: label, masks (cross-entropy and guarded Dice), and the pooled "edited" answer."""
 
     def terms(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        label = batch.label
-        if config.manip_label == "by_pixels":
-            label = losses.generated_label(batch)
-        result = {"label_bce": losses.label_bce(prediction.logit, label)}
+        result = {"label_bce": _label_term(config, prediction, batch)}
         result |= _mask_terms(config, prediction, batch)
         # One class per pixel: where an edit is generated, the softmax has no "edited" for the answer to pool.
         pooled = config.lambda_was_edited and config.seg_targets != "softmax"
@@ -283,6 +284,21 @@ def loss(config: Config) -> Loss:
         return result
 
     return terms
+
+
+def _label_term(config: Config, prediction: Prediction, batch: Batch) -> Tensor:
+    if config.manip_label == "fake":
+        return losses.label_bce(prediction.logit, batch.label)
+    label = losses.generated_label(batch)
+    if config.label_from == "all" or "generated" not in batch.masks:
+        return losses.label_bce(prediction.logit, label)
+    share = batch.masks["generated"].mean((1, 2))
+    whole = (label == 0) | (share >= 0.5)
+    return (
+        losses.label_bce(prediction.logit[whole], label[whole])
+        if whole.any()
+        else 0 * prediction.logit.sum()
+    )
 
 
 def _mask_terms(config: Config, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:

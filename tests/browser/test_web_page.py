@@ -113,8 +113,9 @@ def page(browser, address):
 
 
 def examined(page, number=1):
-    """Wait until so many pictures have an answer."""
-    page.locator(f"#history li:nth-child({number})[data-state=done]").wait_for()
+    """Wait until the first so many pictures have an answer; two are sent at a time, and the later may be first."""
+    for place in range(1, number + 1):
+        page.locator(f"#history li:nth-child({place})[data-state=done]").wait_for()
 
 
 def shown_layers(page) -> list[str]:

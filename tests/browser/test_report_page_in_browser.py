@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -450,6 +451,31 @@ def test_tile_scores_lie_over_the_picture_and_meet_halfway(told):
     assert not told.locator("#tile-toggles").is_visible()
 
 
+def test_a_number_close_to_a_threshold_is_not_rounded_onto_it(browser, tmp_path):
+    path = tmp_path / "close.html"
+    write_report([row("close.jpg", data.chelsea(), 0.3496, 0.751)], path, title="Close")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    cells = page.locator("#rows .number").all_inner_texts()
+    assert cells == ["0.3496 < 0.3500", "0.7510 \N{GREATER-THAN OR EQUAL TO} 0.7500"]
+    page.close()
+
+
+def test_the_printed_page_is_a_readable_document(browser, told_path, low_contrast):
+    page = browser.new_page(color_scheme="dark")
+    page.goto(told_path.as_uri())
+    sizes = [len(page.pdf(format="A4"))]
+    page.locator("#rows .open", has_text="told").click()
+    document = page.pdf(format="A4")
+    assert document.startswith(b"%PDF-")
+    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", document)) <= 4
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert low_contrast(page) == []
+    assert sizes[0] > 5_000
+    page.close()
+
+
 def test_the_table_download_opens_in_a_spreadsheet(told):
     with told.expect_download() as download:
         told.get_by_role("button", name="Download CSV").click()
@@ -482,12 +508,12 @@ def test_what_is_printed_holds_findings_and_no_controls(told):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_findings_are_readable_in_both_schemes(browser, told_path, scheme):
+def test_findings_are_readable_in_both_schemes(browser, told_path, low_contrast, scheme):
     page = browser.new_page(color_scheme=scheme, reduced_motion="reduce")
     page.goto(told_path.as_uri())
-    assert page.evaluate(LOW_CONTRAST) == []
+    assert low_contrast(page) == []
     page.locator("#rows .open", has_text="told").click()
-    assert page.evaluate(LOW_CONTRAST) == []
+    assert low_contrast(page) == []
     page.close()
 
 
@@ -533,30 +559,6 @@ def test_long_lists_are_drawn_as_they_come_into_view(browser, tmp_path):
     page.close()
 
 
-LOW_CONTRAST = """() => {
-  const channels = colour => colour.match(/[\\d.]+/g).slice(0, 4).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = node => {
-    for (let one = node; one; one = one.parentElement) {
-      const colour = channels(getComputedStyle(one).backgroundColor);
-      if (colour.length < 4 || colour[3] > 0) return colour;
-    }
-    return [255, 255, 255];
-  };
-  const low = [];
-  for (const node of document.querySelectorAll("body *")) {
-    const own = [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim());
-    if (!own || !node.offsetWidth || node.disabled) continue;
-    const pair = [light(channels(getComputedStyle(node).color)), light(behind(node))].sort((a, b) => b - a);
-    const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
-    if (ratio < 4.5) low.push(`${node.tagName}.${node.className} ${ratio.toFixed(2)} ${node.textContent.slice(0, 30)}`);
-  }
-  return low;
-}"""
-
-
 def test_similar_scores_are_counted_listed_and_lead_there(browser, tmp_path):
     small = data.chelsea()[:40, :60]
     chances = {"a.jpg": 0.50, "b.jpg": 0.53, "c.jpg": 0.46, "far.jpg": 0.6, "alone.jpg": 0.95}
@@ -569,8 +571,7 @@ def test_similar_scores_are_counted_listed_and_lead_there(browser, tmp_path):
     page.get_by_label("Name contains").fill("a.jpg")
     page.get_by_role("button", name="a.jpg", exact=True).click()
     section = page.locator("#panel .similar")
-    assert "2 other pictures score within 0.05" in section.inner_text()
-    assert "of 5." in section.inner_text()
+    assert "Of 5 other pictures, 2 score within 0.05" in section.inner_text()
     assert section.locator("bdi").all_inner_texts() == ["b.jpg", "c.jpg"], "the closest first"
     section.get_by_role("button", name="b.jpg").focus()
     page.keyboard.press("Enter")
@@ -579,18 +580,18 @@ def test_similar_scores_are_counted_listed_and_lead_there(browser, tmp_path):
     assert section.locator("bdi").all_inner_texts() == ["a.jpg"]
     page.keyboard.press("Escape")
     page.get_by_role("button", name="alone.jpg").click()
-    assert "No other picture scores within 0.05" in section.inner_text()
+    assert "none scores within 0.05" in section.inner_text()
     page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_contrast_reaches_aa(browser, report_path, scheme):
+def test_text_contrast_reaches_aa(browser, report_path, low_contrast, scheme):
     page = browser.new_page(color_scheme=scheme, reduced_motion="reduce")
     page.goto(report_path.as_uri())
     page.get_by_role("button", name="Not examined: 1").click()
-    assert page.evaluate(LOW_CONTRAST) == []
+    assert low_contrast(page) == []
     page.get_by_role("button", name="Reset").click()
-    assert page.evaluate(LOW_CONTRAST) == []
+    assert low_contrast(page) == []
     page.get_by_role("button", name="press/coffee.jpg").click()
-    assert page.evaluate(LOW_CONTRAST) == []
+    assert low_contrast(page) == []
     page.close()

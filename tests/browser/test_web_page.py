@@ -266,7 +266,7 @@ def test_keyboard_alone(page):
     assert page.evaluate("document.activeElement.id") == "choose-button"
     # The driver learns of the browser's own dialog a moment after it was told to listen for it.
     dialogs: list[Any] = []
-    page.on("filechooser", lambda chooser: dialogs.append(chooser))
+    page.on("filechooser", lambda one: dialogs.append(one))  # noqa: PLW0108 - the driver marks what it is given
     page.wait_for_timeout(300)
     for number in (1, 2):
         page.keyboard.press("Enter")
@@ -343,7 +343,7 @@ def test_a_second_key_while_the_first_is_being_checked(browser, tmp_path):
         field = page.get_by_label("This server asks for an API key")
         field.wait_for()
         held: list[Any] = []
-        page.route("**/v1/methods", lambda route: held.append(route))
+        page.route("**/v1/methods", lambda one: held.append(one))  # noqa: PLW0108 - the driver marks what it is given
         field.fill("gs_wrong")
         field.press("Enter")
         field.fill(key[:5])
@@ -416,3 +416,22 @@ def test_everything_that_can_be_used_has_a_name(page):
     assert nameless == []
     assert page.locator("h1").count() == 1
     assert page.locator("html").get_attribute("lang") == "en"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_focus_can_be_seen_in_every_state(
+    browser, address, low_contrast, unmarked_focus, scheme
+):
+    wide = {"viewport": {"width": 1280, "height": 900}, "color_scheme": scheme}
+    with opened(browser, address, ("status of 415",), **wide) as page:
+        assert low_contrast(page) == []
+        page.set_input_files("#choose", [str(SPLICED), str(CAT)])
+        assert low_contrast(page) == [], "on the way"
+        examined(page, 2)
+        assert low_contrast(page) == []
+        assert unmarked_focus(page, 20) == []
+        page.set_input_files(
+            "#choose", {"name": "no.jpg", "mimeType": "image/jpeg", "buffer": b"no"}
+        )
+        page.locator("#history li[data-state=failed] .entry").click()
+        assert low_contrast(page) == []

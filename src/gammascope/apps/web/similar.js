@@ -19,8 +19,8 @@ function similar(item) {
   const total = items.filter((other) => other.report).length - 1;
   if (!total) return null;
   const heading = element("h3", {}, "Similar scores in this scan");
-  const number = others.length === 1 ? "1 other picture scores" : `${others.length} other pictures score`;
-  const said = `${others.length ? number : "No other picture scores"} within ${ALIKE.toFixed(2)} of this one on every question, of ${total}.`;
+  const number = others.length === 0 ? "none scores" : others.length === 1 ? "1 scores" : `${others.length} score`;
+  const said = `Of ${total} other ${total === 1 ? "picture" : "pictures"}, ${number} within ${ALIKE.toFixed(2)} of this one on every question.`;
   const hint = others.length > ALIKE_SHOWN ? ` The closest ${ALIKE_SHOWN}:` : "";
   return element("section", { class: "similar" }, heading, element("p", { class: "explained" }, said + hint),
     others.length ? element("ul", {}, ...others.slice(0, ALIKE_SHOWN).map(({ other }) => similarRow(other))) : null);

@@ -392,7 +392,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=100, help="of load for each number of clients"
     )
-    parser.add_argument("--compare-seconds", type=float, default=20, help="for each line of batching and server")  # fmt: skip
+    parser.add_argument("--compare-seconds", type=float, default=20, help="for each line and server")  # fmt: skip
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each server")
     parser.add_argument("--cold", type=int, default=3, help="visits with a new server and browser")

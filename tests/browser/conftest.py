@@ -53,7 +53,8 @@ LOW_CONTRAST = """() => {
 UNMARKED = """() => {
   const look = () => {
     const one = document.activeElement, style = getComputedStyle(one);
-    return one === document.body || one.tagName === "TABLE" || (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2);
+    if (one === document.body || one.tagName === "TABLE") return true;
+    return style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
   };
   return look() ? null : document.activeElement.outerHTML.slice(0, 120);
 }"""

@@ -98,15 +98,16 @@ def test_the_description_says_which_addresses_ask_for_a_key(described):
     }
 
 
-@pytest.mark.parametrize("mode", ["POSITIVE", "NEGATIVE"])
-def test_requests_made_from_the_description_get_described_answers(described, mode):
-    kind = getattr(schemathesis.GenerationMode, mode)
+def test_requests_made_from_the_description_get_described_answers(described):
     for operation in operations(described):
-        try:
-            cases = operation.as_strategy(generation_mode=kind)
-            ask_all(cases, 12, KEPT)
-        except UnsatisfiableAddress:
-            assert mode == "NEGATIVE", "an address without parameters cannot be asked wrongly"
+        ask_all(operation.as_strategy(), 12, KEPT)
+
+
+def test_requests_that_contradict_the_description_get_described_answers(described):
+    wrong = schemathesis.GenerationMode.NEGATIVE
+    for operation in operations(described):
+        if operation.method.upper() == "POST":  # there is nothing to get wrong about the others
+            ask_all(operation.as_strategy(generation_mode=wrong), 12, KEPT)
 
 
 def test_with_keys_every_address_asks_for_them_and_answers_to_them(locked):

@@ -292,9 +292,8 @@ def test_no_credentials_change_what_the_pixels_say(acme, signed):
     pipeline = Pipeline.load()
     bare = pipeline.report(content())
     camera = acme.signed(content(), "jpeg", assertions=made_by("digitalCapture"))
-    tampered = signed.replace(b"Maker AI", b"Maker XY")
-    assert tampered != signed
-    for file, said in ((signed, "intact"), (camera, "intact"), (tampered, "not match")):
+    tampered = signed.replace(b"Test Maker", b"Best Maker")
+    for file, said in ((signed, "are intact"), (camera, "are intact"), (tampered, "do not match")):
         report = pipeline.report(file)
         statements = " ".join(item.statement for item in report.evidence)
         assert said in statements, statements

@@ -6,9 +6,11 @@ import hashlib
 import http.server
 import ipaddress
 import json
+import socket
 import threading
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -284,8 +286,10 @@ def test_a_name_that_leads_inside_the_network_is_not_called(monkeypatch):
     def refused(*_, **__):
         raise AssertionError("a connection was opened")
 
-    monkeypatch.setattr("socket.getaddrinfo", resolved)
-    monkeypatch.setattr("socket.create_connection", refused)
+    network = SimpleNamespace(
+        getaddrinfo=resolved, create_connection=refused, SOCK_STREAM=socket.SOCK_STREAM
+    )
+    monkeypatch.setattr("gammascope.apps.server.webhooks.socket", network)
     hooks = Webhooks(answers, pauses_s=(0.0,))
     for host in answers:
         hooks.check(f"http://{host}/")

@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,16 +39,25 @@ def running(*arguments) -> Iterator[str]:
     command = [sys.executable, "-c", "from gammascope.apps.cli import main; main()", "serve"]
     command += ["--port", "0", "--results", "memory", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            assert process.stderr is not None
-            found = re.search(r"http://\S+/", process.stderr.readline())
-            assert found, process.stderr.read()
-            yield found.group()
-        finally:
-            process.terminate()
-            process.communicate(timeout=60)
-    assert process.returncode == 0
+    # A pipe that nobody reads would fill up with the log, and stop the server.
+    with tempfile.NamedTemporaryFile("w+") as log:
+        with subprocess.Popen(command, stderr=log, env=environment) as process:
+            try:
+                yield address_in(Path(log.name), process)
+            finally:
+                process.terminate()
+                process.wait(timeout=60)
+        assert process.returncode == 0
+
+
+def address_in(log: Path, process: subprocess.Popen[bytes]) -> str:
+    for _ in range(600):
+        found = re.search(r"http://\S+/", log.read_text("utf-8"))
+        if found:
+            return found.group()
+        assert process.poll() is None, log.read_text("utf-8")
+        time.sleep(0.1)
+    raise AssertionError("the server did not start")
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +113,9 @@ def page(browser, address):
 
 
 def examined(page, number=1):
-    """Wait until so many pictures have an answer."""
-    page.locator(f"#history li:nth-child({number})[data-state=done]").wait_for()
+    """Wait until the first so many pictures have an answer; two are sent at a time, and the later may be first."""
+    for place in range(1, number + 1):
+        page.locator(f"#history li:nth-child({place})[data-state=done]").wait_for()
 
 
 def shown_layers(page) -> list[str]:
@@ -190,8 +202,10 @@ def test_a_server_that_cannot_be_reached_can_be_tried_again(browser, address):
         page.set_input_files("#choose", str(CAT))
         page.get_by_text("The server cannot be reached.").last.wait_for()
         page.context.set_offline(False)
-        page.get_by_role("button", name="Try again").click()
+        page.get_by_role("button", name="Try again").focus()
+        page.keyboard.press("Enter")
         examined(page)
+        assert page.evaluate("document.activeElement.id") == "result-name", "the button is gone"
 
 
 def test_a_file_that_is_too_large_is_not_even_sent(page):
@@ -250,8 +264,15 @@ def test_keyboard_alone(page):
         if page.evaluate("document.activeElement.id") == "choose-button":
             break
     assert page.evaluate("document.activeElement.id") == "choose-button"
-    # The dialog that the button opens is the browser's own, and a driven key does not always open it.
-    page.set_input_files("#choose", [str(SPLICED), str(CAT)])
+    # The driver learns of the browser's own dialog a moment after it was told to listen for it.
+    dialogs: list[Any] = []
+    page.on("filechooser", lambda one: dialogs.append(one))  # noqa: PLW0108 - the driver marks what it is given
+    page.wait_for_timeout(300)
+    for number in (1, 2):
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(300)
+        assert len(dialogs) == number, "each press opens one dialog"
+    dialogs[-1].set_files([str(SPLICED), str(CAT)])
     examined(page, 2)
     page.locator("#history .entry >> nth=0").focus()
     page.keyboard.press("ArrowDown")
@@ -310,6 +331,53 @@ def test_a_key_is_asked_for_where_one_is_needed(browser, tmp_path):
         assert not page.locator("#key-form").is_visible()
 
 
+def test_a_second_key_while_the_first_is_being_checked(browser, tmp_path):
+    from gammascope.apps.server.keys import new_key
+
+    key, entry = new_key("visitor")
+    (tmp_path / "keys.toml").write_text(entry)
+    with (
+        running("--keys", str(tmp_path / "keys.toml")) as locked,
+        opened(browser, locked, ("status of 401",)) as page,
+    ):
+        field = page.get_by_label("This server asks for an API key")
+        field.wait_for()
+        held: list[Any] = []
+        page.route("**/v1/methods", lambda one: held.append(one))  # noqa: PLW0108 - the driver marks what it is given
+        field.fill("gs_wrong")
+        field.press("Enter")
+        field.fill(key[:5])
+        while not held:
+            page.wait_for_timeout(20)
+        with page.expect_response("**/v1/methods"):
+            held.pop().continue_()
+        page.locator("#key[aria-invalid=true]").wait_for()
+        page.keyboard.type(key[5:])
+        assert field.input_value() == key, "the refusal must not select what is being typed"
+        page.keyboard.press("Enter")
+        page.keyboard.press("Enter")
+        page.set_input_files("#choose", str(CAT))
+        while len(held) < 2:
+            page.wait_for_timeout(20)
+        for route in held:
+            route.continue_()
+        examined(page)
+        assert not page.locator("#key-form").is_visible()
+        assert page.locator("#history li").count() == 1
+
+
+def test_a_list_that_was_cleared_stays_cleared(page):
+    page.set_input_files("#choose", str(SPLICED))
+    page.locator("#history li").wait_for()
+    page.get_by_role("button", name="Clear").click()
+    page.set_input_files("#choose", str(CAT))
+    examined(page)
+    page.wait_for_timeout(300)
+    assert page.locator("#history .entry-name").all_inner_texts() == [CAT.name]
+    assert page.locator("#result-name").inner_text() == CAT.name
+    assert SPLICED.name not in page.locator("#said").inner_text()
+
+
 def test_a_format_that_the_browser_cannot_show_is_examined_all_the_same(page):
     data = io.BytesIO()
     PIL.Image.open(CAT).crop((0, 0, 200, 150)).save(data, "TIFF")
@@ -348,3 +416,22 @@ def test_everything_that_can_be_used_has_a_name(page):
     assert nameless == []
     assert page.locator("h1").count() == 1
     assert page.locator("html").get_attribute("lang") == "en"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_focus_can_be_seen_in_every_state(
+    browser, address, low_contrast, unmarked_focus, scheme
+):
+    wide = {"viewport": {"width": 1280, "height": 900}, "color_scheme": scheme}
+    with opened(browser, address, ("status of 415",), **wide) as page:
+        assert low_contrast(page) == []
+        page.set_input_files("#choose", [str(SPLICED), str(CAT)])
+        assert low_contrast(page) == [], "on the way"
+        examined(page, 2)
+        assert low_contrast(page) == []
+        assert unmarked_focus(page, 20) == []
+        page.set_input_files(
+            "#choose", {"name": "no.jpg", "mimeType": "image/jpeg", "buffer": b"no"}
+        )
+        page.locator("#history li[data-state=failed] .entry").click()
+        assert low_contrast(page) == []

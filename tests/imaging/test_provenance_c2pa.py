@@ -284,3 +284,21 @@ def test_the_file_on_disk_says_the_same(signed, tmp_path: Path):
     path = tmp_path / "signed.jpg"
     path.write_bytes(signed)
     assert provenance_of(path) == provenance_of(signed)
+
+
+def test_no_credentials_change_what_the_pixels_say(acme, signed):
+    from gammascope.pipeline import Pipeline
+
+    pipeline = Pipeline.load()
+    bare = pipeline.report(content())
+    camera = acme.signed(content(), "jpeg", assertions=made_by("digitalCapture"))
+    tampered = signed.replace(b"Test Maker", b"Best Maker")
+    for file, said in ((signed, "are intact"), (camera, "are intact"), (tampered, "do not match")):
+        report = pipeline.report(file)
+        statements = " ".join(item.statement for item in report.evidence)
+        assert said in statements, statements
+        assert (report.answers, report.verdict, report.caveats) == (
+            bare.answers,
+            bare.verdict,
+            bare.caveats,
+        )

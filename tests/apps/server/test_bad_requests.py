@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import tempfile
+import time
 import zlib
 from typing import Any
 
@@ -149,8 +150,51 @@ def test_uploads_that_do_not_fit_into_memory_now_are_told_to_come_later(serve, p
     ],
 )  # fmt: skip
 def test_what_is_no_form_with_files(client, headers, body, status, kind):
-    answer = client.post("/v1/detect", content=body, headers=headers)
-    problem_of(answer, status, kind)
+    for address in ("/v1/detect", "/v1/jobs"):
+        problem_of(client.post(address, content=body, headers=headers), status, kind)
+
+
+def test_a_job_says_of_each_file_what_a_request_would_have_said(client):
+    files = [("f", (name, content)) for name, (content, _, _) in HOSTILE.items()]
+    place = client.post("/v1/jobs", files=files).headers["location"]
+    for _ in range(500):
+        job = client.get(place).json()
+        if job["status"] == "finished":
+            break
+        time.sleep(0.02)
+    found = [
+        (row["problem"]["status"], row["problem"]["type"].rpartition(":")[2])
+        for row in job["results"]
+    ]
+    assert found == [(status, kind) for _, status, kind in HOSTILE.values()]
+
+
+def test_the_type_that_a_part_claims_to_have_does_not_matter(client, pictures):
+    picture = {"f": ("a.png", pictures["cat.png"], "text/html")}
+    assert client.post("/v1/detect", files=picture).status_code == 200
+    text = {"f": ("a.png", b"plain text", "image/png")}
+    problem_of(client.post("/v1/detect", files=text), 415, "not-an-image")
+
+
+@pytest.mark.parametrize(
+    "method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "POST", "TRACE", "BREW"]
+)
+def test_other_methods_are_refused_everywhere(client, method):
+    for address, allowed in client.get("/openapi.json").json()["paths"].items():
+        if method.lower() in allowed:
+            continue
+        answer = client.request(method, address.replace("{job}", "any"))
+        problem_of(answer, 405, "method-not-allowed")
+        assert answer.headers["allow"] == ", ".join(allowed).upper()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/v1/detect/", "//v1/detect", "/v1", "/v1/jobs/", "/web/", "/web/..%2fapp.py", "/docs"],
+)
+def test_addresses_beside_ours_are_not_found(client, address):
+    answer = client.request("GET", f"http://testserver{address}", follow_redirects=False)
+    problem_of(answer, 404, "not-found")
 
 
 def test_a_job_without_files_or_with_an_endless_field_is_refused(client):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,28 +14,59 @@ schemathesis = pytest.importorskip("schemathesis")
 checks = pytest.importorskip("schemathesis.checks")
 
 
-pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+pytestmark = [
+    pytest.mark.allow_hosts(["127.0.0.1"]),
+    # Its strategies draw from the random module, which hypothesis would rather they did not.
+    pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning"),
+]
+
+SECRET = "gs_" + "s" * 43
+# Random bytes are no pictures, so refusals are fine as long as they are described, and are problem documents.
+KEPT = [
+    checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+]
 
 
-@pytest.fixture(scope="module")
-def described(embedded):
+@contextmanager
+def running(pipeline, keys) -> Iterator[str]:
+    """A server that listens; gives its address."""
     import uvicorn
 
     from gammascope.apps.server import serving
     from gammascope.apps.server.app import Parts, create_app
-    from gammascope.apps.server.keys import Keys
     from gammascope.apps.server.limits import limits_of
     from gammascope.apps.server.results import opened
     from gammascope.apps.server.webhooks import Webhooks
 
-    app = create_app(Parts(embedded, opened("memory"), limits_of([]), Keys(None), Webhooks()))
+    webhooks = Webhooks(["hooks.example"], reachable=lambda _: False, pauses_s=(0.0,))
+    app = create_app(Parts(pipeline, opened("memory"), limits_of([]), keys, webhooks))
     listening = serving.listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
-    yield schemathesis.openapi.from_url(f"{serving.url_of(listening)}openapi.json")
+    yield serving.url_of(listening)
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture(scope="module")
+def described(embedded):
+    from gammascope.apps.server.keys import Keys
+
+    with running(embedded, Keys(None)) as address:
+        yield schemathesis.openapi.from_url(f"{address}openapi.json")
+
+
+@pytest.fixture(scope="module")
+def locked(embedded):
+    from gammascope.apps.server.keys import Key, Keys
+
+    key = Key(hashlib.sha256(SECRET.encode()).hexdigest(), files_per_minute=1e9)
+    with running(embedded, Keys({"newsroom": key})) as address:
+        yield schemathesis.openapi.from_url(f"{address}openapi.json")
 
 
 def operations(schema):
@@ -52,21 +86,45 @@ def test_every_address_is_described(described):
     }
 
 
-# Its strategies draw from the random module, which hypothesis would rather they did not.
-@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
+def test_the_description_says_which_addresses_ask_for_a_key(described):
+    paths = described.raw_schema["paths"]
+    asking = {path for path, of in paths.items() if any("security" in one for one in of.values())}
+    assert asking == set(paths) - {"/healthz", "/readyz"}
+    schemes = described.raw_schema["components"]["securitySchemes"].values()
+    assert {(one["type"], one.get("scheme") or one["name"]) for one in schemes} == {
+        ("http", "bearer"),
+        ("apiKey", "X-API-Key"),
+    }
+
+
 def test_requests_made_from_the_description_get_described_answers(described):
-    # Random bytes are no pictures, so refusals are fine as long as they are described, and are problem documents.
-    kept = [
-        checks.not_a_server_error,
-        checks.status_code_conformance,
-        checks.content_type_conformance,
-        checks.response_schema_conformance,
-    ]
     for operation in operations(described):
+        ask_all(operation.as_strategy(), 12, KEPT)
 
-        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(case=operation.as_strategy())
-        def asked(case):
-            case.call_and_validate(checks=kept)
 
-        asked()
+def test_requests_that_contradict_the_description_get_described_answers(described):
+    wrong = schemathesis.GenerationMode.NEGATIVE
+    for operation in operations(described):
+        if operation.method.upper() == "POST":  # there is nothing to get wrong about the others
+            ask_all(operation.as_strategy(generation_mode=wrong), 12, KEPT)
+
+
+def test_with_keys_every_address_asks_for_them_and_answers_to_them(locked):
+    headers = {"X-API-Key": SECRET}
+    for operation in operations(locked):
+        ask_all(operation.as_strategy(), 8, KEPT, headers)
+        if operation.path in {"/healthz", "/readyz"}:
+            continue
+        for wrong in ({}, {"X-API-Key": "gs_wrong"}, {"Authorization": "Bearer \xff"}):
+            answer = operation.Case(path_parameters={"job": "any"}, headers=wrong).call()
+            assert answer.status_code == 401, operation.path
+            assert answer.headers["content-type"] == ["application/problem+json"]
+
+
+def ask_all(cases, number, kept, headers=None):
+    @settings(max_examples=number, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=cases)
+    def asked(case):
+        case.call_and_validate(checks=kept, headers=headers)
+
+    asked()

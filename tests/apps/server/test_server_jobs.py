@@ -6,9 +6,11 @@ import hashlib
 import http.server
 import ipaddress
 import json
+import socket
 import threading
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -130,6 +132,28 @@ def test_a_job_whose_server_died_is_lost_and_says_so(serve, tmp_path):
         JobShape.model_validate(job)
 
 
+@pytest.mark.parametrize(
+    "name", ["%00", "a%00b", "..%2f..", "%ff", "x" * 5000, "\N{SNOWMAN}", "%27--"]
+)
+def test_odd_names_of_jobs_are_not_found(client, name):
+    answer = client.get(f"/v1/jobs/{name}")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_database_that_fails_is_no_bug_of_ours(serve, pictures, monkeypatch):
+    client = serve()
+
+    def broken(*_):
+        raise OSError("gone")
+
+    monkeypatch.setattr(Results, "get_job", broken)
+    answer = client.get("/v1/jobs/unknown")
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:gammascope:problem:results-unreadable"
+    assert answer.headers["retry-after"] == "5"
+
+
 def test_results_expire(serve, pictures):
     client = serve("job_kept_seconds=1")
     place = client.post("/v1/jobs", files={"f": ("a.png", pictures["cat.png"])}).headers["location"]
@@ -232,6 +256,46 @@ def test_failures_are_tried_again_and_redirects_are_not_followed(receiver, statu
     assert [path for path, _, _ in receiver.told] == ["/hook"] * calls
 
 
+def test_slow_webhooks_keep_nobody_from_their_results(serve, pictures):
+    released = threading.Event()
+
+    class Slow(Webhooks):
+        def call(self, url, message):  # noqa: ARG002
+            return released.wait(30)
+
+    client = serve("jobs=60", webhooks=Slow(["example.org"]))
+    files = {"f": ("a.png", pictures["cat.png"])}
+    hook = {"webhook": "http://example.org/"}
+    places = [
+        client.post("/v1/jobs", files=files, data=hook).headers["location"] for _ in range(40)
+    ]
+    try:
+        for place in places:
+            finished(client, place)
+        assert client.post("/v1/detect", files=files).status_code == 200
+    finally:
+        released.set()
+
+
+def test_a_name_that_leads_inside_the_network_is_not_called(monkeypatch):
+    answers = {"mixed.example": ["9.9.9.9", "10.0.0.1"], "metadata.example": ["169.254.169.254"]}
+
+    def resolved(host, port, **_):
+        return [(None, None, None, "", (address, port)) for address in answers[host]]
+
+    def refused(*_, **__):
+        raise AssertionError("a connection was opened")
+
+    network = SimpleNamespace(
+        getaddrinfo=resolved, create_connection=refused, SOCK_STREAM=socket.SOCK_STREAM
+    )
+    monkeypatch.setattr("gammascope.apps.server.webhooks.socket", network)
+    hooks = Webhooks(answers, pauses_s=(0.0,))
+    for host in answers:
+        hooks.check(f"http://{host}/")
+        assert hooks.call(f"http://{host}/", {}) is False
+
+
 @loopback
 def test_addresses_inside_the_network_are_not_called_even_if_they_are_listed(receiver):
     host = f"127.0.0.1:{receiver.server_port}"
@@ -292,6 +356,7 @@ def test_listed_addresses_are_accepted():
         ("169.254.169.254", False), ("100.64.0.1", False), ("224.0.0.1", False),
         ("255.255.255.255", False), ("::1", False), ("fe80::1", False), ("fd00::1", False),
         ("::ffff:10.0.0.1", False), ("2002:0a00:0001::1", False), ("ff02::1", False),
+        ("64:ff9b::a00:1", False), ("64:ff9b::808:808", True), ("::10.0.0.1", False),
     ],
 )  # fmt: skip
 def test_which_addresses_are_public(address, public):

@@ -26,9 +26,12 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 
 @contextmanager
-def process_of(*arguments):
+def process_of(*arguments, without: str = ""):
     """A running server: its process and its host and port."""
-    command = [sys.executable, "-c", "from gammascope.apps.cli import main; main()", "serve"]
+    start = "from gammascope.apps.cli import main; main()"
+    if without:
+        start = f"import sys; sys.modules[{without!r}] = None; {start}"
+    command = [sys.executable, "-c", start, "serve"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [*command, "--port", "0", *arguments], stderr=subprocess.PIPE, text=True, env=environment
@@ -65,6 +68,20 @@ def begun_upload(netloc: str, begin: bytes, length: int) -> http.client.HTTPConn
     connection.putheader("Content-Length", str(length))
     connection.endheaders(begin)
     return connection
+
+
+def test_the_embedded_detector_is_served_without_torch(embedded, pictures):
+    expected = embedded.report(pictures["cat.png"]).probability
+    with process_of("--results", "memory", without="torch") as (_, netloc):
+        status, answer = posted(netloc, "/v1/detect?masks=true", {"a.png": pictures["cat.png"]})
+        assert status == 200
+        assert answer["results"][0]["probability"] == pytest.approx(expected, abs=1e-4)
+        connection = http.client.HTTPConnection(netloc, timeout=60)
+        connection.request("GET", "/v1/methods")
+        methods = json.loads(connection.getresponse().read())
+        connection.close()
+    assert methods["serving"]["method"] == "gamma"
+    assert methods["methods"] == [], "all others need torch"
 
 
 def test_many_clients_then_a_stop_that_finishes_what_was_begun(embedded, pictures, tmp_path):

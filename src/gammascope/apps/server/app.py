@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from gammascope import __version__
-from gammascope.apps import method_list
 from gammascope.apps.server import answers, figures, problems, schema
 from gammascope.apps.server.batching import Engine
 from gammascope.apps.server.figures import Figures
@@ -98,6 +99,7 @@ def create_app(parts: Parts) -> FastAPI:
         # Their pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # another address is another address, and a redirect would need the body twice
     )
     app.state.service = service
     app.include_router(router)
@@ -114,7 +116,16 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _caller(request: Request) -> Caller:
+# For the description only; ``Keys`` reads the headers itself.
+_BEARER = HTTPBearer(auto_error=False, description="Where the server asks for keys.")
+_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same in a header.")
+
+
+def _caller(
+    request: Request,
+    _bearer: Annotated[Any, Depends(_BEARER)],
+    _header: Annotated[Any, Depends(_HEADER)],
+) -> Caller:
     caller = _service(request).keys.caller(request)
     if caller.name:
         request.state.facts["key"] = caller.name
@@ -197,7 +208,11 @@ async def accept_job(request: Request, service: Serving, caller: Asking) -> Resp
     "/v1/jobs/{job}",
     summary="Ask for a job",
     responses=schema.responses(
-        {200: {"model": schema.JobShape}}, "not-authenticated", "not-found", "wrong-host"
+        {200: {"model": schema.JobShape}},
+        "not-authenticated",
+        "not-found",
+        "wrong-host",
+        "results-unreadable",
     ),
 )
 async def get_job(job: str, service: Serving, caller: Asking) -> Response:
@@ -218,7 +233,10 @@ async def get_job(job: str, service: Serving, caller: Asking) -> Response:
     ),
 )
 async def methods(service: Serving, caller: Asking) -> Response:  # noqa: ARG001 - only to ask for a key
-    """Say which detector answers here with which bounds, and which methods the package knows."""
+    """Say which detector answers here with which bounds, and which methods could be used here instead.
+
+    The embedded detector needs no torch, all others do: without it there are no others.
+    """
     pipeline, limits = service.parts.pipeline, service.limits
     serving = {
         "method": pipeline.facts.method,
@@ -231,8 +249,16 @@ async def methods(service: Serving, caller: Asking) -> Response:  # noqa: ARG001
         "files": limits.files,
         "job_files": limits.job_files,
     }
-    rows = await asyncio.to_thread(method_list.rows)
+    rows = await asyncio.to_thread(_usable_methods)
     return JSONResponse({"serving": serving, "methods": rows})
+
+
+def _usable_methods() -> list[dict[str, Any]]:
+    if find_spec("torch") is None:
+        return []
+    from gammascope.apps import method_list  # imports torch
+
+    return method_list.rows()
 
 
 @router.get("/healthz", summary="Is it alive", responses=schema.responses({}, "wrong-host"))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,6 +24,10 @@ from gammascope.apps.server.uploads import Share, Upload
 from gammascope.apps.server.webhooks import Webhooks
 
 _FILES_AT_ONCE: Final = 4  # of each job in the queue, so that it leaves room for those who wait
+_CALLS_AT_ONCE: Final = (
+    4  # of webhooks, in threads of their own: a slow one must not keep others from their results
+)
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PAUSE_S: Final = 0.1  # before a file is offered again to a full queue
 
 
@@ -86,6 +92,7 @@ class Jobs:
         self._limits, self._figures = limits, figures
         self._open: dict[str, Job] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._callers = ThreadPoolExecutor(_CALLS_AT_ONCE, "webhook")
 
     @property
     def open(self) -> int:
@@ -124,11 +131,20 @@ class Jobs:
         """Return a job of this owner as plain types, or None.
 
         One that another process accepted is "accepted" until its time is over, and then "lost".
+
+        Raises:
+            Problem: "results-unreadable" if the database fails.
         """
+        if not _ID.fullmatch(job):  # not one of ours; databases differ in which text they take
+            return None
         here = self._open.get(job)
         if here is not None:
             return here.plain() if here.owner == owner else None
-        kept = self._results.get_job(job, owner)
+        try:
+            kept = self._results.get_job(job, owner)
+        except Exception as error:  # drivers have types of their own
+            log("job-unreadable", logging.WARNING, **failure(error))
+            raise Problem("results-unreadable", "Ask again in a moment.", retry_after=5) from error
         if kept is None or kept["status"] == "finished":
             return kept
         accepted = datetime.fromisoformat(kept["accepted"]).timestamp()
@@ -139,6 +155,7 @@ class Jobs:
         """Wait until every accepted job is finished and told of."""
         while self._running:
             await asyncio.wait(self._running)
+        self._callers.shutdown()
 
     async def _run(self, job: Job, uploads: list[Upload], share: Share) -> None:
         until = time.monotonic() + self._limits.job_seconds
@@ -164,7 +181,9 @@ class Jobs:
         )
         if job.webhook:
             message = {key: value for key, value in job.plain().items() if key != "results"}
-            taken = await asyncio.to_thread(self._webhooks.call, job.webhook, message)
+            loop = asyncio.get_running_loop()
+            calling = loop.run_in_executor(self._callers, self._webhooks.call, job.webhook, message)
+            taken = await calling
             self._figures.jobs.labels("told" if taken else "not-told").inc()
 
     async def _examined(

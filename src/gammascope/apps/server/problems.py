@@ -43,6 +43,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "queue-full": (429, "The server is busy"),
     "rate-limited": (429, "More requests than this key allows"),
     "internal-error": (500, "A bug of ours"),
+    "results-unreadable": (503, "Results cannot be read now"),
     "out-of-memory": (503, "Not enough memory for this picture"),
     "shutting-down": (503, "The server is about to stop"),
     "out-of-time": (504, "The answer took too long"),

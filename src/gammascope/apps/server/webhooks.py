@@ -26,6 +26,9 @@ SECONDS: Final = 10.0
 PAUSES_S: Final = (0.0, 2.0, 10.0)
 """Before each try."""
 
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+"""A gateway turns these into the IPv4 addresses that they end with (RFC 6052)."""
+
 _PORTS: Final = {"http": 80, "https": 443}
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -42,6 +45,8 @@ def is_public(address: Address) -> bool:
     (False, True)
     """
     inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
+    if address in _NAT64:
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     if inner is not None:
         return is_public(inner)
     return address.is_global and not address.is_multicast and not address.is_reserved

@@ -1,6 +1,6 @@
 // What was found in one picture: verdicts, what weakens them, what they rest on, where all that comes from.
 
-function findings(item) {
+function findings(item, further = null) {
   const { report } = item;
   const parts = Object.entries(item.answers).map(([question, answer]) => finding(question, answer, report.calibrated));
   if (!report.calibrated) {
@@ -15,6 +15,7 @@ function findings(item) {
   if (report.stability) parts.push(stability(report));
   const file = report.evidence.filter(aboutFile);
   if (file.length) parts.push(provenance(file));
+  if (further) parts.push(further);
   parts.push(listOf("What this cannot tell you", LIMITS.map((limit) => element("li", {}, limit)), "limits"));
   parts.push(element("section", {}, element("h3", {}, "Where this comes from"), origin(item)));
   return parts;

@@ -78,8 +78,9 @@ function startList() {
   byId("download-table").addEventListener("click", () => download("report.csv", "text/csv", `\ufeff${table(shown)}`));
   byId("rows").addEventListener("click", (event) => {
     const line = event.target.closest("tr");
-    // Selecting text in a row is not a click on it.
-    if (line && !String(getSelection())) openDetail(Number(line.dataset.id));
+    // Selecting text in a row is not a click on it; a key on its button is, whatever is selected elsewhere.
+    const selecting = event.detail > 0 && String(getSelection());
+    if (line && !selecting) openDetail(Number(line.dataset.id));
   });
   byId("rows").addEventListener("keydown", listKey);
   addEventListener("beforeprint", () => {

@@ -215,8 +215,14 @@ function zoomBy(name) {
   setZoom(name === "fit" ? 1 : viewer.zoom * (name === "in" ? 1.5 : 1 / 1.5));
 }
 
+// What a button opens or closes moves the focus; a key held down a little long would press the button that has it then.
+function pressOnce(event) {
+  if (event.repeat && event.key === "Enter" && event.target.matches("button")) event.preventDefault();
+}
+
 function startViewer() {
   const stage = byId("stage");
+  addEventListener("keydown", pressOnce, true);
   byId("layer-toggles").addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button) toggleLayer(button.dataset.layer);

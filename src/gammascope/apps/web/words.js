@@ -101,9 +101,11 @@ function shortNumber(value) {
 
 // "0.93 ≥ 0.80": a probability never stands without the threshold that gives it meaning.
 function against(answer) {
-  const shown = shortNumber(answer.probability);
-  if (!answer.thresholds) return `${shown}, no thresholds`;
-  const [low, high] = answer.thresholds.map((value) => value.toFixed(2));
+  if (!answer.thresholds) return `${shortNumber(answer.probability)}, no thresholds`;
+  const near = answer.thresholds.some((threshold) => answer.probability !== null && Math.abs(answer.probability - threshold) < 0.01);
+  // "0.71 < 0.71" would be wrong.
+  const shown = near ? answer.probability.toFixed(4) : shortNumber(answer.probability);
+  const [low, high] = answer.thresholds.map((value) => value.toFixed(near ? 4 : 2));
   if (answer.verdict === "fake") return `${shown} ≥ ${high}`;
   if (answer.verdict === "real") return `${shown} < ${low}`;
   return `${low} ≤ ${shown} < ${high}`;

@@ -38,8 +38,10 @@ async function tell(entry, state, details) {
   if (entry.dropped) return;
   if (state === "done") {
     const { report } = details;
+    const layers = await overlays(report);
+    if (entry.dropped) return;
     Object.assign(entry, {
-      report, answers: answers(report), layers: await overlays(report), written: new Date().toISOString(),
+      report, answers: answers(report), layers, written: new Date().toISOString(),
       spoke: { method: report.method, weights_sha256: report.weights_sha256 },
     });
     say(`${entry.name}: ${spoken(entry)}.`);
@@ -130,7 +132,10 @@ function waiting(entry) {
     // What is wrong with the file itself would be wrong again.
     if ([413, 415, 422].includes(entry.details.status)) return said;
     const again = element("button", { type: "button" }, "Try again");
-    again.addEventListener("click", () => enqueue(entry));
+    again.addEventListener("click", () => {
+      enqueue(entry); // takes the button away
+      byId("result-name").focus({ preventScroll: true });
+    });
     return [...said, again];
   }
   return [element("p", { class: "wait-title" }, entry.state === "busy" ? entry.details.detail : `${STATES[entry.state]} …`), progress(entry)];
@@ -150,19 +155,22 @@ function say(text) {
 }
 
 function askForKey() {
+  if (!byId("key-form").hidden) return; // several pictures may be refused while the key is being typed
   byId("key-form").hidden = false;
   byId("key").focus();
 }
 
 async function useKey(event) {
   event.preventDefault();
-  server.key = byId("key").value.trim();
+  const key = byId("key").value.trim();
+  server.key = key;
   const status = await askForBounds();
+  if (server.key !== key || byId("key-form").hidden) return; // another one was tried meanwhile, or this one twice
   showBounds();
   if (status !== 200) {
     say("This key is not known here.");
     byId("key").setAttribute("aria-invalid", "true");
-    byId("key").select();
+    if (byId("key").value.trim() === key) byId("key").select(); // the next one may be half typed
     return;
   }
   byId("key").removeAttribute("aria-invalid");

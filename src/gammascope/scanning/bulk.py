@@ -216,6 +216,8 @@ def _run(plan: Plan, pipeline: Pipeline) -> dict[str, Any]:
         "provenance": pipeline.besides.provenance,
         "trust": pipeline.besides.trust is not None,
         "stability": pipeline.besides.stability,
+        "profile": pipeline.profile,
+        "network": pipeline.network.name,
     }
 
 

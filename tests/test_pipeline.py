@@ -199,11 +199,11 @@ def test_no_map_is_made_to_know_whether_there_is_one(monkeypatch):
     made = []
     real = views.paste_boxes
     monkeypatch.setattr(views, "paste_boxes", lambda *a: made.append(1) or real(*a))
-    bands = dict.fromkeys(("generated", "edited"), BANDS)
-    assert thermometer(calibration=bands).report(grey(100)).verdict is Verdict.REAL
+    pipeline = thermometer(calibration={"generated": BANDS}, questions=("generated",))
+    assert pipeline.report(grey(100)).verdict is Verdict.REAL
     assert not made
-    thermometer(calibration=bands).report(grey(250))
-    assert len(made) == 2
+    assert pipeline.report(grey(250)).verdict is Verdict.FAKE
+    assert len(made) == 1
 
 
 def test_the_statement_counts_the_marked_pixels():

@@ -155,8 +155,8 @@ class Report:
 
 def shares(values: Float[np.ndarray, "h w"]) -> tuple[float, float]:
     """Return which share of a map's pixels was examined, and which share of those is marked (above 0.5)."""
-    seen = np.count_nonzero(np.isfinite(values))
-    marked = np.count_nonzero(values > 0.5)  # NaN is not
+    seen = int(np.count_nonzero(np.isfinite(values)))
+    marked = int(np.count_nonzero(values > 0.5))  # NaN is not
     return seen / max(1, values.size), marked / max(1, seen)
 
 

@@ -196,14 +196,16 @@ def test_a_map_is_shown_only_beside_a_verdict_it_supports(level, shown):
 
 
 def test_no_map_is_made_to_know_whether_there_is_one(monkeypatch):
+    maps = thermometer().scores(grey(250)).maps
     made = []
     real = views.paste_boxes
     monkeypatch.setattr(views, "paste_boxes", lambda *a: made.append(1) or real(*a))
-    pipeline = thermometer(calibration={"generated": BANDS}, questions=("generated",))
-    assert pipeline.report(grey(100)).verdict is Verdict.REAL
+    assert "generated" in maps
+    assert "painted" not in maps
+    assert list(maps) == ["generated", "edited"]
     assert not made
-    assert pipeline.report(grey(250)).verdict is Verdict.FAKE
-    assert len(made) == 1
+    assert maps["generated"].shape == (SIDE, SIDE)
+    assert made == [1]
 
 
 def test_the_statement_counts_the_marked_pixels():

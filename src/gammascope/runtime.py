@@ -192,6 +192,9 @@ class OpenVinoNetwork(Network):
         self._requests_at_once = min(max(2 * streams, 4), _MOST_REQUESTS)
         self.at_once = _BATCH * self._requests_at_once
         self._of_thread = threading.local()
+        # OpenVINO's bindings set themselves up on their first call, and wait for each other for ever if two threads
+        # make it at the same time (seen with 2026.4): so it is made here.
+        self.look(np.zeros((1, 3, side, side), np.float32))
 
     def look(self, pixels: Float[np.ndarray, "b 3 h w"]) -> Answered:
         """Answer for normalised views."""

@@ -1,107 +1,284 @@
-"""Images per second of a scan, next to decoding alone, in the same run; peak memory; seconds to the first verdict.
+"""How fast a scan is, beside decoding alone and the same network one view at a time, and where the time goes.
 
-    python benchmarks/scan_speed.py FOLDER [--images 100] [--threads 2]
+    python benchmarks/scan_speed.py --synthetic [--images 40] [--threads 2] [--markdown FILE] [--json FILE]
+    python benchmarks/scan_speed.py FOLDER
 
-Decoding in one thread, scans on torch and by profile, and the cold start run one after another in processes of their
-own, three times each; the best
-counts, because the others were disturbed.
+Each measurement runs in a process of its own, ``--repeats`` times; the one that took the processor least counts,
+because the others were disturbed. Processor time is that of all threads, and also holds on a machine that is shared.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from gammascope.pipeline import Profile
-    from gammascope.runtime import Engine
+    from gammascope.pipeline import Execution, Pipeline
+
+T = TypeVar("T")
+SIZES = {"0.26 MP": (512, 512), "1 MP": (1024, 1024), "12 MP": (4000, 3000)}
+PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field")
+
+
+def write_photos(folder: Path, size: tuple[int, int], count: int) -> None:
+    """Write JPEGs of quality 90: parts of scikit-image's photos, enlarged, with a sensor's noise."""
+    import numpy as np
+    import PIL.Image
+    import skimage.data
+
+    folder.mkdir(parents=True)
+    width, height = size
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        photo = getattr(skimage.data, PHOTOS[number % len(PHOTOS)])()
+        rows = int(min(photo.shape[:2]) * rng.uniform(0.5, 0.75))
+        columns = rows * width // height
+        top, left = (
+            int(rng.integers(n - m + 1))
+            for n, m in zip(photo.shape[:2], (rows, columns), strict=True)
+        )
+        part = PIL.Image.fromarray(photo[top : top + rows, left : left + columns])
+        pixels = np.asarray(part.resize(size, PIL.Image.Resampling.BICUBIC)).astype(np.float32)
+        pixels += rng.standard_normal(pixels.shape, np.float32) * 3
+        noisy = PIL.Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
+        noisy.save(folder / f"{number:04}.jpg", quality=90)
+
+
+def counted(work: Callable[[], dict[str, float]]) -> dict[str, float]:
+    clock, processor = time.perf_counter(), time.process_time()
+    found = work()
+    return found | {
+        "seconds": time.perf_counter() - clock,
+        "cpu": time.process_time() - processor,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
 
 
 def decode_only(paths: list[Path]) -> dict[str, float]:
+    from gammascope import runtime
     from gammascope.imaging.decode import decode
 
-    start = time.perf_counter()
-    pixels = sum(decode(path).image.size // 3 for path in paths)
-    return {"seconds": time.perf_counter() - start, "megapixels": pixels / 1e6}
+    runtime.keep_freed_memory()
+    decode(paths[0])
+    pixels = (decode(path).image.size // 3 for path in paths)
+    return counted(lambda: {"megapixels": sum(pixels) / 1e6, "failed": 0})
 
 
-def scanned(paths: list[Path], engine: Engine, profile: Profile) -> dict[str, float]:
-    from gammascope.pipeline import Execution, Pipeline
+def scanned(
+    paths: list[Path], execution: Execution, at_once: int | None = None
+) -> dict[str, float]:
+    from gammascope.pipeline import Pipeline
     from gammascope.scanning.scan import scan
 
-    pipeline = Pipeline.load(execution=Execution(engine=engine, profile=profile))
-    start = time.perf_counter()
-    failed = sum(row.error is not None for row in scan(paths, pipeline))
-    return {"seconds": time.perf_counter() - start, "failed": failed}
+    pipeline = Pipeline.load(execution=execution)
+    if at_once is not None:
+        pipeline.network.at_once = at_once
+    list(scan(paths[:1], pipeline))
+    return counted(lambda: {"failed": sum(row.error is not None for row in scan(paths, pipeline))})
+
+
+def unbatched(paths: list[Path]) -> dict[str, float]:
+    from gammascope import runtime
+    from gammascope.pipeline import Execution
+
+    runtime._BATCH = runtime._MOST_REQUESTS = 1
+    return scanned(paths, Execution(engine="openvino", profile="fast"), at_once=1)
+
+
+def by_profile(paths: list[Path], **how: Any) -> dict[str, float]:
+    from gammascope.pipeline import Execution
+
+    return scanned(paths, Execution(**how), at_once=1 if how.get("engine") == "torch" else None)
+
+
+def stages(paths: list[Path]) -> dict[str, float]:
+    """Return milliseconds of the processor for each step of ``fast``, one picture after the other in one thread."""
+    import numpy as np
+
+    from gammascope import runtime
+    from gammascope.imaging import views
+    from gammascope.imaging.decode import decode
+    from gammascope.imaging.provenance import provenance_of
+    from gammascope.pipeline import Besides, Execution, Pipeline
+
+    runtime.keep_freed_memory()
+    spent: dict[str, float] = defaultdict(float)
+
+    def step(name: str, work: Callable[[], T]) -> T:
+        begun = time.process_time()
+        result = work()
+        spent[name] += time.process_time() - begun
+        return result
+
+    pipeline: Pipeline = Pipeline.load(
+        execution=Execution(profile="fast"), besides=Besides(provenance=False)
+    )
+    spec, at_once = pipeline.view, pipeline.network.at_once
+    pipeline.report(paths[0])
+    for path in paths:
+        data = step("read", path.read_bytes)
+        step("hash", lambda data=data: hashlib.sha256(data).digest())
+        decoded = step("decode", lambda data=data: decode(data))
+        step("provenance", lambda data=data: provenance_of(data))
+        image = decoded.image
+        boxes = views.boxes_of((image.shape[1], image.shape[0]), spec)
+        tiles = len(boxes) - views.has_overview((image.shape[1], image.shape[0]), spec)
+        for name, some in (("tiles", boxes[:tiles]), ("overview", boxes[tiles:])):
+            step(name, lambda i=image, some=some: [views.pixels_at(i, box, spec) for box in some])
+        pixels = np.stack([views.pixels_at(image, box, spec) for box in boxes])
+        for start in range(0, len(pixels), at_once):
+            part = pixels[start : start + at_once]
+            step("network", lambda part=part: pipeline.network.look(part))
+        scores = pipeline.scores(image)
+        report = step("maps", lambda d=decoded, s=scores: pipeline._report(d, "", s))
+        step("JSON", lambda report=report: json.dumps(report.to_json()))
+    return {name: 1e3 * seconds / len(paths) for name, seconds in spent.items()}
 
 
 MEASURES: dict[str, Callable[[list[Path]], dict[str, float]]] = {
-    "decode": decode_only,
-    "torch": lambda paths: scanned(paths, "torch", "default"),
-    "default": lambda paths: scanned(paths, "auto", "default"),
-    "fast": lambda paths: scanned(paths, "auto", "fast"),
-    "thorough": lambda paths: scanned(paths, "auto", "thorough"),
+    "decoding alone": decode_only,
+    "torch, one view at a time, fast": lambda p: by_profile(p, engine="torch", profile="fast"),
+    "OpenVINO, one view at a time, fast": unbatched,
+    "fast": lambda paths: by_profile(paths, profile="fast"),
+    "fast, bf16": lambda p: by_profile(p, engine="openvino", profile="fast", precision="bf16"),
+    "default": by_profile,
+    "thorough": lambda paths: by_profile(paths, profile="thorough"),
+    "stages": stages,
 }
 
 
-def measured(name: str, folder: Path, images: int, threads: int) -> dict[str, Any]:
-    """Run one measurement in a process of its own, three times; return the quickest."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, __file__, str(folder), "--images", str(images), "--only", name]
-    runs = [
-        json.loads(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
-        for _ in range(3)
+def measured(name: str, folder: Path, chosen: argparse.Namespace) -> dict[str, float]:
+    environment = os.environ | {"OMP_NUM_THREADS": str(chosen.threads)}
+    command = [
+        sys.executable,
+        __file__,
+        str(folder),
+        "--images",
+        str(chosen.images),
+        "--only",
+        name,
     ]
-    best: dict[str, Any] = min(runs, key=lambda run: run["seconds"])
-    return best
+    runs: list[dict[str, float]] = []
+    for _ in range(chosen.repeats):
+        done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+        runs.append(json.loads(done.stdout))
+    return min(runs, key=lambda run: run.get("cpu", run.get("network", 0.0)))
 
 
-def cold_start(path: Path) -> float:
-    """Return the seconds from `gammascope scan one.jpg` to its verdict, best of three."""
-    seconds = []
-    for _ in range(3):
+def cold_start(path: Path, repeats: int) -> dict[str, float]:
+    """Return the least seconds from ``gammascope scan one.jpg`` to its verdict."""
+    runs = []
+    for _ in range(repeats):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
-        command = [str(Path(sys.executable).with_name("gammascope")), "scan", "--json", str(path)]
+        command = [sys.executable, "-m", "gammascope", "scan", "--json", str(path)]
         subprocess.run(command, check=True, capture_output=True)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        runs.append({"seconds": time.perf_counter() - start, "cpu": cpu})
+    return min(runs, key=lambda run: run["seconds"])
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Draw a table of ratios for each set of images, and one of the stages."""
+    lines = [f"{result['machine']}, {result['threads']} threads."]
+    for name, found in result["sets"].items():
+        count, runs = found["images"], found["runs"]
+        decode, torch = runs["decoding alone"], runs["torch, one view at a time, fast"]
+        alone = runs["OpenVINO, one view at a time, fast"]
+        lines += [
+            f"\n**{name}**, {count} images of {decode['megapixels'] / count:.2f} megapixels\n",
+            "| what | images/s | CPU-ms an image | time, of decoding | speed, of torch "
+            "| speed, of unbatched | peak memory |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        lines += [
+            f"| {what} | {count / run['seconds']:.1f} | {1e3 * run['cpu'] / count:.1f} | "
+            f"{run['cpu'] / decode['cpu']:.2f} | {torch['cpu'] / run['cpu']:.2f} | "
+            f"{alone['cpu'] / run['cpu']:.2f} | {run['peak_mib']:.0f} MiB |"
+            for what, run in runs.items()
+            if what != "stages"
+        ]
+    steps = list(dict.fromkeys(key for s in result["sets"].values() for key in s["runs"]["stages"]))
+    lines += [
+        "\n**Where `fast` spends its time**, CPU-ms an image in one thread\n",
+        f"| images | {' | '.join(steps)} |",
+        f"| --- |{' ---: |' * len(steps)}",
+    ]
+    for name, found in result["sets"].items():
+        spent = found["runs"]["stages"]
+        lines.append(f"| {name} | {' | '.join(f'{spent[step]:.2f}' for step in steps)} |")
+    cold = result["cold_start"]
+    lines.append(
+        f"\nCold start, `gammascope scan one.jpg` to the verdict: {cold['seconds']:.2f} s "
+        f"({cold['cpu']:.2f} CPU-s)."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--synthetic", action="store_true", help="write and scan photos of 3 sizes")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--images", type=int, default=40, help="a quarter of them at 12 MP")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--only", choices=MEASURES, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if (chosen.folder is None) != chosen.synthetic:
+        parser.error("name a FOLDER of images, or --synthetic.")
+    return chosen
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--only", choices=MEASURES)
-    chosen = parser.parse_args()
+    chosen = parsed()
     from gammascope.data.folder import find_images
 
-    paths = find_images([str(chosen.folder)])[: chosen.images]
     if chosen.only:
-        result = MEASURES[chosen.only](paths)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps(result | {"peak_mib": peak}))
+        paths = find_images([str(chosen.folder)])[: chosen.images]
+        print(json.dumps(MEASURES[chosen.only](paths)))
         return
-    runs = {name: measured(name, chosen.folder, chosen.images, chosen.threads) for name in MEASURES}
-    count, decode, torch = len(paths), runs["decode"], runs["torch"]
-    print(f"machine         {platform.processor() or platform.machine()}, {chosen.threads} threads")
-    print(f"images          {count}, {decode['megapixels'] / count:.2f} megapixels on average")
-    for name, run in runs.items():
-        print(
-            f"{name:15} {count / run['seconds']:7.1f} images/s, "
-            f"{run['seconds'] / decode['seconds']:6.2f} x the time of decoding, "
-            f"{torch['seconds'] / run['seconds']:6.2f} x the speed of torch, {run['peak_mib']:.0f} MiB"
-        )
-    print(f"cold start      {cold_start(paths[0]):.2f} s from command to verdict")
+    result: dict[str, Any] = {
+        "machine": platform.processor() or platform.machine(),
+        "threads": chosen.threads,
+        "sets": {},
+    }
+    with tempfile.TemporaryDirectory() as place:
+        folders = {"images": chosen.folder}
+        if chosen.synthetic:
+            folders = {name: Path(place) / str(SIZES[name][0]) for name in chosen.sizes}
+            for name, folder in folders.items():
+                big = SIZES[name][0] > 2000
+                write_photos(folder, SIZES[name], -(-chosen.images // (4 if big else 1)))
+        for name, folder in folders.items():
+            runs = {}
+            for what in MEASURES:
+                runs[what] = measured(what, folder, chosen)
+                print(f"{name}: {what} {runs[what]}", file=sys.stderr)
+            count = len(find_images([str(folder)])[: chosen.images])
+            result["sets"][name] = {"images": count, "runs": runs}
+        first = find_images([str(next(iter(folders.values())))])[0]
+        result["cold_start"] = cold_start(first, chosen.repeats)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    if chosen.markdown:
+        chosen.markdown.write_text(markdown(result), "utf-8")
+    print(markdown(result))
 
 
 if __name__ == "__main__":

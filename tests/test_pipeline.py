@@ -26,7 +26,7 @@ from gammascope.errors import (
     MissingDataError,
     UndecodableImageError,
 )
-from gammascope.imaging import codecs
+from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import Decoded
 from gammascope.imaging.views import ViewSpec
 from gammascope.pipeline import ORDINARY_PROCESSING, Besides, Pipeline
@@ -193,6 +193,19 @@ def test_a_map_is_shown_only_beside_a_verdict_it_supports(level, shown):
     assert (report.verdict is not Verdict.REAL) == shown
     assert (evidence.map is not None) == shown
     assert ("No region" in evidence.statement) != shown
+
+
+def test_no_map_is_made_to_know_whether_there_is_one(monkeypatch):
+    maps = thermometer().scores(grey(250)).maps
+    made = []
+    real = views.paste_boxes
+    monkeypatch.setattr(views, "paste_boxes", lambda *a: made.append(1) or real(*a))
+    assert "generated" in maps
+    assert "painted" not in maps
+    assert list(maps) == ["generated", "edited"]
+    assert not made
+    assert maps["generated"].shape == (SIDE, SIDE)
+    assert made == [1]
 
 
 def test_the_statement_counts_the_marked_pixels():

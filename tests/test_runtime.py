@@ -15,6 +15,11 @@ import torch
 from gammascope import checkpoints, export, runtime, settings
 from gammascope.detectors import base, gamma
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
+from gammascope.imaging import codecs
+from gammascope.imaging.views import views_of
+from gammascope.manipulation.copy_move import CopyMove
+from gammascope.manipulation.inpainting import Inpainting, Telea
+from gammascope.manipulation.splicing import Donor, Splicing
 from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.pipeline import FAST_VIEWS, Execution, Pipeline
 
@@ -76,6 +81,41 @@ def test_the_embedded_detector_agrees_with_torch(engine):
     found = compared(checkpoints.default_path(), engine, (3,))
     assert found.logit_error < 1e-4
     assert found.mask_error < 1e-3
+
+
+def views_of_photos(photos, spec):
+    """Views of photos as they are, with a part moved, spliced and filled, saved as people save them."""
+    names = sorted(photos)
+    for number, name in enumerate(names):
+        rng = np.random.default_rng(number)
+        photo, donor = (
+            np.ascontiguousarray(photos[n][:320, :320]) for n in (name, names[number - 1])
+        )
+        edits = (
+            CopyMove(),
+            Splicing(lambda _, d=donor: Donor(d, generated=False)),
+            Inpainting(Telea()),
+        )
+        for quality, edit in zip((95, 85, 70), edits, strict=True):
+            for image in (photo, edit(photo, rng).image):
+                saved = codecs.reencode(image, codecs.Encoding("jpeg", quality))
+                views = views_of(saved, replace(spec, max_tiles=2))
+                yield np.stack([view.pixels for view in views])
+
+
+@pytest.mark.parametrize(
+    ("precision", "difference", "share"), [("f32", 1e-3, 0.0), ("bf16", 2.0, 0.1)]
+)
+def test_the_embedded_detector_on_real_views_by_precision(photos, precision, difference, share):
+    """bf16 is never chosen unasked; what it may change at most is stated in docs/runtime.md."""
+    pytest.importorskip("openvino")
+    path = checkpoints.default_path()
+    loaded = runtime.load(path, engine="openvino", precision=precision)
+    seen = views_of_photos(photos, loaded.facts.view)
+    found = export.parity(export.reference(path), loaded.network, loaded.facts, seen)
+    assert found.views >= 36
+    assert found.logit_error < difference
+    assert found.changed <= share
 
 
 def test_the_embedded_graph_belongs_to_the_embedded_weights_and_holds_none_itself():

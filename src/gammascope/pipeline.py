@@ -21,7 +21,7 @@ from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import Decoded, decode
 from gammascope.imaging.provenance import TrustList, provenance_of
 from gammascope.imaging.views import Box, ViewSpec
-from gammascope.report import Answer, Evidence, Recheck, Report, Tile, Verdict
+from gammascope.report import Answer, Evidence, Recheck, Report, Tile, Verdict, shares
 from gammascope.sample import Image
 
 if TYPE_CHECKING:
@@ -126,9 +126,14 @@ class _Maps(Mapping[str, Float[np.ndarray, "h w"]]):
 
     def __getitem__(self, name: str) -> Float[np.ndarray, "h w"]:
         pasted = views.paste_boxes(self._cells[name], self._boxes, self._size)
-        seen = np.isfinite(pasted)
-        pasted[seen] = checkpoints.expit(pasted[seen])
+        for _, band in views.bands(pasted):
+            if np.isfinite(band).any():
+                band[:] = checkpoints.expit(band)
         return pasted
+
+    def __contains__(self, name: object) -> bool:
+        # The parent would make the map to know.
+        return name in self._cells
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._cells)
@@ -443,8 +448,7 @@ def _mask_evidence(
             yield Evidence(f"mask:{name}", f"No region stands out as {name}.")
             continue
         shown = maps[name]
-        marked = shown[np.isfinite(shown)] > 0.5
-        share = float(marked.mean()) if marked.size else 0.0
+        share = shares(shown)[1]
         yield Evidence(
             f"mask:{name}", f"About {share:.0%} of the examined pixels look {name}.", shown
         )

@@ -153,6 +153,13 @@ class Report:
         return row
 
 
+def shares(values: Float[np.ndarray, "h w"]) -> tuple[float, float]:
+    """Return which share of a map's pixels was examined, and which share of those is marked (above 0.5)."""
+    seen = int(np.count_nonzero(np.isfinite(values)))
+    marked = int(np.count_nonzero(values > 0.5))  # NaN is not
+    return seen / max(1, values.size), marked / max(1, seen)
+
+
 def _answers_json(answers: Mapping[str, Answer]) -> dict[str, Any]:
     return {
         name: {
@@ -167,11 +174,8 @@ def _answers_json(answers: Mapping[str, Answer]) -> dict[str, Any]:
 def _evidence_json(evidence: Evidence) -> dict[str, Any]:
     row: dict[str, Any] = {"name": evidence.name, "statement": evidence.statement}
     if evidence.map is not None:
-        seen = np.isfinite(evidence.map)
-        row["examined_share"] = round(float(seen.mean()), 4)
-        row["marked_share"] = (
-            round(float((evidence.map[seen] > 0.5).mean()), 4) if seen.any() else 0.0
-        )
+        examined, marked = shares(evidence.map)
+        row["examined_share"], row["marked_share"] = round(examined, 4), round(marked, 4)
     if evidence.strength is not None:
         row["strength"] = str(evidence.strength)
     if evidence.limits:

@@ -736,6 +736,47 @@ def test_a_labelled_folder_is_evaluated_and_its_direction_told(photos, weights, 
     assert "Did you mean 'test'" in one_line_after_notes(result)
 
 
+def test_a_bulk_scan_writes_rows_goes_on_and_counts(folder, weights, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    out = tmp_path / "rows"
+    command = ("scan", folder, "--weights", weights, "--out", out, "--quiet")
+    result = run(*command)
+    assert result.exit_code == 4
+    assert result.stdout.startswith("4 images: ")
+    assert "1 unreadable" in result.stdout
+    rows = parquet.read_table(out).to_pylist()
+    assert {Path(row["image"]).name for row in rows} == {
+        "cat.png",
+        "rocket.jpg",
+        "cup.png",
+        "broken.jpg",
+    }
+    assert [row["number"] for row in sorted(rows, key=lambda row: row["number"])] == [0, 1, 2, 3]
+    again = run(*command, "--json")
+    assert json.loads(again.stdout)["images"] == 4
+    assert parquet.read_table(out).num_rows == 4
+
+
+def test_a_bulk_scan_looks_as_it_was_told_and_does_not_mix(photos, weights, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    picture = tmp_path / "large.png"
+    PIL.Image.fromarray(np.ascontiguousarray(photos["cat"][:300, :300])).save(picture)
+    partly = {}
+    for profile in ("fast", "thorough"):
+        out = tmp_path / profile
+        result = run("scan", picture, "--weights", weights, "--out", out, "--profile", profile)
+        assert result.exit_code == 0
+        (row,) = parquet.read_table(out).to_pylist()
+        caveats = json.loads(row["report"])["caveats"]
+        partly[profile] = any("tiles were examined" in caveat for caveat in caveats)
+    assert partly == {"fast": True, "thorough": False}
+    refused = run(
+        "scan", picture, "--weights", weights, "--out", tmp_path / "fast", "--profile", "thorough"
+    )
+    assert refused.exit_code == 2
+
+
 @pytest.fixture
 def columbia(photos, tmp_path) -> Path:
     """Lay out a benchmark of one photo and one splice, with its mask."""

@@ -28,6 +28,7 @@ from gammascope.training.loop import (
     STATE,
     Progress,
     entries_of,
+    refuse_divided_weights,
     train,
     write_checkpoint,
 )
@@ -302,3 +303,10 @@ def test_a_tiny_detector_learns_eight_views_by_heart(collection):
     assert totals[-1] < totals[0] / 10
     gates = [layer.gate for layer in detector.correct.attention.layers]
     assert all(gate.any() for gate in gates), "the correction has opened"
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
+def test_weights_divided_among_processes_are_refused(kind):
+    with pytest.raises(RecipeError, match=f"under {kind} is not supported"):
+        refuse_divided_weights(kind)
+    refuse_divided_weights("MULTI_CPU")

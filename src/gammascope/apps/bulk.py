@@ -11,7 +11,7 @@ from pathlib import Path
 from gammascope.apps import terminal
 from gammascope.apps.choices import EngineName, FailOn
 from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
-from gammascope.pipeline import Pipeline
+from gammascope.pipeline import Execution, Pipeline
 from gammascope.report import Verdict
 from gammascope.scanning.bulk import Plan, Progress, scan_into
 from gammascope.scanning.results import ResultsFolder, Summary
@@ -28,12 +28,14 @@ class Engine:
         address: Of a Ray cluster; None: one that Ray finds, or starts on this machine.
         weights: The checkpoint's path, which the cluster is sent; None: the embedded one.
         device: Where the networks run, as torch names it.
+        execution: What runs them, and how many views they look at.
     """
 
     name: EngineName
     address: str | None
     weights: Path | None
     device: str
+    execution: Execution
 
 
 def run(folder: Path, plan: Plan, pipeline: Pipeline, engine: Engine, *, bar: bool) -> Summary:
@@ -42,7 +44,7 @@ def run(folder: Path, plan: Plan, pipeline: Pipeline, engine: Engine, *, bar: bo
         if engine.name is EngineName.RAY:
             from gammascope.scanning.ray_engine import Cluster, scan_on
 
-            cluster = Cluster(engine.address, engine.weights, engine.device)
+            cluster = Cluster(engine.address, engine.weights, engine.device, engine.execution)
             scan_on(cluster, folder, plan, pipeline, progress)
         else:
             scan_into(folder, plan, pipeline, progress)

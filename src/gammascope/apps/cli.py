@@ -101,9 +101,9 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     limits = Limits(max_pixels=int(max_megapixels * 1e6))
     if out is not None:
         place = None if weights == "default" else Path(weights)
-        where = bulk.Engine(engine, address, place, device)
+        where = bulk.Engine(engine, address, place, device, execution)
         plan = Plan(tuple(paths), recursive, limits, deduplicate)
-        pipeline = _pipeline(weights, method, device, besides)
+        pipeline = _pipeline(weights, method, device, besides, execution)
         summary = bulk.run(out, plan, pipeline, where, bar=not quiet)
         typer.echo(json.dumps(bulk.plain(summary)) if as_json else bulk.statement(summary, out))
         raise typer.Exit(bulk.exit_code(summary, fail_on))

@@ -17,9 +17,9 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
 from gammascope.errors import MissingDataError, did_you_mean
-from gammascope.imaging import cells
+from gammascope.imaging import cells, members
 from gammascope.imaging.cells import pyarrow_for
-from gammascope.imaging.decode import decode
+from gammascope.imaging.decode import DEFAULT_LIMITS, decode
 from gammascope.sample import Entry, Image, Label, Mask, Sample
 
 MASK_TABLE = "masks.csv"
@@ -180,8 +180,9 @@ def load_mask(path: Path, size: tuple[int, int]) -> Mask:
     """Read a mask image: True above half of its range (0..255, or 0..1 if nothing is above 1).
 
     Args:
-        path: An image of any mode, or a cell of a table (``imaging.cells``); colours count by
-            their lightness, alpha is ignored. What ``mask_where`` returns is read as it says.
+        path: An image of any mode, a cell of a table (``imaging.cells``) or a member of an archive
+            (``imaging.members``); colours count by their lightness, alpha is ignored. What ``mask_where``
+            returns is read as it says.
         size: Height and width of the image it belongs to, pixels.
 
     Raises:
@@ -212,7 +213,12 @@ def load_mask(path: Path, size: tuple[int, int]) -> Mask:
 
 
 def _opened(path: Path) -> Path | io.BytesIO:
-    return io.BytesIO(cells.content(path)) if cells.is_cell(path) else path
+    if cells.is_cell(path):
+        return io.BytesIO(cells.content(path))
+    archive = members.archive_of(path)
+    if archive is not None:
+        return io.BytesIO(members.content(archive, path, DEFAULT_LIMITS.max_bytes))
+    return path
 
 
 def _lightness(file: PillowImage.Image) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -35,7 +35,7 @@ from gammascope.errors import (
     NotAnImageError,
     UndecodableImageError,
 )
-from gammascope.imaging import cells
+from gammascope.imaging import cells, members, turbo
 from gammascope.imaging.codecs import jpeg_quality
 from gammascope.sample import Image
 
@@ -174,7 +174,8 @@ def decode(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
     white, and more than 8 bits are reduced; each leaves a note. Safe to call from several threads.
 
     Args:
-        source: A file, or its content, or a cell of a table (``imaging.cells``).
+        source: A file, or its content, or a cell of a table (``imaging.cells``), or a member of a tar archive
+            (``imaging.members``).
         limits: What the file may cost.
 
     Raises:
@@ -194,7 +195,7 @@ def decode(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
     if isinstance(source, Path) and named_format(source) not in {None, kind}:
         notes.append(f"named {_printable(source.suffix)} but holds {_TITLES[kind]}")
     try:
-        image = _pixels(opened(data, kind), limits, notes)
+        image = _pixels(opened(data, kind), data, limits, notes)
     except UndecodableImageError as error:
         raise type(error)(f"{name}: {error}.") from None
     except MissingExtraError:
@@ -219,6 +220,9 @@ def content_of(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
     try:
         if cells.is_cell(path):
             return cells.content(path)
+        archive = members.archive_of(path)
+        if archive is not None:
+            return members.content(archive, path, limits.max_bytes)
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise UndecodableImageError("a folder, not an image")
@@ -289,15 +293,22 @@ def _quieten_plugins() -> None:
         warnings.filterwarnings("ignore", category=UserWarning, module=_PLUGINS)
 
 
-def _pixels(file: ImageFile, limits: Limits, notes: list[str]) -> Image:
+def _pixels(file: ImageFile, data: bytes, limits: Limits, notes: list[str]) -> Image:
     _check_size(file, limits)
     if _holds_several(file):
         notes.append("holds several pictures: only the main one is examined")
     profile = file.info.get("icc_profile")
     bits = _bits(file)
-    file.load()
+    stored = None
+    if isinstance(file, JpegImagePlugin.JpegImageFile):
+        stored = turbo.jpeg_pixels(data, file.mode, file.size)
+    if stored is None:
+        file.load()
     orientation = _orientation(file, notes)
-    colour, alpha = _colour_and_alpha(_to_eight_bits(file, bits, notes))
+    if stored is not None and stored.ndim == 3 and not profile and orientation not in _UPRIGHT:
+        return stored
+    loaded = _to_eight_bits(file, bits, notes) if stored is None else PIL.Image.fromarray(stored)
+    colour, alpha = _colour_and_alpha(loaded)
     upright = _to_srgb(colour, profile, notes)
     if alpha is not None and alpha.getextrema() != (255, 255):
         notes.append("transparent parts are shown on white")

@@ -8,7 +8,7 @@ look for.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -23,8 +23,8 @@ Pool: TypeAlias = Literal["mean", "max", "top"]
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, width, height in image pixels; may stick out of the image where it was padded."""
 
-_BAND_ROWS = 256
-"""Rows pasted at once: keeps temporaries in cache, and small for one view of a huge image."""
+BAND_PX = 2**17
+"""Pixels of a map that are worked on at once: whole rows, so few that they stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,21 +225,47 @@ def paste_boxes(
     if len(maps) != len(boxes):
         raise ValueError(f"{len(maps)} maps for {len(boxes)} views: expected one map per view.")
     width, height = image_size
-    total = np.zeros((height, width), np.float32)
-    count = np.zeros((height, width), np.uint16)
+    placed = []
     for values, (left, top, box_width, box_height) in zip(maps, boxes, strict=True):
         cells = values.astype(np.float32, copy=False)
         columns = _Axis.of(left, box_width, cells.shape[1], width)
-        rows = _Axis.of(top, box_height, cells.shape[0], height)
+        placed.append((cells, columns, _Axis.of(top, box_height, cells.shape[0], height)))
+    whole = np.empty((height, width), np.float32)
+    for start, band in bands(whole):
+        _paste_band(band, start, placed)
+    return whole
+
+
+def bands(values: Float[np.ndarray, "h w"]) -> Iterator[tuple[int, Float[np.ndarray, "_rows w"]]]:
+    """Yield the rows of a map in groups that fit the processor's cache, each with the number of its first."""
+    rows = max(1, BAND_PX // max(1, values.shape[1]))
+    for start in range(0, len(values), rows):
+        yield start, values[start : start + rows]
+
+
+def _paste_band(
+    band: Float[np.ndarray, "rows w"],
+    start: int,
+    placed: Sequence[tuple[Float[np.ndarray, "_gh _gw"], _Axis, _Axis]],
+) -> None:
+    """Fill some rows with the mean of the maps that lie there; ``placed``: cells with their columns and rows."""
+    last = start + len(band)
+    placed = [
+        one for one in placed if one[2].first < last and start < one[2].first + len(one[2].low)
+    ]
+    if not placed:
+        band.fill(np.nan)
+        return
+    band.fill(0)
+    count = np.zeros(band.shape, np.uint16)
+    for cells, columns, rows in placed:
+        part = rows.band(max(0, start - rows.first), last - rows.first)
+        down = slice(part.first - start, part.first - start + len(part.low))
         across = slice(columns.first, columns.first + len(columns.low))
-        for start in range(0, len(rows.low), _BAND_ROWS):
-            band = rows.band(start, start + _BAND_ROWS)
-            down = slice(band.first, band.first + len(band.low))
-            total[down, across] += columns.resampled(band.resampled(cells, 0), 1)
-            count[down, across] += 1
-    np.divide(total, count, out=total, where=count > 0)
-    total[count == 0] = np.nan
-    return total
+        band[down, across] += columns.resampled(part.resampled(cells, 0), 1)
+        count[down, across] += 1
+    np.divide(band, count, out=band, where=count > 1)
+    band[count == 0] = np.nan
 
 
 def pool_logits(logits: Float[np.ndarray, " n"], pool: Pool) -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from gammascope import runtime
 from gammascope.errors import GammascopeError, UndecodableImageError
 from gammascope.imaging.decode import DEFAULT_LIMITS, Decoded, Limits, decode
 from gammascope.pipeline import Pipeline
@@ -64,6 +65,7 @@ def scan_into(
         MissingDataError: If a source is not there or holds no image, or another process is writing to the folder.
         MissingExtraError: If pyarrow is not installed.
     """
+    runtime.keep_freed_memory()
     results = ResultsFolder(folder)
     with results.alone():
         total = prepared(results, plan, pipeline, progress)
@@ -214,6 +216,8 @@ def _run(plan: Plan, pipeline: Pipeline) -> dict[str, Any]:
         "provenance": pipeline.besides.provenance,
         "trust": pipeline.besides.trust is not None,
         "stability": pipeline.besides.stability,
+        "profile": pipeline.profile,
+        "network": pipeline.network.name,
     }
 
 

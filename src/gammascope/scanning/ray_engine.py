@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from gammascope.data import ledger
 from gammascope.errors import IncompatibleCheckpointError, MissingExtraError
 from gammascope.imaging.cells import pyarrow_for
 from gammascope.imaging.decode import Limits
-from gammascope.pipeline import Besides, Pipeline
+from gammascope.pipeline import Besides, Execution, Pipeline
 from gammascope.scanning.bulk import Plan, Progress, examine, prepared
 from gammascope.scanning.results import FEATURE, ResultsFolder, Row
 from gammascope.scanning.seen import Forgetful, Memory, Seen
@@ -40,11 +40,13 @@ class Cluster:
         address: As ``ray.init`` takes it; None: the cluster this process is in, or one on this machine.
         weights: The checkpoint's path; its content is sent. None: the embedded one, which every machine has.
         device: Where the networks run; "cuda" asks Ray for one GPU for each actor.
+        execution: What runs them, and how many views they look at.
     """
 
     address: str | None = None
     weights: Path | None = None
     device: str = "cpu"
+    execution: Execution = field(default_factory=Execution)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class _Setup:
     weights: Any
     weights_sha256: str
     device: str
+    execution: Execution
     besides: Besides
     limits: Limits
     memory: Any
@@ -90,6 +93,7 @@ def scan_on(
             weights=None if cluster.weights is None else ray.put(cluster.weights.read_bytes()),
             weights_sha256=pipeline.weights_sha256,
             device=cluster.device,
+            execution=cluster.execution,
             besides=pipeline.besides,
             limits=plan.limits,
             memory=_memory(ray, results) if plan.deduplicate else None,
@@ -160,7 +164,9 @@ class _Examiner:
             if setup.weights is not None:
                 weights = Path(folder, "checkpoint.safetensors")
                 weights.write_bytes(_ray().get(setup.weights))
-            self._pipeline = Pipeline.load(weights, device=setup.device, besides=setup.besides)
+            self._pipeline = Pipeline.load(
+                weights, device=setup.device, besides=setup.besides, execution=setup.execution
+            )
         if self._pipeline.weights_sha256 != setup.weights_sha256:
             raise IncompatibleCheckpointError(
                 "This machine has another embedded detector than the one that started the scan: install the same "

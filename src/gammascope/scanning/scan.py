@@ -59,6 +59,7 @@ def scan(
             None: twice the cores.
         limits: What a file may cost; None: the decoder's own limits.
     """
+    runtime.keep_freed_memory()
     threads = runtime.cores()
     ahead = 2 * threads if ahead is None else ahead
     if ahead < 1:

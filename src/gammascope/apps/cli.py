@@ -197,7 +197,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
 
     With --out, an evaluation that was interrupted goes on where it was.
     """
-    from gammascope.apps import evaluating, terminal
+    from gammascope.apps import costs, evaluating, terminal
 
     columns = evaluating.columns_of(recode or ())
     name, entries, assumption = evaluating.listed(data, benchmark, root, split, partial=partial)
@@ -207,10 +207,14 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     pipeline = _pipeline(weights, method, device, then=then, zone=zone)
     columns = evaluating.with_aligned(columns, entries)
     with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
-        tables = evaluating.scored(pipeline, entries, columns, out, advance)
-    evaluation = evaluating.summarised(
-        pipeline, tables, columns, data=name, assumption=assumption, black=black.value
-    )
+        tables, speed = evaluating.scored(pipeline, entries, columns, out, advance)
+    about = {
+        "data": name,
+        "labels": assumption,
+        "speed": speed,
+        "size": costs.size_of(weights, then),
+    }
+    evaluation = evaluating.summarised(pipeline, tables, columns, about=about, black=black.value)
     if out is not None:
         for note in evaluating.write(evaluation, tables, out):
             terminal.say(note)
@@ -237,6 +241,30 @@ def compare(
     else:
         terminal.output().print(comparing.table(compared))
         terminal.say(comparing.notes(compared))
+
+
+@app.command()
+def leaderboard(
+    tables: options.Evaluations,
+    out: options.LeaderboardPage = None,
+    title: options.PageTitle = "Leaderboard",
+    as_json: options.Json = False,
+) -> None:
+    """Put evaluated detectors side by side on one page; those of different images never share a table."""
+    from gammascope.apps import leaderboard as page
+    from gammascope.apps import terminal
+
+    if out is not None:
+        refuse_unwritable(out)
+    made = page.made_of(tables)
+    if out is not None:
+        page.write(made, out, title)
+    if as_json:
+        typer.echo(json.dumps(page.plain(made), allow_nan=False))
+    else:
+        terminal.output().print(*page.drawn(made))
+    if out is not None:
+        terminal.say(f"Page: {out}")
 
 
 @app.command()

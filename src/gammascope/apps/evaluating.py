@@ -11,6 +11,8 @@ from typing import Any
 from rich.table import Table
 
 import gammascope
+from gammascope import settings
+from gammascope.apps.costs import Stopwatch
 from gammascope.checkpoints import RAW, Calibration
 from gammascope.data.benchmarks import base as benchmarks
 from gammascope.data.folder import read_folder
@@ -159,8 +161,8 @@ def scored(
     columns: Mapping[str, Column],
     folder: Path | None,
     progress: Callable[[int, int], None],
-) -> Mapping[str, ScoreTable]:
-    """Score all images in each column, each image being decoded once.
+) -> tuple[Mapping[str, ScoreTable], dict[str, Any] | None]:
+    """Score all images in each column, each image being decoded once; say how long that took (``Stopwatch.speed``).
 
     With a folder (and pyarrow) scores are kept there as they come: a run that was interrupted goes on where it was,
     and what is there already is not scored again.
@@ -168,14 +170,18 @@ def scored(
     Raises:
         RecipeError: If the folder holds scores of another detector or of other images.
     """
+    watch = Stopwatch()
+    predict = watch.counting(predictor(pipeline))
     if folder is not None:
         try:
             store = ScoreStore(folder / PARTS)
-            store.score(predictor(pipeline), entries, columns, identity(pipeline), progress)
-            return StoredTables(store, tuple(columns))
+            store.score(predict, entries, columns, identity(pipeline), progress)
+            speed = watch.speed(pipeline.network.name, folder / PARTS)
+            return StoredTables(store, tuple(columns)), speed
         except MissingExtraError:
             pass  # without pyarrow, which ``write`` tells of, scores stay in memory until the end
-    return score_columns(predictor(pipeline), entries, columns, progress=progress)
+    tables = score_columns(predict, entries, columns, progress=progress)
+    return tables, watch.speed(pipeline.network.name)
 
 
 def identity(pipeline: Pipeline) -> dict[str, str]:
@@ -202,11 +208,18 @@ def summarised(
     tables: Mapping[str, ScoreTable],
     columns: Mapping[str, Column],
     *,
-    data: str,
-    assumption: str,
+    about: Mapping[str, Any],
     black: Black = "skip",
 ) -> Evaluation:
     """Make numbers of score tables, at the thresholds of the checkpoint's calibration (0 without one).
+
+    Args:
+        pipeline: Whose scores they are.
+        tables: By column.
+        columns: What was shown.
+        about: Facts that go into the summary as they are, in plain types: "data" (name of the images), "labels" (what
+            these were taken to be), "speed" and "size" (``apps.costs``).
+        black: What images without a true pixel count in F1 and IoU.
 
     Raises:
         MissingDataError: If no question can be measured on these images.
@@ -231,8 +244,8 @@ def summarised(
         "method": facts.method,
         "weights_sha256": pipeline.weights_sha256,
         "calibrated": bool(facts.calibration),
-        "data": data,
-        "labels": assumption,
+        "calibration": {name: settings.plain(known) for name, known in calibration.items()},
+        **about,
         "unmeasured": unmeasured,
         "definitions": {name: dict(column.definition) for name, column in columns.items()},
         "columns": made,

@@ -39,7 +39,7 @@ def rows() -> list[dict[str, Any]]:
                 "published_parameters": known.get("parameters"),
                 "trained_parameters": known.get("trained"),
                 "measured": known.get("measured"),
-                "parameters": _parameters(embedded) if here else None,
+                "parameters": parameters_of(embedded) if here else None,
                 "embedded_weights": here,
                 "calibrated": here and facts is not None and bool(facts.calibration),
                 "published_weights": sorted(method.weights),
@@ -112,7 +112,7 @@ def _extras(method: base.Method[Any]) -> dict[str, str]:
     return needs
 
 
-def _parameters(path: Path) -> int:
+def parameters_of(path: Path) -> int:
     """Count the numbers in a checkpoint without reading them."""
     from safetensors import safe_open
 

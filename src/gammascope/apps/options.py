@@ -278,6 +278,15 @@ SecondEvaluation: TypeAlias = Annotated[
     Path, typer.Argument(metavar="B", help="Folder of another detector's, on the same images.")
 ]
 
+Evaluations: TypeAlias = Annotated[
+    list[Path],
+    typer.Argument(metavar="TABLE...", help="Folders of evaluations (evaluate --out)."),
+]
+LeaderboardPage: TypeAlias = Annotated[
+    Path | None, typer.Option("--out", help="Where to write the page (HTML, works from disk).")
+]
+PageTitle: TypeAlias = Annotated[str, typer.Option("--title", help="Heading of the page.")]
+
 AuditedData: TypeAlias = Annotated[
     Path,
     typer.Argument(metavar="PATH", help="Manifest (CSV, Parquet), or a folder of real and fake."),

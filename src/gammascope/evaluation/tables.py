@@ -178,6 +178,30 @@ def summarise(
     return summary
 
 
+def overall(
+    table: ScoreTable,
+    question: str,
+    chosen: Bool[np.ndarray, " n"],
+    *,
+    calibration: Calibration = RAW,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Summary:
+    """Return the overall numbers of one question on some images only; see ``summarise``.
+
+    Args:
+        table: One row per image.
+        question: "generated", "edited" or "fake".
+        chosen: Which rows to measure; those that are not ``usable`` are left out.
+        calibration: Its ``fake_from`` is the threshold.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+    """
+    truth = truth_of(table, question)
+    rows = _Answered.of(table, question, truth).where(usable(table, question, truth) & chosen)
+    return _overall(rows, _Measures(calibration, resamples, seed))
+
+
 def grids(summary: Summary) -> list[Grid]:
     """Lay a summary out as tables: overall, per source of photos, per generator, per mask."""
     left_out = "".join(

@@ -15,6 +15,7 @@ from typing import Any
 
 from gammascope.data import ledger
 from gammascope.errors import MissingDataError
+from gammascope.evaluation.score_columns import StoredColumns
 from gammascope.evaluation.scoring import (
     Column,
     Predict,
@@ -96,12 +97,12 @@ class ScoreStore:
                             progress(done, len(entries))
 
     def read(self, column: str) -> ScoreTable:
-        """Return all rows of a column, in the order of the images.
+        """Return all rows of a column, in the order of the images; what is not asked for stays on disk.
 
         Raises:
             MissingDataError: If some are missing, a part is broken, or no image could be scored.
         """
-        arrow, parquet = pyarrow_for(_FEATURE)
+        pyarrow_for(_FEATURE)
         folder = self.folder / column
         run = ledger.read_run(folder)
         if run is None:
@@ -111,18 +112,9 @@ class ScoreStore:
             raise MissingDataError(
                 f"{folder} lacks {left} of {run['images']} images: run the same command again."
             )
-        tables = []
-        for path, span in ledger.parts(folder):
-            try:
-                table = parquet.read_table(path)
-            except (arrow.ArrowException, OSError) as error:
-                raise MissingDataError(ledger.damaged(path, str(error))) from error
-            if table.num_rows != len(span):
-                raise MissingDataError(
-                    ledger.damaged(path, f"{table.num_rows} rows of {len(span)}")
-                )
-            tables.append(table)
-        scores = ScoreTable.from_arrow(arrow.concat_tables(tables, promote_options="default"))
+        held = ledger.parts(folder)
+        stored = StoredColumns([path for path, _ in held], [len(span) for _, span in held])
+        scores = ScoreTable(stored)
         refuse_all_failed(scores)
         return scores
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -20,6 +20,7 @@ from gammascope.data.manifest import complete_or_absent, load_sample
 from gammascope.errors import GammascopeError, MissingDataError
 from gammascope.evaluation.localisation import best_threshold, counts_over_grid, pixel_auroc
 from gammascope.evaluation.metrics import PixelCounts, count_pixels
+from gammascope.evaluation.score_columns import TEXTS, WHOLES, Coded, StoredColumns, array
 from gammascope.imaging.cells import pyarrow_for
 from gammascope.imaging.decode import decode
 from gammascope.sample import Entry, Image, Mask, Sample
@@ -30,11 +31,8 @@ MASKS = ("generated", "edited")
 MAP_THRESHOLD = 0.5
 """A pixel is marked where its probability is above this."""
 
-_TEXTS = ("path", "generator", "kind", "source", "split", "format", "mask_error", "error")
-_WHOLES = ("label", "width", "height")
 _COUNTS = ("tp", "fp", "fn", "tn")
 _ROWS_AT_ONCE = 100_000  # made into Python objects at a time, when tables are written and read
-_STRING = np.dtypes.StringDType()  # a path of any length costs no more than itself
 
 
 class Scores(Protocol):
@@ -102,17 +100,21 @@ class ScoreTable:
     scored).
 
     Attributes:
-        columns: Arrays of the same length by name.
+        columns: Arrays of the same length by name; a table on disk reads each when it is asked for.
     """
 
     columns: Mapping[str, Shaped[np.ndarray, " n"]]
 
     def __post_init__(self) -> None:
+        if isinstance(self.columns, StoredColumns):
+            return
         lengths = {name: len(column) for name, column in self.columns.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"Columns of different lengths: {lengths}.")
 
     def __len__(self) -> int:
+        if isinstance(self.columns, StoredColumns):
+            return self.columns.rows
         return len(next(iter(self.columns.values()), ()))
 
     def __getitem__(self, name: str) -> Shaped[np.ndarray, " n"]:
@@ -127,8 +129,19 @@ class ScoreTable:
             )
         return self.columns[name]
 
+    def coded(self, name: str) -> Coded:
+        """Return a column of texts as each text once and a number for every row.
+
+        Raises:
+            MissingDataError: If there is none of this name.
+        """
+        if isinstance(self.columns, StoredColumns) and name in self.columns:
+            return self.columns.coded(name)
+        names, codes = np.unique(self[name], return_inverse=True)
+        return Coded(names, codes)
+
     def where(self, rows: Shaped[np.ndarray, " n"] | slice) -> ScoreTable:
-        """Return the rows that a boolean array marks, or a slice."""
+        """Return the rows that a boolean array marks, or a slice; all columns of them are then in memory."""
         return ScoreTable({name: column[rows] for name, column in self.columns.items()})
 
     @property
@@ -186,12 +199,12 @@ class ScoreTable:
             MissingExtraError: If pyarrow is not installed.
         """
         arrow, _ = pyarrow_for("A Parquet score table")
-        kinds = {name: arrow.string() for name in _TEXTS}
-        kinds |= {name: arrow.int64() for name in _WHOLES}
+        kinds = {name: arrow.string() for name in TEXTS}
+        kinds |= {name: arrow.int64() for name in WHOLES}
         return arrow.table(
             {
                 name: arrow.array(
-                    column.tolist() if name in _TEXTS else column,
+                    column.tolist() if name in TEXTS else column,
                     kinds.get(name, arrow.float64()),
                     from_pandas=True,
                 )
@@ -213,7 +226,7 @@ class ScoreTable:
         """Put rows below each other; a column for each name that occurs."""
         names = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
         return cls(
-            {name: _array(name, [row.get(name) for row in rows]) for name in (*names, "error")}
+            {name: array(name, [row.get(name) for row in rows]) for name in (*names, "error")}
         )
 
     @classmethod
@@ -228,14 +241,17 @@ class ScoreTable:
             raise MissingDataError(f"No score table at {path}: run an evaluation first.")
         if path.suffix.lower() != ".parquet":
             return _checked(_read_csv(path), str(path))
-        arrow, parquet = pyarrow_for("A Parquet score table")
         try:
-            table = parquet.read_table(path)
-        except (arrow.ArrowException, OSError) as error:
-            raise MissingDataError(f"{path} is no score table: {error}.") from error
-        return _checked({name: table[name] for name in table.column_names}, str(path))
+            stored = StoredColumns([path])
+        except MissingDataError as error:
+            raise MissingDataError(f"{path} is no score table: {error.__cause__}.") from error
+        _check_names(stored, str(path))
+        return cls(stored)
 
     def _slices(self) -> Iterator[ScoreTable]:
+        if isinstance(self.columns, StoredColumns) and len(self):
+            yield from map(ScoreTable, self.columns.slices())
+            return
         for start in range(0, max(len(self), 1), _ROWS_AT_ONCE):
             yield self.where(slice(start, start + _ROWS_AT_ONCE))
 
@@ -410,45 +426,22 @@ def _located(probability: Float[np.ndarray, "h w"], truth: Mask) -> Row:
 
 
 def _checked(raw: Mapping[str, Any], what: str) -> ScoreTable:
-    missing = [name for name in ("path", "label", "error") if name not in raw]
-    if missing:
-        raise MissingDataError(f"{what} is no score table: it has no column {missing[0]!r}.")
+    _check_names(raw, what)
     try:
-        return ScoreTable({name: _array(name, values) for name, values in raw.items()})
+        return ScoreTable({name: array(name, values) for name, values in raw.items()})
     except ValueError as error:
         raise MissingDataError(f"{what} is no score table: {error}.") from error
 
 
-def _array(name: str, values: Any) -> Shaped[np.ndarray, " _n"]:
-    """Make an array of a list, or of a chunked Arrow array, with the type of this column."""
-    if hasattr(values, "iterchunks"):
-        return _from_arrow(name, values)
-    if name in _TEXTS:
-        return np.array(["" if value is None else str(value) for value in values], dtype=_STRING)
-    if name in _WHOLES:
-        return np.array([int(value) for value in values], dtype=np.int64)
-    empty = (None, "")
-    return np.array([np.nan if v in empty else float(v) for v in values], dtype=np.float64)
-
-
-def _from_arrow(name: str, values: Any) -> Shaped[np.ndarray, " _n"]:
-    if name not in _TEXTS:
-        kind = np.int64 if name in _WHOLES else np.float64
-        return np.asarray(values.to_numpy()).astype(kind)
-    texts = np.empty(len(values), dtype=_STRING)
-    start = 0
-    for chunk in values.cast("string").iterchunks():
-        for at in range(0, len(chunk), _ROWS_AT_ONCE):
-            part = chunk.slice(at, _ROWS_AT_ONCE).fill_null("").dictionary_encode()
-            known = np.array(part.dictionary.to_pylist(), dtype=_STRING)
-            texts[start : start + len(part)] = known[part.indices.to_numpy()]
-            start += len(part)
-    return texts
+def _check_names(names: Collection[str], what: str) -> None:
+    missing = [name for name in ("path", "label", "error") if name not in names]
+    if missing:
+        raise MissingDataError(f"{what} is no score table: it has no column {missing[0]!r}.")
 
 
 def _texts(name: str, column: Shaped[np.ndarray, " n"]) -> list[Any]:
     values: list[Any] = column.tolist()
-    if name in _TEXTS or name in _WHOLES:
+    if name in TEXTS or name in WHOLES:
         return values
     counts = name.split("@", maxsplit=1)[0].rsplit("_", 1)[-1] in _COUNTS
     return ["" if math.isnan(v) else int(v) if counts else v for v in values]

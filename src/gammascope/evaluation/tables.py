@@ -14,6 +14,7 @@ from gammascope.checkpoints import RAW, Calibration
 from gammascope.data.manifest import PHOTO_KINDS
 from gammascope.errors import MissingDataError, did_you_mean
 from gammascope.evaluation.intervals import (
+    MOST_DRAWN,
     Rows,
     Value,
     Weights,
@@ -86,14 +87,16 @@ def truth_of(table: ScoreTable, question: str) -> Int[np.ndarray, " n"]:
         MissingDataError: If the question is none of these.
     """
     fake = table["label"] == int(Label.FAKE)
-    partly = table["kind"] != ""
     if question == "fake":
         return np.asarray(fake, dtype=np.int64)
+    kinds, kind = table.coded("kind")
+    partly = (kinds != "")[kind]
     if question == "edited":
         return np.asarray(fake & partly, dtype=np.int64)
     if question == "generated":
-        named = table["generator"] != ""
-        photos_only = partly & ~named & np.isin(table["kind"], sorted(PHOTO_KINDS))
+        generators, generator = table.coded("generator")
+        named = (generators != "")[generator]
+        photos_only = partly & ~named & np.isin(kinds, sorted(PHOTO_KINDS))[kind]
         unknown = fake & partly & ~named & ~photos_only
         yes = (fake & ~photos_only).astype(np.int64)
         return np.where(unknown, UNKNOWN, yes)
@@ -108,8 +111,15 @@ def usable(
     table: ScoreTable, question: str, truth: Int[np.ndarray, " n"]
 ) -> Bool[np.ndarray, " n"]:
     """Say which images a question can be measured on: scored, answered, and of known truth (see ``truth_of``)."""
-    answered = (table["error"] == "") & np.isfinite(table[f"logit_{question}"])
+    answered = scored(table) & np.isfinite(table[f"logit_{question}"])
     result: Bool[np.ndarray, " n"] = answered & (truth != UNKNOWN)
+    return result
+
+
+def scored(table: ScoreTable) -> Bool[np.ndarray, " n"]:
+    """Say which images could be scored."""
+    errors, error = table.coded("error")
+    result: Bool[np.ndarray, " n"] = (errors == "")[error]
     return result
 
 
@@ -143,14 +153,15 @@ def summarise(
     name = f"logit_{question}"
     truth = truth_of(table, question)
     logits = table[name]
-    answered = (table["error"] == "") & np.isfinite(logits)
-    used = usable(table, question, truth)
+    well, answers = scored(table), np.isfinite(logits)
+    used = well & answers & (truth != UNKNOWN)
     if not used.any():
         raise MissingDataError(
-            f"No image left to measure {question!r} on: {int((table['error'] != '').sum())} of "
+            f"No image left to measure {question!r} on: {int((~well).sum())} of "
             f"{len(table)} failed, {int((truth == UNKNOWN).sum())} have no known truth."
         )
-    rows = _Answered.of(table, question, truth).where(used)
+    matched = _of_same_sizes(table, truth, used)
+    rows, order = _Answered.of(table, question, truth).where(used).in_order()
     measures = _Measures(calibration, resamples, seed)
     summary: Summary = {
         "question": question,
@@ -160,18 +171,17 @@ def summarise(
         "images": len(table),
         "yes": int((rows.truth == 1).sum()),
         "no": int((rows.truth == 0).sum()),
-        "failed": int((table["error"] != "").sum()),
-        "unanswered": int(((table["error"] == "") & ~np.isfinite(logits)).sum()),
-        "truth_unknown": int((answered & ~used).sum()),
+        "failed": int((~well).sum()),
+        "unanswered": int((well & ~answers).sum()),
+        "truth_unknown": int((well & answers & ~used).sum()),
         "masks_unusable": _masks_unusable(table),
     }
     summary["overall"] = _overall(rows, measures)
-    matched = _of_same_sizes(table, truth, used)
     if matched is not None:
         pairs = int(matched.sum()) // 2
         summary["size_matched"] = {"yes": pairs, "no": pairs}
         if pairs:
-            summary["size_matched"]["overall"] = _overall(rows.where(matched), measures)
+            summary["size_matched"]["overall"] = _overall(rows.where(matched[order]), measures)
     summary["sources"] = _per_source(rows, calibration.fake_from)
     summary["generators"] = _per_generator(rows, measures)
     summary["pixels"] = _per_mask(table, black, seed)
@@ -311,14 +321,23 @@ class _Answered:
     @classmethod
     def of(cls, table: ScoreTable, question: str, truth: Int[np.ndarray, " n"]) -> _Answered:
         photo = table["label"] == int(Label.REAL)
-        names, group = np.unique(_groups(table), return_inverse=True)
-        logits = table[f"logit_{question}"].astype(np.float64)
-        return cls(logits, truth, group, tuple(names.tolist()), photo)
+        names, group = _groups(table)
+        return cls(table[f"logit_{question}"], truth, group, names, photo)
 
-    def where(self, rows: Bool[np.ndarray, " n"]) -> _Answered:
+    def where(self, rows: Shaped[np.ndarray, " _m"]) -> _Answered:
         return _Answered(
             self.logits[rows], self.truth[rows], self.group[rows], self.names, self.photo[rows]
         )
+
+    def in_order(self) -> tuple[_Answered, Int[np.ndarray, " n"]]:
+        """Return the rows with the highest logit first where there are many, and where each was.
+
+        Every rank metric sorts them; of what is sorted already that takes no time.
+        """
+        if len(self.logits) <= MOST_DRAWN:
+            return self, np.arange(len(self.logits))
+        order = np.argsort(-self.logits, kind="stable")
+        return self.where(order), order
 
 
 def _overall(rows: _Answered, measures: _Measures) -> dict[str, Any]:
@@ -458,13 +477,23 @@ def _rows_of(counts: PixelCounts, rows: Bool[np.ndarray, " n"]) -> PixelCounts:
     return PixelCounts(counts.tp[rows], counts.fp[rows], counts.fn[rows], counts.tn[rows])
 
 
-def _groups(table: ScoreTable) -> Shaped[np.ndarray, " n"]:
-    """Name what an image stands for: its generator, its manipulation, or a photo's source."""
-    text = np.dtypes.StringDType()
-    generator, kind, source = (table[name].astype(text) for name in ("generator", "kind", "source"))
-    fake = np.where(generator != "", generator, np.where(kind != "", kind, _UNNAMED))
-    photo = np.strings.add(np.array(_PHOTOS, dtype=text), source)
-    return np.where(table["label"] == int(Label.FAKE), fake, photo)
+def _groups(table: ScoreTable) -> tuple[tuple[str, ...], Int[np.ndarray, " n"]]:
+    """Name what images stand for, and number it: a generator, a manipulation, or a photo's source."""
+    (generators, generator), (kinds, kind), (sources, source) = (
+        table.coded(name) for name in ("generator", "kind", "source")
+    )
+    photos = [f"{_PHOTOS}{name}" for name in sources.tolist()]
+    names = [*generators.tolist(), *kinds.tolist(), _UNNAMED, *photos]
+    of_kinds, unnamed = len(generators), len(generators) + len(kinds)
+    by_kind = np.where((kinds != "")[kind], of_kinds + kind, unnamed)
+    fake = np.where((generators != "")[generator], generator, by_kind)
+    group = np.where(table["label"] == int(Label.FAKE), fake, unnamed + 1 + source)
+    # A manipulation may be called like a generator; one that no row has is no name.
+    present = np.flatnonzero(np.bincount(group, minlength=len(names)))
+    own = sorted({names[at] for at in present})
+    number = np.zeros(len(names), dtype=np.int32)
+    number[present] = [own.index(names[at]) for at in present]
+    return tuple(own), number[group]
 
 
 def _rate(hits: Bool[np.ndarray, " n"], none: str) -> Value:

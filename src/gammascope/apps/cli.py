@@ -192,6 +192,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     method: options.MethodName = None,
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    first: options.First = None,
 ) -> None:
     """Measure a detector on labelled images: as they are, with the formats of real and fake made alike, with intervals.
 
@@ -200,7 +203,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.apps import costs, evaluating, terminal
 
     columns = evaluating.columns_of(recode or ())
-    name, entries, assumption = evaluating.listed(data, benchmark, root, split, partial=partial)
+    streaming = evaluating.Streaming(image_column, label_column, first)
+    name, entries, assumption = evaluating.listed(
+        data, benchmark, root, split, partial=partial, streaming=streaming
+    )
     terminal.say(f"{name}: {assumption}")
     if out is not None:
         refuse_unwritable(out / evaluating.SUMMARY)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from gammascope import checkpoints, fusion, runtime
 from gammascope.apps.method_list import parameters_of
@@ -18,9 +17,6 @@ SPEED = "speed.json"
 """Name of the file that adds up what several runs of one evaluation took."""
 
 _PROCESSORS = Path("/proc/cpuinfo")  # Linux alone says a processor's full name there
-
-A = TypeVar("A")
-R = TypeVar("R")
 
 
 def machine() -> str:
@@ -36,27 +32,16 @@ def machine() -> str:
 
 
 class Stopwatch:
-    """How long it took to answer, and how often an answer was asked for: every image in every column it differs in."""
+    """How long it took to answer, decoding and re-encoding included."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
-        self._answers, self._lock = 0, threading.Lock()
 
-    def counting(self, predict: Callable[[A], R]) -> Callable[[A], R]:
-        """Return a function that does the same and counts its answers; callable from several threads."""
-
-        def counted(sample: A) -> R:
-            answer = predict(sample)
-            with self._lock:
-                self._answers += 1
-            return answer
-
-        return counted
-
-    def speed(self, device: str, place: Path | None = None) -> dict[str, Any] | None:
-        """Return the time for each answer so far, decoding and re-encoding included, in plain types.
+    def speed(self, answers: int, device: str, place: Path | None = None) -> dict[str, Any] | None:
+        """Return the time for each answer so far in plain types.
 
         Args:
+            answers: How many there were: one for every image in every column it differs in.
             device: What the network runs on.
             place: Folder whose ``speed.json`` holds earlier runs of the same evaluation on the same machine; they are
                 added, and it is written anew.
@@ -66,29 +51,30 @@ class Stopwatch:
         """
         now: dict[str, Any] = {
             "seconds": time.perf_counter() - self._start,
-            "answers": self._answers,
+            "answers": answers,
             "machine": machine(),
             "device": device,
         }
         if place is not None:
-            now = self._with_earlier(now, place / SPEED)
+            now = _with_earlier(now, place / SPEED)
         if not now["answers"]:
             return None
         return now | {"ms_per_image": round(1000 * now["seconds"] / now["answers"], 3)}
 
-    def _with_earlier(self, now: dict[str, Any], path: Path) -> dict[str, Any]:
-        try:
-            before = json.loads(path.read_text("utf-8"))
-            same = all(before[key] == now[key] for key in ("machine", "device"))
-        except (OSError, ValueError, KeyError, TypeError):
-            before, same = now | {"seconds": 0.0, "answers": 0}, True
-        if not self._answers:  # all was there already: looking for it is no time of the detector's
-            return dict(before)
-        if same:
-            now |= {key: now[key] + before[key] for key in ("seconds", "answers")}
-        with complete_or_absent(path) as unfinished:
-            unfinished.write_text(json.dumps(now) + "\n", "utf-8")
-        return now
+
+def _with_earlier(now: dict[str, Any], path: Path) -> dict[str, Any]:
+    try:
+        before = json.loads(path.read_text("utf-8"))
+        same = all(before[key] == now[key] for key in ("machine", "device"))
+    except (OSError, ValueError, KeyError, TypeError):
+        before, same = now | {"seconds": 0.0, "answers": 0}, True
+    if not now["answers"]:  # all was there already: looking for it is no time of the detector's
+        return dict(before)
+    if same:
+        now |= {key: now[key] + before[key] for key in ("seconds", "answers")}
+    with complete_or_absent(path) as unfinished:
+        unfinished.write_text(json.dumps(now) + "\n", "utf-8")
+    return now
 
 
 def size_of(weights: str, then: str | None = None) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from gammascope.evaluation.scoring import (
     Progress,
     Row,
     ScoreTable,
+    Streamed,
     refuse_all_failed,
-    rows_of,
+    rows_ahead,
 )
 from gammascope.imaging.cells import pyarrow_for
 from gammascope.sample import Entry
@@ -43,11 +44,13 @@ class ScoreStore:
         rows: A part is written after so many rows, in all columns together, at the latest.
         seconds: A part is written after so many seconds at the latest: what is not written yet is
             lost if the process is killed.
+        threads: How many images are worked on at once; see ``scoring.rows_ahead``.
     """
 
     folder: Path
     rows: int = 8192
     seconds: float = 30.0
+    threads: int = 1
 
     def score(
         self,
@@ -90,8 +93,8 @@ class ScoreStore:
             for stretch, names in _stretches(missing):
                 some = {name: columns[name] for name in names}
                 with _Parts(self, names, stretch.start) as parts:
-                    for at in stretch:
-                        parts.add(rows_of(predict, entries[at], some))
+                    for rows in rows_ahead(predict, entries, stretch, some, self.threads):
+                        parts.add(rows)
                         done += 1
                         if progress is not None:
                             progress(done, len(entries))
@@ -191,9 +194,11 @@ def _stretches(missing: Mapping[str, list[range]]) -> Iterator[tuple[range, tupl
 def _digest(entries: Sequence[Entry]) -> str:
     """Tell lists of images apart, from wherever the program was started."""
     digest = hashlib.sha256()
+    streamed = isinstance(entries, Streamed)
     for entry in entries:
         masks = (entry.generated_path, entry.edited_path)
         texts = (entry.generator, entry.kind, entry.source, entry.split, *masks)
         row = "\0".join("" if text is None else str(text) for text in texts)
-        digest.update(f"{entry.path.absolute()}\0{int(entry.label)}\0{row}\n".encode())
+        place = entry.path if streamed else entry.path.absolute()
+        digest.update(f"{place}\0{int(entry.label)}\0{row}\n".encode())
     return digest.hexdigest()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -32,6 +34,7 @@ MAP_THRESHOLD = 0.5
 """A pixel is marked where its probability is above this."""
 
 _COUNTS = ("tp", "fp", "fn", "tn")
+_TOGETHER = 4  # columns of an image that are looked at together, and so in memory
 _ROWS_AT_ONCE = 100_000  # made into Python objects at a time, when tables are written and read
 
 
@@ -82,6 +85,28 @@ class AsIs:
 
 
 Predict: TypeAlias = Callable[[Sample], Scores]
+"""Answers for one sample; called from several threads where ``threads`` is above 1."""
+
+
+@runtime_checkable
+class PredictsTogether(Protocol):
+    """A ``Predict`` that looks at several samples in common batches: an image in all of its columns, say."""
+
+    def __call__(self, sample: Sample) -> Scores:
+        """Answer for one sample."""
+
+    def of_all(self, samples: Sequence[Sample]) -> Sequence[Scores]:
+        """Answer for each of several samples."""
+
+
+@runtime_checkable
+class Streamed(Protocol):
+    """A list of images whose files are no files: their contents come one after the other."""
+
+    def contents(self, stretch: range) -> Iterator[bytes]:
+        """Yield the content of each image of a stretch, in order; empty where there is none."""
+
+
 Progress: TypeAlias = Callable[[int, int], None]
 Row: TypeAlias = dict[str, Any]
 """Values of one image by name; what is not there is missing."""
@@ -287,9 +312,10 @@ def score_columns(
     entries: Sequence[Entry],
     columns: Mapping[str, Column],
     *,
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, ScoreTable]:
-    """Run a detector over images once for each column, keeping all rows in memory; see ``score``.
+    """Run a detector over images once for each column, keeping all rows in memory; see ``score`` and ``rows_ahead``.
 
     Raises:
         MissingDataError: If there are no entries, or none of them could be scored in some column.
@@ -297,8 +323,9 @@ def score_columns(
     if not entries:
         raise MissingDataError("No image to score: the list of entries is empty.")
     rows: dict[str, list[Row]] = {name: [] for name in columns}
-    for done, entry in enumerate(entries, start=1):
-        for name, row in rows_of(predict, entry, columns).items():
+    made = rows_ahead(predict, entries, range(len(entries)), columns, threads)
+    for done, of_image in enumerate(made, start=1):
+        for name, row in of_image.items():
             rows[name].append(row)
         if progress is not None:
             progress(done, len(entries))
@@ -319,34 +346,113 @@ def refuse_all_failed(table: ScoreTable) -> None:
         raise MissingDataError(f"None of {len(table)} images could be scored; {path}: {error}")
 
 
-def rows_of(predict: Predict, entry: Entry, columns: Mapping[str, Column]) -> dict[str, Row]:
+def rows_ahead(
+    predict: Predict,
+    entries: Sequence[Entry],
+    stretch: range,
+    columns: Mapping[str, Column],
+    threads: int = 1,
+) -> Iterator[dict[str, Row]]:
+    """Yield the rows of a stretch of images in order, as ``rows_of``, while threads are at the next ones.
+
+    Each thread has an image of its own from its bytes to its rows, as in a scan: decoders, encoders and networks let
+    other threads run meanwhile, so that nothing waits for anything. As many images as threads are in memory.
+    What ``predict`` raises comes where the rows of its image would.
+
+    Args:
+        predict: Answers for one sample.
+        entries: Images; what is no file must be ``Streamed``.
+        stretch: Which of them.
+        columns: What the detector is shown, by name.
+        threads: 1: this thread does it all.
+    """
+    sources: Iterator[Path | bytes] = (
+        entries.contents(stretch)
+        if isinstance(entries, Streamed)
+        else (entries[at].path for at in stretch)
+    )
+    images = zip((entries[at] for at in stretch), sources, strict=True)
+    if threads == 1:
+        for entry, source in images:
+            yield rows_of(predict, entry, columns, source)
+        return
+    waiting: deque[Future[dict[str, Row]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="score") as pool:
+        try:
+            for entry, source in images:
+                waiting.append(pool.submit(rows_of, predict, entry, columns, source))
+                if len(waiting) >= 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for begun in waiting:
+                begun.cancel()
+
+
+def rows_of(
+    predict: Predict,
+    entry: Entry,
+    columns: Mapping[str, Column],
+    source: Path | bytes | None = None,
+) -> dict[str, Row]:
     """Decode an image once and return its row in each column.
 
     Where columns show the same, the detector is asked once. An image whose masks cannot be read is
     scored without them.
+
+    Args:
+        predict: Answers for one sample.
+        entry: The image.
+        columns: What the detector is shown, by name.
+        source: Its file, or what is in it; None: ``entry.path``.
     """
     known = _known(entry)
     try:
-        decoded = decode(entry.path)
+        decoded = decode(entry.path if source is None else source)
         known["format"], known["jpeg_quality"] = decoded.format, decoded.jpeg_quality
         known["height"], known["width"] = decoded.image.shape[:2]
         sample = _sample(entry, decoded.image, known)
     except (GammascopeError, MemoryError) as problem:
         failed = known | {"error": _said(entry, problem)}
         return {name: dict(failed) for name in columns}
+    waiting: dict[Column, Sample] = {}
+    stands_for: dict[Column, Column] = {}
     answered: dict[Column, Row] = {}
     for column in columns.values():
-        if column in answered:
+        if column in stands_for or column in answered:
             continue
         try:
-            shown = column(sample)
-            as_is = AsIs() if shown is sample else column
-            if as_is not in answered:
-                answered[as_is] = _measured(predict, shown)
-            answered[column] = answered[as_is]
+            changed = column(sample)
         except (GammascopeError, MemoryError) as problem:
             answered[column] = {"error": _said(entry, problem)}
-    return {name: known | answered[column] for name, column in columns.items()}
+            continue
+        stands_for[column] = as_is = AsIs() if changed is sample else column
+        if as_is not in answered:
+            waiting.setdefault(as_is, changed)
+        if len(waiting) == _TOGETHER:
+            answered |= _answers(predict, entry, waiting)
+            waiting = {}
+    answered |= _answers(predict, entry, waiting)
+    return {name: known | answered[stands_for.get(of, of)] for name, of in columns.items()}
+
+
+def _answers(predict: Predict, entry: Entry, shown: Mapping[Column, Sample]) -> dict[Column, Row]:
+    """Ask for all samples together if that can be done, else one by one: one that fails is no other's loss."""
+    if isinstance(predict, PredictsTogether) and len(shown) > 1:
+        try:
+            every = predict.of_all(list(shown.values()))
+            pairs = zip(shown.items(), every, strict=True)
+            return {column: _measured(scores, sample) for (column, sample), scores in pairs}
+        except (GammascopeError, MemoryError):
+            pass
+    answered: dict[Column, Row] = {}
+    for column, sample in shown.items():
+        try:
+            answered[column] = _measured(predict(sample), sample)
+        except (GammascopeError, MemoryError) as problem:
+            answered[column] = {"error": _said(entry, problem)}
+    return answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,8 +508,7 @@ def _said(entry: Entry, problem: Exception) -> str:
     return str(problem)
 
 
-def _measured(predict: Predict, sample: Sample) -> Row:
-    scores = predict(sample)
+def _measured(scores: Scores, sample: Sample) -> Row:
     row: Row = {f"logit_{question}": float(logit) for question, logit in scores.answers.items()}
     for mask, truth in zip(MASKS, (sample.generated, sample.edited), strict=True):
         if truth is not None and mask in scores.maps:

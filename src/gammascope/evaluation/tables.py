@@ -28,6 +28,7 @@ from gammascope.evaluation.metrics import (
     Metric,
     PixelCounts,
     auroc,
+    auroc_against,
     average_precision,
     balanced_accuracy,
     brier,
@@ -416,21 +417,20 @@ def _per_source(rows: _Answered, threshold: float) -> dict[str, Any]:
 
 def _per_generator(rows: _Answered, measures: _Measures) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    for group in np.unique(rows.group[rows.truth == 1]).tolist():
-        fakes = (rows.truth == 1) & (rows.group == group)
-        both = fakes | rows.photo
-        # Fewer draws than overall: there may be hundreds of generators.
-        area = auroc.measure(
-            rows.logits[both],
-            rows.truth[both],
-            resamples=min(measures.resamples, 300),
-            seed=measures.seed,
-        )
+    photos, yes = rows.logits[rows.photo], rows.truth == 1
+    # Fewer draws than overall: there may be hundreds of generators.
+    resamples, seed = min(measures.resamples, 300), measures.seed
+    for group in np.unique(rows.group[yes]).tolist():
+        fakes = rows.logits[yes & (rows.group == group)]
+        if len(photos) > MOST_DRAWN:
+            area = auroc_against(photos, fakes, resamples=resamples, seed=seed)
+        else:
+            both = np.concatenate([fakes, photos])
+            truth = np.repeat([1, 0], [len(fakes), len(photos)])
+            area = auroc.measure(both, truth, resamples=resamples, seed=seed)
         made[rows.names[group]] = {
-            "images": int(fakes.sum()),
-            "recall": _rate(
-                rows.logits[fakes] >= measures.calibration.fake_from, "no fake image"
-            ).to_json(),
+            "images": len(fakes),
+            "recall": _rate(fakes >= measures.calibration.fake_from, "no fake image").to_json(),
             "auroc": area.to_json(),
         }
     return made

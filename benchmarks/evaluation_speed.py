@@ -2,8 +2,8 @@
 
     python benchmarks/evaluation_speed.py FOLDER [--images 60] [--rounds 3]
 
-The files of FOLDER are taken for real and fake in turn, so that the column of aligned fakes has something to do. A scan,
-an evaluation of images as they are, and one in the three columns that are always there run one after another, in
+The files of FOLDER are taken for real and fake in turn, so that the column of aligned fakes has something to do. A
+scan, an evaluation of images as they are, and one in the three columns that are always there run one after another, in
 several rounds; the best of each counts, because the others were disturbed. Seconds of the processor are printed too:
 they hardly depend on what else runs. What counts is the last column: 1 means that scoring an image in one column takes
 as long as scanning it, so that the detector is the limit.

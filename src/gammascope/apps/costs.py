@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import time
 from collections.abc import Mapping
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from gammascope import checkpoints, fusion, runtime
-from gammascope.apps.method_list import parameters_of
 from gammascope.data.manifest import complete_or_absent
 
 SPEED = "speed.json"
@@ -92,6 +92,14 @@ def size_of(weights: str, then: str | None = None) -> dict[str, Any]:
         "parameters": sum(known) if len(known) == len(files) else None,
         "megabytes": round(sum(map(_bytes, files)) / 1e6, 3),
     }
+
+
+def parameters_of(path: Path) -> int:
+    """Count the numbers in a checkpoint without reading them."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a mapping
 
 
 def facts_of(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from gammascope import checkpoints
 from gammascope.apps import terminal
+from gammascope.apps.costs import parameters_of
 from gammascope.detectors import base
 from gammascope.weights import methods_path
 
@@ -110,11 +109,3 @@ def _extras(method: base.Method[Any]) -> dict[str, str]:
     if hasattr(method.config, "backbone"):
         needs["backbones"] = "for pretrained backbones"
     return needs
-
-
-def parameters_of(path: Path) -> int:
-    """Count the numbers in a checkpoint without reading them."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a mapping

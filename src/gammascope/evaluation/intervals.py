@@ -25,7 +25,7 @@ MOST_DRAWN = 10_000
 CELLS = 2_000
 """Cells that the images of a stratum are cut into where there are too many to draw each."""
 
-_LEAST_CELLS = 20  # of each stratum in each cluster
+_LEAST_CELLS = 2  # of each stratum in each cluster
 _Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 _CELLS_AT_ONCE = 1_000_000  # weights held in memory at a time: 8 MB, about a core's cache
 
@@ -168,7 +168,9 @@ def cells(
     Returns:
         The middle image of each cell, and how many images it stands for; group after group.
     """
-    number = np.unique(group, return_inverse=True)[1].astype(np.uint16)
+    number = np.unique(group, return_inverse=True)[1]
+    if len(number) and number.max() < 2**16:
+        number = number.astype(np.uint16)  # sorted by their bits, in a tenth of the time
     place = np.argsort(order_by, kind="stable")
     place = place[np.argsort(number[place], kind="stable")]
     middles, counts, start = [], [], 0
@@ -254,7 +256,7 @@ class _Cells:
             return cls(rows, counts, None, [np.flatnonzero(of == name) for name in np.unique(of)])
         _, stratum = np.unique(strata, return_inverse=True)
         pair = units * (int(stratum.max()) + 1) + stratum
-        most = max(_LEAST_CELLS, MOST_DRAWN // max(1, len(np.unique(pair))))
+        most = max(_LEAST_CELLS, 2 * MOST_DRAWN // max(1, len(np.unique(pair))))
         rows, counts = cells(order_by, pair, most)
         return cls(rows, counts, units[rows], groups)
 

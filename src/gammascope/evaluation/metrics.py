@@ -252,10 +252,10 @@ def auroc_against(
 ) -> Value:
     """Return the AUROC of some fakes against very many reals, with its interval, without sorting these again.
 
-    The same number and interval as ``auroc.measure``'s, but in order of the fakes' number.
+    The number is that of ``auroc.measure``, but takes time for the fakes alone.
 
     Args:
-        reals: Scores, the highest first.
+        reals: Scores, the highest first, at least one.
         fakes: Scores in any order, at least one.
         resamples: How many times to draw.
         seed: Of the random draws.
@@ -264,7 +264,8 @@ def auroc_against(
     beaten = np.searchsorted(rising, fakes, "left") + np.searchsorted(rising, fakes, "right")
     value = float(beaten.mean()) / (2 * len(reals))
     # Cells of the reals stand for them; the fakes keep their own.
-    edges = np.arange(CELLS + 1) * len(reals) // CELLS
+    number = min(CELLS, len(reals))
+    edges = np.arange(number + 1) * len(reals) // number
     middles = reals[(edges[:-1] + edges[1:] - 1) // 2]
     rng = np.random.default_rng(seed)
     some, counts = cells(fakes, np.zeros(len(fakes), dtype=np.int64), CELLS)

@@ -490,9 +490,9 @@ def _groups(table: ScoreTable) -> tuple[tuple[str, ...], Int[np.ndarray, " n"]]:
     group = np.where(table["label"] == int(Label.FAKE), fake, unnamed + 1 + source)
     # A manipulation may be called like a generator; one that no row has is no name.
     present = np.flatnonzero(np.bincount(group, minlength=len(names)))
-    own = sorted({names[at] for at in present})
+    own = {name: at for at, name in enumerate(sorted({names[at] for at in present}))}
     number = np.zeros(len(names), dtype=np.int32)
-    number[present] = [own.index(names[at]) for at in present]
+    number[present] = [own[names[at]] for at in present]
     return tuple(own), number[group]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gammascope.apps import costs, evaluating
 from gammascope.data.folder import find_images
-from gammascope.evaluation.scoring import score_columns
+from gammascope.evaluation.scoring import Column, score_columns
 from gammascope.pipeline import Besides, Pipeline
 from gammascope.sample import Entry, Label
 from gammascope.scanning.scan import scan
@@ -48,7 +48,7 @@ def main() -> None:
     native = {evaluating.NATIVE: three[evaluating.NATIVE]}
     threads = evaluating.threads_of(pipeline)
 
-    def evaluated(columns: dict[str, evaluating.Column]) -> None:
+    def evaluated(columns: dict[str, Column]) -> None:
         score_columns(evaluating.Predictor(pipeline), entries, columns, threads=threads)
 
     # Reals are the same in two of the three columns, and looked at once for both.

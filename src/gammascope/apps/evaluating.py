@@ -141,7 +141,7 @@ def listed(
         RecipeError: If none or several are named, or options contradict each other.
         MissingDataError: If there are none.
     """
-    if data is not None and str(data).startswith(hub.PREFIX) and benchmark is root is None:
+    if data is not None and str(data).startswith(hub.PREFIX) and benchmark is None and root is None:
         name = hub.Name.parse(str(data), split)
         images = hub.stream(
             name, image=streaming.image, label=streaming.label, limit=streaming.first

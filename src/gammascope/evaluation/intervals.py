@@ -162,7 +162,7 @@ def bootstrap(
 
 def cells(
     order_by: Float[np.ndarray, " n"], group: Int[np.ndarray, " n"], most: int
-) -> tuple[Rows, Int[np.ndarray, " k"]]:
+) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
     """Cut the images of each group, in order, into at most so many cells of equal numbers.
 
     Returns:
@@ -237,7 +237,7 @@ class _Cells:
         groups: Clusters drawn from together, or the cells of each stratum.
     """
 
-    rows: Rows
+    rows: Int[np.ndarray, " k"]
     counts: Int[np.ndarray, " k"]
     unit: Int[np.ndarray, " k"] | None
     groups: Sequence[Int[np.ndarray, " _units"]]

@@ -38,6 +38,7 @@ _TOGETHER = 4  # columns of an image that are looked at together, and so in memo
 _ROWS_AT_ONCE = 100_000  # made into Python objects at a time, when tables are written and read
 
 
+@runtime_checkable
 class Scores(Protocol):
     """What scoring needs of a detector's answer for one image."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def picture(number: int) -> bytes:
 
 def written(folder, names=("ai", "human"), image="image", **more):
     """Write a dataset of two tables whose row 4 is broken and row 6 is empty; its first class is the fakes."""
-    data = [{"bytes": picture(at), "path": f"{at}.jpg"} for at in range(ROWS)]
+    data: list[Any] = [{"bytes": picture(at), "path": f"{at}.jpg"} for at in range(ROWS)]
     data[4]["bytes"], data[6] = b"no picture", None
     features = {
         image: datasets.Image(decode=False),

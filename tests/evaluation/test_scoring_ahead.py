@@ -37,7 +37,8 @@ class Together:
     """A detector that looks at several samples at once, and cannot bear some."""
 
     def __init__(self, darkest: float = -999.0) -> None:
-        self.darkest, self.calls = darkest, []
+        self.darkest = darkest
+        self.calls: list[int] = []
 
     def __call__(self, sample: Sample) -> Answer:
         return self.of_all([sample])[0]

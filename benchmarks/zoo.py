@@ -168,10 +168,9 @@ def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dic
     pipeline = Pipeline.load(checkpoint)
     columns = evaluating.with_aligned(evaluating.columns_of([]), entries)
     started, cpu = time.perf_counter(), time.process_time()
-    tables = evaluating.scored(pipeline, entries, columns, folder / "scores", lambda *_: None)
-    made = evaluating.summarised(
-        pipeline, tables, columns, data=str(chosen.evaluate_split), assumption=""
-    )
+    tables, _ = evaluating.scored(pipeline, entries, columns, folder / "scores", lambda *_: None)
+    about = {"data": str(chosen.evaluate_split), "labels": ""}
+    made = evaluating.summarised(pipeline, tables, columns, about=about)
     count = len(entries) * len(columns)
     return {
         "parameters": sum(

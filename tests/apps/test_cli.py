@@ -31,7 +31,7 @@ from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.training.loop import Progress
 
 COMMANDS = (
-    *("scan", "train", "calibrate", "evaluate", "compare", "robustness", "doctor"),
+    *("scan", "train", "calibrate", "evaluate", "compare", "leaderboard", "robustness", "doctor"),
     *("autoencoders", "synthesize", "benchmarks", "methods"),
 )
 QUESTIONS = ("generated", "edited")

@@ -247,11 +247,18 @@ def test_a_broken_list_of_pairs_is_refused(text, reason, tmp_path):
         base.get("image_mask_pairs").entries(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name", ["GenImage", "DRCT-2M", "AIGCDetectBenchmark", "CASIA v2", "Co-Spy"]
+)
+def test_names_count_by_their_letters_and_digits(name):
+    assert base.get(name).title.lower().startswith(name.lower()[:4])
+
+
 def test_an_unknown_name_is_told_the_nearest():
     with pytest.raises(
         UnknownBenchmarkError, match=r"Did you mean 'genimage'\? Known: ai_genbench"
     ):
-        base.get("gen_image")
+        base.get("gen_images")
 
 
 def test_other_packages_add_benchmarks(monkeypatch):

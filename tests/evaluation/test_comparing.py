@@ -122,6 +122,19 @@ def test_images_are_paired_by_path_whatever_their_order_and_the_rest_is_counted(
     np.testing.assert_array_equal(pairs.second, second[kept])
 
 
+def test_long_paths_of_two_tables_are_paired_all(two):
+    # NumPy stores long strings of two arrays apart, and its searchsorted mistakes one store for the other.
+    first, second, label = two
+    text = np.dtypes.StringDType()
+    names = [f"collection/of/long/names/{at % 7}/photograph-{at:06d}.jpeg" for at in range(300)]
+    one = ScoreTable({**table(first, label).columns, "path": np.array(names, dtype=text)})
+    other = ScoreTable({**table(second, label).columns, "path": np.array(names, dtype=text)})
+    pairs = pair(one.where(np.arange(300) % 5 > 0), other, "generated")
+    assert (len(pairs.truth), pairs.only_second) == (240, 60)
+    by_path = sorted((at for at in range(300) if at % 5), key=lambda at: names[at])
+    np.testing.assert_array_equal(pairs.second, second[by_path])
+
+
 def test_what_cannot_be_paired_is_refused_with_the_image():
     label = np.array([0, 1])
     one = table([0.0, 1.0], label, ["a.png", "b.png"])

@@ -13,8 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from gammascope.evaluation.intervals import Value, bootstrap, wilson
-from gammascope.evaluation.metrics import auroc, balanced_accuracy, real_accuracy, tpr_at_fpr
+from gammascope.evaluation import intervals
+from gammascope.evaluation.intervals import Value, bootstrap, cells, wilson
+from gammascope.evaluation.metrics import (
+    auroc,
+    auroc_against,
+    average_precision,
+    balanced_accuracy,
+    real_accuracy,
+    tpr_at_fpr,
+)
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -60,22 +68,31 @@ def test_a_bootstrap_of_a_share_agrees_with_the_binomial() -> None:
     assert value.high == pytest.approx(0.75 + half, abs=0.01)
 
 
-@pytest.mark.parametrize("metric", [auroc, balanced_accuracy(0.5), tpr_at_fpr(0.1)])
-def test_fewer_images_per_resample_give_the_interval_of_all(metric: Any) -> None:
+@pytest.mark.parametrize(
+    "metric", [auroc, average_precision, balanced_accuracy(0.5), tpr_at_fpr(0.1)]
+)
+@pytest.mark.parametrize("in_cells", [True, False], ids=["cells", "fewer"])
+def test_many_images_give_the_interval_of_drawing_each(
+    metric: Any, in_cells: bool, monkeypatch: Any
+) -> None:
     score, label = overlapping(3000, 2)
 
     def kernel(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
         return np.asarray(metric.kernel(score[rows], label[rows], weight))
 
     full = bootstrap(kernel, label, resamples=400)
-    fewer = bootstrap(kernel, label, resamples=400, most_drawn=1200)
-    assert fewer.value == full.value
-    assert fewer.n == 6000
+    monkeypatch.setattr(intervals, "MOST_DRAWN", 1200)
+    monkeypatch.setattr(intervals, "CELLS", 200)
+    ordered = score if in_cells and metric.smooth else None
+    other = bootstrap(kernel, label, resamples=400, order_by=ordered)
+    assert other.value == full.value
+    assert other.n == 6000
     width = full.high - full.low
-    assert (fewer.low, fewer.high) == pytest.approx((full.low, full.high), abs=0.2 * width)
+    assert (other.low, other.high) == pytest.approx((full.low, full.high), abs=0.2 * width)
 
 
-def test_fewer_images_give_the_interval_over_clusters_too() -> None:
+@pytest.mark.parametrize("in_cells", [True, False], ids=["cells", "fewer"])
+def test_many_images_give_the_interval_over_clusters_too(in_cells: bool, monkeypatch: Any) -> None:
     rng = np.random.default_rng(0)
     cluster = np.repeat(np.arange(40), 100)
     label = (cluster >= 20).astype(np.int64)
@@ -85,10 +102,37 @@ def test_fewer_images_give_the_interval_over_clusters_too() -> None:
         return np.asarray(auroc.kernel(score[rows], label[rows], weight))
 
     full = bootstrap(kernel, label, cluster, resamples=300)
-    fewer = bootstrap(kernel, label, cluster, resamples=300, most_drawn=1000)
-    assert fewer.value == full.value
+    monkeypatch.setattr(intervals, "MOST_DRAWN", 1000)
+    other = bootstrap(kernel, label, cluster, resamples=300, order_by=score if in_cells else None)
+    assert other.value == full.value
     width = full.high - full.low
-    assert (fewer.low, fewer.high) == pytest.approx((full.low, full.high), abs=0.2 * width)
+    assert (other.low, other.high) == pytest.approx((full.low, full.high), abs=0.2 * width)
+
+
+def test_cells_hold_all_images_once_and_their_middle_stands_for_them() -> None:
+    rng = np.random.default_rng(0)
+    score, group = rng.normal(0, 1, 1003), rng.integers(0, 3, 1003)
+    rows, counts = cells(score, group, 100)
+    assert counts.sum() == 1003
+    assert (np.bincount(group[rows], counts) == np.bincount(group)).all()
+    assert set(counts.tolist()) <= {3, 4}
+    for each in range(3):
+        of = score[rows[group[rows] == each]]
+        assert (np.diff(of) > 0).all()
+    few, ones = cells(score[:5], np.zeros(5, dtype=np.int64), 100)
+    assert (sorted(few.tolist()), ones.tolist()) == ([0, 1, 2, 3, 4], [1] * 5)
+
+
+def test_auroc_against_many_reals_is_auroc() -> None:
+    score, label = overlapping(4000, 2)
+    score = np.round(score, 2)  # with ties
+    reals, fakes = np.sort(score[label == 0])[::-1], score[label == 1][:300]
+    both = np.concatenate([reals, fakes])
+    full = auroc.measure(both, np.repeat([0, 1], [len(reals), 300]), resamples=300)
+    quick = auroc_against(reals, fakes, resamples=300)
+    assert quick.value == pytest.approx(full.value, abs=1e-12)
+    width = full.high - full.low
+    assert (quick.low, quick.high) == pytest.approx((full.low, full.high), abs=0.15 * width)
 
 
 def test_the_seed_decides_the_interval() -> None:

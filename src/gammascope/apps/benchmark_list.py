@@ -23,7 +23,7 @@ def row(name: str) -> dict[str, Any]:
     """
     benchmark = base.get(name)
     return {
-        "name": name,
+        "name": base.named(name),
         "title": benchmark.title,
         "paper": benchmark.paper,
         "licence": benchmark.licence,

@@ -192,25 +192,35 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     method: options.MethodName = None,
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    first: options.First = None,
 ) -> None:
     """Measure a detector on labelled images: as they are, with the formats of real and fake made alike, with intervals.
 
     With --out, an evaluation that was interrupted goes on where it was.
     """
-    from gammascope.apps import evaluating, terminal
+    from gammascope.apps import costs, evaluating, terminal
 
     columns = evaluating.columns_of(recode or ())
-    name, entries, assumption = evaluating.listed(data, benchmark, root, split, partial=partial)
+    streaming = evaluating.Streaming(image_column, label_column, first)
+    name, entries, assumption = evaluating.listed(
+        data, benchmark, root, split, partial=partial, streaming=streaming
+    )
     terminal.say(f"{name}: {assumption}")
     if out is not None:
         refuse_unwritable(out / evaluating.SUMMARY)
     pipeline = _pipeline(weights, method, device, then=then, zone=zone)
     columns = evaluating.with_aligned(columns, entries)
     with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
-        tables = evaluating.scored(pipeline, entries, columns, out, advance)
-    evaluation = evaluating.summarised(
-        pipeline, tables, columns, data=name, assumption=assumption, black=black.value
-    )
+        tables, speed = evaluating.scored(pipeline, entries, columns, out, advance)
+    about = {
+        "data": name,
+        "labels": assumption,
+        "speed": speed,
+        "size": costs.size_of(weights, then),
+    }
+    evaluation = evaluating.summarised(pipeline, tables, columns, about=about, black=black.value)
     if out is not None:
         for note in evaluating.write(evaluation, tables, out):
             terminal.say(note)
@@ -237,6 +247,30 @@ def compare(
     else:
         terminal.output().print(comparing.table(compared))
         terminal.say(comparing.notes(compared))
+
+
+@app.command()
+def leaderboard(
+    tables: options.Evaluations,
+    out: options.LeaderboardPage = None,
+    title: options.PageTitle = "Leaderboard",
+    as_json: options.Json = False,
+) -> None:
+    """Put evaluated detectors side by side on one page; those of different images never share a table."""
+    from gammascope.apps import leaderboard as page
+    from gammascope.apps import terminal
+
+    if out is not None:
+        refuse_unwritable(out)
+    made = page.made_of(tables)
+    if out is not None:
+        page.write(made, out, title)
+    if as_json:
+        typer.echo(json.dumps(page.plain(made), allow_nan=False))
+    else:
+        terminal.output().print(*page.drawn(made))
+    if out is not None:
+        terminal.say(f"Page: {out}")
 
 
 @app.command()

@@ -24,13 +24,13 @@ def compared(first: Path, second: Path) -> Comparisons:
     Raises:
         MissingDataError: If a folder holds no evaluation, or they have nothing in common.
     """
-    summaries = [_summary(folder) for folder in (first, second)]
+    summaries = [summary_of(folder) for folder in (first, second)]
     made: dict[tuple[str, str], Comparison] = {}
     for column, questions in summaries[0]["columns"].items():
         shared = [name for name in questions if name in summaries[1]["columns"].get(column, {})]
         if not shared:
             continue
-        tables = [_scores(folder, column) for folder in (first, second)]
+        tables = [scores_in(folder, column) for folder in (first, second)]
         for question in shared:
             at, other = (each["columns"][column][question]["threshold"] for each in summaries)
             made[column, question] = compare(pair(tables[0], tables[1], question), (at, other))
@@ -76,7 +76,12 @@ def notes(comparisons: Comparisons) -> str:
     )
 
 
-def _summary(folder: Path) -> dict[str, Any]:
+def summary_of(folder: Path) -> dict[str, Any]:
+    """Read what an evaluation found.
+
+    Raises:
+        MissingDataError: If the folder holds none, or a broken one.
+    """
     path = folder / evaluating.SUMMARY
     try:
         summary: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -89,7 +94,12 @@ def _summary(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def _scores(folder: Path, column: str) -> ScoreTable:
+def scores_in(folder: Path, column: str) -> ScoreTable:
+    """Read the score table of a column of an evaluation.
+
+    Raises:
+        MissingDataError: If it is not there.
+    """
     path = folder / f"scores_{column}.parquet"
     try:
         return ScoreTable.read(path)

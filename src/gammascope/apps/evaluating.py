@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 from rich.table import Table
 
 import gammascope
+from gammascope import runtime, settings
+from gammascope.apps.costs import Stopwatch
 from gammascope.checkpoints import RAW, Calibration
+from gammascope.data import hub
 from gammascope.data.benchmarks import base as benchmarks
 from gammascope.data.folder import read_folder
 from gammascope.data.manifest import complete_or_absent, read_manifest
@@ -39,6 +43,9 @@ ALL_RECODED_AS = codecs.Encoding("jpeg", 90)
 
 PARTS = "parts"
 """Folder of the scores while they grow; an evaluation that was interrupted goes on from it."""
+
+REALS_STREAMED = 500
+"""Real images of a streamed dataset whose files fakes are aligned to: the first so many, for they are read twice."""
 
 SUMMARY = "summary.json"
 TABLES = "tables.md"
@@ -101,15 +108,49 @@ def benchmark_entries(
     return entries, f"{counted} of split {entries[0].split!r} ({benchmark.direction()})"
 
 
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """How a streamed dataset is read.
+
+    Attributes:
+        image: Column of the images; None: found out.
+        label: Column of the labels; None: found out.
+        first: Only so many rows; None: all.
+    """
+
+    image: str | None = None
+    label: str | None = None
+    first: int | None = None
+
+
 def listed(
-    data: Path | None, benchmark: str | None, root: Path | None, split: str | None, *, partial: bool
-) -> tuple[str, list[Entry], str]:
-    """List the images of a manifest or folder, or of a benchmark, with a name for them before and the labels behind.
+    data: Path | None,
+    benchmark: str | None,
+    root: Path | None,
+    split: str | None,
+    *,
+    partial: bool,
+    streaming: Streaming = Streaming(),
+) -> tuple[str, Sequence[Entry], str]:
+    """List the images of a manifest, folder or benchmark, or of a streamed dataset (``hf:...``).
+
+    Returns:
+        A name for them, the images, and what their labels were taken to be.
 
     Raises:
-        RecipeError: If neither or both are named.
+        RecipeError: If none or several are named, or options contradict each other.
         MissingDataError: If there are none.
     """
+    if data is not None and str(data).startswith(hub.PREFIX) and benchmark is None and root is None:
+        name = hub.Name.parse(str(data), split)
+        images = hub.stream(
+            name, image=streaming.image, label=streaming.label, limit=streaming.first
+        )
+        return str(images.name), images, images.assumption
+    if streaming != Streaming():
+        raise RecipeError(
+            "--image-column, --label-column and --first belong to a dataset that is streamed: hf:owner/name."
+        )
     if data is not None and benchmark is None and root is None and not partial:
         return (str(data), *entries_of(data, split))
     if data is None and benchmark is not None and root is not None:
@@ -147,7 +188,12 @@ def columns_of(recodes: Sequence[str]) -> dict[str, Column]:
 def with_aligned(columns: Mapping[str, Column], entries: Sequence[Entry]) -> dict[str, Column]:
     """Add the column of aligned fakes, after the native one, if there is a real to align them to."""
     try:
-        aligned = {ALIGNED: FakesAligned.to_reals_of(entries)}
+        reals = entries.reals(REALS_STREAMED) if isinstance(entries, hub.HubImages) else None
+        aligned = {
+            ALIGNED: FakesAligned.to_reals_of(entries)
+            if reals is None
+            else FakesAligned.to_files(reals)
+        }
     except MissingDataError:
         return dict(columns)
     return {NATIVE: columns[NATIVE]} | aligned | dict(columns)
@@ -159,8 +205,8 @@ def scored(
     columns: Mapping[str, Column],
     folder: Path | None,
     progress: Callable[[int, int], None],
-) -> Mapping[str, ScoreTable]:
-    """Score all images in each column, each image being decoded once.
+) -> tuple[Mapping[str, ScoreTable], dict[str, Any] | None]:
+    """Score all images in each column, each image being decoded once; say how long that took (``Stopwatch.speed``).
 
     With a folder (and pyarrow) scores are kept there as they come: a run that was interrupted goes on where it was,
     and what is there already is not scored again.
@@ -168,14 +214,17 @@ def scored(
     Raises:
         RecipeError: If the folder holds scores of another detector or of other images.
     """
+    watch, predict, threads = Stopwatch(), Predictor(pipeline), threads_of(pipeline)
     if folder is not None:
         try:
-            store = ScoreStore(folder / PARTS)
-            store.score(predictor(pipeline), entries, columns, identity(pipeline), progress)
-            return StoredTables(store, tuple(columns))
+            store = ScoreStore(folder / PARTS, threads=threads)
+            store.score(predict, entries, columns, identity(pipeline), progress)
+            speed = watch.speed(predict.answers, pipeline.network.name, folder / PARTS)
+            return StoredTables(store, tuple(columns)), speed
         except MissingExtraError:
             pass  # without pyarrow, which ``write`` tells of, scores stay in memory until the end
-    return score_columns(predictor(pipeline), entries, columns, progress=progress)
+    tables = score_columns(predict, entries, columns, threads=threads, progress=progress)
+    return tables, watch.speed(predict.answers, pipeline.network.name)
 
 
 def identity(pipeline: Pipeline) -> dict[str, str]:
@@ -187,14 +236,35 @@ def identity(pipeline: Pipeline) -> dict[str, str]:
     }
 
 
-def predictor(pipeline: Pipeline) -> Callable[[Sample], Scores]:
-    """Return what answers for one sample: a detector without named answers answers "fake"."""
+def threads_of(pipeline: Pipeline) -> int:
+    """Return how many images to work on at once: one for each core, and one more to decode for a network elsewhere."""
+    return runtime.cores() + (not pipeline.network.name.startswith("openvino"))
 
-    def predict(sample: Sample) -> Scores:
-        scores = pipeline.scores(sample.image)
-        return scores if scores.answers else replace(scores, answers={"fake": scores.logit})
 
-    return predict
+class Predictor:
+    """What answers for samples, alone or several together: a detector without named answers answers "fake".
+
+    Attributes:
+        answers: How many were given.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline, self._lock = pipeline, threading.Lock()
+        self.answers = 0
+
+    def __call__(self, sample: Sample) -> Scores:
+        """Answer for one sample."""
+        return self.of_all([sample])[0]
+
+    def of_all(self, samples: Sequence[Sample]) -> list[Scores]:
+        """Answer for several samples, whose views share the network's batches."""
+        every = self._pipeline.scores_of([sample.image for sample in samples])
+        with self._lock:
+            self.answers += len(samples)
+        return [
+            scores if scores.answers else replace(scores, answers={"fake": scores.logit})
+            for scores in every
+        ]
 
 
 def summarised(
@@ -202,11 +272,18 @@ def summarised(
     tables: Mapping[str, ScoreTable],
     columns: Mapping[str, Column],
     *,
-    data: str,
-    assumption: str,
+    about: Mapping[str, Any],
     black: Black = "skip",
 ) -> Evaluation:
     """Make numbers of score tables, at the thresholds of the checkpoint's calibration (0 without one).
+
+    Args:
+        pipeline: Whose scores they are.
+        tables: By column.
+        columns: What was shown.
+        about: Facts that go into the summary as they are, in plain types: "data" (name of the images), "labels" (what
+            these were taken to be), "speed" and "size" (``apps.costs``).
+        black: What images without a true pixel count in F1 and IoU.
 
     Raises:
         MissingDataError: If no question can be measured on these images.
@@ -231,8 +308,8 @@ def summarised(
         "method": facts.method,
         "weights_sha256": pipeline.weights_sha256,
         "calibrated": bool(facts.calibration),
-        "data": data,
-        "labels": assumption,
+        "calibration": {name: settings.plain(known) for name, known in calibration.items()},
+        **about,
         "unmeasured": unmeasured,
         "definitions": {name: dict(column.definition) for name, column in columns.items()},
         "columns": made,

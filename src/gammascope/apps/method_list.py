@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from gammascope import checkpoints
 from gammascope.apps import terminal
+from gammascope.apps.costs import parameters_of
 from gammascope.detectors import base
 from gammascope.weights import methods_path
 
@@ -39,7 +38,7 @@ def rows() -> list[dict[str, Any]]:
                 "published_parameters": known.get("parameters"),
                 "trained_parameters": known.get("trained"),
                 "measured": known.get("measured"),
-                "parameters": _parameters(embedded) if here else None,
+                "parameters": parameters_of(embedded) if here else None,
                 "embedded_weights": here,
                 "calibrated": here and facts is not None and bool(facts.calibration),
                 "published_weights": sorted(method.weights),
@@ -110,11 +109,3 @@ def _extras(method: base.Method[Any]) -> dict[str, str]:
     if hasattr(method.config, "backbone"):
         needs["backbones"] = "for pretrained backbones"
     return needs
-
-
-def _parameters(path: Path) -> int:
-    """Count the numbers in a checkpoint without reading them."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a mapping

@@ -221,7 +221,13 @@ CalibrationFolder: TypeAlias = Annotated[
 
 _LABELLED = typer.Argument(help="Manifest (CSV, Parquet), or a folder with real and fake images.")
 LabelledData: TypeAlias = Annotated[Path, _LABELLED]
-EvaluationData: TypeAlias = Annotated[Path | None, _LABELLED]
+EvaluationData: TypeAlias = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Manifest (CSV, Parquet), a folder with real and fake images, or a dataset to stream: "
+        "hf:owner/name[@revision][:config[:split]]."
+    ),
+]
 BenchmarkName: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -277,6 +283,33 @@ FirstEvaluation: TypeAlias = Annotated[
 SecondEvaluation: TypeAlias = Annotated[
     Path, typer.Argument(metavar="B", help="Folder of another detector's, on the same images.")
 ]
+
+_STREAMED = "Streamed datasets"
+ImageColumn: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--image-column", help="Column of the images of hf:...", rich_help_panel=_STREAMED
+    ),
+]
+LabelColumn: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--label-column", help="Column of the labels of hf:...", rich_help_panel=_STREAMED
+    ),
+]
+First: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--first", min=1, help="Only so many rows of hf:...", rich_help_panel=_STREAMED),
+]
+
+Evaluations: TypeAlias = Annotated[
+    list[Path],
+    typer.Argument(metavar="TABLE...", help="Folders of evaluations (evaluate --out)."),
+]
+LeaderboardPage: TypeAlias = Annotated[
+    Path | None, typer.Option("--out", help="Where to write the page (HTML, works from disk).")
+]
+PageTitle: TypeAlias = Annotated[str, typer.Option("--title", help="Heading of the page.")]
 
 AuditedData: TypeAlias = Annotated[
     Path,

@@ -45,8 +45,8 @@ def measured(
     columns = evaluating.with_aligned(columns, entries)
     unperturbed = tuple(columns)
     columns |= {each.name: each for each in perturbations}
-    store = ScoreStore(folder / evaluating.PARTS)
-    predict, identity = evaluating.predictor(pipeline), evaluating.identity(pipeline)
+    store = ScoreStore(folder / evaluating.PARTS, threads=evaluating.threads_of(pipeline))
+    predict, identity = evaluating.Predictor(pipeline), evaluating.identity(pipeline)
     store.score(predict, entries, columns, identity, progress)
     question = store.read(evaluating.NATIVE).questions[0]
     known = pipeline.facts.calibration.get(question)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,12 +85,17 @@ class FakesAligned:
         Raises:
             MissingDataError: If no real file can be read.
         """
-        counts = Counter(
-            encoding
-            for entry in entries
-            if entry.label is Label.REAL
-            for encoding in _encodings_at(entry.path)
-        )
+        paths = (entry.path for entry in entries if entry.label is Label.REAL)
+        return cls.to_files(head for path in paths for head in _heads_of(path))
+
+    @classmethod
+    def to_files(cls, contents: Iterable[bytes]) -> FakesAligned:
+        """Count the encodings of the contents of real files.
+
+        Raises:
+            MissingDataError: If there is none.
+        """
+        counts = Counter(_encoding_of(data) for data in contents if data)
         if not counts:
             raise MissingDataError("No real image to align the fakes to.")
         return cls(tuple(sorted(counts.items(), key=lambda item: _spelt(item[0]))))
@@ -121,20 +126,24 @@ class FakesAligned:
         return replace(sample, image=_reencoded(sample, encoding))
 
 
-def _encodings_at(path: Path) -> list[Encoding | None]:
-    """Return a file's JPEG encoding, [None] if it is no JPEG, [] if it cannot be read."""
+def _heads_of(path: Path) -> Iterator[bytes]:
+    """Yield what says a file's encoding; nothing if it cannot be read."""
     try:
         with path.open("rb") as file:
             data = file.read(_HEADER_BYTES)
-            quality = codecs.jpeg_quality(data)
-            if quality is None and data[:2] == b"\xff\xd8":
+            if data[:2] == b"\xff\xd8" and codecs.jpeg_quality(data) is None:
                 data += file.read()
-                quality = codecs.jpeg_quality(data)
     except OSError:
-        return []
+        return
+    yield data
+
+
+def _encoding_of(data: bytes) -> Encoding | None:
+    """Return a file's JPEG encoding; None if it is no JPEG."""
+    quality = codecs.jpeg_quality(data)
     if quality is None:
-        return [None] if data else []
-    return [Encoding("jpeg", quality, _WRITABLE[codecs.jpeg_subsampling(data)])]
+        return None
+    return Encoding("jpeg", quality, _WRITABLE[codecs.jpeg_subsampling(data)])
 
 
 def _reencoded(sample: Sample, encoding: Encoding) -> Image:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from gammascope.errors import MissingDataError
 from gammascope.evaluation.intervals import Rows, Value, Weights, bootstrap
@@ -97,28 +97,25 @@ def pair(first: ScoreTable, second: ScoreTable, question: str) -> Pairs:
         MissingDataError: If a table has no answers to the question or lists an image twice, the
             tables disagree on the truth about an image, or no image remains.
     """
-    sides = [_answered(table, question) for table in (first, second)]
+    sides = [answered(table, question) for table in (first, second)]
     (paths, truth, logits), (other_paths, other_truth, other_logits) = sides
-    place = np.searchsorted(other_paths, paths)
-    inside = np.minimum(place, len(other_paths) - 1)
-    both = other_paths[inside] == paths if len(other_paths) else np.zeros(len(paths), np.bool_)
-    there = inside[both]
-    if not both.any():
+    here, there = places(paths, other_paths)
+    shared = len(here)
+    if not shared:
         raise MissingDataError(
             f"The two evaluations have no image in common that both answered {question!r} for: "
             "paths must be the same in both."
         )
-    unlike = truth[both] != other_truth[there]
+    unlike = truth[here] != other_truth[there]
     if unlike.any():
         raise MissingDataError(
-            f"The two evaluations disagree on the truth about {paths[both][unlike][0]} "
-            f"({int(unlike.sum())} of {int(both.sum())} images): they were made from other labels."
+            f"The two evaluations disagree on the truth about {paths[here][unlike][0]} "
+            f"({int(unlike.sum())} of {shared} images): they were made from other labels."
         )
-    shared = int(both.sum())
     return Pairs(
-        logits[both],
+        logits[here],
         other_logits[there],
-        truth[both],
+        truth[here],
         only_first=len(paths) - shared,
         only_second=len(other_paths) - shared,
     )
@@ -198,10 +195,27 @@ def _two_sided(fewer: int, n: int) -> float:
     return min(1.0, 2.0 * tail)
 
 
-def _answered(
+def places(
+    paths: Shaped[np.ndarray, " n"], others: Shaped[np.ndarray, " m"]
+) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
+    """Say where the paths that two lists share are in the one and in the other; neither names one twice."""
+    # Sorted as one array: NumPy 2.4's searchsorted misreads long strings that two arrays store apart.
+    both = np.concatenate([paths, others])
+    order = np.argsort(both, kind="stable")
+    ranked = both[order]
+    first = np.flatnonzero(ranked[1:] == ranked[:-1])
+    here, there = order[first], order[first + 1] - len(paths)
+    return here, there
+
+
+def answered(
     table: ScoreTable, question: str
-) -> tuple[Any, Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Return path, truth and logit of the images with an answer and a known truth, by path."""
+) -> tuple[Shaped[np.ndarray, " n"], Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Return path, truth and logit of the images with an answer and a known truth, by path.
+
+    Raises:
+        MissingDataError: If the table has no answers to the question, or lists an image twice.
+    """
     logits, truth = table[f"logit_{question}"], truth_of(table, question)
     used = usable(table, question, truth)
     paths = table["path"][used].astype(np.dtypes.StringDType())

@@ -16,7 +16,7 @@ from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import GammascopeError, MissingDataError
 from gammascope.evaluation.intervals import wilson
 from gammascope.evaluation.scoring import ScoreTable
-from gammascope.evaluation.tables import Grid, truth_of
+from gammascope.evaluation.tables import Grid, truth_of, usable
 from gammascope.imaging.decode import decode
 from gammascope.sample import Label
 
@@ -66,25 +66,28 @@ def worst_cases(
         most: Of each kind.
     """
     logits, truth = table[f"logit_{question}"], truth_of(table, question)
-    answered = (table["error"] == "") & np.isfinite(logits)
-    # By path where logits are equal, so that the order of the table does not matter.
-    order = np.lexsort((table["path"], -logits))
-    wrong = {
-        True: [at for at in order if answered[at] and truth[at] == 0 and logits[at] >= threshold],
-        False: [
-            at for at in order[::-1] if answered[at] and truth[at] == 1 and logits[at] < threshold
-        ],
-    }
-    return [
-        WorstCase(
-            path=Path(str(table["path"][at])),
-            origin=_origin(table, int(at)),
-            probability=float(probability[at]),
-            false_alarm=false_alarm,
-        )
-        for false_alarm, rows in wrong.items()
-        for at in rows[:most]
-    ]
+    used = usable(table, question, truth)
+    cases = []
+    for false_alarm in (True, False):
+        confidence = logits if false_alarm else -logits
+        side = logits >= threshold if false_alarm else logits < threshold
+        wrong = np.flatnonzero(used & (truth == int(not false_alarm)) & side)
+        if len(wrong) > most:  # of millions, only the worst and what equals them need be sorted
+            least = np.partition(confidence[wrong], -most)[-most]
+            wrong = wrong[confidence[wrong] >= least]
+        # By path where logits are equal, so that the order of the table does not matter.
+        paths = table["path"][wrong].astype(np.dtypes.StringDType())
+        order = np.lexsort((paths, -confidence[wrong]))[:most]
+        cases += [
+            WorstCase(
+                path=Path(str(paths[at])),
+                origin=_origin(table, int(wrong[at])),
+                probability=float(probability[wrong[at]]),
+                false_alarm=false_alarm,
+            )
+            for at in order
+        ]
+    return cases
 
 
 def draw_contact_sheet(sections: Mapping[str, Sequence[WorstCase]], path: Path) -> None:
@@ -136,7 +139,8 @@ def false_alarm_slices(table: ScoreTable, question: str, *, threshold: float = 0
     """
     logits = table[f"logit_{question}"]
     real = (table["label"] == int(Label.REAL)) & (table["error"] == "") & np.isfinite(logits)
-    photos = table.where(real)
+    needed = ("source", "width", "height", "jpeg_quality", "format")
+    photos = ScoreTable({name: table[name][real] for name in needed})
     flagged = logits[real] >= threshold
     sources = np.array([name or "unnamed" for name in photos["source"].tolist()], dtype=np.str_)
     shorter = np.minimum(photos["width"], photos["height"]).astype(np.float64)

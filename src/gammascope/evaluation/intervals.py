@@ -20,8 +20,12 @@ Kernel: TypeAlias = Callable[[Rows, Weights], Float[np.ndarray, " b"]]
 """A number computed for b weightings of some images at once; NaN where one leaves it undefined."""
 
 MOST_DRAWN = 10_000
-"""Images in a resample at most; of more, resamples of this many stand for full ones."""
+"""Images in a resample at most; of more, resamples of this many stand for full ones, or cells for images."""
 
+CELLS = 2_000
+"""Cells that the images of a stratum are cut into where there are too many to draw each."""
+
+_LEAST_CELLS = 2  # of each stratum in each cluster
 _Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 _CELLS_AT_ONCE = 1_000_000  # weights held in memory at a time: 8 MB, about a core's cache
 
@@ -97,7 +101,7 @@ def bootstrap(
     *,
     resamples: int = 1000,
     seed: int = 0,
-    most_drawn: int = MOST_DRAWN,
+    order_by: Float[np.ndarray, " n"] | None = None,
 ) -> Value:
     """Return a number with its 95 % percentile bootstrap interval.
 
@@ -106,10 +110,12 @@ def bootstrap(
     clusters that hold the same strata: the interval then says how far the number carries to
     *other* generators and cameras, and is wider. All of it follows from ``seed``.
 
-    Of more than ``most_drawn`` images, resamples have only that many, and their spread about the
-    number is scaled down by the root of the share drawn: time and memory then no longer grow with
-    the images. With clusters, one such sample of the images stands for them, unscaled, because it
-    is the number of clusters that limits what is known.
+    Of more than ``MOST_DRAWN`` images not each is drawn. With ``order_by``, the images of a stratum (and cluster) are
+    cut by it into cells of equal numbers, the middle image of a cell stands for all of it, and how often a cell counts
+    is drawn as for full resamples (multinomial): right for numbers that change little where a score moves to its
+    neighbour's. Without it, resamples have only ``MOST_DRAWN`` images, and their spread about the number is scaled
+    down by the root of the share drawn; with clusters, one such sample of the images stands for them, unscaled, because
+    it is the number of clusters that limits what is known. The number itself is of all images, always.
 
     Args:
         kernel: Computes the number from weights.
@@ -117,7 +123,7 @@ def bootstrap(
         clusters: A name or number per image.
         resamples: How many times to draw.
         seed: Of the random draws.
-        most_drawn: Images in a resample at most.
+        order_by: What the number depends on besides the stratum, a score say.
 
     Source: B. Efron, R. Tibshirani, An Introduction to the Bootstrap (1993), ch. 13; fewer than n:
         P. Bickel, F. Goetze, W. van Zwet, Statistica Sinica 7 (1997) 1-31, at the rate of the root
@@ -135,20 +141,45 @@ def bootstrap(
         groups = _strata_of_units(units, strata)
         if all(len(group) < 2 for group in groups):
             return Value(value, math.nan, math.nan, n, "one cluster only: no interval")
-    if n > most_drawn and units is None:
-        values = _fewer_drawn(kernel, groups, most_drawn / n, resamples, rng)
-        values = value + (values - value) * math.sqrt(most_drawn / n)
-    elif n > most_drawn and units is not None:
-        rows = np.sort(rng.choice(n, most_drawn, replace=False))
+    if n <= MOST_DRAWN:
+        values = _drawn(kernel, np.arange(n), groups, units, resamples, rng)
+    elif order_by is not None:
+        drawn = _Cells.of(order_by, strata, units, groups)
+        values = value + _of_cells(kernel, drawn, resamples, rng)
+    elif units is None:
+        values = _fewer_drawn(kernel, groups, MOST_DRAWN / n, resamples, rng)
+        values = value + (values - value) * math.sqrt(MOST_DRAWN / n)
+    else:
+        rows = np.sort(rng.choice(n, MOST_DRAWN, replace=False))
         values = value + _drawn(kernel, rows, groups, units, resamples, rng)
         values -= float(kernel(rows, np.ones((1, len(rows))))[0])
-    else:
-        values = _drawn(kernel, np.arange(n), groups, units, resamples, rng)
     values = values[np.isfinite(values)]
     if not values.size:
         return Value(value, math.nan, math.nan, n, "undefined in every resample: no interval")
     low, high = np.percentile(values, (2.5, 97.5))
     return Value(value, float(low), float(high), n)
+
+
+def cells(
+    order_by: Float[np.ndarray, " n"], group: Int[np.ndarray, " n"], most: int
+) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
+    """Cut the images of each group, in order, into at most so many cells of equal numbers.
+
+    Returns:
+        The middle image of each cell, and how many images it stands for; group after group.
+    """
+    number = np.unique(group, return_inverse=True)[1]
+    if len(number) and number.max() < 2**16:
+        number = number.astype(np.uint16)  # sorted by their bits, in a tenth of the time
+    place = np.argsort(order_by, kind="stable")
+    place = place[np.argsort(number[place], kind="stable")]
+    middles, counts, start = [], [], 0
+    for size in np.bincount(number).tolist():
+        edges = start + np.arange(min(most, size) + 1) * size // min(most, size)
+        middles.append(place[(edges[:-1] + edges[1:] - 1) // 2])
+        counts.append(np.diff(edges))
+        start += size
+    return np.concatenate(middles), np.concatenate(counts)
 
 
 def sums_by_group(
@@ -179,6 +210,70 @@ def _drawn(
     return np.concatenate(values)
 
 
+def _of_cells(
+    kernel: Kernel,
+    drawn: _Cells,
+    resamples: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " _b"]:
+    """Return how far resamples of cells are from the cells' own number."""
+    step = max(1, _CELLS_AT_ONCE // len(drawn.rows))
+    own = float(kernel(drawn.rows, drawn.counts[None].astype(np.float64))[0])
+    values = [
+        kernel(drawn.rows, drawn.weights(min(step, resamples - start), rng))
+        for start in range(0, resamples, step)
+    ]
+    return np.concatenate(values) - own
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Images that stand for many.
+
+    Attributes:
+        rows: One image of each cell.
+        counts: How many it stands for.
+        unit: Cluster of each cell; None: images are drawn.
+        groups: Clusters drawn from together, or the cells of each stratum.
+    """
+
+    rows: Int[np.ndarray, " k"]
+    counts: Int[np.ndarray, " k"]
+    unit: Int[np.ndarray, " k"] | None
+    groups: Sequence[Int[np.ndarray, " _units"]]
+
+    @classmethod
+    def of(
+        cls,
+        order_by: Float[np.ndarray, " n"],
+        strata: Int[np.ndarray, " n"],
+        units: Int[np.ndarray, " n"] | None,
+        groups: Sequence[Int[np.ndarray, " _units"]],
+    ) -> _Cells:
+        if units is None:
+            rows, counts = cells(order_by, strata, CELLS)
+            of = strata[rows]
+            return cls(rows, counts, None, [np.flatnonzero(of == name) for name in np.unique(of)])
+        _, stratum = np.unique(strata, return_inverse=True)
+        pair = units * (int(stratum.max()) + 1) + stratum
+        most = max(_LEAST_CELLS, 2 * MOST_DRAWN // max(1, len(np.unique(pair))))
+        rows, counts = cells(order_by, pair, most)
+        return cls(rows, counts, units[rows], groups)
+
+    def weights(self, resamples: int, rng: np.random.Generator) -> Weights:
+        """Draw how often each cell counts."""
+        if self.unit is not None:
+            every = np.arange(sum(len(group) for group in self.groups))
+            weight: Weights = _draw(self.groups, every, resamples, rng)[:, self.unit] * self.counts
+            return weight
+        weight = np.zeros((resamples, len(self.rows)))
+        for group in self.groups:
+            count = self.counts[group]
+            size = int(count.sum())
+            weight[:, group] = rng.multinomial(size, count / size, resamples)
+        return weight
+
+
 def _fewer_drawn(
     kernel: Kernel,
     groups: Sequence[Int[np.ndarray, " _units"]],
@@ -190,8 +285,9 @@ def _fewer_drawn(
     sizes = [max(1, round(share * len(group))) for group in groups]
     values = []
     for _ in range(resamples):
+        # In order: rows that are sorted by score stay so, and are sorted again in no time.
         picked = [
-            group[rng.integers(0, len(group), size)]
+            group[np.sort(rng.integers(0, len(group), size))]
             for group, size in zip(groups, sizes, strict=True)
         ]
         rows = np.concatenate(picked)

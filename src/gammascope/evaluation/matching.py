@@ -7,6 +7,8 @@ import zlib
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
+_AT_ONCE = 100_000  # names made into Python objects at a time
+
 
 def same_sizes(
     width: Int[np.ndarray, " n"],
@@ -49,5 +51,10 @@ def _half_octave(side: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
 
 
 def _draws(path: Shaped[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    names = (str(each).replace("\\", "/").rpartition("/")[2] for each in path)
-    return np.fromiter((zlib.crc32(name.encode()) for name in names), np.int64, len(path))
+    draws = np.empty(len(path), dtype=np.int64)
+    for start in range(0, len(path), _AT_ONCE):
+        names = [str(name).replace("\\", "/") for name in path[start : start + _AT_ONCE].tolist()]
+        draws[start : start + len(names)] = [
+            zlib.crc32(name[name.rfind("/") + 1 :].encode()) for name in names
+        ]
+    return draws

@@ -15,14 +15,16 @@ from typing import Any
 
 from gammascope.data import ledger
 from gammascope.errors import MissingDataError
+from gammascope.evaluation.score_columns import StoredColumns
 from gammascope.evaluation.scoring import (
     Column,
     Predict,
     Progress,
     Row,
     ScoreTable,
+    Streamed,
     refuse_all_failed,
-    rows_of,
+    rows_ahead,
 )
 from gammascope.imaging.cells import pyarrow_for
 from gammascope.sample import Entry
@@ -42,11 +44,13 @@ class ScoreStore:
         rows: A part is written after so many rows, in all columns together, at the latest.
         seconds: A part is written after so many seconds at the latest: what is not written yet is
             lost if the process is killed.
+        threads: How many images are worked on at once; see ``scoring.rows_ahead``.
     """
 
     folder: Path
     rows: int = 8192
     seconds: float = 30.0
+    threads: int = 1
 
     def score(
         self,
@@ -89,19 +93,19 @@ class ScoreStore:
             for stretch, names in _stretches(missing):
                 some = {name: columns[name] for name in names}
                 with _Parts(self, names, stretch.start) as parts:
-                    for at in stretch:
-                        parts.add(rows_of(predict, entries[at], some))
+                    for rows in rows_ahead(predict, entries, stretch, some, self.threads):
+                        parts.add(rows)
                         done += 1
                         if progress is not None:
                             progress(done, len(entries))
 
     def read(self, column: str) -> ScoreTable:
-        """Return all rows of a column, in the order of the images.
+        """Return all rows of a column, in the order of the images; what is not asked for stays on disk.
 
         Raises:
             MissingDataError: If some are missing, a part is broken, or no image could be scored.
         """
-        arrow, parquet = pyarrow_for(_FEATURE)
+        pyarrow_for(_FEATURE)
         folder = self.folder / column
         run = ledger.read_run(folder)
         if run is None:
@@ -111,18 +115,9 @@ class ScoreStore:
             raise MissingDataError(
                 f"{folder} lacks {left} of {run['images']} images: run the same command again."
             )
-        tables = []
-        for path, span in ledger.parts(folder):
-            try:
-                table = parquet.read_table(path)
-            except (arrow.ArrowException, OSError) as error:
-                raise MissingDataError(ledger.damaged(path, str(error))) from error
-            if table.num_rows != len(span):
-                raise MissingDataError(
-                    ledger.damaged(path, f"{table.num_rows} rows of {len(span)}")
-                )
-            tables.append(table)
-        scores = ScoreTable.from_arrow(arrow.concat_tables(tables, promote_options="default"))
+        held = ledger.parts(folder)
+        stored = StoredColumns([path for path, _ in held], [len(span) for _, span in held])
+        scores = ScoreTable(stored)
         refuse_all_failed(scores)
         return scores
 
@@ -199,9 +194,11 @@ def _stretches(missing: Mapping[str, list[range]]) -> Iterator[tuple[range, tupl
 def _digest(entries: Sequence[Entry]) -> str:
     """Tell lists of images apart, from wherever the program was started."""
     digest = hashlib.sha256()
+    streamed = isinstance(entries, Streamed)
     for entry in entries:
         masks = (entry.generated_path, entry.edited_path)
         texts = (entry.generator, entry.kind, entry.source, entry.split, *masks)
         row = "\0".join("" if text is None else str(text) for text in texts)
-        digest.update(f"{entry.path.absolute()}\0{int(entry.label)}\0{row}\n".encode())
+        place = entry.path if streamed else entry.path.absolute()
+        digest.update(f"{place}\0{int(entry.label)}\0{row}\n".encode())
     return digest.hexdigest()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -20,6 +22,7 @@ from gammascope.data.manifest import complete_or_absent, load_sample
 from gammascope.errors import GammascopeError, MissingDataError
 from gammascope.evaluation.localisation import best_threshold, counts_over_grid, pixel_auroc
 from gammascope.evaluation.metrics import PixelCounts, count_pixels
+from gammascope.evaluation.score_columns import TEXTS, WHOLES, Coded, StoredColumns, array
 from gammascope.imaging.cells import pyarrow_for
 from gammascope.imaging.decode import decode
 from gammascope.sample import Entry, Image, Mask, Sample
@@ -30,13 +33,12 @@ MASKS = ("generated", "edited")
 MAP_THRESHOLD = 0.5
 """A pixel is marked where its probability is above this."""
 
-_TEXTS = ("path", "generator", "kind", "source", "split", "format", "mask_error", "error")
-_WHOLES = ("label", "width", "height")
 _COUNTS = ("tp", "fp", "fn", "tn")
+_TOGETHER = 4  # columns of an image that are looked at together, and so in memory
 _ROWS_AT_ONCE = 100_000  # made into Python objects at a time, when tables are written and read
-_STRING = np.dtypes.StringDType()  # a path of any length costs no more than itself
 
 
+@runtime_checkable
 class Scores(Protocol):
     """What scoring needs of a detector's answer for one image."""
 
@@ -84,6 +86,28 @@ class AsIs:
 
 
 Predict: TypeAlias = Callable[[Sample], Scores]
+"""Answers for one sample; called from several threads where ``threads`` is above 1."""
+
+
+@runtime_checkable
+class PredictsTogether(Protocol):
+    """A ``Predict`` that looks at several samples in common batches: an image in all of its columns, say."""
+
+    def __call__(self, sample: Sample) -> Scores:
+        """Answer for one sample."""
+
+    def of_all(self, samples: Sequence[Sample]) -> Sequence[Scores]:
+        """Answer for each of several samples."""
+
+
+@runtime_checkable
+class Streamed(Protocol):
+    """A list of images whose files are no files: their contents come one after the other."""
+
+    def contents(self, stretch: range) -> Iterator[bytes]:
+        """Yield the content of each image of a stretch, in order; empty where there is none."""
+
+
 Progress: TypeAlias = Callable[[int, int], None]
 Row: TypeAlias = dict[str, Any]
 """Values of one image by name; what is not there is missing."""
@@ -102,17 +126,21 @@ class ScoreTable:
     scored).
 
     Attributes:
-        columns: Arrays of the same length by name.
+        columns: Arrays of the same length by name; a table on disk reads each when it is asked for.
     """
 
     columns: Mapping[str, Shaped[np.ndarray, " n"]]
 
     def __post_init__(self) -> None:
+        if isinstance(self.columns, StoredColumns):
+            return
         lengths = {name: len(column) for name, column in self.columns.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"Columns of different lengths: {lengths}.")
 
     def __len__(self) -> int:
+        if isinstance(self.columns, StoredColumns):
+            return self.columns.rows
         return len(next(iter(self.columns.values()), ()))
 
     def __getitem__(self, name: str) -> Shaped[np.ndarray, " n"]:
@@ -127,8 +155,19 @@ class ScoreTable:
             )
         return self.columns[name]
 
+    def coded(self, name: str) -> Coded:
+        """Return a column of texts as each text once and a number for every row.
+
+        Raises:
+            MissingDataError: If there is none of this name.
+        """
+        if isinstance(self.columns, StoredColumns) and name in self.columns:
+            return self.columns.coded(name)
+        names, codes = np.unique(self[name], return_inverse=True)
+        return Coded(names, codes)
+
     def where(self, rows: Shaped[np.ndarray, " n"] | slice) -> ScoreTable:
-        """Return the rows that a boolean array marks, or a slice."""
+        """Return the rows that a boolean array marks, or a slice; all columns of them are then in memory."""
         return ScoreTable({name: column[rows] for name, column in self.columns.items()})
 
     @property
@@ -186,12 +225,12 @@ class ScoreTable:
             MissingExtraError: If pyarrow is not installed.
         """
         arrow, _ = pyarrow_for("A Parquet score table")
-        kinds = {name: arrow.string() for name in _TEXTS}
-        kinds |= {name: arrow.int64() for name in _WHOLES}
+        kinds = {name: arrow.string() for name in TEXTS}
+        kinds |= {name: arrow.int64() for name in WHOLES}
         return arrow.table(
             {
                 name: arrow.array(
-                    column.tolist() if name in _TEXTS else column,
+                    column.tolist() if name in TEXTS else column,
                     kinds.get(name, arrow.float64()),
                     from_pandas=True,
                 )
@@ -213,7 +252,7 @@ class ScoreTable:
         """Put rows below each other; a column for each name that occurs."""
         names = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
         return cls(
-            {name: _array(name, [row.get(name) for row in rows]) for name in (*names, "error")}
+            {name: array(name, [row.get(name) for row in rows]) for name in (*names, "error")}
         )
 
     @classmethod
@@ -228,14 +267,17 @@ class ScoreTable:
             raise MissingDataError(f"No score table at {path}: run an evaluation first.")
         if path.suffix.lower() != ".parquet":
             return _checked(_read_csv(path), str(path))
-        arrow, parquet = pyarrow_for("A Parquet score table")
         try:
-            table = parquet.read_table(path)
-        except (arrow.ArrowException, OSError) as error:
-            raise MissingDataError(f"{path} is no score table: {error}.") from error
-        return _checked({name: table[name] for name in table.column_names}, str(path))
+            stored = StoredColumns([path])
+        except MissingDataError as error:
+            raise MissingDataError(f"{path} is no score table: {error.__cause__}.") from error
+        _check_names(stored, str(path))
+        return cls(stored)
 
     def _slices(self) -> Iterator[ScoreTable]:
+        if isinstance(self.columns, StoredColumns) and len(self):
+            yield from map(ScoreTable, self.columns.slices())
+            return
         for start in range(0, max(len(self), 1), _ROWS_AT_ONCE):
             yield self.where(slice(start, start + _ROWS_AT_ONCE))
 
@@ -271,9 +313,10 @@ def score_columns(
     entries: Sequence[Entry],
     columns: Mapping[str, Column],
     *,
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, ScoreTable]:
-    """Run a detector over images once for each column, keeping all rows in memory; see ``score``.
+    """Run a detector over images once for each column, keeping all rows in memory; see ``score`` and ``rows_ahead``.
 
     Raises:
         MissingDataError: If there are no entries, or none of them could be scored in some column.
@@ -281,8 +324,9 @@ def score_columns(
     if not entries:
         raise MissingDataError("No image to score: the list of entries is empty.")
     rows: dict[str, list[Row]] = {name: [] for name in columns}
-    for done, entry in enumerate(entries, start=1):
-        for name, row in rows_of(predict, entry, columns).items():
+    made = rows_ahead(predict, entries, range(len(entries)), columns, threads)
+    for done, of_image in enumerate(made, start=1):
+        for name, row in of_image.items():
             rows[name].append(row)
         if progress is not None:
             progress(done, len(entries))
@@ -303,34 +347,113 @@ def refuse_all_failed(table: ScoreTable) -> None:
         raise MissingDataError(f"None of {len(table)} images could be scored; {path}: {error}")
 
 
-def rows_of(predict: Predict, entry: Entry, columns: Mapping[str, Column]) -> dict[str, Row]:
+def rows_ahead(
+    predict: Predict,
+    entries: Sequence[Entry],
+    stretch: range,
+    columns: Mapping[str, Column],
+    threads: int = 1,
+) -> Iterator[dict[str, Row]]:
+    """Yield the rows of a stretch of images in order, as ``rows_of``, while threads are at the next ones.
+
+    Each thread has an image of its own from its bytes to its rows, as in a scan: decoders, encoders and networks let
+    other threads run meanwhile, so that nothing waits for anything. As many images as threads are in memory.
+    What ``predict`` raises comes where the rows of its image would.
+
+    Args:
+        predict: Answers for one sample.
+        entries: Images; what is no file must be ``Streamed``.
+        stretch: Which of them.
+        columns: What the detector is shown, by name.
+        threads: 1: this thread does it all.
+    """
+    sources: Iterator[Path | bytes] = (
+        entries.contents(stretch)
+        if isinstance(entries, Streamed)
+        else (entries[at].path for at in stretch)
+    )
+    images = zip((entries[at] for at in stretch), sources, strict=True)
+    if threads == 1:
+        for entry, source in images:
+            yield rows_of(predict, entry, columns, source)
+        return
+    waiting: deque[Future[dict[str, Row]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="score") as pool:
+        try:
+            for entry, source in images:
+                waiting.append(pool.submit(rows_of, predict, entry, columns, source))
+                if len(waiting) >= 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for begun in waiting:
+                begun.cancel()
+
+
+def rows_of(
+    predict: Predict,
+    entry: Entry,
+    columns: Mapping[str, Column],
+    source: Path | bytes | None = None,
+) -> dict[str, Row]:
     """Decode an image once and return its row in each column.
 
     Where columns show the same, the detector is asked once. An image whose masks cannot be read is
     scored without them.
+
+    Args:
+        predict: Answers for one sample.
+        entry: The image.
+        columns: What the detector is shown, by name.
+        source: Its file, or what is in it; None: ``entry.path``.
     """
     known = _known(entry)
     try:
-        decoded = decode(entry.path)
+        decoded = decode(entry.path if source is None else source)
         known["format"], known["jpeg_quality"] = decoded.format, decoded.jpeg_quality
         known["height"], known["width"] = decoded.image.shape[:2]
         sample = _sample(entry, decoded.image, known)
     except (GammascopeError, MemoryError) as problem:
         failed = known | {"error": _said(entry, problem)}
         return {name: dict(failed) for name in columns}
+    waiting: dict[Column, Sample] = {}
+    stands_for: dict[Column, Column] = {}
     answered: dict[Column, Row] = {}
     for column in columns.values():
-        if column in answered:
+        if column in stands_for or column in answered:
             continue
         try:
-            shown = column(sample)
-            as_is = AsIs() if shown is sample else column
-            if as_is not in answered:
-                answered[as_is] = _measured(predict, shown)
-            answered[column] = answered[as_is]
+            changed = column(sample)
         except (GammascopeError, MemoryError) as problem:
             answered[column] = {"error": _said(entry, problem)}
-    return {name: known | answered[column] for name, column in columns.items()}
+            continue
+        stands_for[column] = as_is = AsIs() if changed is sample else column
+        if as_is not in answered:
+            waiting.setdefault(as_is, changed)
+        if len(waiting) == _TOGETHER:
+            answered |= _answers(predict, entry, waiting)
+            waiting = {}
+    answered |= _answers(predict, entry, waiting)
+    return {name: known | answered[stands_for.get(of, of)] for name, of in columns.items()}
+
+
+def _answers(predict: Predict, entry: Entry, shown: Mapping[Column, Sample]) -> dict[Column, Row]:
+    """Ask for all samples together if that can be done, else one by one: one that fails is no other's loss."""
+    if isinstance(predict, PredictsTogether) and len(shown) > 1:
+        try:
+            every = predict.of_all(list(shown.values()))
+            pairs = zip(shown.items(), every, strict=True)
+            return {column: _measured(scores, sample) for (column, sample), scores in pairs}
+        except (GammascopeError, MemoryError):
+            pass
+    answered: dict[Column, Row] = {}
+    for column, sample in shown.items():
+        try:
+            answered[column] = _measured(predict(sample), sample)
+        except (GammascopeError, MemoryError) as problem:
+            answered[column] = {"error": _said(entry, problem)}
+    return answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,8 +509,7 @@ def _said(entry: Entry, problem: Exception) -> str:
     return str(problem)
 
 
-def _measured(predict: Predict, sample: Sample) -> Row:
-    scores = predict(sample)
+def _measured(scores: Scores, sample: Sample) -> Row:
     row: Row = {f"logit_{question}": float(logit) for question, logit in scores.answers.items()}
     for mask, truth in zip(MASKS, (sample.generated, sample.edited), strict=True):
         if truth is not None and mask in scores.maps:
@@ -410,45 +532,22 @@ def _located(probability: Float[np.ndarray, "h w"], truth: Mask) -> Row:
 
 
 def _checked(raw: Mapping[str, Any], what: str) -> ScoreTable:
-    missing = [name for name in ("path", "label", "error") if name not in raw]
-    if missing:
-        raise MissingDataError(f"{what} is no score table: it has no column {missing[0]!r}.")
+    _check_names(raw, what)
     try:
-        return ScoreTable({name: _array(name, values) for name, values in raw.items()})
+        return ScoreTable({name: array(name, values) for name, values in raw.items()})
     except ValueError as error:
         raise MissingDataError(f"{what} is no score table: {error}.") from error
 
 
-def _array(name: str, values: Any) -> Shaped[np.ndarray, " _n"]:
-    """Make an array of a list, or of a chunked Arrow array, with the type of this column."""
-    if hasattr(values, "iterchunks"):
-        return _from_arrow(name, values)
-    if name in _TEXTS:
-        return np.array(["" if value is None else str(value) for value in values], dtype=_STRING)
-    if name in _WHOLES:
-        return np.array([int(value) for value in values], dtype=np.int64)
-    empty = (None, "")
-    return np.array([np.nan if v in empty else float(v) for v in values], dtype=np.float64)
-
-
-def _from_arrow(name: str, values: Any) -> Shaped[np.ndarray, " _n"]:
-    if name not in _TEXTS:
-        kind = np.int64 if name in _WHOLES else np.float64
-        return np.asarray(values.to_numpy()).astype(kind)
-    texts = np.empty(len(values), dtype=_STRING)
-    start = 0
-    for chunk in values.cast("string").iterchunks():
-        for at in range(0, len(chunk), _ROWS_AT_ONCE):
-            part = chunk.slice(at, _ROWS_AT_ONCE).fill_null("").dictionary_encode()
-            known = np.array(part.dictionary.to_pylist(), dtype=_STRING)
-            texts[start : start + len(part)] = known[part.indices.to_numpy()]
-            start += len(part)
-    return texts
+def _check_names(names: Collection[str], what: str) -> None:
+    missing = [name for name in ("path", "label", "error") if name not in names]
+    if missing:
+        raise MissingDataError(f"{what} is no score table: it has no column {missing[0]!r}.")
 
 
 def _texts(name: str, column: Shaped[np.ndarray, " n"]) -> list[Any]:
     values: list[Any] = column.tolist()
-    if name in _TEXTS or name in _WHOLES:
+    if name in TEXTS or name in WHOLES:
         return values
     counts = name.split("@", maxsplit=1)[0].rsplit("_", 1)[-1] in _COUNTS
     return ["" if math.isnan(v) else int(v) if counts else v for v in values]

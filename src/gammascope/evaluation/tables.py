@@ -14,6 +14,7 @@ from gammascope.checkpoints import RAW, Calibration
 from gammascope.data.manifest import PHOTO_KINDS
 from gammascope.errors import MissingDataError, did_you_mean
 from gammascope.evaluation.intervals import (
+    MOST_DRAWN,
     Rows,
     Value,
     Weights,
@@ -27,6 +28,7 @@ from gammascope.evaluation.metrics import (
     Metric,
     PixelCounts,
     auroc,
+    auroc_against,
     average_precision,
     balanced_accuracy,
     brier,
@@ -86,14 +88,16 @@ def truth_of(table: ScoreTable, question: str) -> Int[np.ndarray, " n"]:
         MissingDataError: If the question is none of these.
     """
     fake = table["label"] == int(Label.FAKE)
-    partly = table["kind"] != ""
     if question == "fake":
         return np.asarray(fake, dtype=np.int64)
+    kinds, kind = table.coded("kind")
+    partly = (kinds != "")[kind]
     if question == "edited":
         return np.asarray(fake & partly, dtype=np.int64)
     if question == "generated":
-        named = table["generator"] != ""
-        photos_only = partly & ~named & np.isin(table["kind"], sorted(PHOTO_KINDS))
+        generators, generator = table.coded("generator")
+        named = (generators != "")[generator]
+        photos_only = partly & ~named & np.isin(kinds, sorted(PHOTO_KINDS))[kind]
         unknown = fake & partly & ~named & ~photos_only
         yes = (fake & ~photos_only).astype(np.int64)
         return np.where(unknown, UNKNOWN, yes)
@@ -108,8 +112,15 @@ def usable(
     table: ScoreTable, question: str, truth: Int[np.ndarray, " n"]
 ) -> Bool[np.ndarray, " n"]:
     """Say which images a question can be measured on: scored, answered, and of known truth (see ``truth_of``)."""
-    answered = (table["error"] == "") & np.isfinite(table[f"logit_{question}"])
+    answered = scored(table) & np.isfinite(table[f"logit_{question}"])
     result: Bool[np.ndarray, " n"] = answered & (truth != UNKNOWN)
+    return result
+
+
+def scored(table: ScoreTable) -> Bool[np.ndarray, " n"]:
+    """Say which images could be scored."""
+    errors, error = table.coded("error")
+    result: Bool[np.ndarray, " n"] = (errors == "")[error]
     return result
 
 
@@ -143,14 +154,15 @@ def summarise(
     name = f"logit_{question}"
     truth = truth_of(table, question)
     logits = table[name]
-    answered = (table["error"] == "") & np.isfinite(logits)
-    used = usable(table, question, truth)
+    well, answers = scored(table), np.isfinite(logits)
+    used = well & answers & (truth != UNKNOWN)
     if not used.any():
         raise MissingDataError(
-            f"No image left to measure {question!r} on: {int((table['error'] != '').sum())} of "
+            f"No image left to measure {question!r} on: {int((~well).sum())} of "
             f"{len(table)} failed, {int((truth == UNKNOWN).sum())} have no known truth."
         )
-    rows = _Answered.of(table, question, truth).where(used)
+    matched = _of_same_sizes(table, truth, used)
+    rows, order = _Answered.of(table, question, truth).where(used).in_order()
     measures = _Measures(calibration, resamples, seed)
     summary: Summary = {
         "question": question,
@@ -160,22 +172,45 @@ def summarise(
         "images": len(table),
         "yes": int((rows.truth == 1).sum()),
         "no": int((rows.truth == 0).sum()),
-        "failed": int((table["error"] != "").sum()),
-        "unanswered": int(((table["error"] == "") & ~np.isfinite(logits)).sum()),
-        "truth_unknown": int((answered & ~used).sum()),
+        "failed": int((~well).sum()),
+        "unanswered": int((well & ~answers).sum()),
+        "truth_unknown": int((well & answers & ~used).sum()),
         "masks_unusable": _masks_unusable(table),
     }
     summary["overall"] = _overall(rows, measures)
-    matched = _of_same_sizes(table, truth, used)
     if matched is not None:
         pairs = int(matched.sum()) // 2
         summary["size_matched"] = {"yes": pairs, "no": pairs}
         if pairs:
-            summary["size_matched"]["overall"] = _overall(rows.where(matched), measures)
+            summary["size_matched"]["overall"] = _overall(rows.where(matched[order]), measures)
     summary["sources"] = _per_source(rows, calibration.fake_from)
     summary["generators"] = _per_generator(rows, measures)
     summary["pixels"] = _per_mask(table, black, seed)
     return summary
+
+
+def overall(
+    table: ScoreTable,
+    question: str,
+    chosen: Bool[np.ndarray, " n"],
+    *,
+    calibration: Calibration = RAW,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Summary:
+    """Return the overall numbers of one question on some images only; see ``summarise``.
+
+    Args:
+        table: One row per image.
+        question: "generated", "edited" or "fake".
+        chosen: Which rows to measure; those that are not ``usable`` are left out.
+        calibration: Its ``fake_from`` is the threshold.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+    """
+    truth = truth_of(table, question)
+    rows = _Answered.of(table, question, truth).where(usable(table, question, truth) & chosen)
+    return _overall(rows, _Measures(calibration, resamples, seed))
 
 
 def grids(summary: Summary) -> list[Grid]:
@@ -287,14 +322,23 @@ class _Answered:
     @classmethod
     def of(cls, table: ScoreTable, question: str, truth: Int[np.ndarray, " n"]) -> _Answered:
         photo = table["label"] == int(Label.REAL)
-        names, group = np.unique(_groups(table), return_inverse=True)
-        logits = table[f"logit_{question}"].astype(np.float64)
-        return cls(logits, truth, group, tuple(names.tolist()), photo)
+        names, group = _groups(table)
+        return cls(table[f"logit_{question}"], truth, group, names, photo)
 
-    def where(self, rows: Bool[np.ndarray, " n"]) -> _Answered:
+    def where(self, rows: Shaped[np.ndarray, " _m"]) -> _Answered:
         return _Answered(
             self.logits[rows], self.truth[rows], self.group[rows], self.names, self.photo[rows]
         )
+
+    def in_order(self) -> tuple[_Answered, Int[np.ndarray, " n"]]:
+        """Return the rows with the highest logit first where there are many, and where each was.
+
+        Every rank metric sorts them; of what is sorted already that takes no time.
+        """
+        if len(self.logits) <= MOST_DRAWN:
+            return self, np.arange(len(self.logits))
+        order = np.argsort(-self.logits, kind="stable")
+        return self.where(order), order
 
 
 def _overall(rows: _Answered, measures: _Measures) -> dict[str, Any]:
@@ -373,21 +417,20 @@ def _per_source(rows: _Answered, threshold: float) -> dict[str, Any]:
 
 def _per_generator(rows: _Answered, measures: _Measures) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    for group in np.unique(rows.group[rows.truth == 1]).tolist():
-        fakes = (rows.truth == 1) & (rows.group == group)
-        both = fakes | rows.photo
-        # Fewer draws than overall: there may be hundreds of generators.
-        area = auroc.measure(
-            rows.logits[both],
-            rows.truth[both],
-            resamples=min(measures.resamples, 300),
-            seed=measures.seed,
-        )
+    photos, yes = rows.logits[rows.photo], rows.truth == 1
+    # Fewer draws than overall: there may be hundreds of generators.
+    resamples, seed = min(measures.resamples, 300), measures.seed
+    for group in np.unique(rows.group[yes]).tolist():
+        fakes = rows.logits[yes & (rows.group == group)]
+        if len(photos) > MOST_DRAWN:
+            area = auroc_against(photos, fakes, resamples=resamples, seed=seed)
+        else:
+            both = np.concatenate([fakes, photos])
+            truth = np.repeat([1, 0], [len(fakes), len(photos)])
+            area = auroc.measure(both, truth, resamples=resamples, seed=seed)
         made[rows.names[group]] = {
-            "images": int(fakes.sum()),
-            "recall": _rate(
-                rows.logits[fakes] >= measures.calibration.fake_from, "no fake image"
-            ).to_json(),
+            "images": len(fakes),
+            "recall": _rate(fakes >= measures.calibration.fake_from, "no fake image").to_json(),
             "auroc": area.to_json(),
         }
     return made
@@ -434,13 +477,23 @@ def _rows_of(counts: PixelCounts, rows: Bool[np.ndarray, " n"]) -> PixelCounts:
     return PixelCounts(counts.tp[rows], counts.fp[rows], counts.fn[rows], counts.tn[rows])
 
 
-def _groups(table: ScoreTable) -> Shaped[np.ndarray, " n"]:
-    """Name what an image stands for: its generator, its manipulation, or a photo's source."""
-    text = np.dtypes.StringDType()
-    generator, kind, source = (table[name].astype(text) for name in ("generator", "kind", "source"))
-    fake = np.where(generator != "", generator, np.where(kind != "", kind, _UNNAMED))
-    photo = np.strings.add(np.array(_PHOTOS, dtype=text), source)
-    return np.where(table["label"] == int(Label.FAKE), fake, photo)
+def _groups(table: ScoreTable) -> tuple[tuple[str, ...], Int[np.ndarray, " n"]]:
+    """Name what images stand for, and number it: a generator, a manipulation, or a photo's source."""
+    (generators, generator), (kinds, kind), (sources, source) = (
+        table.coded(name) for name in ("generator", "kind", "source")
+    )
+    photos = [f"{_PHOTOS}{name}" for name in sources.tolist()]
+    names = [*generators.tolist(), *kinds.tolist(), _UNNAMED, *photos]
+    of_kinds, unnamed = len(generators), len(generators) + len(kinds)
+    by_kind = np.where((kinds != "")[kind], of_kinds + kind, unnamed)
+    fake = np.where((generators != "")[generator], generator, by_kind)
+    group = np.where(table["label"] == int(Label.FAKE), fake, unnamed + 1 + source)
+    # A manipulation may be called like a generator; one that no row has is no name.
+    present = np.flatnonzero(np.bincount(group, minlength=len(names)))
+    own = {name: at for at, name in enumerate(sorted({names[at] for at in present}))}
+    number = np.zeros(len(names), dtype=np.int32)
+    number[present] = [own[names[at]] for at in present]
+    return tuple(own), number[group]
 
 
 def _rate(hits: Bool[np.ndarray, " n"], none: str) -> Value:

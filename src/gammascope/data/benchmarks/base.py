@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from gammascope.data.layouts import Reader
+from gammascope.data.layouts import Reader, plain
 from gammascope.errors import MissingDataError, UnknownBenchmarkError, did_you_mean
 from gammascope.sample import Entry, Label
 
@@ -141,17 +141,34 @@ def names() -> list[str]:
     return sorted(own | {point.name for point in entry_points(group=_ENTRY_POINTS)})
 
 
-def get(name: str) -> Benchmark:
-    """Import the one module of a benchmark and return its ``BENCHMARK``.
+def named(name: str) -> str:
+    """Return our name of a benchmark, whatever its case and punctuation.
+
+    >>> named("DRCT-2M")
+    'drct_2m'
 
     Raises:
         UnknownBenchmarkError: If no benchmark has this name; the message lists the known ones.
     """
     known = names()
-    if name not in known:
+    found = name if name in known else {plain(each): each for each in known}.get(plain(name))
+    if found is None:
         raise UnknownBenchmarkError(
             f"Unknown benchmark {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
         )
+    return found
+
+
+def get(name: str) -> Benchmark:
+    """Import the one module of a benchmark and return its ``BENCHMARK``.
+
+    Args:
+        name: In any case and with any punctuation.
+
+    Raises:
+        UnknownBenchmarkError: If no benchmark has this name; the message lists the known ones.
+    """
+    name = named(name)
     for point in entry_points(group=_ENTRY_POINTS):
         if point.name == name:
             outside: Benchmark = point.load()

@@ -1,0 +1,76 @@
+"""Images per second of an evaluation, for each column, next to a scan of the same images in the same process.
+
+    python benchmarks/evaluation_speed.py FOLDER [--images 60] [--rounds 3]
+
+The files of FOLDER are taken for real and fake in turn, so that the column of aligned fakes has something to do. A
+scan, an evaluation of images as they are, and one in the three columns that are always there run one after another, in
+several rounds; the best of each counts, because the others were disturbed. Seconds of the processor are printed too:
+they hardly depend on what else runs. What counts is the last column: 1 means that scoring an image in one column takes
+as long as scanning it, so that the detector is the limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gammascope.apps import costs, evaluating
+from gammascope.data.folder import find_images
+from gammascope.evaluation.scoring import Column, score_columns
+from gammascope.pipeline import Besides, Pipeline
+from gammascope.sample import Entry, Label
+from gammascope.scanning.scan import scan
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    start, processor = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - start, time.process_time() - processor
+
+
+def scanned(pipeline: Pipeline, paths: Sequence[Path]) -> None:
+    for _ in scan(paths, pipeline):
+        pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    chosen = parser.parse_args()
+    paths = find_images([str(chosen.folder)])[: chosen.images]
+    entries = [Entry(path, Label(at % 2)) for at, path in enumerate(paths)]
+    pipeline = Pipeline.load(besides=Besides(provenance=False))
+    three = evaluating.with_aligned(evaluating.columns_of(()), entries)
+    native = {evaluating.NATIVE: three[evaluating.NATIVE]}
+    threads = evaluating.threads_of(pipeline)
+
+    def evaluated(columns: dict[str, Column]) -> None:
+        score_columns(evaluating.Predictor(pipeline), entries, columns, threads=threads)
+
+    # Reals are the same in two of the three columns, and looked at once for both.
+    shown = len(paths) * 2 + sum(entry.label is Label.FAKE for entry in entries)
+    works: dict[str, tuple[Callable[[], object], int]] = {
+        "scan": (lambda: scanned(pipeline, paths), len(paths)),
+        "evaluate, native": (lambda: evaluated(native), len(paths)),
+        f"evaluate, {len(three)} columns": (lambda: evaluated(three), shown),
+    }
+    scanned(pipeline, paths[:2])  # compiles and warms up
+    best: dict[str, tuple[float, float]] = {}
+    for _ in range(chosen.rounds):
+        for name, (work, _shown) in works.items():
+            best[name] = min(best.get(name, (float("inf"), 0.0)), timed(work))
+    print(f"{costs.machine()}, {threads} threads, {pipeline.network.name}, {len(paths)} images")
+    print(f"{'what':<24}{'looks/s':>10}{'cpu ms/look':>14}{'of scan, cpu':>14}")
+    reference = best["scan"][1] / len(paths)
+    for name, (_, looks) in works.items():
+        seconds, processor = best[name]
+        each = processor / looks
+        print(f"{name:<24}{looks / seconds:>10.1f}{1000 * each:>14.1f}{each / reference:>14.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,12 +16,14 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from gammascope.manipulation.splicing import Donor
     from gammascope.pipeline import Pipeline, Profile
     from gammascope.sample import Image
 
@@ -41,19 +43,25 @@ class Change:
     by_question: dict[str, float] = field(default_factory=dict)
 
 
+def _donor(image: Image, _: np.random.Generator) -> Donor:
+    from gammascope.manipulation.splicing import Donor
+
+    return Donor(image)
+
+
 def synthetic() -> Iterator[Image]:
     """Yield scikit-image's photos as they are, with a part moved, spliced and filled."""
     import skimage.data
 
     from gammascope.manipulation.copy_move import CopyMove
     from gammascope.manipulation.inpainting import Inpainting, Telea
-    from gammascope.manipulation.splicing import Donor, Splicing
+    from gammascope.manipulation.splicing import Splicing
 
     photos = [np.ascontiguousarray(getattr(skimage.data, name)()) for name in PHOTOS]
     for number, photo in enumerate(photos):
         rng = np.random.default_rng(number)
         donor = photos[number - 1]
-        splice = Splicing(lambda _, donor=donor: Donor(donor, generated=False))
+        splice = Splicing(partial(_donor, donor))
         yield photo
         for edit in (CopyMove(), splice, Inpainting(Telea())):
             yield edit(photo[:512, :512], rng).image

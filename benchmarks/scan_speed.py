@@ -116,9 +116,9 @@ def stages(paths: list[Path]) -> dict[str, float]:
     runtime.keep_freed_memory()
     spent: dict[str, float] = defaultdict(float)
 
-    def step(name: str, work: Callable[[], T]) -> T:
+    def step(name: str, work: Callable[..., T], *given: Any) -> T:
         begun = time.process_time()
-        result = work()
+        result = work(*given)
         spent[name] += time.process_time() - begun
         return result
 
@@ -129,21 +129,22 @@ def stages(paths: list[Path]) -> dict[str, float]:
     pipeline.report(paths[0])
     for path in paths:
         data = step("read", path.read_bytes)
-        step("hash", lambda data=data: hashlib.sha256(data).digest())
-        decoded = step("decode", lambda data=data: decode(data))
-        step("provenance", lambda data=data: provenance_of(data))
+        step("hash", hashlib.sha256, data)
+        decoded = step("decode", decode, data)
+        step("provenance", provenance_of, data)
         image = decoded.image
         boxes = views.boxes_of((image.shape[1], image.shape[0]), spec)
         tiles = len(boxes) - views.has_overview((image.shape[1], image.shape[0]), spec)
         for name, some in (("tiles", boxes[:tiles]), ("overview", boxes[tiles:])):
-            step(name, lambda i=image, some=some: [views.pixels_at(i, box, spec) for box in some])
+            for box in some:
+                step(name, views.pixels_at, image, box, spec)
         pixels = np.stack([views.pixels_at(image, box, spec) for box in boxes])
         for start in range(0, len(pixels), at_once):
             part = pixels[start : start + at_once]
-            step("network", lambda part=part: pipeline.network.look(part))
+            step("network", pipeline.network.look, part)
         scores = pipeline.scores(image)
-        report = step("maps", lambda d=decoded, s=scores: pipeline._report(d, "", s))
-        step("JSON", lambda report=report: json.dumps(report.to_json()))
+        report = step("maps", pipeline._report, decoded, "", scores)
+        step("JSON", json.dumps, report.to_json())
     return {name: 1e3 * seconds / len(paths) for name, seconds in spent.items()}
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,6 +25,10 @@ from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.pipeline import FAST_VIEWS, Execution, Pipeline
 
 ENGINES = ("openvino", "onnxruntime")
+
+
+def _donor(image, _):
+    return Donor(image)
 
 
 def checkpoint_of(folder, name="gamma", config=None):
@@ -93,7 +98,7 @@ def views_of_photos(photos, spec):
         )
         edits = (
             CopyMove(),
-            Splicing(lambda _, d=donor: Donor(d, generated=False)),
+            Splicing(partial(_donor, donor)),
             Inpainting(Telea()),
         )
         for quality, edit in zip((95, 85, 70), edits, strict=True):

@@ -31,7 +31,7 @@ def by_pillow(data: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("subsampling", "progressive"),
-    itertools.product(["4:4:4", "4:2:2", "4:2:0", "4:1:1", "grey"], [False, True]),
+    list(itertools.product(["4:4:4", "4:2:2", "4:2:0", "4:1:1", "grey"], [False, True])),
 )
 def test_pixels_are_those_of_pillow(subsampling, progressive):
     rng = np.random.default_rng(0)
@@ -67,9 +67,9 @@ def test_what_it_is_unsure_of_is_left_to_pillow():
     assert turbo.jpeg_pixels(b"no JPEG", "RGB", (64, 64)) is None
 
 
-def with_and_without(data: bytes, monkeypatch) -> list[tuple]:
+def with_and_without(data: bytes, monkeypatch) -> list[tuple[object, ...]]:
     """What ``decode`` says of a file, or how it refuses it, with and without the fast decoder."""
-    said = []
+    said: list[tuple[object, ...]] = []
     for there in (True, False):
         if not there:
             monkeypatch.setattr(turbo, "_turbo", lambda: None)

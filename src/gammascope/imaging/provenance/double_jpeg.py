@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from gammascope.imaging.codecs import jpeg_tables, standard_tables
 from gammascope.imaging.decode import opened
@@ -106,11 +106,13 @@ def earlier_save(data: bytes) -> EarlierSave | None:
     if luma is None:
         return None
     blocks = _usable_blocks(luma)
+    places = [_ZIGZAG[frequency] for frequency in _FREQUENCIES]
+    waves = np.stack([np.outer(_DCT[row], _DCT[column]).ravel() for row, column in places], 1)
+    coefficients = blocks.reshape(-1, 64).astype(np.float32) @ waves
     gains, counted = np.zeros((0, len(_QUALITIES))), 0.0
     for frequency in _FREQUENCIES:
-        row, column = _ZIGZAG[frequency]
         step = int(tables[0][frequency])
-        values = np.rint(np.einsum("i,nij,j->n", _DCT[row], blocks, _DCT[column]) / step)
+        values = np.rint(coefficients[:, frequency - _FREQUENCIES.start] / step)
         counts = np.bincount(np.abs(values).astype(np.intp), minlength=_VALUES + 1)
         counts = counts[1 : _VALUES + 1].astype(np.float64)
         if counts.sum() < _FEWEST_COUNTS or np.count_nonzero(counts) < _FEWEST_VALUES:
@@ -126,7 +128,7 @@ def earlier_save(data: bytes) -> EarlierSave | None:
     return EarlierSave(_QUALITIES[best], others / (counted + _EXTRA_COUNTS) if agreeing else 0.0)
 
 
-def _luminance(data: bytes) -> Float[np.ndarray, "h w"] | None:
+def _luminance(data: bytes) -> UInt8[np.ndarray, "h w"] | None:
     """Decode the first component alone, without any conversion; None if it is broken, too large, or no luminance."""
     try:
         with opened(data, "jpeg") as file:
@@ -135,21 +137,21 @@ def _luminance(data: bytes) -> Float[np.ndarray, "h w"] | None:
             file.draft("L", None)
             if file.mode != "L":  # Stored as RGB.
                 return None
-            luma: Float[np.ndarray, "h w"] = np.asarray(file, np.float32)
+            luma: UInt8[np.ndarray, "h w"] = np.asarray(file)
     except Exception:  # Decoders of hostile bytes raise almost any type.
         return None
     return luma
 
 
-def _usable_blocks(luma: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "n 8 8"]:
+def _usable_blocks(luma: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "n 8 8"]:
     """Return blocks that are neither clipped nor flat, evenly spread over the picture if there are many."""
     height, width = luma.shape[0] // 8, luma.shape[1] // 8
     rows = max(1, min(height, _MOST_BLOCKS // max(1, width)))
     chosen = np.linspace(0, height - 1, rows).astype(np.intp) if height else np.zeros(0, np.intp)
     strips = luma[: 8 * height, : 8 * width].reshape(height, 8, width, 8)[chosen]
     blocks = strips.transpose(0, 2, 1, 3).reshape(-1, 8, 8)
-    low, high = blocks.min((1, 2)), blocks.max((1, 2))
-    usable: Float[np.ndarray, "n 8 8"] = blocks[(low > 0) & (high < 255) & (low < high)]
+    low, high = (f(f(strips, axis=3), axis=1).ravel() for f in (np.min, np.max))
+    usable: UInt8[np.ndarray, "n 8 8"] = blocks[(low > 0) & (high < 255) & (low < high)]
     return usable
 
 
@@ -186,12 +188,13 @@ def _likelihoods(
     """
     k = np.arange(1.0, len(counts) + 1)
     basis = np.linalg.qr(np.stack([np.ones_like(k), np.log(k), k, np.sqrt(k)], 1))[0]
+    squares = (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), -1)
     offset = np.log(patterns)
     weights = (np.log(counts + 0.5) - offset) @ basis
     for _ in range(_STEPS):
         expected = np.exp((weights @ basis.T + offset).clip(-12, 16))
         slope = (counts - expected) @ basis
-        curvature = np.einsum("pv,vi,vj->pij", expected, basis, basis) + 1e-3 * np.eye(4)
+        curvature = (expected @ squares).reshape(-1, 4, 4) + 1e-3 * np.eye(4)
         step = np.linalg.solve(curvature, slope[..., None])[..., 0]
         reach = np.abs(step @ basis.T).max(1, keepdims=True)
         weights += step * np.minimum(1, 2 / reach.clip(1e-9))

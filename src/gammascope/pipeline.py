@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Profile: TypeAlias = Literal["default", "fast", "thorough"]
 
-FAST_VIEWS = 8
+FAST_VIEWS = 3
 """Views of an image that the fast profile looks at, the overview included."""
 
 HEAVY_COMPRESSION = 60

@@ -106,7 +106,14 @@ def test_a_published_file_is_converted(tmp_path, capsys, monkeypatch):
 
 def test_a_published_file_without_key_map_is_refused(tmp_path, capsys, monkeypatch):
     code, _, told = run(
-        capsys, monkeypatch, "convert", tmp_path / "x.pth", "--from", "npr", "--out", tmp_path / "y"
+        capsys,
+        monkeypatch,
+        "convert",
+        tmp_path / "x.pth",
+        "--from",
+        "mirage",
+        "--out",
+        tmp_path / "y",
     )
     assert code == 3
-    assert "No key map for published files of 'npr'" in " ".join(told.split())
+    assert "No key map for published files of 'mirage'" in " ".join(told.split())

@@ -328,7 +328,7 @@ def test_a_key_is_asked_for_where_one_is_needed(browser, tmp_path):
         page.get_by_label("This server asks for an API key").fill(key)
         page.keyboard.press("Enter")
         examined(page)
-        assert not page.locator("#key-form").is_visible()
+        page.locator("#key-form").wait_for(state="hidden")
 
 
 def test_a_second_key_while_the_first_is_being_checked(browser, tmp_path):
@@ -362,7 +362,7 @@ def test_a_second_key_while_the_first_is_being_checked(browser, tmp_path):
         for route in held:
             route.continue_()
         examined(page)
-        assert not page.locator("#key-form").is_visible()
+        page.locator("#key-form").wait_for(state="hidden")
         assert page.locator("#history li").count() == 1
 
 

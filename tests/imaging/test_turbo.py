@@ -37,7 +37,7 @@ def test_pixels_are_those_of_pillow(subsampling, progressive):
     rng = np.random.default_rng(0)
     for quality in (1, 10, 35, 60, 75, 90, 95, 100):
         for photo in PHOTOS:
-            height, width = rng.integers(1, 200, 2)
+            height, width = rng.integers(1, 200, 2).tolist()
             top, left = rng.integers(0, 100, 2)
             pixels = photo[top : top + height, left : left + width]
             if subsampling == "grey":

@@ -33,7 +33,7 @@ _FEWEST_COUNTS, _FEWEST_VALUES, _FEWEST_FREQUENCIES = 60, 5, 5
 _EXTRA_COUNTS = 500  # Keeps the gain of small pictures down.
 _AGREEING = 0.5  # Share of the frequencies that must speak for the earlier quality.
 _LEAST_GAIN = 15.0  # Nats that all frequencies but the best must reach together.
-_MOST_BLOCKS = 20_000
+_MOST_BLOCKS = 8_000
 _MOST_PIXELS = 64_000_000
 _ROUNDING = (
     0.45  # Deviation that rounding to pixels adds to a coefficient, in its unquantised unit.

@@ -116,6 +116,8 @@ def main() -> None:
     chosen = parser.parse_args()
     print(f"{chosen.rows:,} rows, {platform.machine()}, NumPy {np.__version__}")
     print(f"{'stage':<24}{'time':>10} {'processor':>10} {'peak memory':>14}")
+    if chosen.folder is not None:
+        chosen.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=chosen.folder) as made:
         folder = Path(made)
         timed("write parts", lambda: write(folder, chosen.rows))

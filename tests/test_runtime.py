@@ -17,6 +17,7 @@ from gammascope import checkpoints, export, runtime, settings
 from gammascope.detectors import base, gamma
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.imaging import codecs
+from gammascope.imaging.decode import decode
 from gammascope.imaging.views import views_of
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainting, Telea
@@ -216,6 +217,16 @@ def test_profiles_look_at_few_or_all_views(photos):
     )
     assert fast.scores(image[: 5 * spec.size]).views == FAST_VIEWS
     assert thorough.view.max_tiles is None
+
+
+def test_the_fast_profile_does_not_look_for_earlier_saves(photos, tmp_path):
+    once = codecs.encode(photos["coffee"], codecs.Encoding("jpeg", 70))
+    twice = codecs.encode(decode(once).image, codecs.Encoding("jpeg", 95))
+    found = {}
+    for profile in ("default", "fast"):
+        report = Pipeline.load(execution=Execution(profile=profile)).report(twice)
+        found[profile] = {e.name for e in report.evidence if e.name.startswith("provenance")}
+    assert found["default"] - found["fast"] == {"provenance:double_jpeg"}
 
 
 WITHOUT_TORCH = """

@@ -42,10 +42,6 @@ KEY = "gammascope"
 TORCH_AT_ONCE = 8
 """Views per forward pass of torch: more brings nothing on a CPU and costs memory."""
 
-_BATCH = 2
-"""Views of one request to OpenVINO: a fixed number is a tenth faster than a free one, 1 is a tenth slower, and more
-brings nothing but rows of zeros beside the views of small pictures."""
-
 _MOST_REQUESTS = 8
 """Requests that one caller has under way at most."""
 
@@ -155,7 +151,10 @@ class TorchNetwork(Network):
 
 
 class OpenVinoNetwork(Network):
-    """A graph on OpenVINO: one stream for each core, each with requests of a few views.
+    """A graph on OpenVINO: one stream for each core, each request a view.
+
+    Batches of two or four are up to a tenth quicker where they are full; but views seldom come in such numbers, and
+    the rows of zeros beside them would cost more.
 
     Args:
         graph: ONNX file, or IR (``.xml`` beside its ``.bin``).
@@ -176,7 +175,7 @@ class OpenVinoNetwork(Network):
             origin_text(graph) if graph.suffix == ".onnx" else _runtime_info(model), graph
         )
         side = self.origin.facts.view.size
-        model.reshape([_BATCH, 3, side, side])
+        model.reshape([1, 3, side, side])
         self._compiled = core.compile_model(
             model,
             "CPU",
@@ -193,7 +192,7 @@ class OpenVinoNetwork(Network):
         )
         self.name = f"openvino {precision}"
         self._requests_at_once = min(max(2 * streams, 4), _MOST_REQUESTS)
-        self.at_once = _BATCH * self._requests_at_once
+        self.at_once = self._requests_at_once
         self._of_thread = threading.local()
         # OpenVINO's bindings set themselves up on their first call, and wait for each other for ever if two threads
         # make it at the same time (seen with 2026.4): so it is made here.
@@ -203,22 +202,14 @@ class OpenVinoNetwork(Network):
         """Answer for normalised views."""
         parts: list[list[np.ndarray]] = []
         requests = self._requests()
-        together = _BATCH * len(requests)
-        for start in range(0, len(pixels), together):
-            some = pixels[start : start + together]
-            batches = [some[i : i + _BATCH] for i in range(0, len(some), _BATCH)]
-            for request, batch in zip(requests, batches, strict=False):
-                whole = batch
-                if len(batch) < _BATCH:
-                    whole = np.zeros((_BATCH, *batch.shape[1:]), np.float32)
-                    whole[: len(batch)] = batch
-                request.start_async([whole], share_inputs=True)
-            for request, batch in zip(requests, batches, strict=False):
+        for start in range(0, len(pixels), len(requests)):
+            places = range(start, min(len(pixels), start + len(requests)))
+            for request, place in zip(requests, places, strict=False):
+                request.start_async([pixels[place : place + 1]], share_inputs=True)
+            for request, _ in zip(requests, places, strict=False):
                 request.wait()
-                # Copied, because the next batch overwrites them.
-                parts.append(
-                    [tensor.data[: len(batch)].copy() for tensor in request.output_tensors]
-                )
+                # Copied, because the next view overwrites them.
+                parts.append([tensor.data.copy() for tensor in request.output_tensors])
         values = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
         return self.origin.answered(values)
 

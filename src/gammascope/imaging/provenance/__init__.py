@@ -32,7 +32,9 @@ __all__ = ["TrustList", "provenance_of"]
 _ORDER = list(Strength)
 
 
-def provenance_of(source: Path | bytes, trust: TrustList | None = None) -> tuple[Evidence, ...]:
+def provenance_of(
+    source: Path | bytes, trust: TrustList | None = None, *, quick: bool = False
+) -> tuple[Evidence, ...]:
     """Read what a file says about its origin and history; the strongest findings come first.
 
     Never raises for what is inside an image file: broken metadata become a finding. Nothing is fetched.
@@ -40,6 +42,7 @@ def provenance_of(source: Path | bytes, trust: TrustList | None = None) -> tuple
     Args:
         source: A file, or its content.
         trust: Signers of Content Credentials who are trusted; None: nobody is known.
+        quick: Leave out the search for an earlier save, which costs more than all the rest.
 
     Returns:
         Findings named "provenance:...", each with its strength and limits; "provenance:none" if there is no metadata.
@@ -56,7 +59,9 @@ def provenance_of(source: Path | bytes, trust: TrustList | None = None) -> tuple
     found = [*c2pa.findings(data, kind, trust), *_declared(data, kind)]
     if not found:
         found.append(_NOTHING)
-    found += [*jpeg_tables.findings(data), *double_jpeg.findings(data)]
+    found += jpeg_tables.findings(data)
+    if not quick:
+        found += double_jpeg.findings(data)
     return tuple(sorted(found, key=lambda item: _ORDER.index(item.strength or Strength.NEUTRAL)))
 
 

@@ -445,6 +445,8 @@ def _step(recoded: Mapping[str, Mapping[str, float]], name: str) -> str:
     if not shared:
         return ""
     mean, half = interval([mine[f] - before[f] for f in shared])
+    if np.isnan(half):  # one fold says nothing of others
+        return f"{mean:+.3f} to {BEFORE[name]}"
     return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}] to {BEFORE[name]}"
 
 

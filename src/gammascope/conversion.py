@@ -337,7 +337,6 @@ def _merged(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
 def _dinov2_architecture(path: Path, found: State) -> str:
     """Read the sizes of DINOv2 off its tensors; a head is 64 channels wide in all published ones."""
     hidden, _, patch, _ = found[f"{_PREFIX}embeddings.patch_embeddings.projection.weight"].shape
-    numbers = (re.match(r"backbone\.tower\.encoder\.layer\.(\d+)\.", name) for name in found)
     try:
         positions = found[f"{_PREFIX}embeddings.position_embeddings"].shape[1]
         inner = found[f"{_PREFIX}encoder.layer.0.mlp.fc1.weight"].shape[0]
@@ -346,7 +345,7 @@ def _dinov2_architecture(path: Path, found: State) -> str:
     facts = {
         "model_type": "dinov2",
         "hidden_size": hidden,
-        "num_hidden_layers": 1 + max(int(number[1]) for number in numbers if number),
+        "num_hidden_layers": _layers(found, "layer"),
         "num_attention_heads": max(1, hidden // 64),
         "mlp_ratio": inner // hidden,
         "patch_size": patch,
@@ -417,17 +416,22 @@ def _architecture(path: Path, found: State) -> str:
         inner = found[f"{_PREFIX}encoder.layers.0.mlp.fc1.weight"].shape[0]
     except (KeyError, IndexError):
         raise IncompatibleCheckpointError(f"{path} holds no CLIP vision tower.") from None
-    numbers = (re.match(r"backbone\.tower\.encoder\.layers\.(\d+)\.", name) for name in found)
     facts = {
         "model_type": "clip_vision_model",
         "hidden_size": hidden,
-        "num_hidden_layers": 1 + max(int(number[1]) for number in numbers if number),
+        "num_hidden_layers": _layers(found, "layers"),
         "num_attention_heads": max(1, hidden // 64),
         "intermediate_size": inner,
         "patch_size": patch,
         "image_size": round((positions - 1) ** 0.5) * patch,
     }
     return json.dumps(facts, sort_keys=True)
+
+
+def _layers(found: State, stem: str) -> int:
+    """Count the blocks of a vision tower, whose list is called ``encoder.layers`` or ``encoder.layer``."""
+    numbers = (re.match(rf"backbone\.tower\.encoder\.{stem}\.(\d+)\.", name) for name in found)
+    return 1 + max(int(number[1]) for number in numbers if number)
 
 
 def _clip_tensor(clip: str, name: str) -> Tensor:

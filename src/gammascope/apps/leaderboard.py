@@ -6,14 +6,11 @@ else. Without the script it is a plain table, already in order.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +19,7 @@ from rich.table import Table
 import gammascope
 from gammascope import settings
 from gammascope.apps import comparing, costs, evaluating, terminal
+from gammascope.apps.static_page import policy, web_part
 from gammascope.checkpoints import Calibration
 from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError
@@ -140,7 +138,7 @@ def write(made: Sequence[Board], path: Path, title: str, written: datetime | Non
         written: Date on the page; None: now.
     """
     moment = (written or datetime.now(UTC)).astimezone(UTC)
-    style, script = _web("leaderboard.css"), _web("leaderboard.js")
+    style, script = web_part("leaderboard.css"), web_part("leaderboard.js")
     apart = (
         '<p class="notice warning"><strong>These detectors were not all scored on the same images.</strong> '
         "Each table below is of images of its own: numbers must not be compared between tables.</p>"
@@ -148,7 +146,7 @@ def write(made: Sequence[Board], path: Path, title: str, written: datetime | Non
         else ""
     )
     filled = {
-        "policy": html.escape(_policy(script, style)),
+        "policy": html.escape(policy(script, style)),
         "title": html.escape(title),
         "written": html.escape(moment.strftime("%Y-%m-%d %H:%M UTC")),
         "version": html.escape(gammascope.__version__),
@@ -161,7 +159,7 @@ def write(made: Sequence[Board], path: Path, title: str, written: datetime | Non
         ),
     }
     # One pass, so that a name which looks like a placeholder stays what it is.
-    pieces = re.split(r"\{\{(\w+)\}\}", _web("leaderboard.html"))
+    pieces = re.split(r"\{\{(\w+)\}\}", web_part("leaderboard.html"))
     text = "".join(filled[piece] if at % 2 else piece for at, piece in enumerate(pieces))
     with complete_or_absent(path) as unfinished:
         unfinished.write_bytes(text.encode("utf-8", "replace"))
@@ -376,18 +374,3 @@ def _with_interval(value: Mapping[str, Any] | None) -> str:
     if value["low"] is None:
         return f"{value['value']:.3f}"
     return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
-
-def _policy(script: str, style: str) -> str:
-    hashes = [
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-        for text in (script, style)
-    ]
-    return (
-        f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _web(name: str) -> str:
-    return (resources.files("gammascope.apps") / "web" / name).read_text("utf-8")

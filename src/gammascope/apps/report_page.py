@@ -11,7 +11,6 @@ suspicious rows keep a picture, and the page says so when others do not.
 from __future__ import annotations
 
 import base64
-import hashlib
 import heapq
 import html
 import io
@@ -21,7 +20,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +27,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image as PillowImage
 
+from gammascope.apps.static_page import policy, web_part
 from gammascope.data.manifest import complete_or_absent
 from gammascope.report import Report, Verdict
 from gammascope.sample import Image
@@ -340,8 +339,8 @@ def _page_pieces(
     content: _Content, title: str, summary: dict[str, str], moment: datetime
 ) -> Iterable[bytes]:
     """Yield the page in order, so that it is never whole in memory a second time."""
-    script = "\n".join(_web(name) for name in _SCRIPTS)
-    style = _web("page.css")
+    script = "\n".join(web_part(name) for name in _SCRIPTS)
+    style = web_part("page.css")
     data = {
         "title": title,
         "written": moment.astimezone(UTC).isoformat(timespec="seconds"),
@@ -351,7 +350,7 @@ def _page_pieces(
         "failed": content.failed,
     }
     filled = {
-        "policy": html.escape(_policy(script, style)),
+        "policy": html.escape(policy(script, style)),
         "title": html.escape(title),
         "written": html.escape(moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")),
         "summary": "".join(
@@ -360,10 +359,10 @@ def _page_pieces(
         ),
         "style": style,
         "script": script,
-        "viewer": _web("viewer.html"),
+        "viewer": web_part("viewer.html"),
     }
     # One pass, so that a title or a row which looks like a placeholder stays what it is.
-    for piece in re.split(r"(\{\{\w+\}\})", _web("page.html")):
+    for piece in re.split(r"(\{\{\w+\}\})", web_part("page.html")):
         name = piece[2:-2] if piece.startswith("{{") else ""
         if name == "data":
             yield _script_json(data)
@@ -375,22 +374,6 @@ def _page_pieces(
         else:
             # A file name may hold bytes that are no text; they arrive as lone surrogates.
             yield filled.get(name, piece).encode("utf-8", "replace")
-
-
-def _policy(script: str, style: str) -> str:
-    """Forbid everything but the page's own script and style, and images inside the file."""
-    return (
-        f"default-src 'none'; img-src data:; style-src '{_csp_hash(style)}'; "
-        f"script-src '{_csp_hash(script)}'; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _csp_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
-def _web(name: str) -> str:
-    return (resources.files("gammascope.apps") / "web" / name).read_text("utf-8")
 
 
 def _script_json(value: Any) -> bytes:

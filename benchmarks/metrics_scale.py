@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from gammascope.apps.costs import peak_mib
 from gammascope.data.ledger import RUN
 from gammascope.evaluation.comparing import compare, pair
 from gammascope.evaluation.localisation import GRID
@@ -38,7 +38,7 @@ def timed(what: str, stage: Callable[[], T]) -> T:
     start, processor = time.perf_counter(), time.process_time()
     result = stage()
     seconds, processor = time.perf_counter() - start, time.process_time() - processor
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = (peak_mib() or 0.0) / 1024
     print(f"{what:<24}{seconds:8.1f} s {processor:8.1f} s {peak:10.2f} GiB", flush=True)
     return result
 

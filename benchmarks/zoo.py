@@ -19,7 +19,6 @@ import dataclasses
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -157,6 +156,7 @@ def entries_of(chosen: argparse.Namespace) -> list[Any]:
 def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from gammascope import checkpoints
     from gammascope.apps import calibration, evaluating
+    from gammascope.apps.costs import parameters_of
     from gammascope.evaluation.calibrating import calibrate
     from gammascope.pipeline import Pipeline
 
@@ -173,9 +173,7 @@ def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dic
     made = evaluating.summarised(pipeline, tables, columns, about=about)
     count = len(entries) * len(columns)
     return {
-        "parameters": sum(
-            v.numel() for v in checkpoints.load(checkpoint).detector.state_dict().values()
-        ),
+        "parameters": parameters_of(checkpoint),
         "ms_per_image": 1000 * (time.perf_counter() - started) / count,
         "cpu_ms_per_image": 1000 * (time.process_time() - cpu) / count,
         "images": len(entries),
@@ -187,6 +185,8 @@ def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dic
 
 def one(method: str, chosen: argparse.Namespace) -> None:
     """Train and evaluate one method in this process; write its row."""
+    from gammascope.apps.costs import peak_mib
+
     folder = chosen.out / method
     started = time.perf_counter()
     row: dict[str, Any] = {"method": method, "steps": chosen.steps}
@@ -200,7 +200,7 @@ def one(method: str, chosen: argparse.Namespace) -> None:
         before.write_text(f"{spent:.1f}\n")
     row["training_minutes"] = spent / 60
     row |= evaluated(checkpoint, chosen, folder)
-    row["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    row["peak_memory_mb"] = peak_mib()
     (folder / "row.json.part").write_text(json.dumps(row, indent=1))
     (folder / "row.json.part").replace(folder / "row.json")
 

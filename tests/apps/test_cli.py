@@ -472,6 +472,7 @@ from gammascope.apps.failures import until_interrupted
 
 dropped, handed_on = [], []
 sys.unraisablehook = dropped.append
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts deaf
 
 class Destroyed:
     def __del__(self):

@@ -47,6 +47,7 @@ def test_a_streamed_dataset_is_scored_and_what_is_there_is_not_scored_again(fold
     assert (measured["yes"], measured["no"], measured["failed"]) == (2, 2, 1)
     # Reals are the same in two of three columns: 2 x 2 + 2 x 3 looks.
     assert plain["speed"]["answers"] == 10
+    assert 50 < plain["speed"]["peak_memory_mib"] < 20_000
     assert plain["size"]["parameters"] > 1_000_000
     for part in (out / "parts" / "native").glob("*.parquet"):
         part.unlink()

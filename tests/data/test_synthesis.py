@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.data.synthesis import Drawn, Mixture, Nuisance, Stream
-from gammascope.errors import MissingDataError
+from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
 from gammascope.sample import Entry, Label
 
@@ -47,9 +47,10 @@ def stream_of(
     nuisance: Nuisance | None = None,
     *,
     size: int = SIZE,
+    cap: int | None = None,
     seed: int = 0,
 ) -> Stream:
-    return Stream(entries, Pictures(10**9), size, mixture, nuisance, seed=seed)
+    return Stream(entries, Pictures(10**9), size, mixture, nuisance, cap=cap, seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -115,17 +116,16 @@ def test_shares_are_those_of_the_mixture(entries):
 
 
 def test_collections_count_by_the_root_of_their_size(photos, tmp_path):
-    """Sixteen pictures of one collection are drawn four times as often as one of another, not sixteen times."""
+    """Sixteen pictures of one collection are drawn four times as often as one of another; a cap evens it out."""
     cat = photos["cat"][:64, :64]
     crowd = [saved(tmp_path, f"{i}.jpg", cat, source="large") for i in range(16)]
-    stream = stream_of(
-        [*crowd, saved(tmp_path, "single.jpg", cat, source="small")],
-        only(authentic=1, copy_move=1e-9),
-        CALM,
-        size=16,
-    )
-    drawn = Counter(stream[index].source for index in range(500))
-    assert drawn["large"] / 500 == pytest.approx(0.8, abs=0.07)
+    entries = [*crowd, saved(tmp_path, "single.jpg", cat, source="small")]
+    for cap, expected in ((None, 0.8), (16, 0.8), (4, 2 / 3), (1, 0.5)):
+        stream = stream_of(entries, only(authentic=1, copy_move=1e-9), CALM, size=16, cap=cap)
+        drawn = Counter(stream[index].source for index in range(500))
+        assert drawn["large"] / 500 == pytest.approx(expected, abs=0.07)
+    with pytest.raises(RecipeError, match="cap = 0"):
+        stream_of(entries, cap=0)
 
 
 EXPECTED_MASKS = {

@@ -1,10 +1,11 @@
-"""What a detector costs: time for an image, numbers in its weights, bytes of its file."""
+"""What a detector costs: time for an image, memory, numbers in its weights, bytes of its file."""
 
 from __future__ import annotations
 
 import json
 import math
 import platform
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ SPEED = "speed.json"
 """Name of the file that adds up what several runs of one evaluation took."""
 
 _PROCESSORS = Path("/proc/cpuinfo")  # Linux alone says a processor's full name there
+_STATUS = Path("/proc/self/status")
 
 
 def machine() -> str:
@@ -29,6 +31,23 @@ def machine() -> str:
     found = next((line.partition(":")[2].strip() for line in lines if "model name" in line), name)
     count = runtime.cores()
     return f"{found}, {count} core{'s' if count > 1 else ''}"
+
+
+def peak_mib() -> float | None:
+    """Return the most memory that this process has held, in MiB; None where the system does not tell.
+
+    On Linux it is not what ``getrusage`` says, which also counts what the parent held when it started this process.
+    """
+    try:
+        return int(_STATUS.read_text("utf-8").split("VmHWM:")[1].split()[0]) / 1024
+    except (OSError, IndexError, ValueError):
+        pass
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on a Mac, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 class Stopwatch:
@@ -54,6 +73,7 @@ class Stopwatch:
             "answers": answers,
             "machine": machine(),
             "device": device,
+            "peak_memory_mib": peak_mib(),
         }
         if place is not None:
             now = _with_earlier(now, place / SPEED)
@@ -72,6 +92,8 @@ def _with_earlier(now: dict[str, Any], path: Path) -> dict[str, Any]:
         return dict(before)
     if same:
         now |= {key: now[key] + before[key] for key in ("seconds", "answers")}
+        peaks = [run.get("peak_memory_mib") for run in (now, before)]
+        now["peak_memory_mib"] = max((peak for peak in peaks if peak is not None), default=None)
     with complete_or_absent(path) as unfinished:
         unfinished.write_text(json.dumps(now) + "\n", "utf-8")
     return now

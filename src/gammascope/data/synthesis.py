@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from gammascope.data.pictures import Pictures
-from gammascope.errors import MissingDataError
+from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
 from gammascope.imaging.views import crop_at
 from gammascope.manipulation.base import SMALLEST_PX, Manipulated
@@ -127,13 +127,15 @@ class Stream:
         size: Side of a view, pixels.
         mixture: What is drawn, how often. Shares that the entries cannot serve are dropped.
         nuisance: What happens to every view.
+        cap: Collections of photos larger than this are drawn from no more often than one of this size; None: no limit.
         seed: Of all draws.
 
     Raises:
         MissingDataError: If there is no photo, or nothing that could be a fake.
+        RecipeError: If the cap is below one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting of its own
         self,
         entries: Sequence[Entry],
         pictures: Pictures,
@@ -141,18 +143,20 @@ class Stream:
         mixture: Mixture | None = None,
         nuisance: Nuisance | None = None,
         *,
+        cap: int | None = None,
         seed: int = 0,
     ) -> None:
+        if cap is not None and cap < 1:
+            raise RecipeError(f"cap = {cap}: expected 1 or more images of a collection, or none.")
         self.pictures, self.size, self.seed = pictures, size, seed
         self.nuisance = nuisance or Nuisance()
-        self.photos = _Shelf(e for e in entries if e.label is Label.REAL)
+        self.photos = _Shelf((e for e in entries if e.label is Label.REAL), cap)
         whole = [e for e in entries if e.label is Label.FAKE and e.kind is None]
         self.fakes = _Shelf(e for e in whole if e.host_path is None)
         # Manifests may name one file in different ways.
         self._photos = {entry.path.resolve(): entry for entry in self.photos.entries}
-        self.twins = _Shelf(
-            e for e in whole if e.host_path and e.host_path.resolve() in self._photos
-        )
+        hosted = (e for e in whole if e.host_path and e.host_path.resolve() in self._photos)
+        self.twins = _Shelf(hosted, cap)
         self.kinds, self.shares = self._shares(mixture or Mixture())
 
     def __getitem__(self, index: int) -> Drawn:
@@ -271,13 +275,13 @@ class Stream:
 class _Shelf:
     """Entries of one class, drawn by collection so that a large narrow one does not drown the others."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[Entry], cap: int | None = None) -> None:
         self.entries = list(entries)
         groups: dict[str, list[Entry]] = defaultdict(list)
         for entry in self.entries:
             groups[f"{entry.source}/{entry.generator}"].append(entry)
         self._groups = [groups[name] for name in sorted(groups)]
-        sizes = np.sqrt([len(group) for group in self._groups])
+        sizes = np.sqrt([min(len(group), cap or len(group)) for group in self._groups])
         self._shares = sizes / sizes.sum() if len(sizes) else sizes
 
     def draw(self, rng: np.random.Generator) -> Entry:

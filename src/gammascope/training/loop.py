@@ -363,7 +363,7 @@ def streams(
 
     def stream(entries: list[Entry], seed: int) -> Stream:
         whole = [e for e in entries if e.path not in broken and e.host_path not in broken]
-        return Stream(whole, pictures, size, data.mixture, data.nuisance, seed=seed)
+        return Stream(whole, pictures, size, data.mixture, data.nuisance, cap=data.cap, seed=seed)
 
     # Validation draws with a seed of its own, the same for every run, so that runs can be compared.
     return stream(training, recipe.seed), stream(validation, 777) if validation else None

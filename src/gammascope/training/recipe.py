@@ -37,6 +37,8 @@ class Data:
         validation_sources: Sources kept apart for validation and calibration: never a photo of theirs is trained on.
         mixture: What the stream holds.
         nuisance: What happens to every view.
+        cap: A collection of photos, or of twins, that is larger than this is drawn from no more often than one of this
+            size, so that a large narrow one does not decide what a photo looks like; None: no limit.
         pretext: What steps see instead of the mixture; validation and all that is measured still see the latter.
         memory_gb: Decoded pictures are kept up to this.
         workers: Processes that draw views; 0 draws in the training process.
@@ -47,6 +49,7 @@ class Data:
     validation_sources: tuple[str, ...] = ()
     mixture: Mixture = field(default_factory=Mixture)
     nuisance: Nuisance = field(default_factory=Nuisance)
+    cap: int | None = None
     pretext: Pretext = field(default_factory=Pretext)
     memory_gb: float = 8.0
     workers: int = 2

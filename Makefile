@@ -23,7 +23,7 @@ scan: $(SCAN_READY)  ## scan IN (examples/pictures) and write the page OUT (repo
 	$(BIN)/gammascope scan "$(IN)" --report "$(OUT)"
 
 test: $(DEV_READY)  ## run the tests, with coverage
-	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0 --cov --cov-report=term:skip-covered
 
 check: $(DEV_READY)  ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -192,6 +192,34 @@ def test_every_method_can_be_exported(name, tmp_path):
     assert found.logit_error < 1e-3
 
 
+DROPPED_ELSEWHERE = """
+import gc, signal, threading
+from gammascope import runtime
+from gammascope.weights import embedded_path
+
+held = [runtime.load(embedded_path(), engine="openvino").network]
+
+def drop():
+    held.clear()
+    gc.collect()
+
+thread = threading.Thread(target=drop)
+thread.start()
+thread.join()
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+signal.raise_signal(signal.SIGTERM)
+print("heard", len(heard))
+"""
+
+
+def test_signals_are_heard_after_another_thread_threw_the_network_away():
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-c", DROPPED_ELSEWHERE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard 1\n"), done.stderr
+
+
 @pytest.mark.parametrize("content", [b"", b"no graph at all", b"\xff" * 40])
 def test_what_is_no_graph_is_refused(content, tmp_path):
     path = tmp_path / "odd.onnx"

@@ -109,7 +109,7 @@ def to_openvino(
         views: Batches of normalised views of training images; empty: nothing is quantised.
     """
     openvino = runtime.import_openvino()
-    model = openvino.Core().read_model(graph)
+    model = runtime.openvino_core().read_model(graph)
     if views:
         try:
             import nncf

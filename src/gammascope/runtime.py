@@ -7,6 +7,7 @@ checkpoint (``x.safetensors``) is run through the graph beside it, if that was m
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import importlib.util
 import json
@@ -162,9 +163,8 @@ class OpenVinoNetwork(Network):
     """
 
     def __init__(self, graph: Path, precision: Precision = "f32") -> None:
-        openvino = import_openvino()
         streams = cores()
-        core = openvino.Core()
+        core = openvino_core()
         try:
             model = core.read_model(graph)
         except RuntimeError as error:
@@ -359,6 +359,20 @@ def import_openvino() -> Any:
     except ImportError as error:
         raise MissingExtraError("OpenVINO is not installed: pip install openvino.") from error
     return openvino
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """Return the one OpenVINO of this process, kept until its end.
+
+    It lends the thread that makes it a stack for signals, and frees that stack wherever it is thrown away itself: in
+    another thread, which the garbage collector may well choose, the next signal would be the end of the process (seen
+    with 2026.4).
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    return import_openvino().Core()
 
 
 def cores() -> int:

@@ -73,8 +73,8 @@ class Calibration:
         sources: The collections these come from, none of which was trained on.
         method: "isotonic": the knots take the place of temperature and offset.
         knots: (logit, log-odds of yes), both rising; straight lines between, of slope 1 / temperature beyond.
-        zone: How the thresholds were set: "conformal" ones keep ``rates[1]`` and ``missed`` for new images of the
-            same sources too, not only for those fitted on.
+        zone: How the thresholds were set: "worst" ones keep ``rates`` in every source fitted on, not in their mean
+            alone, "conformal" ones keep ``rates[1]`` and ``missed`` for new images of the same sources too.
         missed: Share of fakes (yes) below ``uncertain_from`` at most; None: not limited.
         points: Thresholds at named rates for each source of photos.
     """
@@ -88,7 +88,7 @@ class Calibration:
     offset: float = 0.0
     method: Literal["platt", "isotonic"] = "platt"
     knots: tuple[tuple[float, float], ...] = ()
-    zone: Literal["quantile", "conformal"] = "quantile"
+    zone: Literal["quantile", "worst", "conformal"] = "quantile"
     missed: float | None = None
     points: tuple[OperatingPoint, ...] = ()
 

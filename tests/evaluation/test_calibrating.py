@@ -48,6 +48,19 @@ def test_conformal_rates_hold_on_photos_of_other_draws_for_every_version(method)
     assert 0.02 < np.mean(alarms) <= 0.1
 
 
+def test_the_worst_zone_keeps_the_rate_in_every_source() -> None:
+    found = gathered(600)
+    for index, image in enumerate(found.image):
+        found.logits[index] += 2.0 * (found.facts[image]["source"] == "s0")
+    versions = _Versions.of(found)
+    photos = versions.where(versions.photo)
+    of_odd = photos.logits[photos.sources == "s0"]
+    fitted = _fit(versions, Plan(zone="worst", false_alarms=0.01))
+    assert (fitted.zone, fitted.rates) == ("worst", (0.05, 0.01))
+    assert np.mean(of_odd >= fitted.fake_from) <= 0.01
+    assert np.mean(of_odd >= _fit(versions, Plan(false_alarms=0.01)).fake_from) > 0.02
+
+
 def test_every_image_is_judged_as_it_is_by_a_fit_that_did_not_see_it() -> None:
     found = gathered(60)
     # One photo so far off that a fit on it would not flag it: seen, the threshold lies above it.

@@ -20,6 +20,7 @@ from gammascope.evaluation.calibration import (
     fit_curve,
     fit_scale,
     fit_thresholds,
+    fit_worst,
     source_points,
 )
 from gammascope.evaluation.metrics import ece
@@ -204,6 +205,27 @@ def test_conformal_rates_hold_for_new_images_however_few_were_fitted_on(
     assert np.mean(alarms) == pytest.approx(exact, abs=error)
     assert np.mean(alarms) <= rate + error
     assert np.mean(missed) <= rate + 4 * np.std(missed) / np.sqrt(4000)
+
+
+def test_no_source_exceeds_the_rate_in_the_worst_zone_but_small_ones_cannot_be_told() -> None:
+    rng = np.random.default_rng(3)
+    sizes = {"plain": 400, "odd": 200, "few": 20}
+    real = np.concatenate([rng.normal(name == "odd", 1, size) for name, size in sizes.items()])
+    sources = [name for name, size in sizes.items() for _ in range(size)]
+    real[-1] = 50.0  # one of the few, which 1 % would not allow
+    mean, worst = (fit(real, sources, (0.05, 0.01)) for fit in (fit_thresholds, fit_worst))
+    shares = {
+        (name, rate): np.mean(real[np.array(sources) == name] >= at)
+        for name in sizes
+        for at, rate in zip(worst, (0.05, 0.01), strict=True)
+    }
+    assert all(shares[name, rate] <= rate for name in ("plain", "odd") for rate in (0.05, 0.01))
+    assert shares["few", 0.05] <= 0.05
+    assert mean[0] < worst[0]
+    assert worst[1] >= mean[1]
+    assert np.mean(real[np.array(sources) == "odd"] >= mean[0]) > 0.05
+    with pytest.raises(MissingDataError, match="No real photo"):
+        fit_worst(np.zeros(0), [])
 
 
 def test_the_quantile_zone_promises_nothing_for_new_photos_where_the_conformal_one_does() -> None:

@@ -76,6 +76,12 @@ def grids(calibrated: Calibrated) -> list[Grid]:
     return made
 
 
+_SPREAD = {
+    "quantile": "each source weighing the same",
+    "worst": "at most, in every source that has enough photos to tell",
+}
+
+
 def notes(calibrated: Calibrated) -> list[str]:
     """Return a line for each question on what its rates mean, and on what could not be measured."""
     lines = []
@@ -90,7 +96,7 @@ def notes(calibrated: Calibrated) -> list[str]:
         else:
             lines.append(
                 f"{question}: {known.rates[1]:.1%} of these {known.photos} photos are called fake and "
-                f"{known.rates[0]:.1%} uncertain or fake, each source weighing the same; of new ones "
+                f"{known.rates[0]:.1%} uncertain or fake, {_SPREAD[known.zone]}; of new ones "
                 "it may be more (--zone conformal limits that)."
             )
         if missing := calibrated.held_out[question].missing:

@@ -90,4 +90,5 @@ class ZoneName(StrEnum):
     """How thresholds are set; the values of ``Calibration.zone``."""
 
     QUANTILE = "quantile"
+    WORST = "worst"
     CONFORMAL = "conformal"

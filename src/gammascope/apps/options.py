@@ -192,7 +192,8 @@ CalibrationZone: TypeAlias = Annotated[
     ZoneName,
     typer.Option(
         "--zone",
-        help="Thresholds that keep the rates on these photos (quantile), or for new ones like them too (conformal).",
+        help="Thresholds that keep the rates on these photos in the mean over sources (quantile), in every source "
+        "(worst), or for new photos like them too (conformal).",
     ),
 ]
 FalseAlarms: TypeAlias = Annotated[

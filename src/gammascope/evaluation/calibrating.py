@@ -21,6 +21,7 @@ from gammascope.evaluation.calibration import (
     fit_curve,
     fit_scale,
     fit_thresholds,
+    fit_worst,
     source_points,
 )
 from gammascope.evaluation.scoring import ScoreTable
@@ -33,7 +34,7 @@ from gammascope.pipeline import Pipeline
 from gammascope.sample import Entry, Image, Label
 
 UNCERTAIN_RATE = 0.05
-"""Share of held-out real photos that may be called uncertain or fake, with the zone "quantile"."""
+"""Share of held-out real photos that may be called uncertain or fake, with the zones "quantile" and "worst"."""
 
 SOURCE_RATES = (0.05, 0.01, 0.001)
 """Shares of a source's photos for which its own thresholds are noted down."""
@@ -51,14 +52,15 @@ class Plan:
 
     Attributes:
         method: "platt" fits temperature and offset, "isotonic" any rising curve: it needs more images.
-        zone: "quantile" keeps its rates on the images it is fitted on, each source weighing the same; "conformal"
-            keeps them for new images of the same sources (``fit_conformal``), and limits missed fakes too.
+        zone: "quantile" keeps its rates on the images it is fitted on, each source weighing the same; "worst" in every
+            source that has enough photos to tell; "conformal" keeps them for new images of the same sources
+            (``fit_conformal``), and limits missed fakes too.
         false_alarms: Share of real photos that may be called fake.
         missed: Share of fakes that may be called real; only "conformal" looks at it.
     """
 
     method: Literal["platt", "isotonic"] = "platt"
-    zone: Literal["quantile", "conformal"] = "quantile"
+    zone: Literal["quantile", "worst", "conformal"] = "quantile"
     false_alarms: float = 0.01
     missed: float = 0.1
 
@@ -279,7 +281,8 @@ def _fit(found: _Versions, plan: Plan) -> Calibration:
         rates = (float(np.mean(worst.logits >= thresholds[0])), plan.false_alarms)
     else:
         rates = (max(UNCERTAIN_RATE, plan.false_alarms), plan.false_alarms)
-        first, second = fit_thresholds(photos.logits, photos.sources.tolist(), rates)
+        fit = fit_worst if plan.zone == "worst" else fit_thresholds
+        first, second = fit(photos.logits, photos.sources.tolist(), rates)
         thresholds = (first, second)
     return Calibration(
         temperature=temperature,

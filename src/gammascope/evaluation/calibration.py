@@ -129,6 +129,27 @@ def fit_conformal(
     return min(uncertain_from, fake_from), fake_from
 
 
+def fit_worst(
+    real_logits: Float[np.ndarray, " n"],
+    sources: Sequence[str | None],
+    rates: Sequence[float] = (0.05, 0.01),
+) -> tuple[float, ...]:
+    """Return, for each rate, the lowest logit at or above which no source has more than that share of its reals.
+
+    Sources with fewer than 1 / rate photos, for which the rate could not be told from none at all, count in the mean
+    over sources alone (``fit_thresholds``), which is kept as well. New sources may be worse than the worst here, but
+    a mean over sources allows one of them several times the rate.
+
+    Args, errors: As for ``fit_thresholds``. Source: our choice.
+    """
+    mean = fit_thresholds(real_logits, sources, rates)
+    own = source_points(real_logits, sources, rates)
+    return tuple(
+        max([least, *(p.logit for p in own if p.rate == rate and p.logit is not None)])
+        for least, rate in zip(mean, rates, strict=True)
+    )
+
+
 def source_points(
     real_logits: Float[np.ndarray, " n"],
     sources: Sequence[str | None],

@@ -346,6 +346,7 @@ for _command in (
     making.synthesize,
     making.autoencoders,
     making.fuse,
+    making.average,
     making.convert,
     making.export,
 ):

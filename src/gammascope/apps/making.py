@@ -54,6 +54,17 @@ def convert(
     terminal.say(f"Next: gammascope calibrate {out} --data MANIFEST")
 
 
+def average(members: making_options.AveragedMembers, out: making_options.AveragedFile) -> None:
+    """Make one detector from several of one design: the mean of their weights."""
+    from gammascope.apps import terminal
+    from gammascope.training import averaging
+
+    refuse_unwritable(out)
+    digest = averaging.average(members, out)
+    terminal.say(f"Checkpoint: {out} (sha256 {digest}), the mean of {len(members)}.")
+    terminal.say(f"Next: gammascope calibrate {out} --data MANIFEST")
+
+
 def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
     photos: making_options.Photos,
     out: making_options.EditFolder,

@@ -54,6 +54,13 @@ PublishedAs: TypeAlias = Annotated[
 ConvertedFile: TypeAlias = Annotated[
     Path, typer.Option("--out", help="The checkpoint, .safetensors; still to be calibrated.")
 ]
+AveragedMembers: TypeAlias = Annotated[
+    list[Path],
+    typer.Argument(metavar="CHECKPOINT...", help="Trained with one recipe and seed on other data."),
+]
+AveragedFile: TypeAlias = Annotated[
+    Path, typer.Option("--out", help="The checkpoint, .safetensors; still to be calibrated.")
+]
 ClipSource: TypeAlias = Annotated[
     str | None,
     typer.Option(

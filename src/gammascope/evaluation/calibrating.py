@@ -24,7 +24,7 @@ from gammascope.evaluation.calibration import (
     fit_worst,
     source_points,
 )
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.scoring import ScoreTable, row_of
 from gammascope.imaging.codecs import EncodingLaw
 from gammascope.imaging.decode import Decoded, decode
 from gammascope.manipulation.base import SMALLEST_PX
@@ -237,18 +237,8 @@ def _donor(photos: Sequence[Entry], pictures: Pictures, rng: np.random.Generator
 
 def _facts_of(entry: Entry, decoded: Decoded) -> dict[str, Any]:
     height, width = decoded.image.shape[:2]
-    return {
-        "path": str(entry.path),
-        "label": int(entry.label),
-        "generator": entry.generator or "",
-        "kind": entry.kind or "",
-        "source": entry.source or "",
-        "format": decoded.format,
-        "width": width,
-        "height": height,
-        "jpeg_quality": decoded.jpeg_quality,
-        "error": "",
-    }
+    seen = {"format": decoded.format, "width": width, "height": height}
+    return row_of(entry) | seen | {"jpeg_quality": decoded.jpeg_quality}
 
 
 def _gather(

@@ -408,7 +408,7 @@ def rows_of(
         columns: What the detector is shown, by name.
         source: Its file, or what is in it; None: ``entry.path``.
     """
-    known = _known(entry)
+    known = row_of(entry)
     try:
         decoded = decode(entry.path if source is None else source)
         known["format"], known["jpeg_quality"] = decoded.format, decoded.jpeg_quality
@@ -477,7 +477,8 @@ class _Recode:
         return replace(sample, image=recoded)
 
 
-def _known(entry: Entry) -> Row:
+def row_of(entry: Entry) -> Row:
+    """Return what an entry tells about its row of a score table; the rest is as of an image that is not decoded."""
     return {
         "path": str(entry.path),
         "label": int(entry.label),

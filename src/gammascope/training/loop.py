@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -27,7 +28,8 @@ from gammascope.data.synthesis import Stream
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
 from gammascope.sample import Entry
-from gammascope.training.recipe import Optimisation, Recipe, Weighting, plain_recipe, without_places
+from gammascope.training import dividing
+from gammascope.training.recipe import Optimisation, Recipe, Weighting, plain_recipe, recipe_of, without_places
 from gammascope.training.validation import summarise
 from gammascope.training.weighting import BilevelWeights
 
@@ -89,7 +91,7 @@ def train(
     accelerator.wait_for_everyone()
     torch.manual_seed(recipe.seed)
     detector = definition.build(recipe.config)
-    if recipe.optimisation.channels_last:
+    if recipe.optimisation.channels_last and not recipe.optimisation.divided:  # FSDP wants rows
         detector = cast(Any, detector).to(memory_format=torch.channels_last)
     loss = definition.loss(recipe.config)
     training, validation = streams(recipe, detector, report)
@@ -109,10 +111,11 @@ def train(
             run.log("validation", validate(run.detector, validation, recipe, report))
         if run.due(recipe.rhythm.save, last):
             run.save()
+    result = run.whole()
     if definition.conclude is not None and accelerator.is_main_process:
-        definition.conclude(run.detector, views)
-        run.log("concluded", validate(run.detector, validation, recipe, report))
-    return run.finish()
+        definition.conclude(result, views)
+        run.log("concluded", validate(result, validation, recipe, report))
+    return run.finish(result)
 
 
 def validate(
@@ -156,27 +159,48 @@ class _Run:
             stream,
         )
         self.view = detector.view
-        optimiser = torch.optim.AdamW(
-            _groups(detector, recipe.optimisation.weight_decay),
-            lr=recipe.optimisation.learning_rate,
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _schedule(recipe.optimisation))
         average = _moving_average(recipe.optimisation.ema)
         self.averaged = AveragedModel(detector, multi_avg_fn=average, use_buffers=True)
-        self.network, self.optimiser = accelerator.prepare(detector, optimiser)
-        self.averaged.to(accelerator.device)
-        self.schedule = schedule
+        self.result = copy.deepcopy(detector) if recipe.optimisation.divided else None
+        self.network, self.optimiser, kept = self._placed(detector)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, _schedule(recipe.optimisation)
+        )
         self.step = 0
-        kept: list[Any] = [self.schedule, _Counter(self), _Averages(self.averaged)]
+        kept = [self.schedule, _Counter(self), *kept]
         self.weights = _weights(recipe.optimisation.weighting, accelerator.num_processes)
         if self.weights is not None:
             kept.append(self.weights)
         accelerator.register_for_checkpointing(*kept)
 
+    def _placed(self, detector: base.Detector) -> tuple[nn.Module, Any, list[Any]]:
+        """Move network and averages to the device, whole or in parts; return network, optimiser, and state to keep."""
+        accelerator, how = self.accelerator, self.recipe.optimisation
+        if how.divided:
+            for network in (detector, self.averaged.module):
+                dividing.divide(network, accelerator.device, accelerator.num_processes)
+            self.averaged.n_averaged = self.averaged.n_averaged.to(accelerator.device)
+            optimiser = _optimiser(detector, how)
+            moments = dividing.WholeMoments(detector, optimiser)
+            networks = (self.averaged, detector)
+            return detector, optimiser, [*map(dividing.WholeWeights, networks), moments]
+        network, optimiser = accelerator.prepare(detector, _optimiser(detector, how))
+        self.averaged.to(accelerator.device)
+        return network, optimiser, [_Averages(self.averaged)]
+
     @property
     def detector(self) -> base.Detector:
         """The averaged network, which is the one that is kept."""
         return cast(base.Detector, self.averaged.module)
+
+    def whole(self) -> base.Detector:
+        """Return the averaged network in one piece; complete on the main process only, but all must call this."""
+        if self.result is None:
+            return self.detector
+        weights = dividing.whole_weights(self.detector)
+        if self.accelerator.is_main_process:
+            self.result.load_state_dict(weights)
+        return self.result.to(self.accelerator.device).eval()
 
     def begin(self, *, resume: bool) -> None:
         """Start anew, or load the state left behind."""
@@ -271,10 +295,10 @@ class _Run:
             shutil.rmtree(old, ignore_errors=True)
         self.accelerator.wait_for_everyone()
 
-    def finish(self) -> Path:
+    def finish(self, result: base.Detector) -> Path:
         """Write the averaged weights as a checkpoint."""
         if self.accelerator.is_main_process:
-            write_checkpoint(self.folder / CHECKPOINT, self.detector, self.recipe)
+            write_checkpoint(self.folder / CHECKPOINT, result, self.recipe)
         self.accelerator.end_training()
         return self.folder / CHECKPOINT
 
@@ -425,6 +449,10 @@ def _give_way(worker: int) -> None:
         os.nice(5)
 
 
+def _optimiser(detector: nn.Module, how: Optimisation) -> torch.optim.AdamW:
+    return torch.optim.AdamW(_groups(detector, how.weight_decay), lr=how.learning_rate)
+
+
 def _groups(detector: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Spare biases, norms, gates and codes (all vectors) from weight decay."""
     trained = [p for p in detector.parameters() if p.requires_grad]
@@ -479,7 +507,8 @@ def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
         return
     if not state.is_dir():
         raise MissingDataError(f"Nothing to resume in {folder}: it has no {STATE}/ folder.")
-    if json.loads(known.read_text("utf-8")) != values:
+    # Parsed, so that a setting that is newer than the run and left at its default is no difference.
+    if plain_recipe(recipe_of(json.loads(known.read_text("utf-8")), str(known))) != values:
         raise RecipeError(f"{folder} holds a run of another recipe: resume with {known}'s values.")
 
 
@@ -503,9 +532,10 @@ def _accelerator(recipe: Recipe, folder: Path) -> Any:
 
 
 def refuse_divided_weights(kind: str) -> None:
-    """Refuse to train where each process holds a part of the weights only.
+    """Refuse to train where accelerate or what it calls divides the weights.
 
-    The averaged weights, which validation looks at and the checkpoint keeps, are whole ones.
+    The averaged weights, which validation looks at and the checkpoint keeps, are not its business; ``dividing`` divides
+    them with the network.
 
     Args:
         kind: As accelerate calls how processes share the work.
@@ -515,6 +545,6 @@ def refuse_divided_weights(kind: str) -> None:
     """
     if kind in {"FSDP", "DEEPSPEED", "MEGATRON_LM", "TP"}:
         raise RecipeError(
-            f"Training under {kind} is not supported: averaged weights are kept whole on every process. Launch with "
-            "--multi_gpu (DDP), freeze the backbone, or train adapters of a low rank."
+            f"Training under accelerate's {kind} is not supported: it would leave the averaged weights whole. Launch "
+            "with --multi_gpu, and set optimisation.divided = true to divide all weights among the processes (FSDP)."
         )

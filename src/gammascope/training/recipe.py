@@ -87,7 +87,9 @@ class Optimisation:
         clip_norm: Gradients are scaled down to this norm.
         ema: Highest decay of the averaged weights, which are the ones kept; it rises to this over the first steps.
         precision: "bf16" computes forward passes in bfloat16.
-        channels_last: Memory layout that convolutions on CPUs prefer.
+        channels_last: Memory layout that convolutions on CPUs prefer; of no effect on divided weights.
+        divided: Each process holds a part of the weights, gradients, averages and moments only (``training.dividing``),
+            for backbones too large for one device.
         weighting: How loss terms are weighed.
     """
 
@@ -101,6 +103,7 @@ class Optimisation:
     ema: float = 0.999
     precision: Literal["no", "bf16"] = "bf16"
     channels_last: bool = True
+    divided: bool = False
     weighting: Weighting = field(default_factory=Weighting)
 
 

@@ -27,7 +27,7 @@ from gammascope.data.manifest import read_manifest
 from gammascope.detectors import gamma
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.generation.autoencoder import TinyAutoencoder
-from gammascope.training.loop import Progress
+from gammascope.training.progress import Progress
 
 COMMANDS = (
     *("scan", "train", "calibrate", "evaluate", "compare", "leaderboard", "robustness", "doctor"),

@@ -26,12 +26,11 @@ from gammascope.training.loop import (
     LOG,
     RECIPE,
     STATE,
-    Progress,
-    entries_of,
     refuse_divided_weights,
     train,
     write_checkpoint,
 )
+from gammascope.training.progress import Progress
 from gammascope.training.recipe import (
     Data,
     Optimisation,
@@ -41,6 +40,7 @@ from gammascope.training.recipe import (
     recipe_of,
     without_places,
 )
+from gammascope.training.views import entries_of
 
 TINY = replace(base.get("gamma").tiny, manip_label="by_pixels")
 
@@ -177,6 +177,16 @@ def test_another_recipe_is_not_resumed(recipe, finished):
         train(other, finished, resume=True)
 
 
+def test_a_run_that_is_older_than_a_setting_is_resumed(recipe, finished, tmp_path):
+    folder = tmp_path / "run"
+    train(recipe, folder, stop_after=3)
+    values = json.loads((folder / RECIPE).read_text("utf-8"))
+    del values["optimisation"]["divided"]
+    del values["data"]["streaming"]
+    (folder / RECIPE).write_text(json.dumps(values), "utf-8")
+    assert same_weights(train(recipe, folder, resume=True), finished / CHECKPOINT)
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_nothing_to_resume_is_missing_data(recipe, tmp_path, there):
     folder = tmp_path / "run"
@@ -307,6 +317,9 @@ def test_a_tiny_detector_learns_eight_views_by_heart(collection):
 
 @pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
 def test_weights_divided_among_processes_are_refused(kind):
-    with pytest.raises(RecipeError, match=f"under {kind} is not supported"):
+    with pytest.raises(
+        RecipeError,
+        match=f"under accelerate's {kind} is not supported: .* optimisation.divided = true",
+    ):
         refuse_divided_weights(kind)
     refuse_divided_weights("MULTI_CPU")

@@ -18,7 +18,8 @@ from gammascope.errors import MissingDataError, RecipeError
 from gammascope.pipeline import Pipeline
 from gammascope.training import probing
 from gammascope.training.following import follow
-from gammascope.training.loop import CHECKPOINT, LOG, Progress
+from gammascope.training.loop import CHECKPOINT, LOG
+from gammascope.training.progress import Progress
 from gammascope.training.recipe import (
     Data,
     Optimisation,
@@ -90,7 +91,7 @@ def test_the_fit_is_that_of_features_computed_view_by_view(recipe, tmp_path):
     from safetensors.torch import load_file
 
     from gammascope.data.batches import Collate
-    from gammascope.training.loop import streams
+    from gammascope.training.views import streams
 
     detector = checkpoints.load(path).detector
     stream, _ = streams(recipe, detector, lambda _: None)

@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
+
+from gammascope.pipeline import Pipeline
 
 # Statistics of batch norm are each process's own, so the method is one without it.
 PROGRAM = """
@@ -20,13 +23,15 @@ from gammascope.detectors import base
 from gammascope.training.loop import train
 from gammascope.training.recipe import Data, Optimisation, Recipe, Rhythm
 
-manifest, folder, stop_after, resume = sys.argv[1:]
+manifest, folder, stop_after, resume, divided = sys.argv[1:]
 torch.set_num_threads(1)
 recipe = Recipe(
     method="effort",
     config=base.get("effort").tiny,
     data=Data(manifests=(manifest,), validation_sources=("held-out",), workers=0),
-    optimisation=Optimisation(steps=6, batch=4, precision="no", warmup_share=0.2, learning_rate=0.01),
+    optimisation=Optimisation(
+        steps=6, batch=4, precision="no", warmup_share=0.2, learning_rate=0.01, divided=divided == "divided"
+    ),
     rhythm=Rhythm(log=1, validate=6, save=3, validation_views=6),
     seed=5,
 )
@@ -34,7 +39,7 @@ train(recipe, Path(folder), resume=resume == "resume", stop_after=int(stop_after
 """
 
 
-def run(processes: int, manifest: Path, folder: Path, stop_after: int = 0, resume: bool = False):
+def run(processes: int, manifest: Path, folder: Path, stop_after=0, resume=False, divided=False):
     program = folder.parent / "program.py"
     program.write_text(PROGRAM)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -43,6 +48,7 @@ def run(processes: int, manifest: Path, folder: Path, stop_after: int = 0, resum
     )
     how = "resume" if resume else "anew"
     command = [*launcher, program, manifest, folder, str(stop_after), how]
+    command.append("divided" if divided else "whole")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env=environment, timeout=200
@@ -56,6 +62,14 @@ def losses(folder: Path) -> list[float]:
     return [row["loss"] for row in rows if row["stage"] == "training"]
 
 
+def assert_same_outcome(folder: Path, expected: Path) -> None:
+    assert losses(folder) == pytest.approx(losses(expected), rel=1e-4)
+    weights, others = (load_file(place / "checkpoint.safetensors") for place in (folder, expected))
+    assert weights.keys() == others.keys()
+    for key, value in others.items():
+        assert weights[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
+
+
 @pytest.mark.slow
 def test_two_processes_follow_the_curve_of_one_and_resume_each_other(collection, tmp_path):
     one = run(1, collection, tmp_path / "one")
@@ -66,9 +80,21 @@ def test_two_processes_follow_the_curve_of_one_and_resume_each_other(collection,
         mixed = tmp_path / name
         run(before, collection, mixed, stop_after=3)
         run(after, collection, mixed, resume=True)
-        assert losses(mixed) == pytest.approx(losses(one), rel=1e-4)
-        weights, expected = (
-            load_file(folder / "checkpoint.safetensors") for folder in (mixed, one)
-        )
-        for key, value in expected.items():
-            assert weights[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
+        assert_same_outcome(mixed, one)
+
+
+@pytest.mark.slow
+def test_divided_weights_follow_the_curve_of_whole_ones(collection, tmp_path):
+    """FSDP on two processes; resumed on two, and on one; the checkpoint is like any other."""
+    whole = run(1, collection, tmp_path / "whole")
+    divided = run(2, collection, tmp_path / "divided", divided=True)
+    assert_same_outcome(divided, whole)
+    for after in (2, 1):
+        resumed = tmp_path / f"resumed-{after}"
+        run(2, collection, resumed, stop_after=3, divided=True)
+        run(after, collection, resumed, resume=True, divided=True)
+        assert_same_outcome(resumed, whole)
+    report = Pipeline.load(divided / "checkpoint.safetensors").report(
+        np.zeros((40, 50, 3), np.uint8)
+    )
+    assert 0.0 < report.probability < 1.0

@@ -37,6 +37,10 @@ class Pictures:
             self.held_bytes += image.nbytes
         return image
 
+    def keep_no_more(self) -> None:
+        """Keep what is held, and decode all else each time."""
+        self.budget_bytes = self.held_bytes
+
     def preload(
         self, paths: Iterable[Path], progress: Callable[[], None] = lambda: None
     ) -> list[tuple[Path, str]]:

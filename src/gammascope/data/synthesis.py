@@ -161,7 +161,10 @@ class Stream:
 
     def __getitem__(self, index: int) -> Drawn:
         """Draw view number ``index``, 0 and up."""
-        rng = np.random.default_rng((self.seed, index))
+        return self.drawn(np.random.default_rng((self.seed, index)))
+
+    def drawn(self, rng: np.random.Generator) -> Drawn:
+        """Draw a view."""
         kind = self.kinds[int(rng.choice(len(self.kinds), p=self.shares))]
         overview = self.nuisance.overview if kind in {"authentic", "generated"} else 0.0
         if overview and rng.random() < overview:

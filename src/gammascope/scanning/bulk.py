@@ -14,11 +14,12 @@ from typing import Any, TypeAlias
 from gammascope import runtime
 from gammascope.errors import GammascopeError, UndecodableImageError
 from gammascope.imaging.decode import DEFAULT_LIMITS, Decoded, Limits, decode
+from gammascope.imaging.remote import is_remote
 from gammascope.pipeline import Pipeline
 from gammascope.scanning.results import ResultsFolder, Row
 from gammascope.scanning.scan import HELD_BYTES
 from gammascope.scanning.seen import Forgetful, Memory, Seen
-from gammascope.scanning.sources import Item, Reader, is_remote, listed
+from gammascope.scanning.sources import Item, Reader, listed
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 """Told what is done ("Listing", "Scanning"), how many are done, and of how many."""

@@ -12,30 +12,25 @@ import io
 import re
 import tarfile
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from gammascope.data.folder import IMAGE_SUFFIXES, walk_below
-from gammascope.errors import MissingDataError, MissingExtraError, UndecodableImageError
+from gammascope.errors import MissingDataError, UndecodableImageError
 from gammascope.imaging import cells
 from gammascope.imaging.decode import Limits, content_of
+from gammascope.imaging.remote import again, filesystem_of, is_remote
 
 TABLES = (".parquet",)
 LISTS = (".csv", *TABLES)
 SHARDS = (".tar",)
 PACKED_SHARDS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
-TRIES = 3
-"""How often a remote file is read before its error becomes the row's."""
-
 _OPEN_FILES = 4  # shards and tables kept open by a reader
 _NAMES_AT_ONCE = 4096  # rows of a manifest in memory
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +87,6 @@ def listed(sources: Sequence[str], *, recursive: bool = True) -> Iterator[Item]:
             )
 
 
-def is_remote(place: str) -> bool:
-    """Whether a place is a URL and not a path.
-
-    >>> is_remote("s3://bucket/a.jpg"), is_remote("C:/a.jpg"), is_remote("a/b.jpg")
-    (True, False, False)
-    """
-    return re.match(r"[a-z][a-z0-9+.-]+://", place, re.IGNORECASE) is not None
-
-
 class Reader:
     """Fetches the bytes of items; keeps the shards and tables it has read from last open. Safe in several threads."""
 
@@ -122,7 +108,7 @@ class Reader:
         if item.start is None and not is_remote(item.file):
             return content_of(Path(item.file), self._limits)
         try:
-            return _again(lambda: self._read(item), remote=is_remote(item.file))
+            return again(lambda: self._read(item), remote=is_remote(item.file))
         except (OSError, ValueError, KeyError) as error:
             self._forget(item)
             problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -136,7 +122,7 @@ class Reader:
 
     def _read(self, item: Item) -> bytes:
         if item.start is None:
-            filesystem, path = _filesystem(item.file)
+            filesystem, path = filesystem_of(item.file)
             content: bytes = filesystem.cat_file(path, end=self._limits.max_bytes + 1)
             return content
         with self._lock:
@@ -183,20 +169,6 @@ class _Open:
     column: cells.ParquetColumn | None
 
 
-def _again(read: Callable[[], T], *, remote: bool) -> T:
-    """Read, and try again what a network may mend."""
-    for left in range(TRIES - 1, -1, -1):
-        try:
-            return read()
-        except (FileNotFoundError, PermissionError, IsADirectoryError):
-            raise
-        except OSError:
-            if not (remote and left):
-                raise
-            time.sleep(0.2 * (TRIES - left))
-    raise AssertionError("unreachable: the last try returns or raises")
-
-
 def _braces_spread(source: str) -> list[str]:
     """Spell out the first ``{000..127}`` of a name, and what follows.
 
@@ -234,7 +206,7 @@ def _listed(name: str, recursive: bool) -> Iterator[Item]:
 
 
 def _listed_remotely(name: str, recursive: bool) -> Iterator[Item]:
-    filesystem, path = _filesystem(name)
+    filesystem, path = filesystem_of(name)
     try:
         if glob.has_magic(path):
             files: Iterator[str] = iter(filesystem.glob(path))
@@ -352,7 +324,7 @@ def _refuse_missing(file: str) -> None:
         if not Path(file).exists():
             raise MissingDataError(f"No file or folder {file}.")
         return
-    filesystem, path = _filesystem(file)
+    filesystem, path = filesystem_of(file)
     if not filesystem.exists(path):
         raise MissingDataError(f"No file or folder {file}.")
 
@@ -361,24 +333,7 @@ def _opened(file: str) -> Any:
     try:
         if not is_remote(file):
             return Path(file).open("rb")
-        filesystem, path = _filesystem(file)
+        filesystem, path = filesystem_of(file)
         return filesystem.open(path, "rb")
     except OSError as error:
         raise MissingDataError(f"{file} cannot be read ({error.strerror or error}).") from error
-
-
-def _filesystem(url: str) -> tuple[Any, str]:
-    """Return the fsspec file system of a URL, and the path in it."""
-    try:
-        import fsspec
-    except ImportError as error:
-        raise MissingExtraError.of("Reading URLs", "fsspec", "bulk") from error
-    try:
-        filesystem, path = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{url.partition('://')[0]}:// needs another package: {error}."
-        ) from error
-    except ValueError as error:
-        raise MissingDataError(f"{url} is of no known kind ({error}).") from error
-    return filesystem, path

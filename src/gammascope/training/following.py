@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gammascope.errors import RecipeError
 from gammascope.training import loop, probing
+from gammascope.training.progress import Progress
 from gammascope.training.recipe import Recipe
 
 
@@ -16,7 +17,7 @@ def follow(
     *,
     resume: bool = False,
     stop_after: int | None = None,
-    report: Callable[[loop.Progress], None] = lambda _: None,
+    report: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
     """Follow a recipe and write ``checkpoint.safetensors`` into a folder.
 

@@ -5,55 +5,39 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
 
 import gammascope
 from gammascope import checkpoints, runtime, settings
-from gammascope.data.batches import Collate, Draws, StreamSlice
-from gammascope.data.camera import read_camera_tables
-from gammascope.data.manifest import read_manifest
-from gammascope.data.pictures import Pictures
-from gammascope.data.pretext import PretextStream
-from gammascope.data.synthesis import Stream
+from gammascope.data.batches import Draws
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
-from gammascope.sample import Entry
 from gammascope.training import dividing
-from gammascope.training.recipe import Optimisation, Recipe, Weighting, plain_recipe, recipe_of, without_places
+from gammascope.training.progress import Progress
+from gammascope.training.recipe import (
+    Optimisation,
+    Recipe,
+    Weighting,
+    plain_recipe,
+    recipe_of,
+    without_places,
+)
 from gammascope.training.validation import summarise
+from gammascope.training.views import Views, loader_of, pretext, streams, views_of_photos
 from gammascope.training.weighting import BilevelWeights
 
 STATE = "state"
 RECIPE = "recipe.json"
 LOG = "log.jsonl"
 CHECKPOINT = "checkpoint.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a caller is told after every step and every picture loaded.
-
-    Attributes:
-        stage: "loading", "training" or "validating".
-        done: Units done.
-        total: Units in all.
-        values: Latest losses or validation figures.
-    """
-
-    stage: str
-    done: int
-    total: int
-    values: dict[str, float]
 
 
 def train(
@@ -95,8 +79,8 @@ def train(
         detector = cast(Any, detector).to(memory_format=torch.channels_last)
     loss = definition.loss(recipe.config)
     training, validation = streams(recipe, detector, report)
-    views = _views_of_photos(training, recipe, detector.view, accelerator.device)
-    seen = _pretext(recipe, training, detector.view.size) or training
+    views = views_of_photos(training, recipe, detector.view, accelerator.device)
+    seen = pretext(recipe, training, detector.view.size) or training
     if definition.prepare is not None and not resume:  # the state to resume from holds the outcome
         definition.prepare(detector.to(accelerator.device), views)
     run = _Run(recipe, folder, accelerator, detector, seen)
@@ -120,7 +104,7 @@ def train(
 
 def validate(
     detector: base.Detector,
-    stream: Stream | None,
+    stream: Views | None,
     recipe: Recipe,
     report: Callable[[Progress], None],
 ) -> dict[str, float]:
@@ -343,81 +327,6 @@ class _Averages:
         self.averaged.load_state_dict(state)
 
 
-def entries_of(recipe: Recipe) -> tuple[list[Entry], list[Entry]]:
-    """List a recipe's training and validation entries; divided by source.
-
-    A generated image belongs to validation if its own source is named there, a twin if its photo's is.
-    """
-    if not recipe.data.manifests:
-        raise MissingDataError(
-            "The recipe names no data: give --data MANIFEST.csv, or data.manifests."
-        )
-    entries = [
-        entry
-        for name in recipe.data.manifests
-        for entry in read_manifest(Path(name), recipe.data.split)
-    ]
-    apart = set(recipe.data.validation_sources)
-    missing = apart - {entry.source for entry in entries}
-    if missing:
-        raise MissingDataError(
-            f"No image of validation source {', '.join(sorted(missing))} in the data."
-        )
-    training = [entry for entry in entries if entry.source not in apart]
-    return training, [entry for entry in entries if entry.source in apart]
-
-
-def streams(
-    recipe: Recipe, detector: base.Detector, report: Callable[[Progress], None]
-) -> tuple[Stream, Stream | None]:
-    """Decode a recipe's pictures and return its training and validation views; None: no source is kept apart."""
-    training, validation = entries_of(recipe)
-    pictures = Pictures(int(recipe.data.memory_gb * 1e9))
-    done, total = 0, len(training) + len(validation)
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        report(Progress("loading", done, total, {}))
-
-    broken = {path for path, _ in pictures.preload((e.path for e in training + validation), count)}
-    if broken:
-        report(Progress("loading", total, total, {"broken": float(len(broken))}))
-    size, data = detector.view.size, recipe.data
-
-    def stream(entries: list[Entry], seed: int) -> Stream:
-        whole = [e for e in entries if e.path not in broken and e.host_path not in broken]
-        return Stream(whole, pictures, size, data.mixture, data.nuisance, cap=data.cap, seed=seed)
-
-    # Validation draws with a seed of its own, the same for every run, so that runs can be compared.
-    return stream(training, recipe.seed), stream(validation, 777) if validation else None
-
-
-def _pretext(recipe: Recipe, training: Stream, size: int) -> PretextStream | None:
-    """Return what steps see where a pretext task is trained: the same photos and pictures, in another way."""
-    tables = recipe.data.pretext.tables
-    if not tables:
-        return None
-    settings = read_camera_tables(Path(name) for name in tables)
-    photos = training.photos.entries
-    faces = recipe.data.pretext.faces
-    return PretextStream(photos, training.pictures, size, settings, faces=faces, seed=recipe.seed)
-
-
-def loader_of(
-    stream: Draws, start: int, stop: int, batch: int, view: Any, workers: int
-) -> DataLoader[Any]:
-    """Return batches of the views ``start`` to ``stop`` of a stream, as a detector wants to see them."""
-    return DataLoader(
-        StreamSlice(stream, start, stop),
-        batch_size=batch,
-        collate_fn=Collate(view),
-        num_workers=workers if stop - start > batch else 0,
-        drop_last=False,
-        worker_init_fn=_give_way,
-    )
-
-
 def _weights(weighting: Weighting, processes: int) -> BilevelWeights | None:
     if not weighting.proxy:
         return None
@@ -429,24 +338,6 @@ def _weights(weighting: Weighting, processes: int) -> BilevelWeights | None:
     return BilevelWeights(
         weighting.proxy, rate=weighting.rate, gradient=weighting.gradient, floor=weighting.floor
     )
-
-
-def _views_of_photos(stream: Stream, recipe: Recipe, view: Any, device: Any) -> base.Views:
-    """Return what methods measure on: photos that are trained on, drawn as in training."""
-
-    def views(count: int) -> Iterator[Any]:
-        size, workers = recipe.optimisation.batch, recipe.data.workers
-        for batch in loader_of(stream.authentic(), 0, count, size, view, workers):
-            yield batch.to(device)
-
-    return views
-
-
-def _give_way(worker: int) -> None:
-    """Let drawing wait for the network, whose threads wait for each other: they must not lose a core in between."""
-    del worker
-    if hasattr(os, "nice"):
-        os.nice(5)
 
 
 def _optimiser(detector: nn.Module, how: Optimisation) -> torch.optim.AdamW:

@@ -20,14 +20,14 @@ import torch
 import gammascope
 from gammascope import settings
 from gammascope.data.manifest import complete_or_absent
-from gammascope.data.synthesis import Stream
 from gammascope.detectors import base
 from gammascope.detectors.base import FittedDetector, Seen
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.prediction import Batch
 from gammascope.sample import Entry
-from gammascope.training import loop
-from gammascope.training.loop import CHECKPOINT, LOG, RECIPE, Progress
+from gammascope.training import loop, views
+from gammascope.training.loop import CHECKPOINT, LOG, RECIPE
+from gammascope.training.progress import Progress
 from gammascope.training.recipe import Probing, Recipe, plain_recipe
 from gammascope.training.validation import summarise
 
@@ -63,6 +63,8 @@ def fit(
         raise RecipeError(f"probing.views = {how.views}: expected at least 1.")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError("A fit runs in one process: start it without a launcher.")
+    if recipe.data.streaming.source:
+        raise RecipeError("A fit reads pictures of this machine: leave out data.streaming.source.")
     torch.manual_seed(recipe.seed)
     detector = base.get(recipe.method).build(recipe.config)
     if not isinstance(detector, FittedDetector):
@@ -100,10 +102,10 @@ class _Features:
         report: Callable[[Progress], None],
     ) -> None:
         self.recipe, self.detector, self.cache, self.report = recipe, detector, cache, report
-        training, validation = loop.entries_of(recipe)
+        training, validation = views.entries_of(recipe)
         self.entries = {"training": training, "validating": validation}
         self.key = _key(recipe, detector, training, validation)
-        self.streams: dict[str, Stream | None] = {}  # opened when first something is missing
+        self.streams: dict[str, views.Views | None] = {}  # opened when first something is missing
 
     def seen(self, stage: str, views: int) -> Seen | None:
         """Return the features of the first views of a stage; None where it has no images."""
@@ -146,11 +148,11 @@ class _Features:
 
     def _batches(self, stage: str, start: int, stop: int) -> Iterator[Batch]:
         if not self.streams:
-            training, validation = loop.streams(self.recipe, self.detector, self.report)
+            training, validation = views.streams(self.recipe, self.detector, self.report)
             self.streams = {"training": training, "validating": validation}
-        stream = cast(Stream, self.streams[stage])  # its entries exist, or nobody would ask
+        stream = cast(views.Views, self.streams[stage])  # its entries exist, or nobody would ask
         batch, workers = min(CHUNK, self.recipe.optimisation.batch), self.recipe.data.workers
-        yield from loop.loader_of(stream, start, stop, batch, self.detector.view, workers)
+        yield from views.loader_of(stream, start, stop, batch, self.detector.view, workers)
 
 
 def _key(

@@ -28,6 +28,26 @@ class Pretext:
 
 
 @dataclass(frozen=True, slots=True)
+class Streaming:
+    """How pictures come from tar shards that lie elsewhere (``data.windows``).
+
+    Attributes:
+        source: Folder, or URL that fsspec understands, that stands for the manifest's folder where a path goes on below
+            a ``.tar``; "": all pictures are on this machine.
+        cache: Folder for the shards that are open.
+        cache_gb: It never holds more; twice what is open at once is enough.
+        shards: Open at a time, of each kind.
+        views: After so many, one shard of each kind is exchanged.
+    """
+
+    source: str = ""
+    cache: str = ""
+    cache_gb: float = 50.0
+    shards: int = 8
+    views: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
 class Data:
     """What is trained on.
 
@@ -40,6 +60,7 @@ class Data:
         cap: A collection of photos, or of twins, that is larger than this is drawn from no more often than one of this
             size, so that a large narrow one does not decide what a photo looks like; None: no limit.
         pretext: What steps see instead of the mixture; validation and all that is measured still see the latter.
+        streaming: Where pictures in shards come from, if not from this machine.
         memory_gb: Decoded pictures are kept up to this.
         workers: Processes that draw views; 0 draws in the training process.
     """
@@ -51,6 +72,7 @@ class Data:
     nuisance: Nuisance = field(default_factory=Nuisance)
     cap: int | None = None
     pretext: Pretext = field(default_factory=Pretext)
+    streaming: Streaming = field(default_factory=Streaming)
     memory_gb: float = 8.0
     workers: int = 2
 
@@ -236,7 +258,12 @@ def without_places(recipe: Recipe) -> Recipe:
 
     Of an absolute path in the method's config the last name stays.
     """
-    data = replace(recipe.data, manifests=(), pretext=replace(recipe.data.pretext, tables=()))
+    data = replace(
+        recipe.data,
+        manifests=(),
+        pretext=replace(recipe.data.pretext, tables=()),
+        streaming=replace(recipe.data.streaming, source="", cache=""),
+    )
     probing = recipe.probing and replace(recipe.probing, cache="")
     names = {
         item.name: Path(value).name

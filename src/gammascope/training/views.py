@@ -1,0 +1,161 @@
+"""What a run sees: its entries, the views drawn from them, and their batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from torch.utils.data import DataLoader
+
+from gammascope.data.batches import Collate, Draws, StreamSlice
+from gammascope.data.camera import read_camera_tables
+from gammascope.data.manifest import read_manifest
+from gammascope.data.pictures import Pictures
+from gammascope.data.pretext import PretextStream
+from gammascope.data.shard_cache import ShardCache
+from gammascope.data.synthesis import Stream
+from gammascope.data.windows import Windows
+from gammascope.detectors import base
+from gammascope.errors import MissingDataError, RecipeError
+from gammascope.sample import Entry
+from gammascope.training.progress import Progress
+from gammascope.training.recipe import Recipe, Streaming
+
+Views: TypeAlias = Stream | Windows
+
+
+def entries_of(recipe: Recipe, cache: ShardCache | None = None) -> tuple[list[Entry], list[Entry]]:
+    """List a recipe's training and validation entries; divided by source. Pictures in shards are placed in the cache.
+
+    A generated image belongs to validation if its own source is named there, a twin if its photo's is.
+    """
+    if not recipe.data.manifests:
+        raise MissingDataError(
+            "The recipe names no data: give --data MANIFEST.csv, or data.manifests."
+        )
+    entries = [
+        entry
+        for name in recipe.data.manifests
+        for entry in _placed(Path(name), recipe.data.split, cache)
+    ]
+    if cache is not None and not any(cache.shard_of(entry.path) for entry in entries):
+        raise MissingDataError(
+            "data.streaming.source is set, but no path in the manifests goes on below a .tar."
+        )
+    apart = set(recipe.data.validation_sources)
+    missing = apart - {entry.source for entry in entries}
+    if missing:
+        raise MissingDataError(
+            f"No image of validation source {', '.join(sorted(missing))} in the data."
+        )
+    training = [entry for entry in entries if entry.source not in apart]
+    return training, [entry for entry in entries if entry.source in apart]
+
+
+def streams(
+    recipe: Recipe, detector: base.Detector, report: Callable[[Progress], None]
+) -> tuple[Views, Views | None]:
+    """Return a recipe's training and validation views; None: no source is kept apart.
+
+    Pictures of this machine are decoded first, and broken ones left out; those of remote shards are fetched and decoded
+    when they are drawn.
+    """
+    cache = _cache(recipe.data.streaming)
+    training, validation = entries_of(recipe, cache)
+    pictures = Pictures(int(recipe.data.memory_gb * 1e9))
+    near = [e.path for e in training + validation if cache is None or not cache.shard_of(e.path)]
+    done, total = 0, len(near)
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        report(Progress("loading", done, total, {}))
+
+    broken = {path for path, _ in pictures.preload(near, count)}
+    if broken:
+        report(Progress("loading", total, total, {"broken": float(len(broken))}))
+    size, data = detector.view.size, recipe.data
+
+    def views(entries: list[Entry], seed: int) -> Views:
+        whole = [e for e in entries if e.path not in broken and e.host_path not in broken]
+        make = partial(
+            Stream,
+            pictures=pictures,
+            size=size,
+            mixture=data.mixture,
+            nuisance=data.nuisance,
+            cap=data.cap,
+            seed=seed,
+        )
+        if cache is None or not any(cache.shard_of(entry.path) for entry in whole):
+            return make(whole)
+        open_at_once, length = data.streaming.shards, data.streaming.views
+        return Windows(whole, cache, make, shards=open_at_once, views=length, seed=seed)
+
+    if cache is not None:
+        pictures.keep_no_more()  # shards come and go
+    # Validation draws with a seed of its own, the same for every run, so that runs can be compared.
+    return views(training, recipe.seed), views(validation, 777) if validation else None
+
+
+def _cache(streaming: Streaming) -> ShardCache | None:
+    if not streaming.source:
+        return None
+    if not streaming.cache:
+        raise RecipeError(
+            "data.streaming.source needs data.streaming.cache, a folder for the shards that are open."
+        )
+    return ShardCache(streaming.source, Path(streaming.cache), int(streaming.cache_gb * 1e9))
+
+
+def _placed(manifest: Path, split: str, cache: ShardCache | None) -> list[Entry]:
+    entries = read_manifest(manifest, split)
+    return entries if cache is None else [cache.entry(e, manifest.parent) for e in entries]
+
+
+def pretext(recipe: Recipe, training: Views, size: int) -> PretextStream | None:
+    """Return what steps see where a pretext task is trained: the same photos and pictures, in another way."""
+    tables = recipe.data.pretext.tables
+    if not tables:
+        return None
+    if not isinstance(training, Stream):
+        raise RecipeError("data.pretext.tables and data.streaming.source exclude each other.")
+    settings = read_camera_tables(Path(name) for name in tables)
+    photos = training.photos.entries
+    faces = recipe.data.pretext.faces
+    return PretextStream(photos, training.pictures, size, settings, faces=faces, seed=recipe.seed)
+
+
+def loader_of(
+    stream: Draws, start: int, stop: int, batch: int, view: Any, workers: int
+) -> DataLoader[Any]:
+    """Return batches of the views ``start`` to ``stop`` of a stream, as a detector wants to see them."""
+    return DataLoader(
+        StreamSlice(stream, start, stop),
+        batch_size=batch,
+        collate_fn=Collate(view),
+        num_workers=workers if stop - start > batch else 0,
+        drop_last=False,
+        worker_init_fn=_give_way,
+    )
+
+
+def views_of_photos(stream: Views, recipe: Recipe, view: Any, device: Any) -> base.Views:
+    """Return what methods measure on: photos that are trained on, drawn as in training."""
+
+    def views(count: int) -> Iterator[Any]:
+        size, workers = recipe.optimisation.batch, recipe.data.workers
+        for batch in loader_of(stream.authentic(), 0, count, size, view, workers):
+            yield batch.to(device)
+
+    return views
+
+
+def _give_way(worker: int) -> None:
+    """Let drawing wait for the network, whose threads wait for each other: they must not lose a core in between."""
+    del worker
+    if hasattr(os, "nice"):
+        os.nice(5)

@@ -1,6 +1,7 @@
-"""Training views from shards that are fetched through a small cache, beside the same pictures as files and as local shards.
+"""Training views from shards fetched through a small cache, beside the same pictures as files and as local shards.
 
-    python benchmarks/streaming_speed.py [--shards 16] [--pictures 32] [--open 2] [--window 64] [--views 512] [--json FILE]
+    python benchmarks/streaming_speed.py [--shards 16] [--pictures 32] [--open 2] [--window 64] [--views 512]
+                                         [--json FILE]
 
 Pictures are crops of scikit-image's photos, so anyone gets the same; they are decoded for each view (nothing is kept in
 memory), as with a set larger than it. The "store" is a folder read through fsspec: the price of the network is not in
@@ -112,9 +113,8 @@ def main() -> None:
             f"{found[name]['per_second']:7.1f} a second"
         )
     if chosen.json:
-        chosen.json.write_text(
-            json.dumps(vars(chosen) | {"json": "", "found": found}, indent=1), "utf-8"
-        )
+        settings = {name: value for name, value in vars(chosen).items() if name != "json"}
+        chosen.json.write_text(json.dumps(settings | {"found": found}, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def run(processes: int, manifest: Path, folder: Path, stop_after=0, resume=False
     command.append("divided" if divided else "whole")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=environment, timeout=200
+        command, check=False, capture_output=True, text=True, env=environment, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder

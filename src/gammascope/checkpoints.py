@@ -176,6 +176,11 @@ class Facts:
     version: str = ""
     format: int = FORMAT
 
+    @property
+    def kept_apart(self) -> tuple[str, ...]:
+        """Sources that the recipe kept apart for validation and calibration; none without a recipe."""
+        return tuple(self.recipe.get("data", {}).get("validation_sources", ()))
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:

@@ -33,8 +33,8 @@ def entries_of(checkpoint: Path, manifests: Sequence[Path], sources: Sequence[st
     Raises:
         MissingDataError: If a source has no image.
     """
-    recipe = checkpoints.read_facts(checkpoint).recipe
-    wanted = list(sources) or list(recipe.get("data", {}).get("validation_sources", ()))
+    apart = checkpoints.read_facts(checkpoint).kept_apart
+    wanted = sources or apart
     entries = [entry for path in manifests for entry in read_manifest(path)]
     known = {entry.source for entry in entries if entry.source}
     for name in wanted:

@@ -80,7 +80,7 @@ def entries_of(
 ) -> list[Entry]:
     """List the images to fit to: of the given sources, else of those that every member kept apart in training."""
     kept = [
-        set(checkpoints.read_facts(path).recipe.get("data", {}).get("validation_sources", ()))
+        set(checkpoints.read_facts(path).kept_apart)
         for path in members
         if not path.is_dir()  # a judge
     ]

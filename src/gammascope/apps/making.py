@@ -41,7 +41,7 @@ def fuse(  # noqa: PLR0913, PLR0917 - each is an option
 def convert(
     published: making_options.PublishedFile,
     name: making_options.PublishedAs,
-    out: making_options.ConvertedFile,
+    out: making_options.UncalibratedFile,
     clip: making_options.ClipSource = None,
 ) -> None:
     """Turn a checkpoint that authors published for their own code into one of ours; nothing in it is executed."""
@@ -54,7 +54,7 @@ def convert(
     terminal.say(f"Next: gammascope calibrate {out} --data MANIFEST")
 
 
-def average(members: making_options.AveragedMembers, out: making_options.AveragedFile) -> None:
+def average(members: making_options.AveragedMembers, out: making_options.UncalibratedFile) -> None:
     """Make one detector from several of one design: the mean of their weights."""
     from gammascope.apps import terminal
     from gammascope.training import averaging

@@ -51,15 +51,12 @@ PublishedAs: TypeAlias = Annotated[
         "--from", metavar="NAME", help="Whose file it is: univfd, effort, gapl, npr or dda."
     ),
 ]
-ConvertedFile: TypeAlias = Annotated[
+UncalibratedFile: TypeAlias = Annotated[
     Path, typer.Option("--out", help="The checkpoint, .safetensors; still to be calibrated.")
 ]
 AveragedMembers: TypeAlias = Annotated[
     list[Path],
     typer.Argument(metavar="CHECKPOINT...", help="Trained with one recipe and seed on other data."),
-]
-AveragedFile: TypeAlias = Annotated[
-    Path, typer.Option("--out", help="The checkpoint, .safetensors; still to be calibrated.")
 ]
 ClipSource: TypeAlias = Annotated[
     str | None,

@@ -70,10 +70,8 @@ class ShardCache:
         """Return the name of the shard in which a picture is, below the source; None for one that is elsewhere."""
         if not path.is_relative_to(self.folder):
             return None
-        for parent in path.parents:
-            if parent.suffix.lower() == members.SUFFIX:
-                return parent.relative_to(self.folder).as_posix()
-        return None
+        shard = next(members.called_archives(path), None)
+        return shard.relative_to(self.folder).as_posix() if shard else None
 
     def hold(self, names: Collection[str]) -> Stamp:
         """Fetch those of some shards that are not there, and mark all as used.
@@ -98,7 +96,7 @@ class ShardCache:
         return tuple(_identity(self.folder / name) for name in names)
 
     def _place(self, path: Path, root: Path) -> Path:
-        if not any(parent.suffix.lower() == members.SUFFIX for parent in path.parents):
+        if next(members.called_archives(path), None) is None:
             return path
         try:
             return self.folder / path.relative_to(os.path.normpath(root))

@@ -318,7 +318,7 @@ def _held_out(gathered: _Gathered, question: str, plan: Plan) -> HeldOut:
 
 
 def _refuse_trained(facts: checkpoints.Facts, entries: Sequence[Entry]) -> None:
-    apart = set(facts.recipe.get("data", {}).get("validation_sources", ()))
+    apart = set(facts.kept_apart)
     if not facts.recipe:
         return
     seen = sorted({entry.source or "(none)" for entry in entries} - apart)

@@ -204,7 +204,7 @@ def _answers(pipelines: Sequence[fusion.Member], entry: Entry) -> Iterator[tuple
 
 
 def _refuse_trained(facts: checkpoints.Facts, entries: Sequence[Entry]) -> None:
-    apart = set(facts.recipe.get("data", {}).get("validation_sources", ()))
+    apart = set(facts.kept_apart)
     seen = {entry.source or "(none)" for entry in entries} - apart
     if facts.recipe and seen:
         raise MissingDataError(

@@ -9,6 +9,7 @@ headers are read once, on first use; after that each picture is one read, in any
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,10 +24,12 @@ def archive_of(path: Path) -> Path | None:
 
     Opens nothing unless a folder above is called like an archive.
     """
-    for parent in path.parents:
-        if parent.suffix.lower() == SUFFIX and parent.is_file():
-            return parent
-    return None
+    return next((archive for archive in called_archives(path) if archive.is_file()), None)
+
+
+def called_archives(path: Path) -> Iterator[Path]:
+    """Yield the folders above a path that are called like an archive, the innermost first; opens nothing."""
+    return (parent for parent in path.parents if parent.suffix.lower() == SUFFIX)
 
 
 def names(archive: Path) -> list[Path]:

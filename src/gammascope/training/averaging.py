@@ -91,7 +91,7 @@ def _likeness(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 def _facts(members: Sequence[Checkpoint]) -> checkpoints.Facts:
     facts = members[0].facts
-    apart = [set(_apart(member)) for member in members]
+    apart = [set(member.facts.kept_apart) for member in members]
     recipe = {
         **facts.recipe,
         "data": {
@@ -102,8 +102,3 @@ def _facts(members: Sequence[Checkpoint]) -> checkpoints.Facts:
     }
     said = list(dict.fromkeys(m.facts.trained_on for m in members if m.facts.trained_on))
     return replace(facts, recipe=recipe, trained_on="; ".join(said), calibration={})
-
-
-def _apart(member: Checkpoint) -> Sequence[str]:
-    apart: Sequence[str] = member.facts.recipe.get("data", {}).get("validation_sources", ())
-    return apart

@@ -83,8 +83,8 @@ class Windows:
                 try:
                     return stream.drawn(np.random.default_rng(numbers))
                 except UndecodableImageError as error:
-                    if self.cache.stamp(names) != stamp:
-                        break  # not broken, but pushed out by another process
+                    if None in stamp or self.cache.stamp(names) != stamp:
+                        break  # not broken, but pushed out by another process, perhaps before it was stamped
                     broken = error
             else:
                 raise broken

@@ -177,7 +177,10 @@ def _download(filesystem: Any, place: str, to: Path, size: int) -> None:
     held = to.stat().st_size
     if held != size:
         raise OSError(f"it broke off after {held} of {size} bytes")
-    os.utime(to)  # some file systems' clients keep the time of the original
+    # Some file systems keep the time of the original, and the system's own clock ticks in milliseconds: a shard
+    # that was removed and fetched again within one would look the same.
+    now = time.time_ns()
+    os.utime(to, ns=(now, now))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

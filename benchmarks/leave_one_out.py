@@ -1,0 +1,143 @@
+"""The embedded recipe, whole, trained anew without each family of generators, and asked about that family.
+
+    python benchmarks/leave_one_out.py MANIFEST.csv --data TWINS.csv ... --pretrained MOBILENETV2.safetensors \
+        --out runs/leave_one_out [--folds sd1.x gpt-4o] [--most 120] [--set K=V ...]
+
+What ``ablations.py`` does with small networks on frozen views, done with the network that ships: same data law, same
+number of steps, nothing chosen on what is left out (no validation, no calibration). A fold leaves out whole sources of
+photos too, with their twins. The small decoders and TAEF2 are not trained anew: they may have seen photos of the fold,
+no image of its generators.
+Resumable: start it again with the same options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from folds import FOLDS, Fold
+from rich.progress import Progress, track
+
+from gammascope import export
+from gammascope.data.manifest import read_manifest, write_manifest
+from gammascope.evaluation.metrics import auroc_against
+from gammascope.imaging import codecs
+from gammascope.imaging.decode import decode
+from gammascope.pipeline import Pipeline
+from gammascope.sample import Entry, Label
+from gammascope.training import loop, progress
+from gammascope.training.recipe import read_recipe
+
+ROOT = Path(__file__).parents[1]
+JPEG90 = codecs.Encoding("jpeg", 90)
+
+
+def trained(fold: Fold, entries: Sequence[Entry], chosen: argparse.Namespace) -> Path:
+    """Follow the recipe on all that the fold does not hold; return the checkpoint, with its graph beside it."""
+    folder = chosen.out / fold.name
+    checkpoint: Path = folder / "run" / loop.CHECKPOINT
+    if not checkpoint.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        learnt = folder / "learnt.csv"
+        write_manifest([e for e in entries if not fold.holds(e)], learnt)
+        changes = [
+            f"method.pretrained={chosen.pretrained}",
+            f"data.manifests=[{json.dumps(str(learnt))}]",
+            "data.validation_sources=[]",
+            *chosen.set,
+        ]
+        recipe = read_recipe(ROOT / "recipes" / "gamma_embedded.toml", changes)
+        with Progress() as bars:
+            bar = bars.add_task(fold.name)
+
+            def report(now: progress.Progress) -> None:
+                bars.update(
+                    bar, description=f"{fold.name} {now.stage}", completed=now.done, total=now.total
+                )
+
+            resume = (folder / "run" / loop.STATE).is_dir()
+            loop.train(recipe, folder / "run", resume=resume, report=report)
+    export.graph_beside(checkpoint)
+    return checkpoint
+
+
+def asked(entries: Sequence[Entry], most: int) -> list[Entry]:
+    """Draw at most so many photos and so many whole generated images; the same ones each time."""
+    result: list[Entry] = []
+    for label in (Label.REAL, Label.FAKE):
+        found = [e for e in entries if e.label is label and e.host_path is None and e.kind is None]
+        rng = np.random.default_rng(0)
+        result += [found[i] for i in sorted(rng.permutation(len(found))[:most])]
+    return result
+
+
+def answered(fold: Fold, checkpoint: Path, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Score the held-out images as they are and at JPEG 90."""
+    pipeline = Pipeline.load(checkpoint)
+    rows: list[dict[str, Any]] = []
+    for entry in track(entries, f"{fold.name} held out"):
+        image = decode(entry.path).image
+        versions = {"native": image, "recoded": codecs.reencode(image, JPEG90)}
+        scores = {n: pipeline.scores(v).answers["generated"] for n, v in versions.items()}
+        name = entry.generator or entry.source
+        rows.append({"name": name, "fake": entry.label is Label.FAKE} | scores)
+    truth = np.array([row["fake"] for row in rows])
+    result: dict[str, Any] = {
+        "fold": fold.name,
+        "photos": int((~truth).sum()),
+        "fakes": int(truth.sum()),
+    }
+    for column in ("native", "recoded"):
+        logits = np.array([row[column] for row in rows])
+        value = auroc_against(np.sort(logits[~truth])[::-1], logits[truth])
+        result[column] = [value.value, value.low, value.high]
+    return result | {"rows": rows}
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return one line for each fold and their mean."""
+    lines = [
+        "| left out | photos | generated | native [95 %] | JPEG 90 [95 %] |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in results:
+        cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*row[c]) for c in ("native", "recoded")]
+        lines.append(
+            f"| {row['fold']} | {row['photos']} | {row['fakes']} | {cells[0]} | {cells[1]} |"
+        )
+    means = [f"{np.mean([row[c][0] for row in results]):.3f}" for c in ("native", "recoded")]
+    lines.append(f"| mean of {len(results)} | | | {means[0]} | {means[1]} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--data", type=Path, nargs="*", default=[])
+    parser.add_argument("--pretrained", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--folds", nargs="*", choices=[f.name for f in FOLDS])
+    parser.add_argument("--most", type=int, default=120)
+    parser.add_argument("--set", nargs="*", default=[])
+    chosen = parser.parse_args()
+    entries = [e for m in (chosen.manifest, *chosen.data) for e in read_manifest(m, "train")]
+    results = []
+    for fold in FOLDS:
+        if chosen.folds and fold.name not in chosen.folds:
+            continue
+        scores = chosen.out / fold.name / "scores.json"
+        if not scores.is_file():
+            checkpoint = trained(fold, entries, chosen)
+            held = asked([e for e in entries if fold.holds(e)], chosen.most)
+            scores.write_text(json.dumps(answered(fold, checkpoint, held)))
+        results.append(json.loads(scores.read_text()))
+    (chosen.out / "table.md").write_text(table(results))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from skimage import data
 
 from gammascope.imaging.views import (
@@ -267,6 +269,30 @@ def test_the_overview_is_the_largest_centred_square_reduced_and_comes_last():
     assert last.pixels.shape == (3, 8, 8)
     centre = image[:, 5:25].astype(float)
     assert abs(pixels_of(last, OVERVIEW).mean() - centre.mean()) < 3
+
+
+@pytest.mark.parametrize("size", [(40, 47), (129, 61), (1031, 997)])
+def test_an_overview_reduced_in_two_steps_is_not_shifted(size: Any) -> None:
+    """A ramp stays the ramp, whatever part of a whole-number mean is left over at its end."""
+    width, height = size
+    ramp = np.linspace(0, 255, width)[None, :] * 0.5 + np.linspace(0, 255, height)[:, None] * 0.5
+    image = np.repeat(np.rint(ramp)[..., None], 3, 2).astype(np.uint8)
+    view = views_of(image, OVERVIEW)[-1]
+    left, top, side, _ = view.box
+    centres = (np.arange(8) + 0.5) * side / 8 - 0.5
+    expected = 0.5 * 255 / (width - 1) * (left + centres)[None, :]
+    expected = expected + 0.5 * 255 / (height - 1) * (top + centres)[:, None]
+    inner = np.s_[1:-1, 1:-1]  # bicubic bends a ramp at the border of a picture
+    assert np.abs(pixels_of(view, OVERVIEW)[..., 0] - expected)[inner].max() < 1.5
+
+
+def test_an_overview_reduced_in_two_steps_is_nearly_the_bicubic_one() -> None:
+    spec = replace(OVERVIEW, size=96)
+    photo = data.astronaut()
+    exact = Image.fromarray(photo).resize((96, 96), Image.Resampling.BICUBIC)
+    difference = np.abs(pixels_of(views_of(photo, spec)[-1], spec) - np.asarray(exact, int))
+    assert difference.mean() < 1.0
+    assert difference.mean() > 0  # the two steps were taken
 
 
 def test_the_overview_hides_what_lies_outside_of_the_square():

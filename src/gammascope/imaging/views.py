@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 
 from gammascope.sample import Image
 
@@ -25,6 +25,13 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 BAND_PX = 2**17
 """Pixels of a map that are worked on at once: whole rows, so few that they stay in the processor's cache."""
+
+
+_GAP = 2
+"""Overviews are reduced by means of whole pixels down to this many times their size; training has two steps, too."""
+
+_STRIP = 128
+"""Rows of an image that are reduced at once, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +141,39 @@ def pixels_at(image: Image, box: Box, spec: ViewSpec) -> Float[np.ndarray, "3 s 
         spec: How the detector wants to see the image.
     """
     left, top, width, height = box
-    if spec.fit == "resize" or width > spec.size:
-        square = (left, top, left + width, top + height)
-        squeezed = PIL.Image.fromarray(image).resize(
-            (spec.size, spec.size), PIL.Image.Resampling.BICUBIC, square
-        )
-        return normalised(np.asarray(squeezed), spec)
+    if spec.fit == "resize":
+        part = (left, top, left + width, top + height)
+        return normalised(_squeezed(PIL.Image.fromarray(image), part, spec.size), spec)
+    if width > spec.size:
+        return normalised(_reduced(image, box, spec.size), spec)
     return normalised(crop_at(image, int(left), int(top), spec.size), spec)
+
+
+def _squeezed(
+    picture: PIL.Image.Image, part: tuple[float, float, float, float], size: int
+) -> UInt8[np.ndarray, "_s _s 3"]:
+    """Resize a part of a picture (left, top, right, bottom) to a square."""
+    return np.asarray(picture.resize((size, size), PIL.Image.Resampling.BICUBIC, part))
+
+
+def _reduced(image: Image, box: Box, size: int) -> UInt8[np.ndarray, "_s _s 3"]:
+    """Reduce a square of an image: by whole numbers as far as ``_GAP`` times the view's size, bicubically from there.
+
+    In strips, so that they stay in the processor's cache. Bicubic alone takes four times as long for 12 megapixels.
+    """
+    left, top, side, _ = box
+    factor = int(side) // (_GAP * size)
+    if factor < 2:
+        part = (left, top, left + side, top + side)
+        return _squeezed(PIL.Image.fromarray(image), part, size)
+    whole = image[int(top) : int(top + side), int(left) : int(left + side)]
+    rows = factor * max(1, _STRIP // factor)
+    strips = [
+        np.asarray(PIL.Image.fromarray(whole[start : start + rows]).reduce(factor))
+        for start in range(0, len(whole), rows)
+    ]
+    ends = side / factor  # the last means may be of fewer pixels
+    return _squeezed(PIL.Image.fromarray(np.concatenate(strips)), (0.0, 0.0, ends, ends), size)
 
 
 def normalised(image: Image, spec: ViewSpec) -> Float[np.ndarray, "3 h w"]:

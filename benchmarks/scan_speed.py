@@ -79,6 +79,19 @@ def decode_only(paths: list[Path]) -> dict[str, float]:
     return counted(lambda: {"megapixels": sum(pixels) / 1e6, "failed": 0})
 
 
+def settle(pipeline: Pipeline) -> None:
+    """Look at noise for as long as a network changes its ways: what is measured is the speed of long scans."""
+    import numpy as np
+
+    from gammascope import runtime
+
+    count, side = pipeline.network.at_once, pipeline.view.size
+    noise = np.random.default_rng(0).standard_normal((count, 3, side, side), np.float32)
+    if pipeline.network.name.startswith("openvino") and count >= runtime.GROUP:
+        for _ in range(0, runtime.VIEWS_BEFORE_GROUPS + count, count):
+            pipeline.network.look(noise)
+
+
 def scanned(
     paths: list[Path], execution: Execution, at_once: int | None = None
 ) -> dict[str, float]:
@@ -89,6 +102,7 @@ def scanned(
     if at_once is not None:
         pipeline.network.at_once = at_once
     list(scan(paths[:1], pipeline))
+    settle(pipeline)
     return counted(lambda: {"failed": sum(row.error is not None for row in scan(paths, pipeline))})
 
 
@@ -130,6 +144,7 @@ def stages(paths: list[Path]) -> dict[str, float]:
     )
     spec, at_once = pipeline.view, pipeline.network.at_once
     pipeline.report(paths[0])
+    settle(pipeline)
     for path in paths:
         data = step("read", path.read_bytes)
         step("hash", hashlib.sha256, data)
@@ -151,6 +166,28 @@ def stages(paths: list[Path]) -> dict[str, float]:
     return {name: 1e3 * seconds / len(paths) for name, seconds in spent.items()}
 
 
+def arithmetic(_paths: list[Path]) -> dict[str, float]:
+    """Return what a view costs and what a core can do at best: the floor below which no runtime gets in float32."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from gammascope import checkpoints
+
+    torch.set_num_threads(1)
+    detector = checkpoints.load(checkpoints.default_path()).detector
+    side = detector.view.size
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        detector(torch.zeros(1, 3, side, side))
+    gflop = counter.get_total_flops() / 1e9
+    matrix = torch.ones(1024, 1024)
+    best = 0.0
+    for _ in range(20):
+        begun = time.process_time()
+        torch.mm(matrix, matrix)
+        best = max(best, 2 * 1024**3 / 1e9 / (time.process_time() - begun))
+    return {"gflop_a_view": gflop, "gflops": best, "cpu": gflop / best}
+
+
 MEASURES: dict[str, Callable[[list[Path]], dict[str, float]]] = {
     "decoding alone": decode_only,
     "torch, one view at a time, fast": lambda p: by_profile(p, engine="torch", profile="fast"),
@@ -160,7 +197,10 @@ MEASURES: dict[str, Callable[[list[Path]], dict[str, float]]] = {
     "default": by_profile,
     "thorough": lambda paths: by_profile(paths, profile="thorough"),
     "stages": stages,
+    "arithmetic": arithmetic,
 }
+TABLED = [name for name in MEASURES if name not in {"stages", "arithmetic"}]
+"""Scans, with a row each; the others are told below."""
 
 
 def measured(name: str, folder: Path, chosen: argparse.Namespace) -> dict[str, float]:
@@ -213,7 +253,7 @@ def markdown(result: dict[str, Any]) -> str:
             f"{run['cpu'] / decode['cpu']:.2f} | {torch['cpu'] / run['cpu']:.2f} | "
             f"{alone['cpu'] / run['cpu']:.2f} | {run['peak_mib']:.0f} MiB |"
             for what, run in runs.items()
-            if what != "stages"
+            if what in TABLED
         ]
     steps = list(dict.fromkeys(key for s in result["sets"].values() for key in s["runs"]["stages"]))
     lines += [
@@ -224,6 +264,11 @@ def markdown(result: dict[str, Any]) -> str:
     for name, found in result["sets"].items():
         spent = found["runs"]["stages"]
         lines.append(f"| {name} | {' | '.join(f'{spent[step]:.2f}' for step in steps)} |")
+    floor = min((f["runs"]["arithmetic"] for f in result["sets"].values()), key=lambda r: r["cpu"])
+    lines.append(
+        f"\nA view is {floor['gflop_a_view']:.2f} GFLOP; the largest product of matrices that a core was seen to do is "
+        f"{floor['gflops']:.0f} GFLOP/s, so no float32 runtime takes less than {1e3 * floor['cpu']:.1f} CPU-ms for it."
+    )
     cold = result["cold_start"]
     lines.append(
         f"\nCold start, `gammascope scan one.jpg` to the verdict: {cold['seconds']:.2f} s "

@@ -14,7 +14,7 @@ SCAN_READY := $(VENV)/.ready-scan
 DEV_READY := $(VENV)/.ready-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help scan test check fix golden graph browser clean
+.PHONY: help scan test check fix golden graph browser bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,7 +28,7 @@ test: $(DEV_READY)  ## run the tests, with coverage
 check: $(DEV_READY)  ## format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy src tests
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 fix: $(DEV_READY)  ## format, and mend what the linter can mend
@@ -43,6 +43,9 @@ graph: $(DEV_READY)  ## write the graph of the embedded detector anew, after its
 
 browser: $(DEV_READY)  ## drive the report page in chromium, if there is one
 	$(BIN)/python -m pytest -m browser tests/browser
+
+bench: $(DEV_READY)  ## measure speed and memory, an hour on a machine left alone; results in runs/benchmarks
+	$(BIN)/python benchmarks/run.py --out runs/benchmarks
 
 clean:  ## remove caches and .venv
 	rm -rf $(VENV) build dist htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -277,6 +277,38 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Draw images per second by profile, and where ``fast`` spends its time."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    sets = list(result["sets"])
+    height = 0.8 / len(sets)
+    for at, (name, found) in enumerate(result["sets"].items()):
+        rates = [found["images"] / found["runs"][what]["seconds"] for what in TABLED]
+        places = [row + at * height for row in range(len(TABLED))]
+        bars = left.barh(places, rates, height, label=name)
+        left.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
+    left.set_yticks([row + height * (len(sets) - 1) / 2 for row in range(len(TABLED))], TABLED)
+    left.set(xscale="log", xlabel=f"images a second, {result['threads']} threads")
+    left.invert_yaxis()
+    left.margins(x=0.15)
+    left.legend(fontsize=8)
+    ends = dict.fromkeys(sets, 0.0)
+    for step in result["sets"][sets[0]]["runs"]["stages"]:
+        spent = [result["sets"][name]["runs"]["stages"].get(step, 0.0) for name in sets]
+        right.barh(sets, spent, left=list(ends.values()), label=step)
+        ends = {name: ends[name] + some for name, some in zip(sets, spent, strict=True)}
+    right.set_xlabel("fast: CPU-ms an image in one thread")
+    right.invert_yaxis()
+    right.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?")
@@ -287,6 +319,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--plot", type=Path)
     parser.add_argument("--only", choices=MEASURES, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if (chosen.folder is None) != chosen.synthetic:
@@ -325,6 +358,8 @@ def main() -> None:
         result["cold_start"] = cold_start(first, chosen.repeats)
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    if chosen.plot:
+        plot(result, chosen.plot)
     if chosen.markdown:
         chosen.markdown.write_text(markdown(result), "utf-8")
     print(markdown(result))

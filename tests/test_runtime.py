@@ -88,6 +88,7 @@ def grouping(path, monkeypatch, precision="f32"):
     pytest.importorskip("openvino")
     monkeypatch.setattr(runtime, "VIEWS_BEFORE_GROUPS", 12)
     network = runtime.load(path, engine="openvino").network
+    assert isinstance(network, runtime.OpenVinoNetwork)
     (views,) = batches(network.origin.facts.view, (11,))
     before = network.look(views)
     network._precision = precision  # of what is compiled from now on

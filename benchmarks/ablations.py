@@ -338,8 +338,8 @@ def run(chosen: argparse.Namespace) -> None:
         if fold is ALL:
             asked = questions(eyes, read_manifest(chosen.manifest, "dev"), None)
         else:
-            asked = questions(eyes, [e for e in entries if fold.holds(e)], pictures)
-        learnt = [e for e in entries if not fold.holds(e)]
+            asked = questions(eyes, [e for e in entries if fold.apart.holds(e)], pictures)
+        learnt = [e for e in entries if not fold.apart.holds(e)]
         for aligned in (True, False):
             mine = [(n, s) for n, s in left if VARIANTS[n].aligned is aligned]
             if not mine:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from folds import FOLDS, Fold
 from rich.progress import Progress, track
 
 from gammascope import export
-from gammascope.data.manifest import read_manifest, write_manifest
+from gammascope.data.manifest import read_manifest
 from gammascope.evaluation.metrics import auroc_against
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
@@ -36,21 +37,21 @@ ROOT = Path(__file__).parents[1]
 JPEG90 = codecs.Encoding("jpeg", 90)
 
 
-def trained(fold: Fold, entries: Sequence[Entry], chosen: argparse.Namespace) -> Path:
-    """Follow the recipe on all that the fold does not hold; return the checkpoint, with its graph beside it."""
-    folder = chosen.out / fold.name
-    checkpoint: Path = folder / "run" / loop.CHECKPOINT
+def trained(fold: Fold, chosen: argparse.Namespace) -> Path:
+    """Follow the recipe but for what the fold keeps apart; return the checkpoint, with its graph beside it."""
+    folder: Path = chosen.out / fold.name
+    checkpoint = folder / loop.CHECKPOINT
     if not checkpoint.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        learnt = folder / "learnt.csv"
-        write_manifest([e for e in entries if not fold.holds(e)], learnt)
+        names = {"sources": fold.apart.sources, "generators": fold.apart.generators}
         changes = [
             f"method.pretrained={chosen.pretrained}",
-            f"data.manifests=[{json.dumps(str(learnt))}]",
-            "data.validation_sources=[]",
+            f"data.manifests={json.dumps([str(path) for path in (chosen.manifest, *chosen.data)])}",
+            *(f"data.validation_{kind}={json.dumps(sorted(some))}" for kind, some in names.items()),
             *chosen.set,
         ]
         recipe = read_recipe(ROOT / "recipes" / "gamma_embedded.toml", changes)
+        # Nothing is chosen on it, so it is looked at once, at the end.
+        rhythm = replace(recipe.rhythm, validate=recipe.optimisation.steps)
         with Progress() as bars:
             bar = bars.add_task(fold.name)
 
@@ -59,8 +60,8 @@ def trained(fold: Fold, entries: Sequence[Entry], chosen: argparse.Namespace) ->
                     bar, description=f"{fold.name} {now.stage}", completed=now.done, total=now.total
                 )
 
-            resume = (folder / "run" / loop.STATE).is_dir()
-            loop.train(recipe, folder / "run", resume=resume, report=report)
+            resume = (folder / loop.STATE).is_dir()
+            loop.train(replace(recipe, rhythm=rhythm), folder, resume=resume, report=report)
     export.graph_beside(checkpoint)
     return checkpoint
 
@@ -131,8 +132,8 @@ def main() -> None:
             continue
         scores = chosen.out / fold.name / "scores.json"
         if not scores.is_file():
-            checkpoint = trained(fold, entries, chosen)
-            held = asked([e for e in entries if fold.holds(e)], chosen.most)
+            checkpoint = trained(fold, chosen)
+            held = asked([e for e in entries if fold.apart.holds(e)], chosen.most)
             scores.write_text(json.dumps(answered(fold, checkpoint, held)))
         results.append(json.loads(scores.read_text()))
     (chosen.out / "table.md").write_text(table(results))

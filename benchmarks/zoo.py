@@ -161,7 +161,7 @@ def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dic
     from gammascope.pipeline import Pipeline
 
     if not checkpoints.read_facts(checkpoint).calibration:
-        kept = calibration.entries_of(checkpoint, [chosen.manifest], [])
+        kept = calibration.entries_of([checkpoint], [chosen.manifest], [])
         half = kept[:: max(1, len(kept) // (2 * chosen.limit))] if chosen.limit else kept
         calibrate(checkpoint, half)
     entries = entries_of(chosen)

@@ -29,6 +29,7 @@ from gammascope.errors import (
 )
 from gammascope.imaging.views import ViewSpec
 from gammascope.report import Verdict
+from gammascope.sample import KeptApart
 from gammascope.weights import embedded_path
 
 if TYPE_CHECKING:
@@ -177,9 +178,11 @@ class Facts:
     format: int = FORMAT
 
     @property
-    def kept_apart(self) -> tuple[str, ...]:
-        """Sources that the recipe kept apart for validation and calibration; none without a recipe."""
-        return tuple(self.recipe.get("data", {}).get("validation_sources", ()))
+    def kept_apart(self) -> KeptApart:
+        """What the recipe kept apart for validation and calibration; nothing without a recipe."""
+        data = self.recipe.get("data", {})
+        names = (data.get(name, ()) for name in ("validation_sources", "validation_generators"))
+        return KeptApart(*map(frozenset, names))
 
 
 @dataclass(frozen=True, slots=True)

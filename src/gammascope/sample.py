@@ -56,6 +56,35 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptApart:
+    """What training leaves for validation and calibration.
+
+    Attributes:
+        sources: Whole collections: photos, what was made of them, and generated images.
+        generators: All images of these generators, whatever collection they are in.
+    """
+
+    sources: frozenset[str] = frozenset()
+    generators: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        """Whether anything is kept apart."""
+        return bool(self.sources or self.generators)
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether an image is kept apart."""
+        return entry.source in self.sources or entry.generator in self.generators
+
+    def shared(self, other: KeptApart) -> KeptApart:
+        """Return what both keep apart by the same name."""
+        return KeptApart(self.sources & other.sources, self.generators & other.generators)
+
+    def __str__(self) -> str:
+        """Name sources and generators, for messages."""
+        return ", ".join([*sorted(self.sources), *sorted(self.generators)]) or "nothing"
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One decoded image in its own frame, with its ground truth as a two-bit code per pixel.
 

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
-from gammascope.evaluation.calibrating import Plan, _fit, _Gathered, _held_out, _Versions
+from gammascope import checkpoints, settings
+from gammascope.data.manifest import read_manifest
+from gammascope.detectors import base
+from gammascope.errors import IncompatibleCheckpointError, MissingDataError
+from gammascope.evaluation.calibrating import (
+    Plan,
+    _fit,
+    _Gathered,
+    _held_out,
+    _Versions,
+    calibrate,
+)
 
 
 def gathered(photos: int, seed: int = 0) -> _Gathered:
@@ -76,3 +90,50 @@ def test_every_image_is_judged_as_it_is_by_a_fit_that_did_not_see_it() -> None:
 def test_too_few_images_for_fits_without_a_fifth_are_said_to_be() -> None:
     held = _held_out(gathered(10), "generated", Plan(zone="conformal", false_alarms=0.1))
     assert "at least 9 are needed" in held.missing
+
+
+@pytest.fixture
+def checkpoint_of(tmp_path):
+    """Write a detector that has learnt nothing, and says that it kept some sources apart."""
+
+    def make(name: str, apart: list[str], seed: int = 0, **config):
+        definition = base.get("gamma")
+        torch.manual_seed(seed)
+        detector = definition.build(replace(definition.tiny, **config)).eval()
+        recipe = {"data": {"validation_sources": apart}}
+        facts = checkpoints.Facts(
+            "gamma", settings.plain(detector.config), detector.view, recipe=recipe
+        )
+        path = tmp_path / f"{name}.safetensors"
+        checkpoints.save(path, detector, facts)
+        return path
+
+    return make
+
+
+def test_others_answer_for_what_they_kept_apart(checkpoint_of, collection):
+    entries = read_manifest(collection)
+    mine = [entry for entry in entries if entry.source == "held-out"]
+    theirs = [entry for entry in entries if entry.source == "coffee"]
+    one, other = checkpoint_of("one", ["held-out"]), checkpoint_of("other", ["coffee"], seed=1)
+    with pytest.raises(MissingDataError, match="coffee was trained on: calibrate on held-out"):
+        calibrate(one, [*mine, *theirs])
+    assert not checkpoints.read_facts(one).calibration
+    together = calibrate(one, [*mine, *theirs], like=[other]).calibration["generated"]
+    assert together.sources == ("coffee", "held-out")
+    alone = calibrate(other, theirs).calibration["generated"]
+    coffee = [point for point in together.points if point.source == "coffee"]
+    assert coffee == list(alone.points)  # as the other sees it, to the last bit
+    assert checkpoints.read_facts(one).calibration["generated"] == together
+
+
+def test_what_it_kept_apart_itself_it_answers_itself(checkpoint_of, collection):
+    mine = [entry for entry in read_manifest(collection) if entry.source == "held-out"]
+    one, other = checkpoint_of("one", ["held-out"]), checkpoint_of("other", ["held-out"], seed=1)
+    assert calibrate(one, mine, like=[other]).calibration == calibrate(one, mine).calibration
+
+
+def test_another_design_cannot_help(checkpoint_of, collection):
+    one, other = checkpoint_of("one", ["held-out"]), checkpoint_of("other", ["coffee"], pool="max")
+    with pytest.raises(IncompatibleCheckpointError, match="other settings"):
+        calibrate(one, read_manifest(collection), like=[other])

@@ -236,9 +236,20 @@ def test_sources_kept_apart_are_never_trained_on(recipe):
     assert all(entry.host_path in hosts for entry in training if entry.host_path)
 
 
+def test_generators_kept_apart_are_never_trained_on_whatever_their_source(recipe):
+    known = {entry.generator for entry in entries_of(recipe)[0] if entry.generator}
+    apart = sorted(known)[0]
+    training, validation = entries_of(
+        replace(recipe, data=replace(recipe.data, validation_generators=(apart,)))
+    )
+    assert apart not in {entry.generator for entry in training}
+    assert {entry.generator for entry in validation if entry.source != "held-out"} == {apart}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"validation_generators": ("gan-3",)}, "No image of validation generator gan-3"),
         ({"manifests": ()}, "The recipe names no data"),
         ({"manifests": ("nowhere.csv",)}, "No table at nowhere.csv"),
         ({"split": "trian"}, "no row in split 'trian'. Did you mean 'train'"),

@@ -16,34 +16,45 @@ from gammascope.errors import MissingDataError, MissingExtraError, did_you_mean
 from gammascope.evaluation.calibrating import Calibrated
 from gammascope.evaluation.contact_sheet import false_alarm_slices
 from gammascope.evaluation.tables import Grid, markdown
-from gammascope.sample import Entry
+from gammascope.sample import Entry, KeptApart
 
 NUMBERS = "calibration.json"
 PAGE = "calibration.md"
 
 
-def entries_of(checkpoint: Path, manifests: Sequence[Path], sources: Sequence[str]) -> list[Entry]:
+def entries_of(
+    members: Sequence[Path], manifests: Sequence[Path], sources: Sequence[str]
+) -> list[Entry]:
     """List the images to calibrate on.
 
     Args:
-        checkpoint: Says which sources were kept apart in its training.
+        members: The checkpoint, which says what was kept apart in its training, and those that help it.
         manifests: Where images are.
-        sources: Which of them; none: those kept apart, and all where the checkpoint names none.
+        sources: Which of them; none: what was kept apart, and all where the checkpoint says nothing of that.
 
     Raises:
-        MissingDataError: If a source has no image.
+        MissingDataError: If a source or a generator has no image.
     """
-    apart = checkpoints.read_facts(checkpoint).kept_apart
-    wanted = sources or apart
+    kept = [checkpoints.read_facts(path).kept_apart for path in members]
+    wanted = [KeptApart(frozenset(sources))] if sources else kept
     entries = [entry for path in manifests for entry in read_manifest(path)]
-    known = {entry.source for entry in entries if entry.source}
-    for name in wanted:
-        if name not in known:
+    for what, names, given in (
+        ("source", {n for apart in wanted for n in apart.sources}, [e.source for e in entries]),
+        (
+            "generator",
+            {n for apart in wanted for n in apart.generators},
+            [e.generator for e in entries],
+        ),
+    ):
+        known = {name for name in given if name}
+        for name in sorted(names - known):
             raise MissingDataError(
-                f"No image of source {name!r}.{did_you_mean(name, known)} "
+                f"No image of {what} {name!r}.{did_you_mean(name, known)} "
                 f"Known: {', '.join(sorted(known)) or 'none'}."
             )
-    return [entry for entry in entries if not wanted or entry.source in wanted]
+    if not wanted[0]:
+        return entries
+    return [entry for entry in entries if any(apart.holds(entry) for apart in wanted)]
 
 
 def table(fitted: Mapping[str, checkpoints.Calibration]) -> Table:

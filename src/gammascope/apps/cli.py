@@ -150,6 +150,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     checkpoint: options.CheckpointFile,
     data: options.CalibrationData,
     source: options.Sources = None,
+    like: options.LikeCheckpoints = None,
     method: options.Curve = choices.CurveName.PLATT,
     zone: options.CalibrationZone = choices.ZoneName.QUANTILE,
     false_alarms: options.FalseAlarms = 0.01,
@@ -162,12 +163,13 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.evaluation.calibrating import Plan
     from gammascope.evaluation.calibrating import calibrate as fit
 
-    entries = calibration.entries_of(checkpoint, data, source or ())
+    helping = like or []
+    entries = calibration.entries_of([checkpoint, *helping], data, source or ())
     if out is not None:
         refuse_unwritable(out / calibration.NUMBERS)
     plan = Plan(method.value, zone.value, false_alarms, missed)
     with terminal.progress_bar("Calibrating", shown=not quiet) as advance:
-        calibrated = fit(checkpoint, entries, plan, progress=advance)
+        calibrated = fit(checkpoint, entries, plan, like=helping, progress=advance)
     terminal.output().print(calibration.table(calibrated.calibration))
     for line in calibration.notes(calibrated):
         terminal.say(line)

@@ -13,7 +13,7 @@ from gammascope.apps import terminal
 from gammascope.data.manifest import read_manifest
 from gammascope.errors import RecipeError
 from gammascope.pipeline import Besides, Execution, Pipeline
-from gammascope.sample import Entry
+from gammascope.sample import Entry, KeptApart
 
 if TYPE_CHECKING:
     from gammascope.evaluation.fusing import Cost
@@ -80,15 +80,17 @@ def entries_of(
 ) -> list[Entry]:
     """List the images to fit to: of the given sources, else of those that every member kept apart in training."""
     kept = [
-        set(checkpoints.read_facts(path).kept_apart)
+        checkpoints.read_facts(path).kept_apart
         for path in members
         if not path.is_dir()  # a judge
     ]
-    wanted = set(sources) or set[str].intersection(*kept)
-    if not wanted:
-        raise RecipeError("The members name no source that all of them kept apart: give --source.")
+    wanted = [KeptApart(frozenset(sources))] if sources else kept
     entries = [entry for path in manifests for entry in read_manifest(path)]
-    return [entry for entry in entries if entry.source in wanted]
+    if wanted:
+        entries = [entry for entry in entries if all(apart.holds(entry) for apart in wanted)]
+    if not entries or not wanted:
+        raise RecipeError("No image is of a source that all members kept apart: give --source.")
+    return entries
 
 
 def plain(plan: fusion.Plan, costs: Sequence[Cost]) -> dict[str, Any]:

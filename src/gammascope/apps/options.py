@@ -179,6 +179,15 @@ Sources: TypeAlias = Annotated[
         help="Only images of this source; repeatable. Default: those kept apart in training.",
     ),
 ]
+LikeCheckpoints: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--like",
+        metavar="CHECKPOINT",
+        help="A checkpoint of the same design that kept other collections apart: its answers on those count as this "
+        "one's on what it never saw. Repeatable.",
+    ),
+]
 
 Curve: TypeAlias = Annotated[
     CurveName,

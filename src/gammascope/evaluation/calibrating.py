@@ -15,7 +15,11 @@ from gammascope import checkpoints
 from gammascope.checkpoints import Calibration
 from gammascope.data.manifest import load_sample
 from gammascope.data.pictures import Pictures
-from gammascope.errors import MissingDataError, UndecodableImageError
+from gammascope.errors import (
+    IncompatibleCheckpointError,
+    MissingDataError,
+    UndecodableImageError,
+)
 from gammascope.evaluation.calibration import (
     fit_conformal,
     fit_curve,
@@ -155,6 +159,7 @@ def calibrate(
     entries: Sequence[Entry],
     plan: Plan = Plan(),
     *,
+    like: Sequence[Path] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibrated:
     """Fit and store probabilities and thresholds of every image-level answer.
@@ -163,26 +168,32 @@ def calibrate(
     both. To teach "edited" its scale, each real photo also gives one copy-move or splice. Thresholds of "fake" are
     set on real photos alone.
 
+    Few collections are kept apart in training, and thresholds are no better than the variety of what they are set on.
+    So checkpoints of the same recipe that kept *other* collections apart may help (cross-fitting): what they answer on
+    those counts as this one's answer on what it never saw.
+
     Args:
         path: The checkpoint; rewritten with the same weights.
         entries: Real and fake images of sources that were not trained on.
         plan: How.
+        like: Further checkpoints of the same design; each is asked about what it kept apart and those before did not.
         progress: Called with (done, all) after each image.
 
     Raises:
         MissingDataError: If there is no real photo, a source was trained on according to the checkpoint, or the
             images are too few for what the plan promises; the checkpoint is then left as it was.
-        IncompatibleCheckpointError: If the file is no checkpoint.
+        IncompatibleCheckpointError: If a file is no checkpoint, or those named in ``like`` are of another design.
     """
-    pipeline, pictures = Pipeline.load(path), Pictures(_DONORS_BYTES)
-    _refuse_trained(pipeline.facts, entries)
+    pipelines, pictures = [Pipeline.load(each) for each in (path, *like)], Pictures(_DONORS_BYTES)
+    _refuse_unlike([pipeline.facts for pipeline in pipelines])
+    asked = [_never_saw(entry, pipelines) for entry in entries]
     photos = [entry for entry in entries if entry.label is Label.REAL]
     if not photos:
         raise MissingDataError(
             "No real photo among the images to calibrate on: thresholds need them."
         )
     gathered: dict[str, _Gathered] = {}
-    for done, entry in enumerate(entries, start=1):
+    for done, (entry, pipeline) in enumerate(zip(entries, asked, strict=True), start=1):
         try:
             decoded = decode(entry.path)
             facts = _facts_of(entry, decoded)
@@ -317,12 +328,27 @@ def _held_out(gathered: _Gathered, question: str, plan: Plan) -> HeldOut:
     return HeldOut(ScoreTable.of_rows(rows), chance[shown], found.truth[shown])
 
 
-def _refuse_trained(facts: checkpoints.Facts, entries: Sequence[Entry]) -> None:
-    apart = set(facts.kept_apart)
-    if not facts.recipe:
-        return
-    seen = sorted({entry.source or "(none)" for entry in entries} - apart)
-    if seen:
-        raise MissingDataError(
-            f"Source {', '.join(seen)} was trained on: calibrate on {', '.join(sorted(apart)) or 'other data'}."
-        )
+def _never_saw(entry: Entry, pipelines: Sequence[Pipeline]) -> Pipeline:
+    """Return the first detector that was not trained on an image's source."""
+    for pipeline in pipelines:
+        facts = pipeline.facts
+        if not facts.recipe or facts.kept_apart.holds(entry):
+            return pipeline
+    apart = [str(pipeline.facts.kept_apart) for pipeline in pipelines]
+    raise MissingDataError(
+        f"Source {entry.source or '(none)'} was trained on: calibrate on {'; or '.join(apart)}."
+    )
+
+
+def _refuse_unlike(facts: Sequence[checkpoints.Facts]) -> None:
+    first, *others = facts
+    for other in others:
+        if not other.recipe:
+            raise IncompatibleCheckpointError(
+                "A checkpoint without a recipe does not say what it kept apart: it cannot help to calibrate another."
+            )
+        if (other.method, other.config, other.view) != (first.method, first.config, first.view):
+            raise IncompatibleCheckpointError(
+                f"A checkpoint of {other.method!r} with other settings than the one to calibrate cannot help it: "
+                "its logits have another scale."
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from gammascope import checkpoints, settings
 from gammascope.checkpoints import Checkpoint
 from gammascope.detectors import base
 from gammascope.errors import IncompatibleCheckpointError, RecipeError
+from gammascope.sample import KeptApart
 
 LEAST_LIKENESS = 0.5
 """Cosine below which weights are taken to come from different starts: other seeds give 0, other data 0.9 and more."""
@@ -91,12 +93,13 @@ def _likeness(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 def _facts(members: Sequence[Checkpoint]) -> checkpoints.Facts:
     facts = members[0].facts
-    apart = [set(member.facts.kept_apart) for member in members]
+    apart = functools.reduce(KeptApart.shared, (member.facts.kept_apart for member in members))
     recipe = {
         **facts.recipe,
         "data": {
             **facts.recipe.get("data", {}),
-            "validation_sources": sorted(set.intersection(*apart)),
+            "validation_sources": sorted(apart.sources),
+            "validation_generators": sorted(apart.generators),
         },
         "averaged": [member.sha256 for member in members],
     }

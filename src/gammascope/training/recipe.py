@@ -12,6 +12,7 @@ from gammascope import settings
 from gammascope.data.synthesis import Mixture, Nuisance
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
+from gammascope.sample import KeptApart
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Data:
         manifests: Manifest files; relative paths count from the working directory.
         split: Rows of this split are used.
         validation_sources: Sources kept apart for validation and calibration: never a photo of theirs is trained on.
+        validation_generators: Generators kept apart likewise, whatever source their images are of.
         mixture: What the stream holds.
         nuisance: What happens to every view.
         cap: A collection of photos, or of twins, that is larger than this is drawn from no more often than one of this
@@ -68,6 +70,7 @@ class Data:
     manifests: tuple[str, ...] = ()
     split: str = "train"
     validation_sources: tuple[str, ...] = ()
+    validation_generators: tuple[str, ...] = ()
     mixture: Mixture = field(default_factory=Mixture)
     nuisance: Nuisance = field(default_factory=Nuisance)
     cap: int | None = None
@@ -75,6 +78,11 @@ class Data:
     streaming: Streaming = field(default_factory=Streaming)
     memory_gb: float = 8.0
     workers: int = 2
+
+    @property
+    def apart(self) -> KeptApart:
+        """What is never trained on."""
+        return KeptApart(frozenset(self.validation_sources), frozenset(self.validation_generators))
 
 
 @dataclass(frozen=True, slots=True)

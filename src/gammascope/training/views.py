@@ -28,7 +28,9 @@ Views: TypeAlias = Stream | Windows
 
 
 def entries_of(recipe: Recipe, cache: ShardCache | None = None) -> tuple[list[Entry], list[Entry]]:
-    """List a recipe's training and validation entries; divided by source. Pictures in shards are placed in the cache.
+    """List a recipe's training and validation entries, divided by what it keeps apart.
+
+    Pictures in shards are placed in the cache.
 
     A generated image belongs to validation if its own source is named there, a twin if its photo's is.
     """
@@ -45,14 +47,17 @@ def entries_of(recipe: Recipe, cache: ShardCache | None = None) -> tuple[list[En
         raise MissingDataError(
             "data.streaming.source is set, but no path in the manifests goes on below a .tar."
         )
-    apart = set(recipe.data.validation_sources)
-    missing = apart - {entry.source for entry in entries}
-    if missing:
-        raise MissingDataError(
-            f"No image of validation source {', '.join(sorted(missing))} in the data."
-        )
-    training = [entry for entry in entries if entry.source not in apart]
-    return training, [entry for entry in entries if entry.source in apart]
+    apart = recipe.data.apart
+    for what, wanted, known in (
+        ("source", apart.sources, {entry.source for entry in entries}),
+        ("generator", apart.generators, {entry.generator for entry in entries}),
+    ):
+        if missing := wanted - known:
+            raise MissingDataError(
+                f"No image of validation {what} {', '.join(sorted(missing))} in the data."
+            )
+    training = [entry for entry in entries if not apart.holds(entry)]
+    return training, [entry for entry in entries if apart.holds(entry)]
 
 
 def streams(

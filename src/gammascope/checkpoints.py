@@ -29,7 +29,7 @@ from gammascope.errors import (
 )
 from gammascope.imaging.views import ViewSpec
 from gammascope.report import Verdict
-from gammascope.sample import KeptApart
+from gammascope.sample import Entry, KeptApart
 from gammascope.weights import embedded_path
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ class Facts:
         calibration: By image-level answer; empty = not calibrated.
         recipe: The recipe it was trained with; plain types.
         trained_on: One line for people: sources, numbers, terms.
+        seen: Sources of the images that it was trained on; empty = not known.
         version: Of gammascope, when it was written.
         format: Of the file.
     """
@@ -174,6 +175,7 @@ class Facts:
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     trained_on: str = ""
+    seen: tuple[str, ...] = ()
     version: str = ""
     format: int = FORMAT
 
@@ -183,6 +185,15 @@ class Facts:
         data = self.recipe.get("data", {})
         names = (data.get(name, ()) for name in ("validation_sources", "validation_generators"))
         return KeptApart(*map(frozenset, names))
+
+    def never_saw(self, entry: Entry) -> bool:
+        """Whether an image may judge this detector: it was kept apart, or is of a source that training had none of.
+
+        Where the file does not say what was trained on, only what was kept apart counts; without a recipe, all does.
+        """
+        if not self.recipe or self.kept_apart.holds(entry):
+            return True
+        return bool(self.seen) and entry.source is not None and entry.source not in self.seen
 
 
 @dataclass(frozen=True, slots=True)

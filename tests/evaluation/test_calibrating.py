@@ -96,13 +96,13 @@ def test_too_few_images_for_fits_without_a_fifth_are_said_to_be() -> None:
 def checkpoint_of(tmp_path):
     """Write a detector that has learnt nothing, and says that it kept some sources apart."""
 
-    def make(name: str, apart: list[str], seed: int = 0, **config):
+    def make(name: str, apart: list[str], seed: int = 0, seen: tuple[str, ...] = (), **config):
         definition = base.get("gamma")
         torch.manual_seed(seed)
         detector = definition.build(replace(definition.tiny, **config)).eval()
         recipe = {"data": {"validation_sources": apart}}
         facts = checkpoints.Facts(
-            "gamma", settings.plain(detector.config), detector.view, recipe=recipe
+            "gamma", settings.plain(detector.config), detector.view, recipe=recipe, seen=seen
         )
         path = tmp_path / f"{name}.safetensors"
         checkpoints.save(path, detector, facts)
@@ -116,7 +116,9 @@ def test_others_answer_for_what_they_kept_apart(checkpoint_of, collection):
     mine = [entry for entry in entries if entry.source == "held-out"]
     theirs = [entry for entry in entries if entry.source == "coffee"]
     one, other = checkpoint_of("one", ["held-out"]), checkpoint_of("other", ["coffee"], seed=1)
-    with pytest.raises(MissingDataError, match="coffee was trained on: calibrate on held-out"):
+    with pytest.raises(
+        MissingDataError, match="coffee was trained on: what was kept apart is held-out"
+    ):
         calibrate(one, [*mine, *theirs])
     assert not checkpoints.read_facts(one).calibration
     together = calibrate(one, [*mine, *theirs], like=[other]).calibration["generated"]
@@ -137,3 +139,15 @@ def test_another_design_cannot_help(checkpoint_of, collection):
     one, other = checkpoint_of("one", ["held-out"]), checkpoint_of("other", ["coffee"], pool="max")
     with pytest.raises(IncompatibleCheckpointError, match="other settings"):
         calibrate(one, read_manifest(collection), like=[other])
+
+
+def test_photos_of_ones_own_may_be_calibrated_on(checkpoint_of, collection):
+    """A detector that says what it was trained on can be calibrated on anything else."""
+    path = checkpoint_of("one", [], seen=("coffee",))
+    entries = read_manifest(collection)
+    mine = [entry for entry in entries if entry.source == "motorcycle"]
+    assert calibrate(path, mine).calibration["generated"].sources == ("motorcycle",)
+    with pytest.raises(MissingDataError, match="coffee was trained on"):
+        calibrate(path, entries)
+    with pytest.raises(MissingDataError, match="has no source"):
+        calibrate(path, [replace(entry, source=None) for entry in mine])

@@ -236,6 +236,12 @@ def test_sources_kept_apart_are_never_trained_on(recipe):
     assert all(entry.host_path in hosts for entry in training if entry.host_path)
 
 
+def test_a_checkpoint_says_what_it_was_trained_on(finished):
+    facts = checkpoints.read_facts(finished / CHECKPOINT)
+    assert facts.seen == ("astronaut", "coffee", "motorcycle")
+    assert "held-out" in facts.kept_apart.sources
+
+
 def test_generators_kept_apart_are_never_trained_on_whatever_their_source(recipe):
     known = {entry.generator for entry in entries_of(recipe)[0] if entry.generator}
     apart = sorted(known)[0]

@@ -30,7 +30,7 @@ def entries_of(
     Args:
         members: The checkpoint, which says what was kept apart in its training, and those that help it.
         manifests: Where images are.
-        sources: Which of them; none: what was kept apart, and all where the checkpoint says nothing of that.
+        sources: Which of them; none: what was kept apart, and all where nothing was.
 
     Raises:
         MissingDataError: If a source or a generator has no image.
@@ -52,7 +52,7 @@ def entries_of(
                 f"No image of {what} {name!r}.{did_you_mean(name, known)} "
                 f"Known: {', '.join(sorted(known)) or 'none'}."
             )
-    if not wanted[0]:
+    if not any(wanted):
         return entries
     return [entry for entry in entries if any(apart.holds(entry) for apart in wanted)]
 

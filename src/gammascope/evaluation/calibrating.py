@@ -331,12 +331,15 @@ def _held_out(gathered: _Gathered, question: str, plan: Plan) -> HeldOut:
 def _never_saw(entry: Entry, pipelines: Sequence[Pipeline]) -> Pipeline:
     """Return the first detector that was not trained on an image's source."""
     for pipeline in pipelines:
-        facts = pipeline.facts
-        if not facts.recipe or facts.kept_apart.holds(entry):
+        if pipeline.facts.never_saw(entry):
             return pipeline
+    if entry.source is None:
+        raise MissingDataError(
+            f"{entry.path.name} has no source: without one nobody can tell whether it was trained on."
+        )
     apart = [str(pipeline.facts.kept_apart) for pipeline in pipelines]
     raise MissingDataError(
-        f"Source {entry.source or '(none)'} was trained on: calibrate on {'; or '.join(apart)}."
+        f"Source {entry.source} was trained on: what was kept apart is {'; or '.join(apart)}."
     )
 
 

@@ -204,9 +204,8 @@ def _answers(pipelines: Sequence[fusion.Member], entry: Entry) -> Iterator[tuple
 
 
 def _refuse_trained(facts: checkpoints.Facts, entries: Sequence[Entry]) -> None:
-    apart = facts.kept_apart
-    seen = {entry.source or "(none)" for entry in entries if not apart.holds(entry)}
-    if facts.recipe and seen:
+    seen = {entry.source or "(none)" for entry in entries if not facts.never_saw(entry)}
+    if seen:
         raise MissingDataError(
             f"{facts.method} was trained on source {', '.join(sorted(seen))}: fuse on sources that every member kept "
             "apart."

@@ -104,4 +104,11 @@ def _facts(members: Sequence[Checkpoint]) -> checkpoints.Facts:
         "averaged": [member.sha256 for member in members],
     }
     said = list(dict.fromkeys(m.facts.trained_on for m in members if m.facts.trained_on))
-    return replace(facts, recipe=recipe, trained_on="; ".join(said), calibration={})
+    seen = [set(member.facts.seen) for member in members]
+    return replace(
+        facts,
+        recipe=recipe,
+        trained_on="; ".join(said),
+        seen=tuple(sorted(set.union(*seen))) if all(seen) else (),
+        calibration={},
+    )

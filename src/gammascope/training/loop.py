@@ -31,7 +31,14 @@ from gammascope.training.recipe import (
     without_places,
 )
 from gammascope.training.validation import summarise
-from gammascope.training.views import Views, loader_of, pretext, streams, views_of_photos
+from gammascope.training.views import (
+    Views,
+    loader_of,
+    pretext,
+    sources_of,
+    streams,
+    views_of_photos,
+)
 from gammascope.training.weighting import BilevelWeights
 
 STATE = "state"
@@ -282,13 +289,23 @@ class _Run:
     def finish(self, result: base.Detector) -> Path:
         """Write the averaged weights as a checkpoint."""
         if self.accelerator.is_main_process:
-            write_checkpoint(self.folder / CHECKPOINT, result, self.recipe)
+            seen = sources_of(self.recipe)
+            write_checkpoint(self.folder / CHECKPOINT, result, self.recipe, seen)
         self.accelerator.end_training()
         return self.folder / CHECKPOINT
 
 
-def write_checkpoint(path: Path, detector: base.Detector, recipe: Recipe) -> None:
-    """Write a trained detector, with the recipe it was trained by; no path of this machine goes with them."""
+def write_checkpoint(
+    path: Path, detector: base.Detector, recipe: Recipe, seen: Sequence[str] = ()
+) -> None:
+    """Write a trained detector, with the recipe it was trained by; no path of this machine goes with them.
+
+    Args:
+        path: The file.
+        detector: The network.
+        recipe: What it was trained by.
+        seen: Sources that it was trained on.
+    """
     recipe = without_places(replace(recipe, config=detector.config))
     facts = checkpoints.Facts(
         method=recipe.method,
@@ -296,6 +313,7 @@ def write_checkpoint(path: Path, detector: base.Detector, recipe: Recipe) -> Non
         view=detector.view,
         recipe=plain_recipe(recipe),
         trained_on=recipe.trained_on,
+        seen=tuple(seen),
         version=gammascope.__version__,
     )
     checkpoints.save(path, detector, facts)

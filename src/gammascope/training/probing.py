@@ -86,7 +86,7 @@ def fit(
     line = {"step": 0, "stage": "validation"} | figures
     with (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
-    loop.write_checkpoint(folder / CHECKPOINT, detector, recipe)
+    loop.write_checkpoint(folder / CHECKPOINT, detector, recipe, views.sources_of(recipe))
     report(Progress("training", how.views, how.views, figures))
     return folder / CHECKPOINT
 

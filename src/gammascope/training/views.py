@@ -60,6 +60,11 @@ def entries_of(recipe: Recipe, cache: ShardCache | None = None) -> tuple[list[En
     return training, [entry for entry in entries if apart.holds(entry)]
 
 
+def sources_of(recipe: Recipe) -> list[str]:
+    """Name the sources that a recipe trains on."""
+    return sorted({entry.source for entry in entries_of(recipe)[0] if entry.source})
+
+
 def streams(
     recipe: Recipe, detector: base.Detector, report: Callable[[Progress], None]
 ) -> tuple[Views, Views | None]:

@@ -51,6 +51,7 @@ def entries_of(
             raise MissingDataError(
                 f"No image of {what} {name!r}.{did_you_mean(name, known)} "
                 f"Known: {', '.join(sorted(known)) or 'none'}."
+                + ("" if sources else " It was kept apart in training; --source takes others.")
             )
     if not any(wanted):
         return entries

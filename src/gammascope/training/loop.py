@@ -86,11 +86,12 @@ def train(
         detector = cast(Any, detector).to(memory_format=torch.channels_last)
     loss = definition.loss(recipe.config)
     training, validation = streams(recipe, detector, report)
+    seen = sources_of(recipe)  # not at the end: by then a manifest may be gone
     views = views_of_photos(training, recipe, detector.view, accelerator.device)
-    seen = pretext(recipe, training, detector.view.size) or training
+    shown = pretext(recipe, training, detector.view.size) or training
     if definition.prepare is not None and not resume:  # the state to resume from holds the outcome
         definition.prepare(detector.to(accelerator.device), views)
-    run = _Run(recipe, folder, accelerator, detector, seen)
+    run = _Run(recipe, folder, accelerator, detector, shown)
     run.begin(resume=resume)
     last = recipe.optimisation.steps
     if stop_after is not None:
@@ -106,7 +107,7 @@ def train(
     if definition.conclude is not None and accelerator.is_main_process:
         definition.conclude(result, views)
         run.log("concluded", validate(result, validation, recipe, report))
-    return run.finish(result)
+    return run.finish(result, seen)
 
 
 def validate(
@@ -286,10 +287,9 @@ class _Run:
             shutil.rmtree(old, ignore_errors=True)
         self.accelerator.wait_for_everyone()
 
-    def finish(self, result: base.Detector) -> Path:
-        """Write the averaged weights as a checkpoint."""
+    def finish(self, result: base.Detector, seen: Sequence[str]) -> Path:
+        """Write the averaged weights as a checkpoint, with the sources that they were trained on."""
         if self.accelerator.is_main_process:
-            seen = sources_of(self.recipe)
             write_checkpoint(self.folder / CHECKPOINT, result, self.recipe, seen)
         self.accelerator.end_training()
         return self.folder / CHECKPOINT

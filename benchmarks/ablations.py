@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from folds import ALL, FOLDS
+from folds import ALL, FOLDS, JPEG90, options, whole_images
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -284,22 +284,14 @@ def _auroc(negative: np.ndarray, positive: np.ndarray) -> float:
     return float(roc_auc_score(truth, np.concatenate([negative, positive])))
 
 
-JPEG90 = codecs.Encoding("jpeg", 90)
-
-
 def questions(eyes: Eyes, entries: Sequence[Entry], pictures: Pictures | None) -> Questions:
-    def some(label: Label) -> list[Entry]:
-        found = [e for e in entries if e.label is label and e.host_path is None and e.kind is None]
-        rng = np.random.default_rng(0)
-        picked = sorted(rng.permutation(len(found))[:MOST]) if pictures else range(len(found))
-        return [found[i] for i in picked]
-
     def image(entry: Entry) -> Image:
         whole = decode(entry.path).image
         rows, columns = (extent // entry.panels for extent in whole.shape[:2])
         return np.ascontiguousarray(whole[:rows, :columns])
 
-    photos, fakes = some(Label.REAL), some(Label.FAKE)
+    most = MOST if pictures else None
+    photos, fakes = (whole_images(entries, label, most) for label in Label)
     asked = track([*photos, *fakes], "held out")
     native = exam(eyes, (image(e) for e in asked))
     recoded = exam(eyes, (codecs.reencode(image(e), JPEG90) for e in [*photos, *fakes]))
@@ -463,19 +455,13 @@ def plot(results: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("--data", type=Path, nargs="*", default=[])
-    parser.add_argument("--pretrained", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--folds", nargs="*", choices=[f.name for f in FOLDS])
+    parser = options(__doc__)
     parser.add_argument("--variants", nargs="*", choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--views", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dev", action="store_true")
-    parser.add_argument("--set", nargs="*", default=[])
     chosen = parser.parse_args()
     run(chosen)
     results = read(chosen.out / "results.jsonl")

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from gammascope.sample import KeptApart
+import numpy as np
+
+from gammascope.imaging import codecs
+from gammascope.sample import Entry, KeptApart, Label
+
+JPEG90 = codecs.Encoding("jpeg", 90)
+"""How everything is re-encoded for the second column."""
 
 
 @dataclass(frozen=True)
@@ -28,3 +37,22 @@ FOLDS = (
 )
 ALL = Fold("all", KeptApart())
 """Nothing left out: for the test split."""
+
+
+def whole_images(entries: Sequence[Entry], label: Label, most: int | None) -> list[Entry]:
+    """Draw at most so many photos, or whole generated images, in their order; the same ones each time."""
+    found = [e for e in entries if e.label is label and e.host_path is None and e.kind is None]
+    rng = np.random.default_rng(0)
+    return [found[i] for i in sorted(rng.permutation(len(found))[:most])]
+
+
+def options(description: str | None) -> argparse.ArgumentParser:
+    """Return what each benchmark over folds is asked."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--data", type=Path, nargs="*", default=[])
+    parser.add_argument("--pretrained", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--folds", nargs="*", choices=[fold.name for fold in FOLDS])
+    parser.add_argument("--set", nargs="*", default=[])
+    return parser

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from folds import FOLDS, Fold
+from folds import FOLDS, JPEG90, Fold, options, whole_images
 from rich.progress import Progress, track
 
 from gammascope import export
@@ -34,7 +34,6 @@ from gammascope.training import loop, progress
 from gammascope.training.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]
-JPEG90 = codecs.Encoding("jpeg", 90)
 
 
 def trained(fold: Fold, chosen: argparse.Namespace) -> Path:
@@ -64,16 +63,6 @@ def trained(fold: Fold, chosen: argparse.Namespace) -> Path:
             loop.train(replace(recipe, rhythm=rhythm), folder, resume=resume, report=report)
     export.graph_beside(checkpoint)
     return checkpoint
-
-
-def asked(entries: Sequence[Entry], most: int) -> list[Entry]:
-    """Draw at most so many photos and so many whole generated images; the same ones each time."""
-    result: list[Entry] = []
-    for label in (Label.REAL, Label.FAKE):
-        found = [e for e in entries if e.label is label and e.host_path is None and e.kind is None]
-        rng = np.random.default_rng(0)
-        result += [found[i] for i in sorted(rng.permutation(len(found))[:most])]
-    return result
 
 
 def answered(fold: Fold, checkpoint: Path, entries: Sequence[Entry]) -> dict[str, Any]:
@@ -116,14 +105,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("--data", type=Path, nargs="*", default=[])
-    parser.add_argument("--pretrained", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--folds", nargs="*", choices=[f.name for f in FOLDS])
+    parser = options(__doc__)
     parser.add_argument("--most", type=int, default=120)
-    parser.add_argument("--set", nargs="*", default=[])
     chosen = parser.parse_args()
     entries = [e for m in (chosen.manifest, *chosen.data) for e in read_manifest(m, "train")]
     results = []
@@ -133,8 +116,9 @@ def main() -> None:
         scores = chosen.out / fold.name / "scores.json"
         if not scores.is_file():
             checkpoint = trained(fold, chosen)
-            held = asked([e for e in entries if fold.apart.holds(e)], chosen.most)
-            scores.write_text(json.dumps(answered(fold, checkpoint, held)))
+            held = [e for e in entries if fold.apart.holds(e)]
+            asked = [e for label in Label for e in whole_images(held, label, chosen.most)]
+            scores.write_text(json.dumps(answered(fold, checkpoint, asked)))
         results.append(json.loads(scores.read_text()))
     (chosen.out / "table.md").write_text(table(results))
     print(table(results))

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -182,21 +182,20 @@ class OpenVinoNetwork(Network):
         )
         self.name = f"openvino {precision}"
         self._precision = precision
-        self._requests_at_once = min(max(2 * self._streams, 4), _MOST_REQUESTS)
-        self.at_once = self._requests_at_once * GROUP
-        self._one, self._group = self._compiled(1), cast(Any, None)
+        self._one = self._compiled(1)
+        self._group: _Requests | None = None
+        self.at_once = self._one.at_once * GROUP
         self._until_groups, self._deciding = VIEWS_BEFORE_GROUPS, threading.Lock()
-        self._of_thread, self._callers = threading.local(), 0
         # OpenVINO's bindings set themselves up on their first call, and wait for each other for ever if two threads
         # make it at the same time (seen with 2026.4): so it is made here.
         side = self.origin.facts.view.size
-        self._one.create_infer_request().infer([np.zeros((1, 3, side, side), np.float32)])
+        self._one.compiled.create_infer_request().infer([np.zeros((1, 3, side, side), np.float32)])
 
-    def _compiled(self, views: int) -> Any:
+    def _compiled(self, views: int) -> _Requests:
         """Compile the graph for requests of so many views."""
         side = self.origin.facts.view.size
         self._model.reshape([views, 3, side, side])
-        return openvino_core().compile_model(
+        compiled = openvino_core().compile_model(
             self._model,
             "CPU",
             {
@@ -210,23 +209,19 @@ class OpenVinoNetwork(Network):
                 "SNIPPETS_MODE": "DISABLE",
             },
         )
+        return _Requests(compiled, views, min(max(2 * self._streams, 4), _MOST_REQUESTS))
 
     def look(self, pixels: Float[np.ndarray, "b 3 h w"]) -> Answered:
         """Answer for normalised views."""
-        mine = self._requests()
         self._decide_on_groups(pixels)
         groups = len(pixels) // GROUP
-        # A single caller with few views is answered sooner if all cores share them.
-        if self._group is None or (groups < self._streams and self._callers == 1):
-            groups = 0
         parts: list[list[np.ndarray]] = []
-        if groups:
-            if mine.group is None:
-                mine.group = self._made(self._group)
-            parts += _answers(mine.group, pixels[: groups * GROUP], GROUP)
-        parts += _answers(mine.one, pixels[groups * GROUP :], 1)
-        values = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
-        return self.origin.answered(values)
+        # A single caller with few views is answered sooner if all cores share them.
+        if self._group and (groups >= self._streams or self._one.callers > 1):
+            parts += self._group.answers(pixels[: groups * GROUP])
+            pixels = pixels[groups * GROUP :]
+        parts += self._one.answers(pixels)
+        return self.origin.answered(_joined(parts))
 
     def _decide_on_groups(self, pixels: Float[np.ndarray, "b 3 h w"]) -> None:
         """Compile for groups when it is time, in one thread while the others go on."""
@@ -236,49 +231,47 @@ class OpenVinoNetwork(Network):
             self._until_groups -= len(pixels)
             if self._until_groups > 0:
                 return
-            compiled, some = self._compiled(GROUP), pixels[:GROUP]
-            (together,) = _answers([compiled.create_infer_request()], some, GROUP)
-            apart = zip(*_answers([self._one.create_infer_request()], some, 1), strict=True)
-            pairs = zip(together, map(np.concatenate, apart), strict=True)
-            if all(np.array_equal(a, b) for a, b in pairs):
-                self._group = compiled
+            candidate, some = self._compiled(GROUP), pixels[:GROUP]
+            pairs = zip(*(_joined(r.answers(some)) for r in (candidate, self._one)), strict=True)
+            if all(np.array_equal(together, apart) for together, apart in pairs):
+                self._group = candidate
         finally:
             self._deciding.release()
 
-    def _requests(self) -> _Requests:
-        """Return the requests of this thread: two threads must not fill the same."""
+
+class _Requests:
+    """A graph compiled for so many views a request. Each thread has requests of its own: two must not fill the same."""
+
+    def __init__(self, compiled: Any, views: int, at_once: int) -> None:
+        self.compiled, self._views, self.at_once = compiled, views, at_once
+        self._of_thread, self.callers = threading.local(), 0
+
+    def answers(self, pixels: Float[np.ndarray, "_b 3 _h _w"]) -> list[list[np.ndarray]]:
+        """Share views, as many as fill requests, out to them; return the outputs of each request."""
+        requests, parts = self._mine(), []
+        for start in range(0, len(pixels), self._views * len(requests)):
+            stop = min(len(pixels), start + self._views * len(requests))
+            places = range(start, stop, self._views)
+            for request, place in zip(requests, places, strict=False):
+                request.start_async([pixels[place : place + self._views]], share_inputs=True)
+            for request, _ in zip(requests, places, strict=False):
+                request.wait()
+                # Copied, because the next views overwrite them.
+                parts.append([tensor.data.copy() for tensor in request.output_tensors])
+        return parts
+
+    def _mine(self) -> list[Any]:
         if not hasattr(self._of_thread, "requests"):
-            self._of_thread.requests = _Requests(self._made(self._one))
-            self._callers += 1
-        mine: _Requests = self._of_thread.requests
+            made = [self.compiled.create_infer_request() for _ in range(self.at_once)]
+            self._of_thread.requests = made
+            self.callers += 1
+        mine: list[Any] = self._of_thread.requests
         return mine
 
-    def _made(self, compiled: Any) -> list[Any]:
-        return [compiled.create_infer_request() for _ in range(self._requests_at_once)]
 
-
-@dataclass(slots=True)
-class _Requests:
-    """Of one thread: for single views, and for groups from when they are used."""
-
-    one: list[Any]
-    group: list[Any] | None = None
-
-
-def _answers(
-    requests: Sequence[Any], pixels: Float[np.ndarray, "_b 3 _h _w"], views: int
-) -> list[list[np.ndarray]]:
-    """Share views out to requests of so many views each; return the outputs of each request."""
-    parts: list[list[np.ndarray]] = []
-    for start in range(0, len(pixels), views * len(requests)):
-        places = range(start, min(len(pixels), start + views * len(requests)), views)
-        for request, place in zip(requests, places, strict=False):
-            request.start_async([pixels[place : place + views]], share_inputs=True)
-        for request, _ in zip(requests, places, strict=False):
-            request.wait()
-            # Copied, because the next views overwrite them.
-            parts.append([tensor.data.copy() for tensor in request.output_tensors])
-    return parts
+def _joined(parts: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """Put the outputs of requests one below the other."""
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 
 class OnnxRuntimeNetwork(Network):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -74,6 +75,16 @@ class KeptApart:
     def holds(self, entry: Entry) -> bool:
         """Whether an image is kept apart."""
         return entry.source in self.sources or entry.generator in self.generators
+
+    def absent(self, entries: Sequence[Entry]) -> Iterator[tuple[str, list[str], set[str]]]:
+        """Yield "source" or "generator", the names of it that no image has, and those that images have."""
+        for what, names, given in (
+            ("source", self.sources, (entry.source for entry in entries)),
+            ("generator", self.generators, (entry.generator for entry in entries)),
+        ):
+            known = {name for name in given if name}
+            if names - known:
+                yield what, sorted(names - known), known
 
     def shared(self, other: KeptApart) -> KeptApart:
         """Return what both keep apart by the same name."""

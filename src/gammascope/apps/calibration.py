@@ -38,21 +38,12 @@ def entries_of(
     kept = [checkpoints.read_facts(path).kept_apart for path in members]
     wanted = [KeptApart(frozenset(sources))] if sources else kept
     entries = [entry for path in manifests for entry in read_manifest(path)]
-    for what, names, given in (
-        ("source", {n for apart in wanted for n in apart.sources}, [e.source for e in entries]),
-        (
-            "generator",
-            {n for apart in wanted for n in apart.generators},
-            [e.generator for e in entries],
-        ),
-    ):
-        known = {name for name in given if name}
-        for name in sorted(names - known):
-            raise MissingDataError(
-                f"No image of {what} {name!r}.{did_you_mean(name, known)} "
-                f"Known: {', '.join(sorted(known)) or 'none'}."
-                + ("" if sources else " It was kept apart in training; --source takes others.")
-            )
+    for what, (name, *_), known in (gap for apart in wanted for gap in apart.absent(entries)):
+        raise MissingDataError(
+            f"No image of {what} {name!r}.{did_you_mean(name, known)} "
+            f"Known: {', '.join(sorted(known)) or 'none'}."
+            + ("" if sources else " It was kept apart in training; --source takes others.")
+        )
     if not any(wanted):
         return entries
     return [entry for entry in entries if any(apart.holds(entry) for apart in wanted)]

@@ -85,10 +85,13 @@ def entries_of(
         if not path.is_dir()  # a judge
     ]
     wanted = [KeptApart(frozenset(sources))] if sources else kept
-    entries = [entry for path in manifests for entry in read_manifest(path)]
-    if wanted:
-        entries = [entry for entry in entries if all(apart.holds(entry) for apart in wanted)]
-    if not entries or not wanted:
+    entries = [
+        entry
+        for path in manifests
+        for entry in read_manifest(path)
+        if wanted and all(apart.holds(entry) for apart in wanted)
+    ]
+    if not entries:
         raise RecipeError("No image is of a source that all members kept apart: give --source.")
     return entries
 

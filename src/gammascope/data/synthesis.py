@@ -200,6 +200,11 @@ class Stream:
             crop_at(shown, left, top, self.size), generated, edited, kind, host.source or ""
         )
 
+    @property
+    def entries(self) -> list[Entry]:
+        """What views are drawn from."""
+        return [*self.photos.entries, *self.fakes.entries, *self.twins.entries]
+
     def authentic(self) -> Stream:
         """Return a stream of nothing but the photos, under the same law."""
         photos = copy.copy(self)

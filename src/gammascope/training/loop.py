@@ -86,7 +86,6 @@ def train(
         detector = cast(Any, detector).to(memory_format=torch.channels_last)
     loss = definition.loss(recipe.config)
     training, validation = streams(recipe, detector, report)
-    seen = sources_of(recipe)  # not at the end: by then a manifest may be gone
     views = views_of_photos(training, recipe, detector.view, accelerator.device)
     shown = pretext(recipe, training, detector.view.size) or training
     if definition.prepare is not None and not resume:  # the state to resume from holds the outcome
@@ -107,7 +106,7 @@ def train(
     if definition.conclude is not None and accelerator.is_main_process:
         definition.conclude(result, views)
         run.log("concluded", validate(result, validation, recipe, report))
-    return run.finish(result, seen)
+    return run.finish(result, sources_of(training.entries))
 
 
 def validate(

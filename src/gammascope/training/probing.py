@@ -74,7 +74,6 @@ def fit(
     _claim(folder, recipe, resume=resume)
     detector.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     features = _Features(recipe, detector, Path(how.cache or folder / FEATURES), report)
-    seen = views.sources_of(recipe)
     training = features.seen("training", how.views)
     if training is None:
         raise MissingDataError("No image to train on: all belong to validation sources.")
@@ -87,7 +86,9 @@ def fit(
     line = {"step": 0, "stage": "validation"} | figures
     with (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
-    loop.write_checkpoint(folder / CHECKPOINT, detector, recipe, seen)
+    loop.write_checkpoint(
+        folder / CHECKPOINT, detector, recipe, views.sources_of(features.entries["training"])
+    )
     report(Progress("training", how.views, how.views, figures))
     return folder / CHECKPOINT
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -48,21 +48,15 @@ def entries_of(recipe: Recipe, cache: ShardCache | None = None) -> tuple[list[En
             "data.streaming.source is set, but no path in the manifests goes on below a .tar."
         )
     apart = recipe.data.apart
-    for what, wanted, known in (
-        ("source", apart.sources, {entry.source for entry in entries}),
-        ("generator", apart.generators, {entry.generator for entry in entries}),
-    ):
-        if missing := wanted - known:
-            raise MissingDataError(
-                f"No image of validation {what} {', '.join(sorted(missing))} in the data."
-            )
+    for what, names, _ in apart.absent(entries):
+        raise MissingDataError(f"No image of validation {what} {', '.join(names)} in the data.")
     training = [entry for entry in entries if not apart.holds(entry)]
     return training, [entry for entry in entries if apart.holds(entry)]
 
 
-def sources_of(recipe: Recipe) -> list[str]:
-    """Name the sources that a recipe trains on."""
-    return sorted({entry.source for entry in entries_of(recipe)[0] if entry.source})
+def sources_of(entries: Iterable[Entry]) -> list[str]:
+    """Name the sources of what is trained on."""
+    return sorted({entry.source for entry in entries if entry.source})
 
 
 def streams(

@@ -461,6 +461,42 @@ def test_the_embedded_detector_answers_alike_alone_and_in_company(photos):
             )
 
 
+class WithWhole(Thermometer):
+    """Besides, answers for the whole: the level of the view's first pixel."""
+
+    def forward(self, pixels: jaxtyping.Float[Tensor, "b 3 h w"]) -> Prediction:
+        """Read the temperature, and the corner."""
+        found = super().forward(pixels)
+        return replace(
+            found, answers={**found.answers, views.WHOLE: 255 * pixels[:, :, 0, 0].mean(1)}
+        )
+
+
+@pytest.mark.parametrize(
+    ("image", "added"),
+    [
+        # The overview of 16 x 16 px, reduced by two; tiles' own corners (50, 90) do not count.
+        pytest.param(np.concatenate([beside(50, 90), beside(10, 30)]), "overview", id="overview"),
+        pytest.param(grey(60), 60.0, id="one tile"),
+        pytest.param(beside(50, 70), 60.0, id="a strip, which no view shows all of"),
+    ],
+)
+def test_an_answer_for_the_whole_is_added_once_and_not_to_edits(image, added):
+    pipeline = thermometer()
+    view = replace(pipeline.view, overview=0.25)
+    plain = Pipeline(Thermometer(view), replace(pipeline.facts, view=view), "abc").scores(image)
+    scores = Pipeline(WithWhole(view), replace(pipeline.facts, view=view), "abc").scores(image)
+    if added == "overview":
+        added = 255 * float(views.pixels_at(image, scores.boxes[-1], view)[:, 0, 0].mean())
+        assert added not in (50.0, 90.0) or image[0, 0, 0] == added
+    assert scores.logit == pytest.approx(plain.logit + added, abs=1e-3)
+    assert scores.answers == {
+        "generated": pytest.approx(plain.answers["generated"] + added, abs=1e-3),
+        "edited": pytest.approx(plain.answers["edited"]),
+    }
+    assert views.WHOLE not in scores.by_view
+
+
 def test_the_overview_weighs_as_much_as_its_spec_says_and_is_no_tile():
     pipeline = thermometer()
     view = replace(pipeline.view, overview=0.25)

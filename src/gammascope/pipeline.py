@@ -243,6 +243,9 @@ class Pipeline:
                 f"The detector's answer is not a number: the weights {self.weights_sha256[:12]} are broken."
             )
         by_view = {name: np.array(values, np.float32) for name, values in seen.answers.items()}
+        # Counts for the view that shows all of the picture. A narrow strip of tiles has none, so all of them do.
+        wholes = by_view.pop(views.WHOLE, np.zeros(1, np.float32))
+        whole = float(wholes[-1] if overview else wholes.mean())
         tiles = len(boxes) - overview
 
         def pooled(name: str, logits: Float[np.ndarray, " n"]) -> float:
@@ -251,7 +254,9 @@ class Pipeline:
             if name == "edited":
                 return views.pool_logits(logits[:tiles], "top")
             near = views.pool_logits(logits[:tiles], spec.pool)
-            return near + spec.overview * (float(logits[-1]) - near) if overview else near
+            if overview:
+                near += spec.overview * (float(logits[-1]) - near)
+            return near + whole
 
         return Scores(
             logit=pooled("", main),

@@ -67,7 +67,8 @@ class Prediction:
 
     Attributes:
         logit: > 0 leans fake; calibration makes it a probability.
-        answers: Further image-level logits by name ("generated", "edited"); absent = the method cannot tell.
+        answers: Further image-level logits by name ("generated", "edited"); absent = the method cannot tell. "whole" is
+            no question: it is added to the others, "edited" excepted, for the view that shows all of a picture.
         masks: Logits by head, at any resolution: each map covers its whole view. Trained and scored.
         evidence: Maps to show, no unit, at any resolution. Never scored.
         features: What a loss compares besides logits (embeddings, pretext scores), by name. Neither shown nor scored.

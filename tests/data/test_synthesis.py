@@ -392,6 +392,24 @@ def test_an_overview_shows_the_whole_picture_reduced_and_is_of_one_class(entries
             assert not drawn.edited.any()
 
 
+def test_whole_pictures_are_photos_and_generated_ones_half_each(entries):
+    stream = stream_of(entries, only(copy_move=1), CALM)
+    wholes = stream.wholes()
+    drawn = [wholes[number] for number in range(40)]
+    kinds = [view.kind for view in drawn]
+    assert set(kinds) == {"authentic", "generated"}
+    assert 10 < kinds.count("generated") < 30
+    shown = stream_of(entries, all_of("generated"), replace(CALM, overview=1.0))
+    assert drawn[0].pixels.shape == shown[0].pixels.shape
+    assert stream[0].kind == "copy_move", "the stream itself stays as it is"
+
+
+def test_whole_pictures_need_generated_ones(entries):
+    photos = [entry for entry in entries if entry.label is Label.REAL]
+    with pytest.raises(MissingDataError, match="No generated image"):
+        stream_of(photos, only(copy_move=1), CALM).wholes()
+
+
 def test_edits_are_never_shown_as_overviews(entries):
     """Reduced, an edit's mask would be gone."""
     with_overviews = stream_of(entries, only(copy_move=1), replace(CALM, overview=1.0))

@@ -156,6 +156,12 @@ def test_photos_alone_come_from_the_same_shards(store, tmp_path):
     assert {photos[index].kind for index in range(12)} == {"authentic"}
 
 
+def test_whole_pictures_of_both_classes_come_from_the_same_shards(store, tmp_path):
+    wholes = windows_of(store, tmp_path).wholes()
+    drawn = [wholes[index] for index in range(24)]
+    assert {view.kind for view in drawn} == {"authentic", "generated"}
+
+
 def test_pictures_outside_of_shards_are_always_there(store, tmp_path, photos):
     loose = tmp_path / "loose.jpg"
     loose.write_bytes(codecs.encode(photos["cat"][:90, :90], JPEG))

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from gammascope import losses
 from gammascope.detectors import gamma
 from gammascope.detectors.gamma import HEADS, TINY, Config, build, most_suspicious, targets_of
+from gammascope.errors import RecipeError
 from gammascope.networks.mask_heads import Neck
 from gammascope.networks.mobilenet import MobileNetBackbone, MobileNetConfig
 from gammascope.prediction import Batch
@@ -365,6 +366,51 @@ def test_a_detector_that_started_from_foreign_weights_forgets_where_they_lay(tmp
     assert torch.equal(detector.backbone.conv_stem.weight, source.conv_stem.weight)
     assert detector.config.pretrained == ""
     build(detector.config).load_state_dict(detector.state_dict())
+
+
+READING = replace(
+    TINY,
+    backbone="mobilenetv2",
+    mobilenetv2=replace(MOBILE, bands=16, last=24, last_in_token=False),
+    overview=0.3,
+    whole=gamma.WholeConfig(content=2.0, spectrum=1.0, penalty=0.1, views=48),
+)
+
+
+def test_readings_of_the_whole_are_fitted_to_pictures_of_both_classes():
+    torch.manual_seed(0)
+    detector = build(READING).eval()
+    pixels = torch.randn(48, 3, 32, 32)
+    label = torch.arange(48) % 2
+    pixels[label == 1] *= 0.5
+    batches = [Batch(pixels[n : n + 16], label[n : n + 16]) for n in range(0, 48, 16)]
+    asked = []
+
+    def views(count):
+        asked.append(count)
+        return iter(batches)
+
+    plain = detector(pixels)
+    assert not plain.answers["whole"].any()
+    gamma.read(detector, views)
+    told = detector(pixels)
+    assert asked == [48]
+    assert told.answers["whole"][label == 1].min() > told.answers["whole"][label == 0].max()
+    assert torch.equal(told.logit, plain.logit), "what was trained stays as it is"
+    build(detector.config).load_state_dict(detector.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"overview": 0.0}, "no view shows the whole picture"),
+        ({"backbone": "compact"}, "no such statistics"),
+        ({"mobilenetv2": replace(MOBILE, bands=0)}, r"whole.spectrum: .*\(it has: content\)"),
+    ],
+)
+def test_readings_of_what_nothing_shows_are_refused(changes, message):
+    with pytest.raises(RecipeError, match=message):
+        build(replace(READING, **changes))
 
 
 def test_without_heads_there_is_no_neck_to_train():

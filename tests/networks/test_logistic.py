@@ -47,6 +47,21 @@ def test_no_neighbour_is_better():
         assert objective(found.weight + step, found.bias + shift) > best
 
 
+def test_a_column_that_is_trusted_half_is_penalised_four_times_as_much():
+    x, y = views()
+    trust = torch.ones(x.shape[1])
+    trust[0] = 0.5
+    penalty = 1e-2
+    found = fit_logistic(x, y, penalty, trust)
+    # The same objective in other words: a narrower column under one penalty.
+    spread, mean = x.double().std(0, correction=0), x.double().mean(0)
+    scaled = ((x.double() - mean) / spread * trust).numpy()
+    oracle = LogisticRegression(C=1 / (penalty * len(y)), tol=1e-10, max_iter=10_000)
+    oracle.fit(scaled, y.numpy())
+    expected = torch.from_numpy(oracle.decision_function(scaled))
+    torch.testing.assert_close(found.logits(x), expected, atol=2e-4, rtol=2e-4)
+
+
 def test_one_penalty_means_the_same_for_features_of_any_scale():
     x, y = views()
     plain, stretched = fit_logistic(x, y, 0.1), fit_logistic(1000 * x - 7, y, 0.1)

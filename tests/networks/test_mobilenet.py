@@ -189,6 +189,41 @@ def test_the_last_convolution_is_imagenets_and_speaks_to_the_token_alone(tmp_pat
     assert torch.equal(before.grid, after.grid)
 
 
+def test_the_summary_is_what_the_stages_and_spectra_say_of_the_whole_view():
+    sizes = dataclasses.replace(SMALL, last=24, last_in_token=False, token_from=2, bands=16)
+    torch.manual_seed(0)
+    network, pixels = MobileNetBackbone(sizes).eval(), torch.randn(2, 3, 32, 32)
+    seen, summary = network.seen(pixels), network(pixels).summary
+    expected = []
+    for x in seen[1:3]:
+        expected += [x.mean((2, 3)), (x.var((2, 3), correction=0) + 1e-5).sqrt()]
+    expected.append(seen[3].mean((2, 3)))
+    torch.testing.assert_close(summary["content"], torch.cat(expected, 1))
+    energies = network.bands.energies(pixels)
+    torch.testing.assert_close(summary["spectrum"][:, :765], energies.mean((2, 3)))
+    assert {k: len(t) for k, t in network.trust.items()} == {
+        k: s.shape[1] for k, s in summary.items()
+    }
+    # Deviations of the two stages, of 8 and of 12 channels, are trusted less.
+    assert (
+        network.trust["content"].tolist()
+        == [1.0] * 8 + [0.5] * 8 + [1.0] * 12 + [0.5] * 12 + [1.0] * 24
+    )
+
+
+def test_the_last_convolution_may_stay_out_of_the_token():
+    told = []
+    for in_token in (True, False):
+        sizes = dataclasses.replace(SMALL, last=24, last_in_token=in_token)
+        torch.manual_seed(0)
+        network = MobileNetBackbone(sizes).eval()
+        pixels = torch.randn(2, 3, 32, 32)
+        before = network(pixels).token
+        torch.nn.init.ones_(network.conv_head.weight)
+        told.append(torch.equal(before, network(pixels).token))
+    assert told == [False, True]
+
+
 def test_the_trace_stem_joins_the_grid_leaves_the_token_alone_and_is_trained():
     network = with_choices(traces=(4, 6, 8), trained="own").eval()
     assert network.traces is not None

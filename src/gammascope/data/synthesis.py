@@ -11,7 +11,7 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -210,6 +210,21 @@ class Stream:
         photos = copy.copy(self)
         photos.kinds, photos.shares = ["authentic"], np.ones(1)
         return photos
+
+    def wholes(self) -> Stream:
+        """Return a stream of reduced whole pictures, photos and generated ones half each, under the same law.
+
+        Raises:
+            MissingDataError: If there is no generated picture.
+        """
+        if not self.fakes.entries:
+            raise MissingDataError(
+                "No generated image to train on: whole pictures cannot be read without."
+            )
+        whole = copy.copy(self)
+        whole.kinds, whole.shares = ["authentic", "generated"], np.array([0.5, 0.5])
+        whole.nuisance = replace(self.nuisance, overview=1.0)
+        return whole
 
     def host_of(self, twin: Entry) -> Entry:
         """Return the photo that a twin was made from."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
+from operator import methodcaller
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Windows:
         for place, entry in enumerate(entries):
             self._places[cache.shard_of(entry.path)].append(place)
         self._kinds = self._by_kind()
-        self._only_photos = False
+        self._part: Callable[[Stream], Stream] | None = None
         self._opened: OrderedDict[int, tuple[list[str], Stream]] = OrderedDict()
         self._open(0)
 
@@ -95,9 +96,16 @@ class Windows:
 
     def authentic(self) -> Windows:
         """Return views of nothing but the photos, under the same law."""
-        photos = copy.copy(self)
-        photos._only_photos, photos._opened = True, OrderedDict()
-        return photos
+        return self._narrowed(methodcaller("authentic"))
+
+    def wholes(self) -> Windows:
+        """Return reduced whole pictures, photos and generated ones half each, under the same law."""
+        return self._narrowed(methodcaller("wholes"))
+
+    def _narrowed(self, part: Callable[[Stream], Stream]) -> Windows:
+        narrowed = copy.copy(self)
+        narrowed._part, narrowed._opened = part, OrderedDict()
+        return narrowed
 
     def open_in(self, window: int) -> list[str]:
         """Name the shards that are open in a window, sorted."""
@@ -118,7 +126,7 @@ class Windows:
             names = self.open_in(window)
             places = sorted(place for name in (None, *names) for place in self._places[name])
             stream = self.make([self.entries[place] for place in places])
-            self._opened[window] = names, stream.authentic() if self._only_photos else stream
+            self._opened[window] = names, self._part(stream) if self._part else stream
             while len(self._opened) > _AT_HAND:
                 self._opened.popitem(last=False)
         return self._opened[window]

@@ -22,7 +22,7 @@ Loss: TypeAlias = Callable[[Prediction, Batch], dict[str, Tensor]]
 """Named, weighted scalar terms; the training loop adds them."""
 
 Views: TypeAlias = Callable[[int], Iterator[Batch]]
-"""Draws that many views of real photos, as training sees them, in batches; the same ones on every call."""
+"""Draws that many views, as training sees them, in batches; the same ones on every call. Most methods want photos."""
 
 C = TypeVar("C")
 
@@ -154,6 +154,8 @@ class Method(Generic[C]):
         loss: Makes the loss from a config; None: needs no training.
         prepare: Measures on photos what the network needs before its first step (directions of content, say), and
             keeps it in buffers; None: nothing.
+        read: Fits what reads whole pictures, given photos and generated ones, half each, reduced as an overview shows
+            them; called on the averaged weights, before ``conclude``. None: nothing.
         conclude: Measures on photos what the trained network lacks (a density of its features, say), and keeps it in
             buffers; called on the averaged weights before a checkpoint is written. None: nothing.
         weights: Published checkpoints by name.
@@ -166,6 +168,7 @@ class Method(Generic[C]):
     build: Callable[[C], Detector]
     loss: Callable[[C], Loss] | None = None
     prepare: Callable[[Detector, Views], None] | None = None
+    read: Callable[[Detector, Views], None] | None = None
     conclude: Callable[[Detector, Views], None] | None = None
     weights: Mapping[str, Weights] = field(default_factory=dict)
 

@@ -18,14 +18,38 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method, view_of
+from gammascope.detectors.base import Detector, Loss, Method, Views, view_of
+from gammascope.errors import RecipeError
+from gammascope.imaging.views import WHOLE
 from gammascope.networks.attention import ReverseCrossAttention
 from gammascope.networks.base import Backbone, Features
 from gammascope.networks.compact import CompactConfig
 from gammascope.networks.mask_heads import Branch, MaskHead, Neck
+from gammascope.networks.measuring import only_looking
 from gammascope.networks.mobilenet import MobileNetBackbone, MobileNetConfig
 from gammascope.networks.pretrained import in_house
+from gammascope.networks.readings import Readings
 from gammascope.prediction import Batch, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class WholeConfig:
+    """Linear readings of the whole picture, added to the label; ours, not the paper's.
+
+    They are fitted once the network is trained, to reduced whole photos and generated pictures, and count for the view
+    that shows all of an image.
+
+    Attributes:
+        content: Factor on what the backbone's statistics say; 0: not read.
+        spectrum: Factor on what log DCT energies of the reduced picture say; 0: not read.
+        penalty: Of the regressions, on standardised numbers.
+        views: How many pictures they are fitted to.
+    """
+
+    content: float = 0.0
+    spectrum: float = 0.0
+    penalty: float = 1.0
+    views: int = 6000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +73,7 @@ class Config:
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
         overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
+        whole: Linear readings of the whole image.
         width: Channels of neck, branches and correction.
         seg_targets: What the heads segment: "source" (generated; edited), "family" (inpainted; moved),
             "authenticity" (fake; authentic), "softmax" (one head: authentic, edited, generated).
@@ -85,6 +110,7 @@ class Config:
     pool: Literal["mean", "max", "top"] = "mean"
     max_tiles: int | None = None
     overview: float = 0.0
+    whole: WholeConfig = field(default_factory=WholeConfig)
     width: int = 256
     seg_targets: Literal["source", "family", "authenticity", "softmax"] = "source"
     seg_heads: Literal["both", "first", "none"] = "both"
@@ -130,6 +156,7 @@ class Gamma(Detector):
         self.correct = _correction(config)
         self.norm = nn.LayerNorm(config.width)
         self.classify = nn.Linear(config.width, 1)
+        self.readings = _readings(config, backbone)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
         """Predict the label, the masks and the image-level answers that follow from both."""
@@ -144,7 +171,42 @@ class Gamma(Detector):
         )  # segmentation guides classification
         logit = self.classify(self.norm(token)).squeeze(1)
         masks = _masks(self.config, branches)
-        return Prediction(logit, _answers(self.config, logit, masks), masks)
+        answers = _answers(self.config, logit, masks)
+        if self.readings is not None:
+            answers[WHOLE] = self.readings(features.summary)
+        return Prediction(logit, answers, masks)
+
+
+def _readings(config: Config, backbone: Backbone) -> Readings | None:
+    wanted = {"content": config.whole.content, "spectrum": config.whole.spectrum}
+    shares = {kind: share for kind, share in wanted.items() if share}
+    if shares and config.fit == "tiles" and not config.overview:
+        raise RecipeError(
+            "method.whole: no view shows the whole picture; set method.overview above 0."
+        )
+    for kind in shares.keys() - backbone.trust.keys():
+        raise RecipeError(
+            f"method.whole.{kind}: this backbone has no such statistics "
+            f"(it has: {', '.join(backbone.trust) or 'none'})."
+        )
+    return Readings(backbone.trust, shares) if shares else None
+
+
+def read(detector: Detector, views: Views) -> None:
+    """Fit the readings of whole pictures, if there are any."""
+    if not isinstance(detector, Gamma) or detector.readings is None:
+        return
+    config = detector.config.whole
+    seen: dict[str, list[Tensor]] = {kind: [] for kind in detector.readings.shares}
+    truth = []
+    with only_looking(detector):
+        for batch in views(config.views):
+            summary = detector.backbone(batch.pixels).summary
+            for kind, numbers in seen.items():
+                numbers.append(summary[kind].cpu())
+            truth.append(losses.generated_label(batch).cpu())
+    gathered = {kind: torch.cat(numbers) for kind, numbers in seen.items()}
+    detector.readings.fit(gathered, torch.cat(truth), config.penalty)
 
 
 class Uncorrected(nn.Module):
@@ -377,4 +439,5 @@ METHOD = Method(
     tiny=TINY,
     build=build,
     loss=loss,
+    read=read,
 )

@@ -23,6 +23,9 @@ Pool: TypeAlias = Literal["mean", "max", "top"]
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, width, height in image pixels; may stick out of the image where it was padded."""
 
+WHOLE = "whole"
+"""Name under which a network answers for the whole of a picture; it counts for the one view that shows all of it."""
+
 BAND_PX = 2**17
 """Pixels of a map that are worked on at once: whole rows, so few that they stay in the processor's cache."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,10 +17,12 @@ class Features:
     Attributes:
         token: One vector for the whole view.
         grid: One vector per cell, laid out like the view: row 0 is its top, column 0 its left.
+        summary: Statistics of the whole view by kind, in float32, as plain as they come: for what is fitted afterwards.
     """
 
     token: Float[Tensor, "b d"]
     grid: Float[Tensor, "b c gh gw"]
+    summary: Mapping[str, Float[Tensor, "b _s"]] = field(default_factory=dict)
 
 
 class Backbone(nn.Module, ABC):
@@ -39,6 +42,9 @@ class Backbone(nn.Module, ABC):
 
     std: tuple[float, float, float]
     """Divides RGB after ``mean`` is subtracted."""
+
+    trust: Mapping[str, Float[Tensor, " _s"]] = {}
+    """How far each number of ``Features.summary`` carries to pictures unlike those seen, by kind; 1 for most."""
 
     _frozen = False
 

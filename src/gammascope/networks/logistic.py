@@ -30,7 +30,10 @@ class Logistic:
 
 
 def fit_logistic(
-    features: Float[Tensor, "n d"], truth: Int[Tensor, " n"], penalty: float
+    features: Float[Tensor, "n d"],
+    truth: Int[Tensor, " n"],
+    penalty: float,
+    trust: Float[Tensor, " d"] | None = None,
 ) -> Logistic:
     """Minimise ``mean BCE + penalty / 2 |w|^2`` over standardised features; the bias is free.
 
@@ -41,6 +44,7 @@ def fit_logistic(
         features: One row for each view. Columns that never change get weight 0.
         truth: 1 or 0; both occur.
         penalty: Above 0: separable features have no optimum without.
+        trust: A factor on each standardised column: one below 1 is penalised more; None: 1 for all.
 
     Raises:
         MissingDataError: If only one class occurs, or features are not finite.
@@ -57,6 +61,8 @@ def fit_logistic(
         raise MissingDataError("The backbone's features are not finite: its weights are broken.")
     mean, spread = x.mean(0), x.std(0, correction=0)
     scale = torch.where(spread > 1e-9 * mean.abs().clamp(min=1e-9), 1 / spread, 0)
+    if trust is not None:
+        scale = scale * trust.to(scale)
     weight, bias = _solved((x - mean) * scale, y, penalty)
     return Logistic(weight * scale, bias - mean @ (weight * scale))
 

@@ -22,6 +22,9 @@ from gammascope.networks.base import Backbone, Features
 from gammascope.networks.frequency import BandEnergies
 from gammascope.networks.traces import TraceStem
 
+_SPREAD = 0.5
+"""How far deviations carry where means count 1; they tell old generators, and mislead on new ones (E7)."""
+
 
 @dataclass(frozen=True, slots=True)
 class MobileNetConfig:
@@ -42,6 +45,8 @@ class MobileNetConfig:
         token_from: First stage, from 1, whose statistics make the token.
         spread: Factor on the deviations among these statistics, after standardising; means count 1.
         last: Channels of the last convolution (1,280 in the published network), whose means join the token; 0: none.
+        last_in_token: Whether they do, or stand in the summary alone: trained heads do better without them, linear
+            readings with them (docs/experiments.md).
         dropout: Share of these statistics that training hides from the token.
         trained: "all", or only our "own" layers: what ImageNet taught then stays as it is, batch norms too.
 
@@ -60,6 +65,7 @@ class MobileNetConfig:
     token_from: int = 1
     spread: float = 1.0
     last: int = 0
+    last_in_token: bool = True
     dropout: float = 0.0
     trained: Literal["all", "own"] = "all"
 
@@ -179,13 +185,14 @@ class MobileNetBackbone(Backbone):
         self.norm_grid = nn.BatchNorm2d(config.fused)
         self.conv_head = SameConv(width, config.last, 1) if config.last else None
         self.bn2 = _norm(config.last) if config.last else None
-        heard = config.channels[config.token_from - 1 :]
-        weights = [w for channels in heard for w in [1.0] * channels + [config.spread] * channels]
-        weights += [1.0] * config.last
+        weights = _weighed(config, config.spread)
+        if config.last_in_token:
+            weights += [1.0] * config.last
         numbers = len(weights)
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
         self.norm_statistics = nn.BatchNorm1d(numbers, affine=False)
         self.to_token = nn.Linear(numbers, config.token)
+        self.trust = _trust(config, self.bands)
         self.kept = config.trained == "own"
         if self.kept:
             for part in self._imagenet():
@@ -217,16 +224,23 @@ class MobileNetBackbone(Backbone):
             if number >= self.token_from:
                 statistics += _statistics(x)
             fused = fused + _resized(_gathered(x, fold, to_grid), rows, columns)
+        content = statistics.copy()
         if self.conv_head is not None:
-            statistics += _statistics(seen[-1])[:1]
+            content += _statistics(seen[-1])[:1]
+        summary = {"content": torch.cat(content, 1)}
         if self.bands is not None:
-            fused = fused + self.bands(pixels).to(fused.dtype)
+            energies = self.bands.energies(pixels)
+            fused = fused + self.bands(energies).to(fused.dtype)
+            summary["spectrum"] = torch.cat(_statistics(energies), 1)
         if self.traces is not None:
             fused = fused + self.traces(pixels)
         grid = functional.relu(self.norm_grid(fused))
-        heard = (self.weights * self.norm_statistics(torch.cat(statistics, 1))).to(grid.dtype)
+        known = summary["content"][
+            :, : len(self.weights)
+        ]  # all, or all but those of the last convolution
+        heard = (self.weights * self.norm_statistics(known)).to(grid.dtype)
         token = self.to_token(functional.dropout(heard, self.dropout, self.training))
-        return Features(token, grid)
+        return Features(token, grid, summary)
 
     def train(self, mode: bool = True) -> MobileNetBackbone:
         """Switch between training and evaluation; what ImageNet taught stays in evaluation where it is kept."""
@@ -288,10 +302,24 @@ class LocalSpectrum(nn.Module):
         self.norm = nn.BatchNorm2d(self.energies.channels, affine=False)
         self.to_grid = nn.Conv2d(self.energies.channels, fused, 1, bias=False)
 
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
+    def forward(self, energies: Float[Tensor, "b e gh gw"]) -> Float[Tensor, "b d gh gw"]:
         """Return what the spectra add to each cell of the grid."""
-        result: Tensor = self.to_grid(self.norm(self.energies(pixels)))
+        result: Tensor = self.to_grid(self.norm(energies))
         return result
+
+
+def _trust(config: MobileNetConfig, bands: LocalSpectrum | None) -> dict[str, Float[Tensor, " _s"]]:
+    """Return how far each number of the summary carries."""
+    trust = {"content": torch.tensor(_weighed(config, _SPREAD) + [1.0] * config.last)}
+    if bands is not None:
+        trust["spectrum"] = torch.ones(2 * bands.energies.channels)
+    return trust
+
+
+def _weighed(config: MobileNetConfig, spread: float) -> list[float]:
+    """Return the factor on each of a stage's means and deviations, for all stages that are heard."""
+    heard = config.channels[config.token_from - 1 :]
+    return [w for channels in heard for w in [1.0] * channels + [spread] * channels]
 
 
 def _statistics(x: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b c"]]:

@@ -38,6 +38,7 @@ from gammascope.training.views import (
     sources_of,
     streams,
     views_of_photos,
+    views_of_wholes,
 )
 from gammascope.training.weighting import BilevelWeights
 
@@ -103,10 +104,21 @@ def train(
         if run.due(recipe.rhythm.save, last):
             run.save()
     result = run.whole()
-    if definition.conclude is not None and accelerator.is_main_process:
-        definition.conclude(result, views)
+    wholes = views_of_wholes(training, recipe, detector.view, accelerator.device)
+    if accelerator.is_main_process and _afterwards(definition, result, views, wholes):
         run.log("concluded", validate(result, validation, recipe, report))
     return run.finish(result, sources_of(training.entries))
+
+
+def _afterwards(
+    definition: base.Method[Any], result: base.Detector, photos: base.Views, wholes: base.Views
+) -> bool:
+    """Let a method fit and measure on the trained network what it wants to; return whether it did."""
+    if definition.read is not None:
+        definition.read(result, wholes)
+    if definition.conclude is not None:
+        definition.conclude(result, photos)
+    return definition.conclude is not None
 
 
 def validate(

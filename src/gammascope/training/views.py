@@ -158,6 +158,17 @@ def views_of_photos(stream: Views, recipe: Recipe, view: Any, device: Any) -> ba
     return views
 
 
+def views_of_wholes(stream: Views, recipe: Recipe, view: Any, device: Any) -> base.Views:
+    """Return reduced whole pictures that are trained on, photos and generated ones half each."""
+
+    def views(count: int) -> Iterator[Any]:
+        size, workers = recipe.optimisation.batch, recipe.data.workers
+        for batch in loader_of(stream.wholes(), 0, count, size, view, workers):
+            yield batch.to(device)
+
+    return views
+
+
 def _give_way(worker: int) -> None:
     """Let drawing wait for the network, whose threads wait for each other: they must not lose a core in between."""
     del worker

@@ -24,6 +24,7 @@ from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainting, Telea
 from gammascope.manipulation.splicing import Donor, Splicing
 from gammascope.networks.mobilenet import MobileNetConfig
+from gammascope.networks.readings import Readings
 from gammascope.pipeline import FAST_VIEWS, Execution, Pipeline
 
 ENGINES = ("openvino", "onnxruntime")
@@ -41,6 +42,9 @@ def checkpoint_of(folder, name="gamma", config=None):
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.running_mean.normal_(0, 0.1)  # or folding them wrongly would go unnoticed
             module.running_var.uniform_(0.5, 1.5)
+        if isinstance(module, Readings):
+            for weight in module.buffers():
+                weight.normal_(0, 0.01)  # until they are fitted they are zero
     path = folder / f"{name}.safetensors"
     facts = checkpoints.Facts(name, settings.plain(detector.config), detector.view)
     checkpoints.save(path, detector, facts)
@@ -49,13 +53,19 @@ def checkpoint_of(folder, name="gamma", config=None):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A checkpoint whose network sees DCT energies, with its graph beside it."""
+    """A checkpoint whose network sees DCT energies and reads the whole, with its graph beside it."""
     sizes = MobileNetConfig(
-        8, (8, 8, 16, 16), (1, 1, 1, 1), (1, 2, 2, 2), fused=16, token=16, bands=16
+        8, (8, 8, 16, 16), (1, 1, 1, 1), (1, 2, 2, 2), fused=16, token=16, bands=16, last=24
     )
     # Of a width whose attention OpenVINO 2026.4 crashes on, where nobody tells it how not to.
     config = replace(
-        gamma.METHOD.tiny, backbone="mobilenetv2", mobilenetv2=sizes, size=64, width=64
+        gamma.METHOD.tiny,
+        backbone="mobilenetv2",
+        mobilenetv2=replace(sizes, last_in_token=False),
+        size=64,
+        width=64,
+        overview=0.3,
+        whole=gamma.WholeConfig(content=1.0, spectrum=0.5),
     )
     path = checkpoint_of(tmp_path_factory.mktemp("exported"), config=config)
     export.graph_beside(path)
@@ -77,6 +87,7 @@ def compared(path, engine, counts=(1, 4, 7)):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_engines_agree_with_torch_for_any_number_of_views(exported, engine):
     found = compared(exported, engine)
+    assert "answers/whole" in runtime.load(exported, engine=engine).network.origin.outputs
     assert found.views == 12
     assert found.logit_error < 1e-4
     assert found.mask_error < 1e-4

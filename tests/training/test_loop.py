@@ -17,8 +17,9 @@ from gammascope.data.batches import Collate
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.data.synthesis import Mixture, Stream
-from gammascope.detectors import base
+from gammascope.detectors import base, gamma
 from gammascope.errors import MissingDataError, RecipeError
+from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.pipeline import Pipeline
 from gammascope.prediction import Batch
 from gammascope.training.loop import (
@@ -194,6 +195,28 @@ def test_nothing_to_resume_is_missing_data(recipe, tmp_path, there):
         folder.mkdir()
     with pytest.raises(MissingDataError, match="Nothing to resume in"):
         train(recipe, folder, resume=True)
+
+
+def test_a_run_ends_with_readings_of_whole_pictures(recipe, collection, tmp_path):
+    sizes = MobileNetConfig(8, (8, 8, 16), (1, 1, 1), (1, 2, 2), fused=16, token=16)
+    config = replace(
+        TINY,
+        backbone="mobilenetv2",
+        mobilenetv2=sizes,
+        overview=0.3,
+        whole=gamma.WholeConfig(content=1.0, views=24),
+    )
+    short = replace(recipe.optimisation, steps=2)
+    path = train(replace(recipe, config=config, optimisation=short), tmp_path / "run")
+    loaded = checkpoints.load(path)
+    readings = loaded.detector.readings
+    assert readings.content_weight.any()
+    assert readings.content_weight.isfinite().all()
+    image = np.random.default_rng(0).integers(0, 255, (80, 90, 3), np.uint8)
+    pipeline = Pipeline(loaded.detector, loaded.facts, loaded.sha256)
+    told = pipeline.scores(image).logit
+    readings.content_bias += 3
+    assert pipeline.scores(image).logit == pytest.approx(told + 3, abs=1e-3)
 
 
 def test_the_recipe_lies_beside_the_run(recipe, finished):

@@ -37,8 +37,10 @@ class Readings(nn.Module):
 
     def forward(self, summary: Mapping[str, Float[Tensor, "b _d"]]) -> Float[Tensor, " b"]:
         """Return the sum of what is read from each kind of statistics."""
+        # Products and a sum, no matrix product: quantising that would cost more than it saves, and NNCF cannot.
         read = [
-            share * (summary[kind].float() @ self._of(kind, "weight") + self._of(kind, "bias"))
+            share
+            * ((summary[kind].float() * self._of(kind, "weight")).sum(1) + self._of(kind, "bias"))
             for kind, share in self.shares.items()
         ]
         return torch.stack(read).sum(0)

@@ -235,9 +235,8 @@ class MobileNetBackbone(Backbone):
         if self.traces is not None:
             fused = fused + self.traces(pixels)
         grid = functional.relu(self.norm_grid(fused))
-        known = summary["content"][
-            :, : len(self.weights)
-        ]  # all, or all but those of the last convolution
+        # All of them, or all but those of the last convolution.
+        known = summary["content"][:, : len(self.weights)]
         heard = (self.weights * self.norm_statistics(known)).to(grid.dtype)
         token = self.to_token(functional.dropout(heard, self.dropout, self.training))
         return Features(token, grid, summary)

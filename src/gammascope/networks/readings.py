@@ -15,8 +15,9 @@ class Readings(nn.Module):
     """A weighted sum of logistic regressions, one for each kind of statistics of a picture.
 
     A strongly penalised linear layer errs on other pictures than heads that are trained for hundreds of steps on the
-    same few thousand images, and spectra err on others than content does: on generators and photos that nothing was
-    trained on, the sum ranks better than any of them (docs/experiments.md). Until it is fitted it says 0.
+    same few thousand images, and spectra err on others than content does: on families that nothing trained on
+    resembles, the sum ranks better than any of them; on known ones it costs (docs/experiments.md, E17 and E18). Until
+    it is fitted it says 0.
 
     Source: our design.
 

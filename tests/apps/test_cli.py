@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,14 @@ def test_verdicts_follow_the_calibration_and_it_is_told_of(folder, tmp_path):
     assert result.stdout.count("◐ uncertain") == 6
     assert "3 files: 3 uncertain, 3 perhaps edited" in result.stdout
     assert "at most 1% of 200 held-out photos were called so (5% with 'uncertain')" in result.stdout
+
+
+def test_half_a_per_cent_is_not_told_as_none(folder, tmp_path):
+    rare = {
+        name: replace(known, rates=(0.025, 0.005)) for name, known in always(-99.0, 99.0).items()
+    }
+    result = run("scan", folder, "--weights", written_checkpoint(tmp_path / "w.safetensors", rare))
+    assert "at most 0.5% of 200 held-out photos were called so (2.5% with" in result.stdout
 
 
 def test_what_files_say_is_printed_apart_and_can_be_left_out(folder, weights):

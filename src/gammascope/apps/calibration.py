@@ -146,7 +146,7 @@ def _fitted(fitted: Mapping[str, checkpoints.Calibration]) -> Grid:
             f"{values.temperature:.3f}",
             f"{values.offset:.3f}",
             str(len(values.knots) or "-"),
-            f"logit {values.uncertain_from:.3f} ({values.rates[0]:.0%} of photos)",
+            f"logit {values.uncertain_from:.3f} ({values.rates[0]:.1%} of photos)",
             f"logit {values.fake_from:.3f} ({values.rates[1]:.1%})",
             values.zone,
             str(values.photos),

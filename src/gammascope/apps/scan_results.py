@@ -209,6 +209,15 @@ def verdicts_of(report: Report) -> set[Verdict]:
     return {report.verdict, *(answer.verdict for answer in report.answers.values())}
 
 
+def shown_share(share: float) -> str:
+    """Return a rate in per cent with the digits that it has: half a per cent is not none.
+
+    >>> shown_share(0.01), shown_share(0.005), shown_share(0.05)
+    ('1%', '0.5%', '5%')
+    """
+    return f"{100 * share:.3g}%"
+
+
 def shown_chance(probability: float) -> str:
     """Return a probability for people, never rounded to certainty.
 
@@ -227,17 +236,19 @@ def meaning(facts: checkpoints.Facts) -> str:
     if not known:
         return f"'fake': contains AI-generated pixels, 'edited': a part was replaced. {limits}"
     first = known.get("generated") or next(iter(known.values()))
+    unsure, called = map(shown_share, first.rates)
     if first.zone == "conformal":
-        missed = "" if first.missed is None else f" ({first.missed:.0%} of fakes called real)"
+        missed = (
+            "" if first.missed is None else f" ({shown_share(first.missed)} of fakes called real)"
+        )
         return (
             f"'fake': contains AI-generated pixels, 'edited': a part was replaced. At most "
-            f"{first.rates[1]:.0%} of new photos like the {first.photos} held-out ones are called so{missed}. "
+            f"{called} of new photos like the {first.photos} held-out ones are called so{missed}. "
             f"{limits}"
         )
     return (
-        f"'fake': contains AI-generated pixels, 'edited': a part was replaced; at most "
-        f"{first.rates[1]:.0%} of {first.photos} held-out photos were called so ({first.rates[0]:.0%} "
-        f"with 'uncertain'). {limits}"
+        f"'fake': contains AI-generated pixels, 'edited': a part was replaced; at most {called} of {first.photos} "
+        f"held-out photos were called so ({unsure} with 'uncertain'). {limits}"
     )
 
 

@@ -149,21 +149,20 @@ def loader_of(
 
 def views_of_photos(stream: Views, recipe: Recipe, view: Any, device: Any) -> base.Views:
     """Return what methods measure on: photos that are trained on, drawn as in training."""
-
-    def views(count: int) -> Iterator[Any]:
-        size, workers = recipe.optimisation.batch, recipe.data.workers
-        for batch in loader_of(stream.authentic(), 0, count, size, view, workers):
-            yield batch.to(device)
-
-    return views
+    return _views_of(stream.authentic, recipe, view, device)
 
 
 def views_of_wholes(stream: Views, recipe: Recipe, view: Any, device: Any) -> base.Views:
     """Return reduced whole pictures that are trained on, photos and generated ones half each."""
+    return _views_of(stream.wholes, recipe, view, device)
+
+
+def _views_of(part: Callable[[], Views], recipe: Recipe, view: Any, device: Any) -> base.Views:
+    """Draw from a part of a stream, which is made when it is asked for: not every stream has every part."""
 
     def views(count: int) -> Iterator[Any]:
         size, workers = recipe.optimisation.batch, recipe.data.workers
-        for batch in loader_of(stream.wholes(), 0, count, size, view, workers):
+        for batch in loader_of(part(), 0, count, size, view, workers):
             yield batch.to(device)
 
     return views

@@ -9,6 +9,7 @@ seed and ``n`` alone as ever: resume, workers and processes stay exact.
 from __future__ import annotations
 
 import copy
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from operator import methodcaller
@@ -21,6 +22,7 @@ from gammascope.errors import RecipeError, UndecodableImageError
 from gammascope.sample import Entry, Label
 
 _TRIES = 8  # draws in place of broken pictures; fetches of shards that others pushed out
+_PAUSE_S = 0.05  # more before each further fetch; no view depends on it
 _AT_HAND = 2  # windows whose streams are kept: workers are never all in one
 
 
@@ -77,7 +79,9 @@ class Windows:
             UndecodableImageError: If picture after picture is broken.
         """
         names, stream = self._open(index // self.views)
-        for _ in range(_TRIES):
+        for tried in range(_TRIES):
+            if tried:  # processes that push out each other's shards would go on doing so in step
+                time.sleep(np.random.default_rng().uniform(0, tried * _PAUSE_S))
             stamp = self.cache.hold(names)
             for attempt in range(_TRIES):
                 numbers = (self.seed, index, attempt) if attempt else (self.seed, index)

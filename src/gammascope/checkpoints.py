@@ -30,7 +30,7 @@ from gammascope.errors import (
 from gammascope.imaging.views import ViewSpec
 from gammascope.report import Verdict
 from gammascope.sample import Entry, KeptApart
-from gammascope.weights import embedded_path
+from gammascope.weights import named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -209,17 +209,32 @@ def save(path: Path, detector: Detector, facts: Facts) -> str:
     """Write a checkpoint; the file appears whole or not at all.
 
     Tensors that half precision holds to the last bit, as pretrained ones that were published in it, are stored in it.
+    Those of a tower's file are left out where they still have its values: the config names the file by its hash.
 
     Returns:
         Its sha256.
     """
     from safetensors.torch import save as to_bytes
 
+    held = elsewhere(detector)
     state = {
         name: _smallest(tensor.detach().cpu().contiguous())
         for name, tensor in detector.state_dict().items()
+        if name not in held or not tensor.detach().cpu().equal(held[name])
     }
     return _write(path, to_bytes(state, {_KEY: json.dumps(settings.plain(facts))}))
+
+
+def elsewhere(detector: Detector) -> dict[str, Tensor]:
+    """Return what towers' files hold for tensors of a detector, by name in its state."""
+    from gammascope.networks.base import Backbone
+
+    return {
+        f"{place}.{name}": tensor
+        for place, part in detector.named_modules()
+        if isinstance(part, Backbone)
+        for name, tensor in part.elsewhere().items()
+    }
 
 
 def _smallest(tensor: Tensor) -> Tensor:
@@ -318,7 +333,7 @@ def load(path: Path, *, method: str | None = None, sha256: str | None = None) ->
     try:
         config = settings.parse(type(definition.config), facts.config, f"checkpoint {path}, config")
         detector = definition.build(config)
-        detector.load_state_dict(from_bytes(data))
+        _fill(detector, from_bytes(data))
     except (RecipeError, RuntimeError, ValueError) as error:
         raise IncompatibleCheckpointError(
             f"{path}: weights and network of {facts.method!r} do not fit: {_first_line(error)}"
@@ -327,14 +342,27 @@ def load(path: Path, *, method: str | None = None, sha256: str | None = None) ->
     return Checkpoint(detector.eval().requires_grad_(requires_grad=False), facts, digest)
 
 
+def _fill(detector: Detector, state: Mapping[str, Tensor]) -> None:
+    """Load a state, strictly; what is missing must have come from a tower's file when the network was built."""
+    missing = detector.state_dict().keys() - state.keys()
+    there = dict(state)
+    if missing:
+        there |= {name: held for name, held in elsewhere(detector).items() if name in missing}
+    detector.load_state_dict(there)
+
+
 def default_path() -> Path:
     """Return where the embedded detector lies."""
-    return embedded_path()
+    path = named("default")
+    if path is None:
+        raise MissingDataError("This package came without a detector: give --weights FILE.")
+    return path
 
 
 def resolve(weights: str | os.PathLike[str]) -> Path:
-    """Turn "default" or a path into a path."""
-    return default_path() if str(weights) == "default" else Path(weights)
+    """Turn "default", another name of an embedded detector ("mobilenet"), or a path into a path."""
+    name = str(weights)
+    return default_path() if name == "default" else named(name) or Path(weights)
 
 
 def _write(path: Path, data: bytes) -> str:

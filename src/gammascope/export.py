@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from gammascope import checkpoints, runtime, settings
 from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingExtraError
+from gammascope.networks import towers
+from gammascope.networks.base import Backbone
 from gammascope.runtime import Answered, Network, Origin, TorchNetwork
 
 if TYPE_CHECKING:
@@ -82,6 +85,9 @@ def graph_beside(checkpoint: Path) -> Path:
     loaded = checkpoints.load(checkpoint)
     proto = _proto(loaded)
     _share_weights(proto, checkpoint)
+    for place, part in loaded.detector.named_modules():
+        if isinstance(part, Backbone) and part.file is not None:
+            _share_tower(proto, f"detector.{place}.tower.", _beside(part.file.path, checkpoint))
     return _write(proto, checkpoint.with_suffix(".onnx"))
 
 
@@ -207,20 +213,97 @@ def _proto(loaded: checkpoints.Checkpoint) -> Any:
     return proto
 
 
-def _share_weights(proto: Any, checkpoint: Path) -> None:
-    """Let tensors that lie in the checkpoint be read from there; engines widen those in half precision on loading."""
-    data = checkpoint.read_bytes()
+def _beside(tower: Path, checkpoint: Path) -> Path:
+    """Return the tower's file in the checkpoint's folder, where the graph may point at it; put it there if need be."""
+    place = checkpoint.parent / tower.name
+    if not place.exists():
+        try:
+            place.hardlink_to(tower)
+        except OSError:  # another file system
+            with complete_or_absent(place) as unfinished:
+                unfinished.write_bytes(tower.read_bytes())
+    return place
+
+
+def _share_tower(proto: Any, start: str, tower: Path) -> None:
+    """Let a tower's tensors be read from its file: matrices as int8 with a scale for each row, all else in halves.
+
+    Args:
+        proto: Changed in place.
+        start: What the names of the tower's tensors start with in the graph.
+        tower: Its file, in the folder of the graph.
+    """
+    data, places = _opened(tower)
+    # The exporter turns matrices the other way round and takes their names: they are known by their values.
+    turned = {
+        _turned(data, places, name.removesuffix(towers.INT8)): name.removesuffix(towers.INT8)
+        for name in places
+        if name.endswith(towers.INT8)
+    }
+    made = []
+    for tensor in list(proto.graph.initializer):
+        held = places.get(tensor.name.removeprefix(start).replace(".base_layer.", "."))
+        matrix = turned.get(hashlib.sha256(tensor.raw_data).digest())
+        if held is not None and _widened(data[slice(*held)]) == tensor.raw_data:
+            made.append(_as_half(tensor))
+            _point_to(tensor, tower.name, held[0], held[1] - held[0])
+        elif matrix is not None:
+            begin, end = places[matrix + towers.INT8]
+            scales = np.frombuffer(data[slice(*places[matrix + towers.SCALE])], "<f4")
+            made += _as_int8(proto, tensor, scales)
+            _point_to(tensor, tower.name, begin, end - begin)
+    for node in reversed(made):
+        proto.graph.node.insert(0, node)
+
+
+def _turned(data: bytes, places: Mapping[str, tuple[int, int]], name: str) -> bytes:
+    """Return the hash of a tower's matrix, in x out, as the float32 numbers that a graph holds."""
+    scales = np.frombuffer(data[slice(*places[name + towers.SCALE])], "<f4")
+    whole = np.frombuffer(data[slice(*places[name + towers.INT8])], np.int8)
+    matrix = whole.reshape(len(scales), -1).astype("<f4") * scales[:, None]
+    return hashlib.sha256(matrix.T.tobytes()).digest()
+
+
+def _as_int8(proto: Any, tensor: Any, scales: Float[np.ndarray, " out"]) -> list[Any]:
+    """Turn a float32 matrix, in x out, into int8, out x in; return the nodes that give its old name to its values."""
+    import onnx
+
+    name = tensor.name
+    inputs, outputs = tensor.dims
+    tensor.name, tensor.data_type = f"{name}{towers.INT8}", onnx.TensorProto.INT8
+    tensor.ClearField("dims")
+    tensor.dims.extend((outputs, inputs))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(scales, name + towers.SCALE))
+    whole = onnx.helper.make_node(
+        "DequantizeLinear", [tensor.name, name + towers.SCALE], [f"{name}_whole"], axis=0
+    )
+    return [whole, onnx.helper.make_node("Transpose", [f"{name}_whole"], [name], perm=[1, 0])]
+
+
+def _opened(file: Path) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """Return the bytes of a safetensors file, and where each of its tensors begins and ends."""
+    data = file.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     places = json.loads(data[8:start])
+    places.pop("__metadata__", None)
+    return data, {
+        name: (start + place["data_offsets"][0], start + place["data_offsets"][1])
+        for name, place in places.items()
+    }
+
+
+def _share_weights(proto: Any, checkpoint: Path) -> None:
+    """Let tensors that lie in the checkpoint be read from there; engines widen those in half precision on loading."""
+    data, places = _opened(checkpoint)
     widened = []
     for tensor in proto.graph.initializer:
         place = places.get(tensor.name.removeprefix("detector."))
         if place is None or len(tensor.raw_data) < _SHARED_FROM_BYTES:
             continue
-        begin, end = (start + offset for offset in place["data_offsets"])
+        begin, end = place
         stored = data[begin:end]
         if stored != tensor.raw_data:
-            if place["dtype"] != "F16" or _widened(stored) != tensor.raw_data:
+            if 2 * len(stored) != len(tensor.raw_data) or _widened(stored) != tensor.raw_data:
                 continue
             widened.append(_as_half(tensor))
         _point_to(tensor, checkpoint.name, begin, end - begin)

@@ -24,6 +24,7 @@ from gammascope.errors import (
     MissingExtraError,
     RecipeError,
 )
+from gammascope.networks import towers
 from gammascope.networks.adapters import LORA_TARGETS, add_lora
 from gammascope.networks.base import Backbone, Features
 
@@ -133,6 +134,9 @@ class TransformerBackbone(Backbone):
     they leave each tapped block, before any final LayerNorm, concatenated on channels in the order
     of ``taps``; class and register tokens are left out.
 
+    ``Features.summary["content"]`` holds the class tokens as they leave the blocks of ``reads``, one after the other,
+    for readings; without ``reads`` there is none.
+
     Any view whose sides are multiples of ``stride`` is accepted: learnt position embeddings are
     interpolated (CLIP, SigLIP, DINOv2), rotary ones need no interpolation (DINOv3).
 
@@ -152,16 +156,22 @@ class TransformerBackbone(Backbone):
         adaptation: Adaptation,
         *,
         taps: Sequence[int] | None,
+        reads: Sequence[int] = (),
         normalisation: tuple[_Triple, _Triple] | None = None,
+        file: towers.Tower | None = None,
     ) -> None:
         super().__init__()
         config = tower.config
         self.taps = _checked_taps(taps, config.num_hidden_layers)
+        self.reads = _checked_reads(reads, config.num_hidden_layers, family)
         self.token_channels = config.hidden_size
         self.grid_channels = config.hidden_size * len(self.taps)
         self.stride = _square(config.patch_size, "patch_size")
         self.mean, self.std = normalisation or family.normalisation
         self.config = _settings_of(config, self.mean, self.std)
+        self.file = file
+        if file is not None:
+            self.config[towers.SHA256] = file.sha256
         self._native = _square(config.image_size, "image_size")
         self._interpolates = family.interpolates
         self._skipped_tokens = family.class_tokens + getattr(config, "num_register_tokens", 0)
@@ -189,6 +199,7 @@ class TransformerBackbone(Backbone):
         name_or_path: str,
         *,
         taps: Sequence[int] | None = None,
+        reads: Sequence[int] = (),
         train: Training = "frozen",
         lora_rank: int = 8,
         lora_alpha: int = 16,
@@ -199,9 +210,11 @@ class TransformerBackbone(Backbone):
         A checkpoint of a text-and-image model is fine: its text half is not loaded.
 
         Args:
-            name_or_path: A local folder with ``config.json`` and safetensors, or a hub id such as
-                "openai/clip-vit-large-patch14", which is downloaded once and kept.
+            name_or_path: "clip-vit-b16", the tower that comes with the package; a local folder with ``config.json``
+                and safetensors; or a hub id such as "openai/clip-vit-large-patch14", which is downloaded once and
+                kept.
             taps: Blocks whose patch tokens make up the grid, counted from 1; None: the last one.
+            reads: Blocks whose class tokens make up ``Features.summary["content"]``, counted from 1.
             train: What is trained.
             lora_rank: Inner width of the adapters; only with ``train="lora"``.
             lora_alpha: Adapters are scaled by ``lora_alpha / lora_rank``.
@@ -213,12 +226,22 @@ class TransformerBackbone(Backbone):
             RecipeError: If the architecture is not supported or a tap does not exist.
             MissingExtraError: If ``transformers`` or ``peft`` is not installed.
         """
+        file = towers.named(name_or_path)
+        if file is not None:
+            return cls.from_config(
+                {**file.config, towers.SHA256: file.sha256},
+                taps=taps,
+                reads=reads,
+                train=train,
+                lora_rank=lora_rank,
+                lora_alpha=lora_alpha,
+            )
         settings = _published_settings(name_or_path, revision)
         family, config = _configured(settings)
         tower = _pretrained_tower(name_or_path, family, config, revision)
         stated = _normalisation(_published_preprocessing(name_or_path, revision), family)
         adaptation = Adaptation(train, lora_rank, lora_alpha)
-        return cls(tower, family, adaptation, taps=taps, normalisation=stated)
+        return cls(tower, family, adaptation, taps=taps, reads=reads, normalisation=stated)
 
     @classmethod
     def from_config(
@@ -226,6 +249,7 @@ class TransformerBackbone(Backbone):
         config: Any,
         *,
         taps: Sequence[int] | None = None,
+        reads: Sequence[int] = (),
         train: Training = "frozen",
         lora_rank: int = 8,
         lora_alpha: int = 16,
@@ -235,8 +259,10 @@ class TransformerBackbone(Backbone):
         Args:
             config: A configuration of ``transformers``, or the same as a mapping: the content of
                 ``config.json``, or the ``config`` of another backbone. The keys ``image_mean`` and
-                ``image_std`` replace the normalisation of the family.
+                ``image_std`` replace the normalisation of the family; with ``tower_sha256`` the weights are those of
+                the tower's file with that hash.
             taps: As in ``load``.
+            reads: As in ``load``.
             train: As in ``load``.
             lora_rank: As in ``load``.
             lora_alpha: As in ``load``.
@@ -244,13 +270,27 @@ class TransformerBackbone(Backbone):
         Raises:
             RecipeError: If the architecture is not supported or a tap does not exist.
             MissingExtraError: If ``transformers`` or ``peft`` is not installed.
+            MissingDataError: If there is no tower's file with the hash that is asked for.
         """
         settings = config if isinstance(config, Mapping) else config.to_dict()
         family, own_config = _configured(settings)
-        tower = getattr(_transformers(), family.tower)(own_config)
+        sha256 = settings.get(towers.SHA256)
+        file = towers.with_sha256(str(sha256)) if sha256 else None
+        tower = _filled(getattr(_transformers(), family.tower), own_config, file)
         adaptation = Adaptation(train, lora_rank, lora_alpha)
         stated = _normalisation(settings, family)
-        return cls(tower, family, adaptation, taps=taps, normalisation=stated)
+        return cls(
+            tower, family, adaptation, taps=taps, reads=reads, normalisation=stated, file=file
+        )
+
+    def elsewhere(self) -> Mapping[str, Tensor]:
+        """Return what the tower's file holds for this network; nothing where it came from the hub or a folder."""
+        if self.file is None:
+            return {}
+        held = self.file.tensors()
+        # An adapter moves the layer that it stands beside one level down.
+        names = {name: name.replace(".base_layer.", ".") for name in self.tower.state_dict()}
+        return {f"tower.{own}": held[name] for own, name in names.items() if name in held}
 
     @property
     def _blocks(self) -> Any:
@@ -307,7 +347,7 @@ class TransformerBackbone(Backbone):
                 f"Views of {width} x {height} px do not divide into patches of {self.stride} px: "
                 f"choose a view size that is a multiple of {self.stride}, such as {fitting}."
             )
-        options: dict[str, Any] = {"output_hidden_states": list(self.taps)}
+        options: dict[str, Any] = {"output_hidden_states": sorted({*self.taps, *self.reads})}
         if self._interpolates:
             options["interpolate_pos_encoding"] = (height, width) != (self._native, self._native)
         with self._dropping(kept), self._prompted(prompts):
@@ -320,7 +360,9 @@ class TransformerBackbone(Backbone):
             places = kept[:, None].expand_as(cells)
             cells = cells.new_zeros(*cells.shape[:2], rows * columns).scatter(2, places, cells)
         grid = cells.reshape(-1, self.grid_channels, rows, columns)
-        return Features(token=seen.pooler_output, grid=grid)
+        read = [seen.hidden_states[block][:, 0].float() for block in self.reads]
+        summary = {"content": torch.cat(read, 1)} if read else {}
+        return Features(token=seen.pooler_output, grid=grid, summary=summary)
 
     @contextmanager
     def _dropping(self, kept: Int[Tensor, "b k"] | None) -> Iterator[None]:
@@ -401,7 +443,7 @@ class _TowerChoice(Protocol):
 _Chosen = TypeVar("_Chosen", bound=_TowerChoice)
 
 
-def for_config(config: _Chosen) -> tuple[TransformerBackbone, _Chosen]:
+def for_config(config: _Chosen, reads: Sequence[int] = ()) -> tuple[TransformerBackbone, _Chosen]:
     """Build the tower that a method's config chooses, and complete the config.
 
     With an ``architecture`` the weights are random, for a checkpoint to fill, and nothing is read
@@ -411,6 +453,7 @@ def for_config(config: _Chosen) -> tuple[TransformerBackbone, _Chosen]:
         config: A dataclass with ``backbone`` (hub id or local folder), ``architecture`` (the
             ``config`` of a ``TransformerBackbone`` as JSON, or "" as long as nothing was loaded),
             and ``adapt``, ``taps``, ``lora_rank`` and ``lora_alpha``, as in ``load``.
+        reads: As in ``load``.
 
     Raises:
         RecipeError: If ``architecture`` is not JSON, or as ``TransformerBackbone.from_config``.
@@ -418,6 +461,7 @@ def for_config(config: _Chosen) -> tuple[TransformerBackbone, _Chosen]:
     """
     options: dict[str, Any] = {
         "taps": config.taps,
+        "reads": reads,
         "train": config.adapt,
         "lora_rank": config.lora_rank,
         "lora_alpha": config.lora_alpha,
@@ -457,12 +501,27 @@ def _configured(settings: Mapping[str, Any]) -> tuple[Family, Any]:
     tower = getattr(_transformers(), family.tower)
     # Checkpoints with a text tower keep the settings of the vision tower one level down.
     own = dict(settings.get("vision_config") or settings)
-    for preprocessing in ("image_mean", "image_std"):
-        own.pop(preprocessing, None)
+    for ours in ("image_mean", "image_std", towers.SHA256):
+        own.pop(ours, None)
     config = tower.config_class.from_dict(own)
     if not getattr(config, "vision_use_head", True):
         raise RecipeError("A SigLIP tower without its pooling head (vision_use_head) has no token.")
     return family, config
+
+
+def _filled(kind: Any, config: Any, file: towers.Tower | None) -> Any:
+    """Build a tower with random weights, or with those of a file, which are not drawn first: that takes seconds."""
+    if file is None or torch.empty(0).is_meta:
+        return kind(config)
+    with torch.device("meta"):
+        tower = kind(config)
+    tower.load_state_dict(file.tensors(), assign=True)
+    # What is no weight is made anew: it has no values on ``meta``.
+    for module in tower.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_meta:
+                module.register_buffer(name, torch.arange(buffer.numel()).view_as(buffer), False)
+    return tower.eval()
 
 
 def _published_settings(name: str, revision: str | None) -> Mapping[str, Any]:
@@ -560,6 +619,14 @@ def _checked_taps(taps: Sequence[int] | None, blocks: int) -> tuple[int, ...]:
     if not chosen or not all(1 <= tap <= blocks for tap in chosen):
         raise RecipeError(f"taps={list(chosen)}: name at least one of the blocks 1 to {blocks}.")
     return chosen
+
+
+def _checked_reads(reads: Sequence[int], blocks: int, family: Family) -> tuple[int, ...]:
+    if reads and not family.class_tokens:
+        raise RecipeError(f"reads={list(reads)}: {family.name} has no class token to read.")
+    if not all(1 <= block <= blocks for block in reads):
+        raise RecipeError(f"reads={list(reads)}: name blocks from 1 to {blocks}.")
+    return tuple(reads)
 
 
 def _square(size: int | Sequence[int], what: str) -> int:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gammascope.networks.towers import Tower
+
 
 @dataclass(frozen=True)
 class Features:
@@ -46,7 +48,17 @@ class Backbone(nn.Module, ABC):
     trust: Mapping[str, Float[Tensor, " _s"]] = {}
     """How far each number of ``Features.summary`` carries to pictures unlike those seen, by kind; 1 for most."""
 
+    file: Tower | None = None
+    """The tower's file that holds (some of) its weights, as those of ``tower``; None: they lie in checkpoints."""
+
     _frozen = False
+
+    def elsewhere(self) -> Mapping[str, Tensor]:
+        """Return the values that a tower's file holds for tensors of this network, by name.
+
+        A checkpoint leaves out those that still have them.
+        """
+        return {}
 
     @abstractmethod
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Features:

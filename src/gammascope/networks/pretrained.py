@@ -108,7 +108,11 @@ def in_house(config: _InHouse) -> tuple[Backbone, _InHouse] | None:
 
 
 def backbone_for(
-    config: _Chosen, *, frozen: bool = True, taps: tuple[int, ...] = ()
+    config: _Chosen,
+    *,
+    frozen: bool = True,
+    taps: tuple[int, ...] = (),
+    reads: tuple[int, ...] = (),
 ) -> tuple[Backbone, _Chosen]:
     """Build the backbone that a config names, and complete the config so that it rebuilds without reading anything.
 
@@ -116,6 +120,7 @@ def backbone_for(
         config: Says which, by ``backbone``, ``architecture`` and the sizes of ours.
         frozen: Nothing in it is trainable, and it stays in evaluation mode.
         taps: Blocks (from 1) whose patch tokens form a tower's grid; none: the last. Backbones of ours have one grid.
+        reads: Blocks (from 1) whose class tokens form a tower's summary "content".
 
     Returns:
         The backbone and the completed config. It is the given one itself exactly if nothing pretrained was read.
@@ -129,7 +134,7 @@ def backbone_for(
         return (backbone.freeze() if frozen else backbone), completed
     adapt: Training = "frozen" if frozen else "full"
     asked = _Tower(config.backbone, config.architecture, adapt, taps or None)
-    tower, told = for_config(asked)
+    tower, told = for_config(asked, reads)
     if told is asked:
         return tower, config
     return tower, dataclasses.replace(config, architecture=told.architecture)

@@ -1,16 +1,42 @@
-"""The embedded detector and the facts about it."""
+"""The embedded detectors, the towers they see with, and the facts about them."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+DETECTORS: Mapping[str, str] = {
+    "default": "gamma_clip.safetensors",
+    "mobilenet": "gamma_embedded.safetensors",
+}
+"""Files of the embedded detectors by the name that ``--weights`` takes; older ones stay, for who validated them."""
+
+TOWERS: Mapping[str, str] = {"clip-vit-b16": "clip_vit_b16.safetensors"}
+"""Files of the vision towers that came with the package, by the name that ``method.backbone`` takes."""
+
+
+def named(name: str) -> Path | None:
+    """Return where the embedded detector of that name lies; None if there is none of that name."""
+    return _folder() / DETECTORS[name] if name in DETECTORS else None
+
 
 def embedded_path() -> Path:
-    """Return where the embedded detector lies."""
-    return Path(str(resources.files("gammascope") / "weights" / "gamma_embedded.safetensors"))
+    """Return where the detector lies whose small backbone methods call "embedded"."""
+    return _folder() / DETECTORS["mobilenet"]
+
+
+def towers() -> dict[str, Path]:
+    """Return where the vision towers lie, by name."""
+    return {name: _folder() / file for name, file in TOWERS.items()}
 
 
 def methods_path() -> Path:
     """Return where facts about the methods lie: licence, sizes, measured scores."""
     return Path(__file__).with_name("methods.json")
+
+
+@functools.cache
+def _folder() -> Path:
+    return Path(str(resources.files("gammascope") / "weights"))

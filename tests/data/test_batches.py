@@ -7,9 +7,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from gammascope.data.batches import Collate, StreamSlice
+from gammascope.data.drawn import Drawn
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.synthesis import Drawn, Stream
+from gammascope.data.synthesis import Stream
 from gammascope.imaging.views import ViewSpec
 
 VIEW = ViewSpec(16, "tiles", mean=(0.5, 0.25, 0.0), std=(0.25, 0.5, 1.0))

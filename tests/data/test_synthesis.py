@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from gammascope.data.drawn import Drawn
+from gammascope.data.laws import Mixture, Nuisance
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.synthesis import Drawn, Mixture, Nuisance, Stream
+from gammascope.data.synthesis import Stream
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
 from gammascope.sample import Entry, Label

@@ -17,9 +17,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from torch.utils.data import DataLoader
 
 from gammascope.data.batches import StreamSlice
+from gammascope.data.drawn import Drawn
 from gammascope.data.pictures import Pictures
 from gammascope.data.shard_cache import ShardCache
-from gammascope.data.synthesis import Drawn, Stream
+from gammascope.data.synthesis import Stream
 from gammascope.data.windows import Windows
 from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
 from gammascope.imaging import codecs

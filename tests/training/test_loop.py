@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 
 from gammascope import checkpoints, settings
 from gammascope.data.batches import Collate
+from gammascope.data.laws import Mixture
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.synthesis import Mixture, Stream
+from gammascope.data.synthesis import Stream
 from gammascope.detectors import base, gamma
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.networks.mobilenet import MobileNetConfig

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from gammascope import checkpoints
+from gammascope.data.laws import Mixture
 from gammascope.data.manifest import read_manifest, write_manifest
-from gammascope.data.synthesis import Mixture
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.pipeline import Pipeline

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from gammascope.data.synthesis import Drawn
+from gammascope.data.drawn import Drawn
 from gammascope.imaging.views import ViewSpec, normalised
 from gammascope.prediction import Batch
 

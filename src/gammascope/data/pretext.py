@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gammascope.data.cutting import crop_start
+from gammascope.data.drawn import Drawn
 from gammascope.data.pictures import Pictures
-from gammascope.data.synthesis import Drawn, crop_start
 from gammascope.errors import MissingDataError
 from gammascope.imaging.views import crop_at
 from gammascope.manipulation.faces import EDITS, REGIONS, EditedFace, edit_face

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TypeAlias, cast
 
 import numpy as np
-from jaxtyping import UInt8
 
+from gammascope.data.cutting import crop_start, cut, place, reduced, shorter_side, turned
+from gammascope.data.drawn import Drawn
+from gammascope.data.laws import Mixture, Nuisance
 from gammascope.data.pictures import Pictures
+from gammascope.data.shelves import Shelf
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
 from gammascope.imaging.views import crop_at
-from gammascope.manipulation.base import SMALLEST_PX, Manipulated
+from gammascope.manipulation.base import Manipulated
 from gammascope.manipulation.control import IdentitySeam
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainting, NavierStokes, Telea, TwinPaste
@@ -30,92 +32,6 @@ from gammascope.manipulation.splicing import Donor, Splicing
 from gammascope.sample import Entry, Image, Label, Mask
 
 _JPEG_NAMES = {".jpg", ".jpeg"}
-
-
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """Shares of what a stream holds; they need not sum to one.
-
-    Attributes:
-        authentic: Photos as they are.
-        control: Photos with an identity seam: the traces of pasting without a paste.
-        generated: Generated images.
-        twins: Photos regenerated as a whole.
-        inpainted: Photos with a regenerated region.
-        filled: Photos with a region filled by a classical inpainter: edited, but nothing generated.
-        copy_move: Photos with a part of themselves pasted elsewhere.
-        spliced: Photos or generated images with a part of another one.
-
-    Source: kinds as in arXiv:2509.10250; its shares are not public.
-    """
-
-    authentic: float = 0.45
-    control: float = 0.05
-    generated: float = 0.15
-    twins: float = 0.10
-    inpainted: float = 0.10
-    filled: float = 0.025
-    copy_move: float = 0.0625
-    spliced: float = 0.0625
-
-
-@dataclass(frozen=True, slots=True)
-class Nuisance:
-    """The law of what happens to every view, whatever its label.
-
-    Attributes:
-        encoding: Lossy re-encoding.
-        rescale: Resizing before it.
-        history: JPEG encoding that whatever never was a JPEG file gets first, as photos got in their cameras.
-        again: Share of JPEG files that get such an encoding too, so that no quality tells one collection.
-        tone: Share of views with changed brightness, contrast and gamma.
-        noise: Share with added Gaussian noise of up to 4 grey levels.
-        blur: Share with a Gaussian blur of up to 1 pixel.
-        overview: Share of the authentic and of the generated views that show a picture's largest square, reduced to
-            the view, instead of a window.
-    """
-
-    encoding: codecs.EncodingLaw = field(default_factory=codecs.EncodingLaw)
-    rescale: codecs.RescaleLaw = field(default_factory=codecs.RescaleLaw)
-    history: codecs.EncodingLaw = field(
-        default_factory=lambda: codecs.EncodingLaw(0.0, jpeg=0.8, double_jpeg=0.2, webp=0.0)
-    )
-    again: float = 0.3
-    tone: float = 0.1
-    noise: float = 0.05
-    blur: float = 0.05
-    overview: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """One training view with its ground truth.
-
-    Attributes:
-        pixels: As a detector's view, before normalisation.
-        generated: True where a generator wrote the pixel.
-        edited: True where the pixel was not here in the host.
-        kind: Name of the share of ``Mixture`` it was drawn from.
-        source: Of its host.
-        tags: What else is known about it, by name.
-    """
-
-    pixels: Image
-    generated: Mask
-    edited: Mask
-    kind: str
-    source: str
-    tags: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def contains_generated(self) -> bool:
-        """Whether enough pixels are generated for anyone to see (0.2 % of the view; our choice)."""
-        return bool(self.generated.mean() > 0.002)
-
-    @property
-    def was_edited(self) -> bool:
-        """Whether enough pixels are edited for anyone to see (0.2 % of the view; our choice)."""
-        return bool(self.edited.mean() > 0.002)
 
 
 class Stream:
@@ -150,13 +66,13 @@ class Stream:
             raise RecipeError(f"cap = {cap}: expected 1 or more images of a collection, or none.")
         self.pictures, self.size, self.seed = pictures, size, seed
         self.nuisance = nuisance or Nuisance()
-        self.photos = _Shelf((e for e in entries if e.label is Label.REAL), cap)
+        self.photos = Shelf((e for e in entries if e.label is Label.REAL), cap)
         whole = [e for e in entries if e.label is Label.FAKE and e.kind is None]
-        self.fakes = _Shelf(e for e in whole if e.host_path is None)
+        self.fakes = Shelf(e for e in whole if e.host_path is None)
         # Manifests may name one file in different ways.
         self._photos = {entry.path.resolve(): entry for entry in self.photos.entries}
         hosted = (e for e in whole if e.host_path and e.host_path.resolve() in self._photos)
-        self.twins = _Shelf(hosted, cap)
+        self.twins = Shelf(hosted, cap)
         self.kinds, self.shares = self._shares(mixture or Mixture())
 
     def __getitem__(self, index: int) -> Drawn:
@@ -187,12 +103,12 @@ class Stream:
         """
         host = (self.fakes if kind == "generated" else self.photos).draw(rng)
         image = self.pictures.image(host.path)
-        square = _cut(image, _place(image.shape, _shorter_side(image, host), host.panels, rng))
+        square = cut(image, place(image.shape, shorter_side(image, host.panels), host.panels, rng))
         made = _untouched(
-            _reduced(square, rng.uniform(1.0, 3.0) * self.size), generated=kind == "generated"
+            reduced(square, rng.uniform(1.0, 3.0) * self.size), generated=kind == "generated"
         )
         shown, generated, edited = self._disturbed(made, None, rng)
-        shown = _reduced(shown, rng.uniform(1.0, 1.1) * self.size)
+        shown = reduced(shown, rng.uniform(1.0, 1.1) * self.size)
         left, top = (crop_start(extent, self.size, rng) for extent in shown.shape[1::-1])
         # One class all over: any part of the masks will do.
         generated, edited = (crop_at(mask, 0, 0, self.size) for mask in (generated, edited))
@@ -233,7 +149,7 @@ class Stream:
     def window(self, entry: Entry, side: int, rng: np.random.Generator) -> Image:
         """Cut a window of at most ``side`` pixels at a random place of an entry's picture, and age it."""
         image = self.pictures.image(entry.path)
-        return self.aged(entry, _cut(image, _place(image.shape, side, entry.panels, rng)), rng)
+        return self.aged(entry, cut(image, place(image.shape, side, entry.panels, rng)), rng)
 
     def aged(self, entry: Entry, image: Image, rng: np.random.Generator) -> Image:
         """Give a JPEG's history to pixels that have none, and another one to a share of those that have."""
@@ -268,7 +184,9 @@ class Stream:
         """Send image and masks through the nuisance law."""
         image, generated, edited = made.image, made.generated, made.edited
         turns, mirrored = int(rng.integers(4)) if rng.random() < 0.25 else 0, rng.random() < 0.5
-        image, generated, edited = (_turned(a, turns, mirrored) for a in (image, generated, edited))
+        image, generated, edited = (
+            turned(a, turns, mirrored=mirrored) for a in (image, generated, edited)
+        )
         if resize is not None:
             image = codecs.rescale(image, *resize)
             generated, edited = (codecs.rescale_mask(m, resize[0]) for m in (generated, edited))
@@ -293,23 +211,6 @@ class Stream:
             ):
                 break
         return left, top
-
-
-class _Shelf:
-    """Entries of one class, drawn by collection so that a large narrow one does not drown the others."""
-
-    def __init__(self, entries: Iterable[Entry], cap: int | None = None) -> None:
-        self.entries = list(entries)
-        groups: dict[str, list[Entry]] = defaultdict(list)
-        for entry in self.entries:
-            groups[f"{entry.source}/{entry.generator}"].append(entry)
-        self._groups = [groups[name] for name in sorted(groups)]
-        sizes = np.sqrt([min(len(group), cap or len(group)) for group in self._groups])
-        self._shares = sizes / sizes.sum() if len(sizes) else sizes
-
-    def draw(self, rng: np.random.Generator) -> Entry:
-        group = self._groups[int(rng.choice(len(self._groups), p=self._shares))]
-        return group[int(rng.integers(len(group)))]
 
 
 _Made: TypeAlias = tuple[Manipulated, Entry]
@@ -339,9 +240,9 @@ def _inpainted(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
     twin = stream.twins.draw(rng)
     host = stream.host_of(twin)
     photo = stream.pictures.image(host.path)
-    place = _place(photo.shape, side, host.panels, rng)
-    regenerated = _cut(stream.pictures.image(twin.path), place)
-    return TwinPaste(regenerated)(stream.aged(host, _cut(photo, place), rng), rng), host
+    where = place(photo.shape, side, host.panels, rng)
+    regenerated = cut(stream.pictures.image(twin.path), where)
+    return TwinPaste(regenerated)(stream.aged(host, cut(photo, where), rng), rng), host
 
 
 def _filled(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
@@ -385,44 +286,3 @@ _MAKERS: Mapping[str, Callable[[Stream, int, np.random.Generator], _Made]] = {
 def _untouched(image: Image, *, generated: bool) -> Manipulated:
     shape = image.shape[:2]
     return Manipulated(image, np.full(shape, generated), np.zeros(shape, bool), kind=None)
-
-
-_Place: TypeAlias = tuple[slice, slice]
-
-
-def _place(shape: Sequence[int], side: int, panels: int, rng: np.random.Generator) -> _Place:
-    """Choose a window inside one panel of a picture; an axis shorter than ``side`` is taken whole."""
-    rows, columns = (_span(extent, side, panels, rng) for extent in shape[:2])
-    return rows, columns
-
-
-def _span(extent: int, side: int, panels: int, rng: np.random.Generator) -> slice:
-    length = extent // panels
-    start = int(rng.integers(panels)) * length + int(rng.integers(max(0, length - side) + 1))
-    return slice(start, start + min(side, length))
-
-
-def _cut(image: Image, place: _Place) -> UInt8[np.ndarray, "cut_h cut_w 3"]:
-    window = image[place].copy()
-    # Manipulations refuse smaller ones.
-    return window if min(window.shape[:2]) >= SMALLEST_PX else crop_at(window, 0, 0, SMALLEST_PX)
-
-
-def _shorter_side(image: Image, entry: Entry) -> int:
-    return int(min(image.shape[:2])) // entry.panels
-
-
-def _reduced(image: Image, side: float) -> UInt8[np.ndarray, "new_h new_w 3"]:
-    """Bring the shorter side down to about ``side`` pixels; what is smaller stays as it is."""
-    factor = side / min(image.shape[:2])
-    return codecs.rescale(image, factor) if factor < 1 else image
-
-
-def crop_start(extent: int, size: int, rng: np.random.Generator) -> int:
-    """Choose where a crop starts on one axis; centred with a mirrored border where the axis is too short."""
-    return int(rng.integers(extent - size + 1)) if extent >= size else (extent - size) // 2
-
-
-def _turned(array: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:
-    turned = np.rot90(array, turns)
-    return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)

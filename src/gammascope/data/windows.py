@@ -16,8 +16,9 @@ from operator import methodcaller
 
 import numpy as np
 
+from gammascope.data.drawn import Drawn
 from gammascope.data.shard_cache import ShardCache
-from gammascope.data.synthesis import Drawn, Stream
+from gammascope.data.synthesis import Stream
 from gammascope.errors import RecipeError, UndecodableImageError
 from gammascope.sample import Entry, Label
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gammascope import settings
-from gammascope.data.synthesis import Mixture, Nuisance
+from gammascope.data.laws import Mixture, Nuisance
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
 from gammascope.sample import KeptApart

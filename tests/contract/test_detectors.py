@@ -37,6 +37,9 @@ CLIP_LARGE = json.dumps(
 )
 """Stands for the file that a hub would send: the shape of the tower without its weights."""
 
+ABOUT_TRUTH = {"label_bce", "outlier_bce", "contrastive", "pairs", "intra", "was_edited_bce"}
+"""Terms that ask for the label, or for an answer about the whole view."""
+
 every_method = pytest.mark.parametrize("name", base.names())
 
 
@@ -251,6 +254,23 @@ def test_untrustworthy_masks_teach_nothing(name):
     lied = loss(prediction, dataclasses.replace(batch, weight=nothing, masks=lies))
     assert told.keys() == lied.keys()
     assert all(torch.equal(told[key], lied[key]) for key in told)
+
+
+@every_method
+def test_views_whose_truth_is_not_known_teach_no_label(name):
+    """They stand in the batch with the answer -1: an edit that nobody located, say."""
+    method = method_of(name)
+    if method.loss is None:
+        pytest.skip("needs no training")
+    detector = tiny(name).eval()
+    batch = batch_of(detector)
+    nothing = {key: torch.zeros(4) for key in batch.masks}
+    unknown = dict.fromkeys(batch.answers, torch.full((4,), -1))
+    blind = dataclasses.replace(batch, label=torch.full((4,), -1), answers=unknown, weight=nothing)
+    with torch.inference_mode():
+        terms = method.loss(method.tiny)(detector(batch.pixels), blind)
+    assert all(math.isfinite(float(value)) for value in terms.values())
+    assert not any(float(value) for term, value in terms.items() if term in ABOUT_TRUTH)
 
 
 @every_method

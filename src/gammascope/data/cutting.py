@@ -41,7 +41,7 @@ def _span(extent: int, side: int, panels: int, rng: np.random.Generator) -> slic
 
 
 def _span_around(at: int, extent: int, side: int, panels: int, rng: np.random.Generator) -> slice:
-    length = extent // panels
+    length = max(1, extent // panels)
     at = min(at, panels * length - 1)  # what is left over belongs to no panel
     first, side = at // length * length, min(side, length)
     start = int(rng.integers(max(first, at - side + 1), min(at, first + length - side) + 1))

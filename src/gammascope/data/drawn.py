@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gammascope.sample import Image, Mask
 
@@ -19,6 +20,8 @@ class Drawn:
         kind: Name of the share of ``Mixture`` it was drawn from.
         source: Of its host.
         tags: What else is known about it, by name.
+        unknown: Names of the masks that nobody knows ("generated", "edited"); they are empty.
+        told: What is known about the view as a whole although its mask is not, by name of the mask.
     """
 
     pixels: Image
@@ -27,6 +30,14 @@ class Drawn:
     kind: str
     source: str
     tags: Mapping[str, float] = field(default_factory=dict)
+    unknown: frozenset[str] = frozenset()
+    told: Mapping[str, bool] = field(default_factory=dict)
+
+    def answer(self, name: Literal["generated", "edited"]) -> bool | None:
+        """Say whether the view holds generated, or edited, pixels; None: nobody knows."""
+        if name in self.unknown:
+            return self.told.get(name)
+        return self.contains_generated if name == "generated" else self.was_edited
 
     @property
     def contains_generated(self) -> bool:

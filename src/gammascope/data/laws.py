@@ -20,6 +20,10 @@ class Mixture:
         filled: Photos with a region filled by a classical inpainter: edited, but nothing generated.
         copy_move: Photos with a part of themselves pasted elsewhere.
         spliced: Photos or generated images with a part of another one.
+        made: Manipulated pictures of the manifests, with their masks: real inpaintings, what ``synthesize`` made, whole
+            frames that a generator wrote anew around an edit. Those without a mask of the edit are shown as a whole
+            only, for nobody knows what a window of them shows, and only where photos are, too
+            (``Nuisance.overview``); they teach no mask.
 
     Source: kinds as in arXiv:2509.10250; its shares are not public.
     """
@@ -32,6 +36,7 @@ class Mixture:
     filled: float = 0.025
     copy_move: float = 0.0625
     spliced: float = 0.0625
+    made: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from gammascope.errors import UndecodableImageError
+from gammascope.data.manifest import load_sample
+from gammascope.errors import MissingDataError, UndecodableImageError
 from gammascope.imaging.decode import decode
-from gammascope.sample import Image
+from gammascope.sample import Entry, Image, Sample
 
 
 class Pictures:
@@ -21,6 +22,7 @@ class Pictures:
         self.budget_bytes = budget_bytes
         self.held_bytes = 0
         self._images: dict[Path, Image] = {}
+        self._samples: dict[Path, Sample] = {}
 
     def image(self, path: Path) -> Image:
         """Return a decoded image; do not write to it.
@@ -37,6 +39,24 @@ class Pictures:
             self.held_bytes += image.nbytes
         return image
 
+    def sample(self, entry: Entry) -> Sample:
+        """Return a decoded image with its masks; do not write to them.
+
+        Raises:
+            MissingDataError: If a mask is not there, is no mask, or has another size than the image.
+            UndecodableImageError: If the image is broken.
+        """
+        held = self._samples.get(entry.path)
+        if held is not None:
+            return held
+        sample = load_sample(entry, self.image(entry.path))
+        masks = [mask for mask in (sample.generated, sample.edited) if mask is not None]
+        size = sum(mask.nbytes for mask in masks)
+        if entry.path in self._images and self.held_bytes + size <= self.budget_bytes:
+            self._samples[entry.path] = sample
+            self.held_bytes += size
+        return sample
+
     def keep_no_more(self) -> None:
         """Keep what is held, and decode all else each time."""
         self.budget_bytes = self.held_bytes
@@ -52,4 +72,14 @@ class Pictures:
             except UndecodableImageError as error:
                 broken.append((path, str(error)))
             progress()
+        return broken
+
+    def preload_masks(self, entries: Iterable[Entry]) -> list[tuple[Path, str]]:
+        """Read the masks of pictures; return those whose masks cannot be used, with the reason."""
+        broken = []
+        for entry in entries:
+            try:
+                self.sample(entry)
+            except (MissingDataError, UndecodableImageError) as error:
+                broken.append((entry.path, str(error)))
         return broken

@@ -11,12 +11,21 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias, cast
 
 import numpy as np
 
-from gammascope.data.cutting import crop_start, cut, place, reduced, shorter_side, turned
+from gammascope.data.cutting import (
+    crop_start,
+    cut,
+    place,
+    place_showing,
+    reduced,
+    shorter_side,
+    turned,
+)
 from gammascope.data.drawn import Drawn
 from gammascope.data.laws import Mixture, Nuisance
 from gammascope.data.pictures import Pictures
@@ -29,7 +38,7 @@ from gammascope.manipulation.control import IdentitySeam
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainting, NavierStokes, Telea, TwinPaste
 from gammascope.manipulation.splicing import Donor, Splicing
-from gammascope.sample import Entry, Image, Label, Mask
+from gammascope.sample import Entry, Image, Label, Mask, Sample
 
 _JPEG_NAMES = {".jpg", ".jpeg"}
 
@@ -38,12 +47,14 @@ class Stream:
     """An endless, reproducible sequence of training views.
 
     Args:
-        entries: Photos, generated images and twins. Manipulated entries are left out.
+        entries: Photos, generated images, twins and manipulated pictures; the last are left out unless the mixture
+            has a share for them.
         pictures: Where decoded images come from.
         size: Side of a view, pixels.
         mixture: What is drawn, how often. Shares that the entries cannot serve are dropped.
         nuisance: What happens to every view.
-        cap: Collections of photos larger than this are drawn from no more often than one of this size; None: no limit.
+        cap: Collections of photos, of twins and of manipulated pictures that are larger than this are drawn from no
+            more often than one of this size; None: no limit.
         seed: Of all draws.
 
     Raises:
@@ -73,7 +84,10 @@ class Stream:
         self._photos = {entry.path.resolve(): entry for entry in self.photos.entries}
         hosted = (e for e in whole if e.host_path and e.host_path.resolve() in self._photos)
         self.twins = Shelf(hosted, cap)
-        self.kinds, self.shares = self._shares(mixture or Mixture())
+        mixture = mixture or Mixture()
+        edits = (e for e in entries if e.label is Label.FAKE and e.kind is not None)
+        self.made = Shelf((e for e in edits if can_be_drawn(e, mixture, self.nuisance)), cap)
+        self.kinds, self.shares = self._shares(mixture)
 
     def __getitem__(self, index: int) -> Drawn:
         """Draw view number ``index``, 0 and up."""
@@ -84,11 +98,19 @@ class Stream:
         kind = self.kinds[int(rng.choice(len(self.kinds), p=self.shares))]
         overview = self.nuisance.overview if kind in {"authentic", "generated"} else 0.0
         if overview and rng.random() < overview:
-            return self._overview(kind, rng)
+            return self._overview(
+                kind, (self.fakes if kind == "generated" else self.photos).draw(rng), rng
+            )
+        if kind == "made":
+            return self._drawn_made(self.made.draw(rng), rng)
+        return self._drawn_by(_MAKERS[kind], kind, rng)
+
+    def _drawn_by(self, make: _Maker, kind: str, rng: np.random.Generator) -> Drawn:
+        """Draw a view of a window."""
         resize = self.nuisance.rescale.draw(rng)
         # A quarter more than the view needs after resizing, so that the final crop's place is free too.
         side = math.ceil(1.25 * self.size / (resize[0] if resize else 1.0))
-        made, host = _MAKERS[kind](self, side, rng)
+        made, host = make(self, side, rng)
         image, generated, edited = self._disturbed(made, resize, rng)
         left, top = self._crop(edited, rng)
         pixels, generated, edited = (
@@ -96,12 +118,27 @@ class Stream:
         )
         return Drawn(pixels, generated, edited, kind, host.source or "")
 
-    def _overview(self, kind: str, rng: np.random.Generator) -> Drawn:
+    def _drawn_made(self, entry: Entry, rng: np.random.Generator) -> Drawn:
+        """Draw a view of a manipulated picture, and say what is known about it."""
+        sample = self.pictures.sample(entry)
+        masks = {"generated": sample.generated, "edited": sample.edited}
+        unknown = frozenset(name for name, mask in masks.items() if mask is None)
+        if "edited" not in unknown:
+            view = self._drawn_by(partial(_made, sample), "made", rng)
+            # Where a generator filled the region, whoever sees the region sees what it made.
+            seen = entry.generator is not None and view.was_edited
+            return replace(view, unknown=unknown, told={"generated": True} if seen else {})
+        told = {"edited": True}
+        if entry.generator is not None or sample.generated is not None:
+            told["generated"] = sample.generated is None or bool(sample.generated.any())
+        view = self._overview("made", entry, rng)
+        return replace(view, unknown=frozenset(masks), told=told)
+
+    def _overview(self, kind: str, host: Entry, rng: np.random.Generator) -> Drawn:
         """Draw a picture's largest square, reduced; on the way it is re-encoded at one to three times the view's size.
 
         No JPEG's history comes first: at this scale nothing is left of it.
         """
-        host = (self.fakes if kind == "generated" else self.photos).draw(rng)
         image = self.pictures.image(host.path)
         square = cut(image, place(image.shape, shorter_side(image, host.panels), host.panels, rng))
         made = _untouched(
@@ -119,7 +156,8 @@ class Stream:
     @property
     def entries(self) -> list[Entry]:
         """What views are drawn from."""
-        return [*self.photos.entries, *self.fakes.entries, *self.twins.entries]
+        shelves = (self.photos, self.fakes, self.twins, self.made)
+        return [entry for shelf in shelves for entry in shelf.entries]
 
     def authentic(self) -> Stream:
         """Return a stream of nothing but the photos, under the same law."""
@@ -167,10 +205,14 @@ class Stream:
             possible["generated"] = 0.0
         if not self.twins.entries:
             possible |= {"twins": 0.0, "inpainted": 0.0}
+        if not self.made.entries:
+            possible["made"] = 0.0
         kinds = [name for name, share in possible.items() if share > 0]
         if not set(kinds) - {"authentic", "control"}:
             raise MissingDataError(
-                "Nothing fake to train on: no generated image, no manipulation in the mixture."
+                "Nothing fake to train on: no generated image, no manipulation in the mixture. Manipulated pictures of "
+                "the manifests are drawn where data.mixture.made has a share; those without a mask of the edit only "
+                "where data.nuisance.overview has one, too."
             )
         shares = np.array([possible[name] for name in kinds])
         return kinds, shares / shares.sum()
@@ -213,7 +255,16 @@ class Stream:
         return left, top
 
 
+def can_be_drawn(edited: Entry, mixture: Mixture, nuisance: Nuisance) -> bool:
+    """Whether a manipulated picture of a manifest is ever drawn: see ``Mixture.made``."""
+    return mixture.made > 0 and (edited.edited_path is not None or nuisance.overview > 0)
+
+
 _Made: TypeAlias = tuple[Manipulated, Entry]
+_Maker: TypeAlias = Callable[[Stream, int, np.random.Generator], _Made]
+
+_AIMED = 0.8
+"""Share of the windows of manipulated pictures that show some of the edit; the others show what was left alone."""
 
 
 def _authentic(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
@@ -271,7 +322,19 @@ def _spliced(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
     return Splicing(donor, host_generated=host_generated)(image, rng), host
 
 
-_MAKERS: Mapping[str, Callable[[Stream, int, np.random.Generator], _Made]] = {
+def _made(sample: Sample, stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+    """Cut a window of a picture that was manipulated elsewhere; its edited pixels are known, the generated may be."""
+    entry, edited = sample.entry, cast(Mask, sample.edited)
+    if edited.any() and rng.random() < _AIMED:
+        where = place_showing(edited, side, entry.panels, rng)
+    else:
+        where = place(edited.shape, side, entry.panels, rng)
+    generated = np.zeros_like(edited) if sample.generated is None else sample.generated
+    image = stream.aged(entry, cut(sample.image, where), rng)
+    return Manipulated(image, cut(generated, where), cut(edited, where), entry.kind), entry
+
+
+_MAKERS: Mapping[str, _Maker] = {
     "authentic": _authentic,
     "control": _control,
     "generated": _generated,

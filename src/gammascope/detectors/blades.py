@@ -290,9 +290,11 @@ def loss(config: Config) -> Loss:
             return _tasks(config, prediction, batch)
         label = losses.generated_label(batch)
         beyond = (prediction.features["unlike"] > 0) & (label == 0)
-        usual, odd = (~beyond).float(), beyond.float()
+        usual, odd = (~beyond & (label >= 0)).float(), beyond.float()
         each = functional.binary_cross_entropy_with_logits(
-            prediction.logit.float(), torch.maximum(label, beyond.long()).float(), reduction="none"
+            prediction.logit.float(),
+            torch.maximum(label, beyond.long()).clamp(min=0).float(),
+            reduction="none",
         )
         total = usual.sum() + config.outlier_weight * odd.sum()
         return {

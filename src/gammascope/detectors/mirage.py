@@ -165,8 +165,9 @@ def loss(config: Config) -> Loss:
             )
             made["contrastive"] = config.lambda_contrastive * contrast
         if config.lambda_intra:
-            near = 1 - (image * anchors[label]).sum(1)
-            made["intra"] = config.lambda_intra * near.mean()
+            known = label >= 0
+            near = 1 - (image * anchors[label.clamp(min=0)]).sum(1)
+            made["intra"] = config.lambda_intra * (near * known).sum() / known.sum().clamp(min=1)
         if config.lambda_inter:
             made["inter"] = config.lambda_inter * (anchors[0] @ anchors[1]).clamp(min=0)
         return made

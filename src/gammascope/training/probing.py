@@ -118,10 +118,10 @@ class _Features:
             stop = min(start + CHUNK, views)
             parts.append(self._chunk(stage, start, stop))
             self.report(Progress(stage, stop, views, {}))
-        label = torch.cat([part.pop("label") for part in parts])
-        features = torch.cat([part.pop("features") for part in parts])
-        answers = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return Seen(features, label, answers)
+        found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        known = found["generated"] >= 0  # nothing can be fitted to the others
+        features, label, *_ = (found.pop(name)[known] for name in ("features", "label"))
+        return Seen(features, label, {name: answer[known] for name, answer in found.items()})
 
     def _chunk(self, stage: str, start: int, stop: int) -> dict[str, torch.Tensor]:
         from safetensors import SafetensorError
@@ -180,6 +180,9 @@ def _key(
             host = entry.host_path
             described = [stage, int(entry.label), entry.generator, entry.kind, entry.source]
             described += [entry.panels, entry.path.suffix.lower(), host and _content(host)]
+            described += [
+                _content(mask) for mask in (entry.generated_path, entry.edited_path) if mask
+            ]
             digest.update(json.dumps([*described, _content(entry.path)]).encode())
     return digest.hexdigest()
 

@@ -59,8 +59,9 @@ class Data:
         validation_generators: Generators kept apart likewise, whatever source their images are of.
         mixture: What the stream holds.
         nuisance: What happens to every view.
-        cap: A collection of photos, or of twins, that is larger than this is drawn from no more often than one of this
-            size, so that a large narrow one does not decide what a photo looks like; None: no limit.
+        cap: A collection of photos, of twins or of manipulated pictures that is larger than this is drawn from no more
+            often than one of this size, so that a large narrow one does not decide what a photo looks like; None: no
+            limit.
         pretext: What steps see instead of the mixture; validation and all that is measured still see the latter.
         streaming: Where pictures in shards come from, if not from this machine.
         memory_gb: Decoded pictures are kept up to this.

@@ -16,7 +16,7 @@ from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.data.pretext import PretextStream
 from gammascope.data.shard_cache import ShardCache
-from gammascope.data.synthesis import Stream
+from gammascope.data.synthesis import Stream, can_be_drawn
 from gammascope.data.windows import Windows
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError
@@ -32,7 +32,8 @@ def entries_of(recipe: Recipe, cache: ShardCache | None = None) -> tuple[list[En
 
     Pictures in shards are placed in the cache.
 
-    A generated image belongs to validation if its own source is named there, a twin if its photo's is.
+    A generated image belongs to validation if its own source is named there, a twin or a manipulated picture also if
+    that of its photo is.
     """
     if not recipe.data.manifests:
         raise MissingDataError(
@@ -50,8 +51,12 @@ def entries_of(recipe: Recipe, cache: ShardCache | None = None) -> tuple[list[En
     apart = recipe.data.apart
     for what, names, _ in apart.absent(entries):
         raise MissingDataError(f"No image of validation {what} {', '.join(names)} in the data.")
-    training = [entry for entry in entries if not apart.holds(entry)]
-    return training, [entry for entry in entries if apart.holds(entry)]
+    hosts = {entry.path.resolve() for entry in entries if apart.holds(entry)}
+    divided: tuple[list[Entry], list[Entry]] = [], []
+    for entry in entries:
+        made_of = entry.host_path and entry.host_path.resolve() in hosts
+        divided[bool(made_of or apart.holds(entry))].append(entry)
+    return divided
 
 
 def sources_of(entries: Iterable[Entry]) -> list[str]:
@@ -68,9 +73,9 @@ def streams(
     when they are drawn.
     """
     cache = _cache(recipe.data.streaming)
-    training, validation = entries_of(recipe, cache)
+    training, validation = (_used(part, recipe, report) for part in entries_of(recipe, cache))
     pictures = Pictures(int(recipe.data.memory_gb * 1e9))
-    near = [e.path for e in training + validation if cache is None or not cache.shard_of(e.path)]
+    near = [e for e in training + validation if cache is None or not cache.shard_of(e.path)]
     done, total = 0, len(near)
 
     def count() -> None:
@@ -78,7 +83,9 @@ def streams(
         done += 1
         report(Progress("loading", done, total, {}))
 
-    broken = {path for path, _ in pictures.preload(near, count)}
+    broken = {path for path, _ in pictures.preload((entry.path for entry in near), count)}
+    edited = [entry for entry in near if entry.kind is not None and entry.path not in broken]
+    broken |= {path for path, _ in pictures.preload_masks(edited)}
     if broken:
         report(Progress("loading", total, total, {"broken": float(len(broken))}))
     size, data = detector.view.size, recipe.data
@@ -103,6 +110,16 @@ def streams(
         pictures.keep_no_more()  # shards come and go
     # Validation draws with a seed of its own, the same for every run, so that runs can be compared.
     return views(training, recipe.seed), views(validation, 777) if validation else None
+
+
+def _used(entries: list[Entry], recipe: Recipe, report: Callable[[Progress], None]) -> list[Entry]:
+    """Leave out, before anything is decoded, the manipulated pictures that will not be drawn; tell how many."""
+    data = recipe.data
+    used = [e for e in entries if e.kind is None or can_be_drawn(e, data.mixture, data.nuisance)]
+    if len(used) < len(entries):
+        left_out = {"manipulated left out": float(len(entries) - len(used))}
+        report(Progress("loading", 0, len(used), left_out))
+    return used
 
 
 def _cache(streaming: Streaming) -> ShardCache | None:

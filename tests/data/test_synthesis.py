@@ -19,6 +19,8 @@ from gammascope.data.pictures import Pictures
 from gammascope.data.synthesis import Stream
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
+from gammascope.imaging.decode import decode
+from gammascope.imaging.views import ViewSpec, views_of
 from gammascope.sample import Entry, Label
 
 SIZE = 48
@@ -532,6 +534,75 @@ def test_edits_are_never_shown_as_overviews(entries):
     with_overviews = stream_of(entries, only(copy_move=1), replace(CALM, overview=1.0))
     without = stream_of(entries, only(copy_move=1), CALM)
     assert [digest(with_overviews[n]) for n in range(4)] == [digest(without[n]) for n in range(4)]
+
+
+def gradient(height: int, width: int) -> np.ndarray:
+    """Red grows to the right and green downwards, so that pixels tell where they were."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[..., 0] = np.linspace(0, 255, width)[None].astype(np.uint8)
+    picture[..., 1] = np.linspace(0, 255, height)[:, None].astype(np.uint8)
+    return picture
+
+
+def spans(view: np.ndarray) -> list[int]:
+    """How far red and green reach: 255 where all of a ``gradient`` is shown."""
+    return [int(np.ptp(view[..., channel].astype(int))) for channel in (0, 1)]
+
+
+@pytest.mark.parametrize("size", [(700, 300), (120, 260), (30, 20)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_detector_that_squeezes_sees_whole_pictures_in_training(kind, size, tmp_path):
+    """Native windows would not show what the detector is asked about in tests."""
+    picture = gradient(*size)
+    photo = saved(tmp_path, "photo.png", picture, source="s")
+    fake = {"label": Label.FAKE, "generator": "g", "source": "s"}
+    mask = np.zeros(size, bool)
+    mask[: size[0] // 2] = True
+    entries = [
+        photo,
+        saved(tmp_path, "twin.png", picture, host_path=photo.path, **fake),
+        saved(tmp_path, "whole.png", picture, **fake),
+        saved(
+            tmp_path,
+            "edit.png",
+            picture,
+            kind="inpainting",
+            edited_path=mask_file(tmp_path, "mask.png", mask),
+            **fake,
+        ),
+    ]
+    for nuisance in (CALM, replace(CALM, rescale=codecs.RescaleLaw(1.0), overview=1.0)):
+        stream = Stream(entries, Pictures(10**9), SIZE, all_of(kind), nuisance, fit="resize")
+        for index in range(4):
+            drawn = stream[index]
+            assert drawn.pixels.shape == (SIZE, SIZE, 3)
+            assert min(spans(drawn.pixels)) > 200, "an edit may cover a corner"
+            if kind == "made":
+                assert 0.4 < drawn.edited.mean() < 0.6
+                upper = drawn.pixels[..., 1] < 128
+                assert (drawn.edited != upper).mean() < 0.1 or size == (30, 20)
+            else:
+                assert extent(drawn.generated) == EXPECTED_MASKS.get(kind, ["some"])[0] or (
+                    kind == "spliced"
+                )
+
+
+def test_squeezed_views_of_photos_are_what_the_detector_sees_in_tests(photos, tmp_path):
+    photo = saved(tmp_path, "cat.jpg", photos["cat"], source="s")
+    spec = ViewSpec(SIZE, "resize", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    (expected,) = views_of(decode(photo.path).image, spec)
+    stream = Stream([photo], Pictures(10**9), SIZE, all_of("authentic"), CALM, fit="resize")
+    shown = [stream[index].pixels.transpose(2, 0, 1) / 255 for index in range(16)]
+    upright = min(np.abs(view - expected.pixels).mean() for view in shown)
+    assert upright < 0.02, "but for turns, and for the reduction on the way"
+
+
+def test_squeezed_views_need_no_mask_of_an_edit(edited):
+    entries = [edited["photo"], edited["unlocated"]]
+    stream = Stream(entries, Pictures(10**9), SIZE, only(made=1), CALM, fit="resize")
+    view = stream[0]
+    assert (view.answer("generated"), view.answer("edited")) == (True, True)
+    assert view.unknown == {"generated", "edited"}
 
 
 def test_an_overview_keeps_the_pictures_colours(tmp_path):

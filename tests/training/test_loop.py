@@ -45,7 +45,7 @@ from gammascope.training.recipe import (
     recipe_of,
     without_places,
 )
-from gammascope.training.views import entries_of
+from gammascope.training.views import entries_of, streams
 
 KINDS = [item.name for item in fields(Mixture)]
 TINY = replace(base.get("gamma").tiny, manip_label="by_pixels")
@@ -331,6 +331,13 @@ def test_pictures_whose_mask_is_broken_are_left_out(recipe, collection, edits, t
     seen: list[Progress] = []
     train(replace(recipe, data=data), tmp_path / "run", stop_after=1, report=seen.append)
     assert {"broken": 1.0} in [progress.values for progress in seen]
+
+
+@pytest.mark.parametrize("fit", ["resize", "center_crop", "tiles"])
+def test_training_and_validation_obey_the_fit(recipe, fit):
+    detector = base.get("npr").build(replace(base.get("npr").tiny, fit=fit))
+    training, validation = streams(recipe, detector, lambda _: None)
+    assert (training.fit, validation.fit) == (fit, fit)
 
 
 def test_a_checkpoint_says_what_it_was_trained_on(finished):

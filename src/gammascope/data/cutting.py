@@ -1,12 +1,15 @@
-"""Where a window of a picture lies, and what is done to its geometry; image and masks follow the same law."""
+"""Which part of a picture is worked on, and what is done to its geometry; image and masks follow the same law."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+import PIL.Image
+from jaxtyping import Bool, Shaped, UInt8
 
 from gammascope.imaging import codecs
 from gammascope.imaging.views import crop_at
@@ -15,6 +18,35 @@ from gammascope.sample import Image, Mask
 
 Place: TypeAlias = tuple[slice, slice]
 """Rows and columns of a window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """How much of a picture is worked on.
+
+    Attributes:
+        side: Of a window, pixels; a shorter axis is taken whole.
+        reach: The window is reduced until its shorter side has about so many pixels; None: it stays as it is.
+    """
+
+    side: int = sys.maxsize
+    reach: float | None = None
+
+    def reduced(self, image: Image) -> UInt8[np.ndarray, "new_h new_w 3"]:
+        """Reduce a window of an image."""
+        return image if self.reach is None else reduced(image, self.reach)
+
+    def reduced_mask(self, mask: Mask) -> Bool[np.ndarray, "new_h new_w"]:
+        """Reduce a window of a mask as that of its image."""
+        factor = self._factor(mask.shape)
+        return codecs.rescale_mask(mask, factor) if factor < 1 else mask
+
+    def forgets(self, image: Image) -> bool:
+        """Whether a window is reduced so far, to less than half, that nothing is left of an earlier encoding."""
+        return self._factor(image.shape) < 0.5
+
+    def _factor(self, shape: Sequence[int]) -> float:
+        return 1.0 if self.reach is None else self.reach / min(shape[:2])
 
 
 def place(shape: Sequence[int], side: int, panels: int, rng: np.random.Generator) -> Place:
@@ -63,6 +95,22 @@ def reduced(image: Image, side: float) -> UInt8[np.ndarray, "new_h new_w 3"]:
     """Bring the shorter side down to about ``side`` pixels; what is smaller stays as it is."""
     factor = side / min(image.shape[:2])
     return codecs.rescale(image, factor) if factor < 1 else image
+
+
+def squeezed(image: Image, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Resize an image to a square, as detectors with ``fit = "resize"`` see it."""
+    return _resized(image, size, PIL.Image.Resampling.BICUBIC)
+
+
+def squeezed_mask(mask: Mask, size: int) -> Bool[np.ndarray, "{size} {size}"]:
+    """Resize a mask to a square: true where at least half of the area was."""
+    area = _resized(mask.astype(np.uint8) * 255, size, PIL.Image.Resampling.BOX)
+    half: Mask = area >= 128
+    return half
+
+
+def _resized(array: np.ndarray, size: int, kernel: PIL.Image.Resampling) -> np.ndarray:
+    return np.array(PIL.Image.fromarray(array).resize((size, size), kernel))
 
 
 def crop_start(extent: int, size: int, rng: np.random.Generator) -> int:

@@ -22,8 +22,8 @@ class Mixture:
         spliced: Photos or generated images with a part of another one.
         made: Manipulated pictures of the manifests, with their masks: real inpaintings, what ``synthesize`` made, whole
             frames that a generator wrote anew around an edit. Those without a mask of the edit are shown as a whole
-            only, for nobody knows what a window of them shows, and only where photos are, too
-            (``Nuisance.overview``); they teach no mask.
+            only, for nobody knows what a window of them shows, and only where photos are, too (``Nuisance.overview``,
+            or views that are squeezed); they teach no mask.
 
     Source: kinds as in arXiv:2509.10250; its shares are not public.
     """
@@ -52,7 +52,7 @@ class Nuisance:
         noise: Share with added Gaussian noise of up to 4 grey levels.
         blur: Share with a Gaussian blur of up to 1 pixel.
         overview: Share of the authentic and of the generated views that show a picture's largest square, reduced to
-            the view, instead of a window.
+            the view, instead of a window; of no effect where views are squeezed.
     """
 
     encoding: codecs.EncodingLaw = field(default_factory=codecs.EncodingLaw)

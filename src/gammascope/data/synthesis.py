@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 import numpy as np
+from jaxtyping import UInt8
 
 from gammascope.data.cutting import (
+    Scope,
     crop_start,
     cut,
     place,
     place_showing,
     reduced,
     shorter_side,
+    squeezed,
+    squeezed_mask,
     turned,
 )
 from gammascope.data.drawn import Drawn
@@ -32,7 +36,7 @@ from gammascope.data.pictures import Pictures
 from gammascope.data.shelves import Shelf
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
-from gammascope.imaging.views import crop_at
+from gammascope.imaging.views import Fit, crop_at
 from gammascope.manipulation.base import Manipulated
 from gammascope.manipulation.control import IdentitySeam
 from gammascope.manipulation.copy_move import CopyMove
@@ -55,6 +59,8 @@ class Stream:
         nuisance: What happens to every view.
         cap: Collections of photos, of twins and of manipulated pictures that are larger than this are drawn from no
             more often than one of this size; None: no limit.
+        fit: How an image becomes views: "resize" squeezes all of it (of a collage: of one panel); "tiles" and
+            "center_crop" keep native resolution, so that views are windows at random places.
         seed: Of all draws.
 
     Raises:
@@ -71,11 +77,12 @@ class Stream:
         nuisance: Nuisance | None = None,
         *,
         cap: int | None = None,
+        fit: Fit = "tiles",
         seed: int = 0,
     ) -> None:
         if cap is not None and cap < 1:
             raise RecipeError(f"cap = {cap}: expected 1 or more images of a collection, or none.")
-        self.pictures, self.size, self.seed = pictures, size, seed
+        self.pictures, self.size, self.fit, self.seed = pictures, size, fit, seed
         self.nuisance = nuisance or Nuisance()
         self.photos = Shelf((e for e in entries if e.label is Label.REAL), cap)
         whole = [e for e in entries if e.label is Label.FAKE and e.kind is None]
@@ -86,7 +93,7 @@ class Stream:
         self.twins = Shelf(hosted, cap)
         mixture = mixture or Mixture()
         edits = (e for e in entries if e.label is Label.FAKE and e.kind is not None)
-        self.made = Shelf((e for e in edits if can_be_drawn(e, mixture, self.nuisance)), cap)
+        self.made = Shelf((e for e in edits if can_be_drawn(e, mixture, self.nuisance, fit)), cap)
         self.kinds, self.shares = self._shares(mixture)
 
     def __getitem__(self, index: int) -> Drawn:
@@ -97,6 +104,8 @@ class Stream:
         """Draw a view."""
         kind = self.kinds[int(rng.choice(len(self.kinds), p=self.shares))]
         overview = self.nuisance.overview if kind in {"authentic", "generated"} else 0.0
+        if self.fit == "resize":
+            overview = 0.0  # every view shows all of its picture
         if overview and rng.random() < overview:
             return self._overview(
                 kind, (self.fakes if kind == "generated" else self.photos).draw(rng), rng
@@ -106,16 +115,29 @@ class Stream:
         return self._drawn_by(_MAKERS[kind], kind, rng)
 
     def _drawn_by(self, make: _Maker, kind: str, rng: np.random.Generator) -> Drawn:
-        """Draw a view of a window."""
+        """Draw a view of a window, or of all of a picture, as the fit says."""
         resize = self.nuisance.rescale.draw(rng)
-        # A quarter more than the view needs after resizing, so that the final crop's place is free too.
-        side = math.ceil(1.25 * self.size / (resize[0] if resize else 1.0))
-        made, host = make(self, side, rng)
-        image, generated, edited = self._disturbed(made, resize, rng)
-        left, top = self._crop(edited, rng)
-        pixels, generated, edited = (
-            crop_at(a, left, top, self.size) for a in (image, generated, edited)
-        )
+        needed = self.size / (resize[0] if resize else 1.0)
+        if self.fit == "resize":
+            # What happens to a picture happens before it is squeezed, at one to three times the view's size.
+            scope = Scope(reach=rng.uniform(1.0, 3.0) * needed)
+        else:
+            # A quarter more than the view needs, so that the final crop's place is free too.
+            scope = Scope(side=math.ceil(1.25 * needed))
+        made, host = make(self, scope, rng)
+        return self._shown(kind, host, self._disturbed(made, resize, rng), rng)
+
+    def _shown(
+        self, kind: str, host: Entry, parts: tuple[Image, Mask, Mask], rng: np.random.Generator
+    ) -> Drawn:
+        """Bring image and masks to the size of a view."""
+        image, generated, edited = parts
+        if self.fit == "resize":
+            pixels = squeezed(image, self.size)
+            generated, edited = (squeezed_mask(mask, self.size) for mask in (generated, edited))
+        else:
+            left, top = self._crop(edited, rng)
+            pixels, generated, edited = (crop_at(a, left, top, self.size) for a in parts)
         return Drawn(pixels, generated, edited, kind, host.source or "")
 
     def _drawn_made(self, entry: Entry, rng: np.random.Generator) -> Drawn:
@@ -131,7 +153,10 @@ class Stream:
         told = {"edited": True}
         if entry.generator is not None or sample.generated is not None:
             told["generated"] = sample.generated is None or bool(sample.generated.any())
-        view = self._overview("made", entry, rng)
+        if self.fit == "resize":
+            view = self._drawn_by(partial(_made, sample), "made", rng)
+        else:
+            view = self._overview("made", entry, rng)
         return replace(view, unknown=frozenset(masks), told=told)
 
     def _overview(self, kind: str, host: Entry, rng: np.random.Generator) -> Drawn:
@@ -184,16 +209,23 @@ class Stream:
         """Return the photo that a twin was made from."""
         return self._photos[cast(Path, twin.host_path).resolve()]
 
-    def window(self, entry: Entry, side: int, rng: np.random.Generator) -> Image:
-        """Cut a window of at most ``side`` pixels at a random place of an entry's picture, and age it."""
+    def window(self, entry: Entry, scope: Scope, rng: np.random.Generator) -> Image:
+        """Cut a window at a random place of an entry's picture, and age it."""
         image = self.pictures.image(entry.path)
-        return self.aged(entry, cut(image, place(image.shape, side, entry.panels, rng)), rng)
+        where = place(image.shape, scope.side, entry.panels, rng)
+        return self.aged(entry, cut(image, where), scope, rng)
 
-    def aged(self, entry: Entry, image: Image, rng: np.random.Generator) -> Image:
-        """Give a JPEG's history to pixels that have none, and another one to a share of those that have."""
-        if entry.path.suffix.lower() in _JPEG_NAMES and rng.random() >= self.nuisance.again:
-            return image
-        return self.nuisance.history(image, rng)
+    def aged(
+        self, entry: Entry, window: Image, scope: Scope, rng: np.random.Generator
+    ) -> UInt8[np.ndarray, "new_h new_w 3"]:
+        """Give a JPEG's history to pixels that have none, and another one to a share of those that have; then reduce.
+
+        What is reduced so far that nothing is left of a photo's own history gets none.
+        """
+        known = entry.path.suffix.lower() in _JPEG_NAMES
+        if not scope.forgets(window) and not (known and rng.random() >= self.nuisance.again):
+            window = self.nuisance.history(window, rng)
+        return scope.reduced(window)
 
     def _shares(self, mixture: Mixture) -> tuple[list[str], np.ndarray]:
         if not self.photos.entries:
@@ -255,59 +287,60 @@ class Stream:
         return left, top
 
 
-def can_be_drawn(edited: Entry, mixture: Mixture, nuisance: Nuisance) -> bool:
+def can_be_drawn(edited: Entry, mixture: Mixture, nuisance: Nuisance, fit: Fit) -> bool:
     """Whether a manipulated picture of a manifest is ever drawn: see ``Mixture.made``."""
-    return mixture.made > 0 and (edited.edited_path is not None or nuisance.overview > 0)
+    shows_wholes = fit == "resize" or nuisance.overview > 0
+    return mixture.made > 0 and (edited.edited_path is not None or shows_wholes)
 
 
 _Made: TypeAlias = tuple[Manipulated, Entry]
-_Maker: TypeAlias = Callable[[Stream, int, np.random.Generator], _Made]
+_Maker: TypeAlias = Callable[[Stream, Scope, np.random.Generator], _Made]
 
 _AIMED = 0.8
 """Share of the windows of manipulated pictures that show some of the edit; the others show what was left alone."""
 
 
-def _authentic(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _authentic(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.photos.draw(rng)
-    return _untouched(stream.window(host, side, rng), generated=False), host
+    return _untouched(stream.window(host, scope, rng), generated=False), host
 
 
-def _control(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _control(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.photos.draw(rng)
-    return IdentitySeam()(stream.window(host, side, rng), rng), host
+    return IdentitySeam()(stream.window(host, scope, rng), rng), host
 
 
-def _generated(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _generated(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.fakes.draw(rng)
-    return _untouched(stream.window(host, side, rng), generated=True), host
+    return _untouched(stream.window(host, scope, rng), generated=True), host
 
 
-def _twins(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _twins(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.twins.draw(rng)
-    return _untouched(stream.window(host, side, rng), generated=True), host
+    return _untouched(stream.window(host, scope, rng), generated=True), host
 
 
-def _inpainted(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _inpainted(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     twin = stream.twins.draw(rng)
     host = stream.host_of(twin)
     photo = stream.pictures.image(host.path)
-    where = place(photo.shape, side, host.panels, rng)
-    regenerated = cut(stream.pictures.image(twin.path), where)
-    return TwinPaste(regenerated)(stream.aged(host, cut(photo, where), rng), rng), host
+    where = place(photo.shape, scope.side, host.panels, rng)
+    regenerated = scope.reduced(cut(stream.pictures.image(twin.path), where))
+    return TwinPaste(regenerated)(stream.aged(host, cut(photo, where), scope, rng), rng), host
 
 
-def _filled(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _filled(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.photos.draw(rng)
     fill = Inpainting(Telea() if rng.random() < 0.5 else NavierStokes())
-    return fill(stream.window(host, side, rng), rng), host
+    return fill(stream.window(host, scope, rng), rng), host
 
 
-def _copy_move(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _copy_move(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.photos.draw(rng)
-    return CopyMove()(stream.window(host, side, rng), rng), host
+    return CopyMove()(stream.window(host, scope, rng), rng), host
 
 
-def _spliced(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _spliced(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     """Splice photo into photo, generated into photo, photo into generated: 60, 25 and 15 %."""
     case = rng.random() if stream.fakes.entries else 0.0
     host_generated, donor_generated = case >= 0.85, 0.60 <= case < 0.85
@@ -316,22 +349,25 @@ def _spliced(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
 
     def donor(rng: np.random.Generator) -> Donor:
         entry = shelf.draw(rng)
-        return Donor(stream.window(entry, side, rng), generated=donor_generated)
+        return Donor(stream.window(entry, scope, rng), generated=donor_generated)
 
-    image = stream.window(host, side, rng)
+    image = stream.window(host, scope, rng)
     return Splicing(donor, host_generated=host_generated)(image, rng), host
 
 
-def _made(sample: Sample, stream: Stream, side: int, rng: np.random.Generator) -> _Made:
-    """Cut a window of a picture that was manipulated elsewhere; its edited pixels are known, the generated may be."""
-    entry, edited = sample.entry, cast(Mask, sample.edited)
+def _made(sample: Sample, stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
+    """Cut a window of a picture that was manipulated elsewhere; masks that nobody knows are empty."""
+    entry, nowhere = sample.entry, np.zeros(sample.image.shape[:2], bool)
+    generated, edited = (
+        nowhere if mask is None else mask for mask in (sample.generated, sample.edited)
+    )
     if edited.any() and rng.random() < _AIMED:
-        where = place_showing(edited, side, entry.panels, rng)
+        where = place_showing(edited, scope.side, entry.panels, rng)
     else:
-        where = place(edited.shape, side, entry.panels, rng)
-    generated = np.zeros_like(edited) if sample.generated is None else sample.generated
-    image = stream.aged(entry, cut(sample.image, where), rng)
-    return Manipulated(image, cut(generated, where), cut(edited, where), entry.kind), entry
+        where = place(edited.shape, scope.side, entry.panels, rng)
+    image = stream.aged(entry, cut(sample.image, where), scope, rng)
+    generated, edited = (scope.reduced_mask(cut(mask, where)) for mask in (generated, edited))
+    return Manipulated(image, generated, edited, entry.kind), entry
 
 
 _MAKERS: Mapping[str, _Maker] = {

@@ -88,7 +88,7 @@ def train(
     loss = definition.loss(recipe.config)
     training, validation = streams(recipe, detector, report)
     views = views_of_photos(training, recipe, detector.view, accelerator.device)
-    shown = pretext(recipe, training, detector.view.size) or training
+    shown = pretext(recipe, training, detector.view) or training
     if definition.prepare is not None and not resume:  # the state to resume from holds the outcome
         definition.prepare(detector.to(accelerator.device), views)
     run = _Run(recipe, folder, accelerator, detector, shown)

@@ -20,6 +20,7 @@ from gammascope.data.synthesis import Stream, can_be_drawn
 from gammascope.data.windows import Windows
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError
+from gammascope.imaging.views import Fit, ViewSpec
 from gammascope.sample import Entry
 from gammascope.training.progress import Progress
 from gammascope.training.recipe import Recipe, Streaming
@@ -73,7 +74,10 @@ def streams(
     when they are drawn.
     """
     cache = _cache(recipe.data.streaming)
-    training, validation = (_used(part, recipe, report) for part in entries_of(recipe, cache))
+    view, data = detector.view, recipe.data
+    training, validation = (
+        _used(part, recipe, view.fit, report) for part in entries_of(recipe, cache)
+    )
     pictures = Pictures(int(recipe.data.memory_gb * 1e9))
     near = [e for e in training + validation if cache is None or not cache.shard_of(e.path)]
     done, total = 0, len(near)
@@ -88,17 +92,17 @@ def streams(
     broken |= {path for path, _ in pictures.preload_masks(edited)}
     if broken:
         report(Progress("loading", total, total, {"broken": float(len(broken))}))
-    size, data = detector.view.size, recipe.data
 
     def views(entries: list[Entry], seed: int) -> Views:
         whole = [e for e in entries if e.path not in broken and e.host_path not in broken]
         make = partial(
             Stream,
             pictures=pictures,
-            size=size,
+            size=view.size,
             mixture=data.mixture,
             nuisance=data.nuisance,
             cap=data.cap,
+            fit=view.fit,
             seed=seed,
         )
         if cache is None or not any(cache.shard_of(entry.path) for entry in whole):
@@ -112,10 +116,12 @@ def streams(
     return views(training, recipe.seed), views(validation, 777) if validation else None
 
 
-def _used(entries: list[Entry], recipe: Recipe, report: Callable[[Progress], None]) -> list[Entry]:
+def _used(
+    entries: list[Entry], recipe: Recipe, fit: Fit, report: Callable[[Progress], None]
+) -> list[Entry]:
     """Leave out, before anything is decoded, the manipulated pictures that will not be drawn; tell how many."""
-    data = recipe.data
-    used = [e for e in entries if e.kind is None or can_be_drawn(e, data.mixture, data.nuisance)]
+    law = (recipe.data.mixture, recipe.data.nuisance, fit)
+    used = [entry for entry in entries if entry.kind is None or can_be_drawn(entry, *law)]
     if len(used) < len(entries):
         left_out = {"manipulated left out": float(len(entries) - len(used))}
         report(Progress("loading", 0, len(used), left_out))
@@ -137,7 +143,7 @@ def _placed(manifest: Path, split: str, cache: ShardCache | None) -> list[Entry]
     return entries if cache is None else [cache.entry(e, manifest.parent) for e in entries]
 
 
-def pretext(recipe: Recipe, training: Views, size: int) -> PretextStream | None:
+def pretext(recipe: Recipe, training: Views, view: ViewSpec) -> PretextStream | None:
     """Return what steps see where a pretext task is trained: the same photos and pictures, in another way."""
     tables = recipe.data.pretext.tables
     if not tables:
@@ -145,9 +151,15 @@ def pretext(recipe: Recipe, training: Views, size: int) -> PretextStream | None:
     if not isinstance(training, Stream):
         raise RecipeError("data.pretext.tables and data.streaming.source exclude each other.")
     settings = read_camera_tables(Path(name) for name in tables)
-    photos = training.photos.entries
-    faces = recipe.data.pretext.faces
-    return PretextStream(photos, training.pictures, size, settings, faces=faces, seed=recipe.seed)
+    return PretextStream(
+        training.photos.entries,
+        training.pictures,
+        view.size,
+        settings,
+        faces=recipe.data.pretext.faces,
+        fit=view.fit,
+        seed=recipe.seed,
+    )
 
 
 def loader_of(

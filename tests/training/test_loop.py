@@ -26,6 +26,7 @@ from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.pipeline import Pipeline
 from gammascope.prediction import Batch
 from gammascope.sample import Label
+from gammascope.training import probing
 from gammascope.training.loop import (
     CHECKPOINT,
     LOG,
@@ -39,6 +40,7 @@ from gammascope.training.progress import Progress
 from gammascope.training.recipe import (
     Data,
     Optimisation,
+    Probing,
     Recipe,
     Rhythm,
     plain_recipe,
@@ -222,6 +224,45 @@ def test_a_run_ends_with_readings_of_whole_pictures(recipe, collection, tmp_path
     told = pipeline.scores(image).logit
     readings.content_bias += 3
     assert pipeline.scores(image).logit == pytest.approx(told + 3, abs=1e-3)
+
+
+SIZES = MobileNetConfig(8, (8, 8, 16), (1, 1, 1), (1, 2, 2), fused=16, token=16, trained="own")
+
+
+@pytest.mark.parametrize(
+    ("method", "config", "told"),
+    [
+        ("gamma", replace(TINY, backbone="mobilenetv2", mobilenetv2=SIZES), "its weights are rand"),
+        ("effort", replace(base.get("effort").tiny, backbone="compact"), "its weights are random"),
+        ("linear_probe", base.get("linear_probe").tiny, "its weights are random"),
+        (
+            "align_gemini",
+            replace(base.get("align_gemini").tiny, backbone="facebook/dinov2-large"),
+            r"method\.architecture is given",
+        ),
+    ],
+)
+def test_a_frozen_backbone_with_random_weights_is_refused(recipe, tmp_path, method, config, told):
+    """It would train to the end, and its checkpoint would look like any other."""
+    blind = replace(recipe, method=method, config=config)
+    with pytest.raises(RecipeError, match=rf"is frozen, and .*{told}.*method\.backbone=embedded"):
+        train(blind, tmp_path / "run")
+    if method == "linear_probe":
+        with pytest.raises(RecipeError, match=r"is frozen, and .*method\.backbone=embedded"):
+            probing.fit(replace(blind, probing=Probing()), tmp_path / "fit")
+
+
+@pytest.mark.parametrize(
+    ("method", "config"),
+    [
+        ("gamma", replace(TINY, backbone="embedded", size=64)),
+        ("align_gemini", base.get("align_gemini").tiny),  # named "random": a control
+        ("gamma", replace(TINY, backbone="mobilenetv2", mobilenetv2=replace(SIZES, trained="all"))),
+    ],
+)
+def test_what_was_taught_or_is_trained_as_a_whole_is_not_refused(recipe, tmp_path, method, config):
+    short = replace(recipe.optimisation, steps=1)
+    train(replace(recipe, method=method, config=config, optimisation=short), tmp_path / "run")
 
 
 def test_the_recipe_lies_beside_the_run(recipe, finished):

@@ -23,6 +23,7 @@ from gammascope.data.manifest import complete_or_absent
 from gammascope.detectors import base
 from gammascope.detectors.base import FittedDetector, Seen
 from gammascope.errors import MissingDataError, RecipeError
+from gammascope.networks.pretrained import refuse_untaught
 from gammascope.prediction import Batch
 from gammascope.sample import Entry
 from gammascope.training import loop, views
@@ -56,7 +57,7 @@ def fit(
 
     Raises:
         MissingDataError: If there is nothing to fit to, one class is missing, or there is nothing to resume.
-        RecipeError: If the method has no frozen backbone, or the folder holds another run.
+        RecipeError: If the method has no frozen backbone, or one with random weights, or the folder holds another run.
     """
     how = recipe.probing or Probing()
     if how.views < 1:
@@ -71,6 +72,7 @@ def fit(
         raise RecipeError(
             f"Method {recipe.method!r} has no frozen part to fit on: leave out the section probing."
         )
+    refuse_untaught(recipe.config, detector)
     _claim(folder, recipe, resume=resume)
     detector.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     features = _Features(recipe, detector, Path(how.cache or folder / FEATURES), report)

@@ -18,7 +18,7 @@ import torch
 
 from gammascope import checkpoints, settings
 from gammascope.detectors import base
-from gammascope.errors import IncompatibleCheckpointError, MissingExtraError
+from gammascope.errors import IncompatibleCheckpointError, MissingExtraError, RecipeError
 from gammascope.pipeline import Pipeline
 from gammascope.prediction import Batch, Prediction
 
@@ -48,6 +48,10 @@ def method_of(name: str) -> base.Method[Any]:
         return base.get(name)
     except MissingExtraError as error:
         pytest.skip(str(error))
+
+
+def in_this_package(method: base.Method[Any]) -> bool:
+    return type(method.config).__module__.startswith("gammascope.")
 
 
 def tiny(name: str, *, awake: bool = False) -> base.Detector:
@@ -225,6 +229,24 @@ def test_every_trainable_parameter_learns(name):
         if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
     ]
     assert idle == []
+
+
+@every_method
+def test_a_method_can_ask_for_an_overview_beside_its_tiles(name):
+    """The largest centred square, reduced: shown last, weighed, and obeyed by whoever looks."""
+    method = method_of(name)
+    if "overview" not in method.tiny.__dataclass_fields__ and not in_this_package(method):
+        pytest.skip("its config has no overview")
+    config = dataclasses.replace(method.tiny, fit="tiles", overview=0.25)
+    detector = method.build(config).eval()
+    assert detector.view.overview == 0.25
+    side = detector.view.size
+    image = np.random.default_rng(0).integers(0, 256, (2 * side, 3 * side, 3), dtype=np.uint8)
+    scores = Pipeline(detector, facts_of(name, detector), "").scores(image)
+    assert scores.overview
+    assert scores.views == 2 * 3 + 1
+    with pytest.raises(RecipeError, match=r"overview=0\.25 beside fit='resize'"):
+        method.build(dataclasses.replace(config, fit="resize"))
 
 
 @every_method

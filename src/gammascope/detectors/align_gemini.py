@@ -61,6 +61,7 @@ class Config:
         fit: How an image becomes views.
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
+        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
     """
 
     backbone: str = "facebook/dinov2-large"
@@ -77,6 +78,7 @@ class Config:
     fit: Fit = "center_crop"
     pool: Pool = "mean"
     max_tiles: int | None = None
+    overview: float = 0.0
 
 
 class PixelExpert(Detector):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from gammascope import checkpoints, settings
 from gammascope.data.batches import Collate
 from gammascope.data.edits import Plan, make_edits
-from gammascope.data.laws import Mixture
+from gammascope.data.laws import Mixture, Pairs
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.data.synthesis import Stream
@@ -47,7 +47,7 @@ from gammascope.training.recipe import (
     recipe_of,
     without_places,
 )
-from gammascope.training.views import entries_of, streams
+from gammascope.training.views import entries_of, loader_of, streams
 
 KINDS = [item.name for item in fields(Mixture)]
 TINY = replace(base.get("gamma").tiny, manip_label="by_pixels")
@@ -224,6 +224,20 @@ def test_a_run_ends_with_readings_of_whole_pictures(recipe, collection, tmp_path
     told = pipeline.scores(image).logit
     readings.content_bias += 3
     assert pipeline.scores(image).logit == pytest.approx(told + 3, abs=1e-3)
+
+
+def test_photos_and_their_twins_come_in_one_batch_and_resume_exactly(recipe, tmp_path):
+    paired = replace(recipe, data=replace(recipe.data, pairs=Pairs(share=1.0)))
+    training, validation = streams(paired, base.get("gamma").build(TINY), lambda _: None)
+    batch = next(iter(loader_of(training, 0, 8, 8, base.get("gamma").build(TINY).view, 0)))
+    assert batch.label.tolist() == [0, 1] * 4
+    assert not validation.pairs.share, "validation keeps to the mixture"
+    whole = train(paired, tmp_path / "whole")
+    train(paired, tmp_path / "parts", stop_after=3)
+    assert same_weights(train(paired, tmp_path / "parts", resume=True), whole)
+    odd = replace(paired, optimisation=replace(recipe.optimisation, batch=5))
+    with pytest.raises(RecipeError, match=r"divides photos from their twins.* a multiple of 2"):
+        train(odd, tmp_path / "odd")
 
 
 SIZES = MobileNetConfig(8, (8, 8, 16), (1, 1, 1), (1, 2, 2), fused=16, token=16, trained="own")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import cast, get_args
 
 from gammascope.data.manifest import load_sample
 from gammascope.errors import MissingDataError, UndecodableImageError
-from gammascope.imaging.decode import decode
+from gammascope.imaging.codecs import Encoding, Subsampling, jpeg_subsampling
+from gammascope.imaging.decode import Decoded, decode
 from gammascope.sample import Entry, Image, Sample
 
 
@@ -23,6 +25,7 @@ class Pictures:
         self.held_bytes = 0
         self._images: dict[Path, Image] = {}
         self._samples: dict[Path, Sample] = {}
+        self._saved_as: dict[Path, Encoding | None] = {}
 
     def image(self, path: Path) -> Image:
         """Return a decoded image; do not write to it.
@@ -33,11 +36,23 @@ class Pictures:
         held = self._images.get(path)
         if held is not None:
             return held
-        image = decode(path).image
+        decoded = decode(path)
+        image = decoded.image
+        self._saved_as[path] = _saved_as(decoded)
         if self.held_bytes + image.nbytes <= self.budget_bytes:
             self._images[path] = image
             self.held_bytes += image.nbytes
         return image
+
+    def saved_as(self, path: Path) -> Encoding | None:
+        """Return how a JPEG file was saved, its quality as ``codecs.jpeg_quality`` tells it; None: it is no JPEG.
+
+        Raises:
+            UndecodableImageError: If the file is broken.
+        """
+        if path not in self._saved_as:
+            self.image(path)
+        return self._saved_as[path]
 
     def sample(self, entry: Entry) -> Sample:
         """Return a decoded image with its masks; do not write to them.
@@ -83,3 +98,12 @@ class Pictures:
             except (MissingDataError, UndecodableImageError) as error:
                 broken.append((entry.path, str(error)))
         return broken
+
+
+def _saved_as(decoded: Decoded) -> Encoding | None:
+    if decoded.jpeg_quality is None:
+        return None
+    subsampling = jpeg_subsampling(decoded.content)
+    if subsampling not in get_args(Subsampling):
+        return Encoding("jpeg", decoded.jpeg_quality)
+    return Encoding("jpeg", decoded.jpeg_quality, cast(Subsampling, subsampling))

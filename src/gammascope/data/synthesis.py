@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from gammascope.data.cutting import (
+    Place,
     Scope,
     crop_start,
     cut,
@@ -31,7 +32,7 @@ from gammascope.data.cutting import (
     turned,
 )
 from gammascope.data.drawn import Drawn
-from gammascope.data.laws import Mixture, Nuisance
+from gammascope.data.laws import Mixture, Nuisance, Pairs
 from gammascope.data.pictures import Pictures
 from gammascope.data.shelves import Shelf
 from gammascope.errors import MissingDataError, RecipeError
@@ -59,12 +60,13 @@ class Stream:
         nuisance: What happens to every view.
         cap: Collections of photos, of twins and of manipulated pictures that are larger than this are drawn from no
             more often than one of this size; None: no limit.
+        pairs: Photos beside their twins in place of a part of the mixture.
         fit: How an image becomes views: "resize" squeezes all of it (of a collage: of one panel); "tiles" and
             "center_crop" keep native resolution, so that views are windows at random places.
         seed: Of all draws.
 
     Raises:
-        MissingDataError: If there is no photo, or nothing that could be a fake.
+        MissingDataError: If there is no photo, nothing that could be a fake, or no twin where pairs are asked for.
         RecipeError: If the cap is below one.
     """
 
@@ -77,13 +79,14 @@ class Stream:
         nuisance: Nuisance | None = None,
         *,
         cap: int | None = None,
+        pairs: Pairs | None = None,
         fit: Fit = "tiles",
         seed: int = 0,
     ) -> None:
         if cap is not None and cap < 1:
             raise RecipeError(f"cap = {cap}: expected 1 or more images of a collection, or none.")
         self.pictures, self.size, self.fit, self.seed = pictures, size, fit, seed
-        self.nuisance = nuisance or Nuisance()
+        self.nuisance, self.pairs = nuisance or Nuisance(), pairs or Pairs()
         self.photos = Shelf((e for e in entries if e.label is Label.REAL), cap)
         whole = [e for e in entries if e.label is Label.FAKE and e.kind is None]
         self.fakes = Shelf(e for e in whole if e.host_path is None)
@@ -91,6 +94,11 @@ class Stream:
         self._photos = {entry.path.resolve(): entry for entry in self.photos.entries}
         hosted = (e for e in whole if e.host_path and e.host_path.resolve() in self._photos)
         self.twins = Shelf(hosted, cap)
+        if self.pairs.share and not self.twins.entries:
+            raise MissingDataError(
+                f"data.pairs.share = {self.pairs.share:g}, and no training image is a twin: make some of the photos "
+                "with gammascope synthesize --kind twin, and name their manifest, too."
+            )
         mixture = mixture or Mixture()
         edits = (e for e in entries if e.label is Label.FAKE and e.kind is not None)
         self.made = Shelf((e for e in edits if can_be_drawn(e, mixture, self.nuisance, fit)), cap)
@@ -98,7 +106,20 @@ class Stream:
 
     def __getitem__(self, index: int) -> Drawn:
         """Draw view number ``index``, 0 and up."""
-        return self.drawn(np.random.default_rng((self.seed, index)))
+        return self.numbered(index)
+
+    def numbered(self, index: int, attempt: int = 0) -> Drawn:
+        """Draw view number ``index``; each attempt draws another one in its place.
+
+        An even number and the next may be a photo and its twin: both then start from the same random state.
+        """
+        if self.pairs.share:
+            # Four numbers, of which the last is not 0: no single view starts its generator from the same.
+            rng = np.random.default_rng((self.seed, index // 2, attempt, 2))
+            if rng.random() < self.pairs.share:
+                return self._of_pair(rng, shows_twin=index % 2 == 1)
+        again = (attempt,) if attempt else ()
+        return self.drawn(np.random.default_rng((self.seed, index, *again)))
 
     def drawn(self, rng: np.random.Generator) -> Drawn:
         """Draw a view."""
@@ -112,11 +133,25 @@ class Stream:
             )
         if kind == "made":
             return self._drawn_made(self.made.draw(rng), rng)
-        return self._drawn_by(_MAKERS[kind], kind, rng)
+        return self._drawn_by(_MAKERS[kind], kind, self.nuisance.rescale.draw(rng), rng)
 
-    def _drawn_by(self, make: _Maker, kind: str, rng: np.random.Generator) -> Drawn:
+    def _of_pair(self, rng: np.random.Generator, *, shows_twin: bool) -> Drawn:
+        """Draw one of a photo and its twin; what ``rng`` gives is used alike for both."""
+        twin = self.twins.draw(rng)
+        photo = self.host_of(twin)
+        shorter = shorter_side(self.pictures.image(photo.path), photo.panels)
+        resize = self.pairs.scale(self.size / max(1, shorter), rng)
+        make = partial(_pair, twin, shows_twin)
+        return self._drawn_by(make, "twins" if shows_twin else "authentic", resize, rng)
+
+    def _drawn_by(
+        self,
+        make: _Maker,
+        kind: str,
+        resize: tuple[float, codecs.Kernel] | None,
+        rng: np.random.Generator,
+    ) -> Drawn:
         """Draw a view of a window, or of all of a picture, as the fit says."""
-        resize = self.nuisance.rescale.draw(rng)
         needed = self.size / (resize[0] if resize else 1.0)
         if self.fit == "resize":
             # What happens to a picture happens before it is squeezed, at one to three times the view's size.
@@ -145,18 +180,21 @@ class Stream:
         sample = self.pictures.sample(entry)
         masks = {"generated": sample.generated, "edited": sample.edited}
         unknown = frozenset(name for name, mask in masks.items() if mask is None)
+        make, resize = partial(_made, sample), self.nuisance.rescale.draw(rng)
         if "edited" not in unknown:
-            view = self._drawn_by(partial(_made, sample), "made", rng)
+            view = self._drawn_by(make, "made", resize, rng)
             # Where a generator filled the region, whoever sees the region sees what it made.
             seen = entry.generator is not None and view.was_edited
             return replace(view, unknown=unknown, told={"generated": True} if seen else {})
         told = {"edited": True}
         if entry.generator is not None or sample.generated is not None:
             told["generated"] = sample.generated is None or bool(sample.generated.any())
-        if self.fit == "resize":
-            view = self._drawn_by(partial(_made, sample), "made", rng)
-        else:
-            view = self._overview("made", entry, rng)
+        squeezes = self.fit == "resize"
+        view = (
+            self._drawn_by(make, "made", resize, rng)
+            if squeezes
+            else self._overview("made", entry, rng)
+        )
         return replace(view, unknown=frozenset(masks), told=told)
 
     def _overview(self, kind: str, host: Entry, rng: np.random.Generator) -> Drawn:
@@ -187,7 +225,7 @@ class Stream:
     def authentic(self) -> Stream:
         """Return a stream of nothing but the photos, under the same law."""
         photos = copy.copy(self)
-        photos.kinds, photos.shares = ["authentic"], np.ones(1)
+        photos.kinds, photos.shares, photos.pairs = ["authentic"], np.ones(1), Pairs()
         return photos
 
     def wholes(self) -> Stream:
@@ -202,7 +240,7 @@ class Stream:
             )
         whole = copy.copy(self)
         whole.kinds, whole.shares = ["authentic", "generated"], np.array([0.5, 0.5])
-        whole.nuisance = replace(self.nuisance, overview=1.0)
+        whole.nuisance, whole.pairs = replace(self.nuisance, overview=1.0), Pairs()
         return whole
 
     def host_of(self, twin: Entry) -> Entry:
@@ -353,6 +391,39 @@ def _spliced(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
 
     image = stream.window(host, scope, rng)
     return Splicing(donor, host_generated=host_generated)(image, rng), host
+
+
+def _pair(
+    twin: Entry, shows_twin: bool, stream: Stream, scope: Scope, rng: np.random.Generator
+) -> _Made:
+    """Cut the same window of a photo or of its twin, and age it as the photo is aged."""
+    pairs, photo = stream.pairs, stream.host_of(twin)
+    image = stream.pictures.image(photo.path)
+    where = place(image.shape, scope.side, photo.panels, rng)
+    # Drawn for the photo as well: the chain must go on alike.
+    saved, blended, ratio = rng.random(), rng.random(), rng.uniform(0.0, pairs.most)
+    window = cut(image, where)
+    if shows_twin:
+        encoding = stream.pictures.saved_as(photo.path) if saved < pairs.own_quality else None
+        made = _resaved(stream.pictures.image(twin.path), where, encoding)
+        window = codecs.blend(made, window, ratio) if blended < pairs.blend else made
+    window = stream.aged(photo, window, scope, rng)
+    return _untouched(window, generated=shows_twin), photo
+
+
+def _resaved(
+    image: Image, where: Place, encoding: codecs.Encoding | None
+) -> UInt8[np.ndarray, "cut_h cut_w 3"]:
+    """Cut a window of a picture as if the whole had been saved: its blocks start at multiples of 16 pixels."""
+    if encoding is None:
+        return cut(image, where)
+    rows, columns = (slice(axis.start // 16 * 16, axis.stop) for axis in where)
+    saved = codecs.reencode(image[rows, columns], encoding)
+    inside = [
+        slice(axis.start - part.start, axis.stop - part.start)
+        for axis, part in zip(where, (rows, columns), strict=True)
+    ]
+    return cut(saved, (inside[0], inside[1]))
 
 
 def _made(sample: Sample, stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:

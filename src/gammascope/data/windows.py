@@ -38,7 +38,7 @@ class Windows:
     Args:
         entries: As ``ShardCache.entry`` returns them; without those that the streams leave out.
         cache: Holds the shards.
-        make: Makes a stream of the entries that are at hand.
+        make: Makes a stream of the entries that are at hand, of the same seed.
         shards: Of each kind, open at a time.
         views: In a window.
         seed: Of all draws; the one of the streams.
@@ -86,9 +86,8 @@ class Windows:
                 time.sleep(np.random.default_rng().uniform(0, tried * _PAUSE_S))
             stamp = self.cache.hold(names)
             for attempt in range(_TRIES):
-                numbers = (self.seed, index, attempt) if attempt else (self.seed, index)
                 try:
-                    return stream.drawn(np.random.default_rng(numbers))
+                    return stream.numbered(index, attempt)
                 except (MissingDataError, UndecodableImageError) as error:  # the former: a mask
                     if None in stamp or self.cache.stamp(names) != stamp:
                         break  # not broken, but pushed out by another process, perhaps before it was stamped

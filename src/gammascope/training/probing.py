@@ -172,6 +172,8 @@ def _key(
         "mixture": settings.plain(data.mixture),
         "nuisance": settings.plain(data.nuisance),
     }
+    if data.pairs.share:
+        facts["pairs"] = settings.plain(data.pairs)
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     for name, tensor in sorted(detector.backbone.state_dict().items()):
         plain = tensor.detach().cpu().contiguous().flatten()

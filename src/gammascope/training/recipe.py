@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gammascope import settings
-from gammascope.data.laws import Mixture, Nuisance
+from gammascope.data.laws import Mixture, Nuisance, Pairs
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
 from gammascope.sample import KeptApart
@@ -58,6 +58,8 @@ class Data:
         validation_sources: Sources kept apart for validation and calibration: never a photo of theirs is trained on.
         validation_generators: Generators kept apart likewise, whatever source their images are of.
         mixture: What the stream holds.
+        pairs: Photos beside their twins in place of a part of the mixture, in training; validation keeps to the
+            mixture.
         nuisance: What happens to every view.
         cap: A collection of photos, of twins or of manipulated pictures that is larger than this is drawn from no more
             often than one of this size, so that a large narrow one does not decide what a photo looks like; None: no
@@ -73,6 +75,7 @@ class Data:
     validation_sources: tuple[str, ...] = ()
     validation_generators: tuple[str, ...] = ()
     mixture: Mixture = field(default_factory=Mixture)
+    pairs: Pairs = field(default_factory=Pairs)
     nuisance: Nuisance = field(default_factory=Nuisance)
     cap: int | None = None
     pretext: Pretext = field(default_factory=Pretext)

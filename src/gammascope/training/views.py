@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from gammascope.data.batches import Collate, Draws, StreamSlice
 from gammascope.data.camera import read_camera_tables
+from gammascope.data.laws import Pairs
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.data.pretext import PretextStream
@@ -73,6 +74,7 @@ def streams(
     Pictures of this machine are decoded first, and broken ones left out; those of remote shards are fetched and decoded
     when they are drawn.
     """
+    _refuse_torn_pairs(recipe)
     cache = _cache(recipe.data.streaming)
     view, data = detector.view, recipe.data
     training, validation = (
@@ -93,7 +95,7 @@ def streams(
     if broken:
         report(Progress("loading", total, total, {"broken": float(len(broken))}))
 
-    def views(entries: list[Entry], seed: int) -> Views:
+    def views(entries: list[Entry], seed: int, pairs: Pairs) -> Views:
         whole = [e for e in entries if e.path not in broken and e.host_path not in broken]
         make = partial(
             Stream,
@@ -102,6 +104,7 @@ def streams(
             mixture=data.mixture,
             nuisance=data.nuisance,
             cap=data.cap,
+            pairs=pairs,
             fit=view.fit,
             seed=seed,
         )
@@ -113,7 +116,19 @@ def streams(
     if cache is not None:
         pictures.keep_no_more()  # shards come and go
     # Validation draws with a seed of its own, the same for every run, so that runs can be compared.
-    return views(training, recipe.seed), views(validation, 777) if validation else None
+    held_out = views(validation, 777, Pairs()) if validation else None
+    return views(training, recipe.seed, data.pairs), held_out
+
+
+def _refuse_torn_pairs(recipe: Recipe) -> None:
+    """Refuse a batch that would divide a photo from its twin: between batches, processes, or halves of a batch."""
+    how, processes = recipe.optimisation, int(os.environ.get("WORLD_SIZE", "1"))
+    parts = 2 * processes * (2 if how.weighting.proxy else 1)
+    if recipe.data.pairs.share and how.batch % parts:
+        raise RecipeError(
+            f"optimisation.batch = {how.batch} divides photos from their twins: with data.pairs, give a multiple of "
+            f"{parts}."
+        )
 
 
 def _used(

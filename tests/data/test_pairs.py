@@ -152,6 +152,16 @@ def test_parts_of_a_stream_have_no_pairs(collection):
     assert {stream.wholes()[number].kind for number in range(16)} == {"authentic", "generated"}
 
 
+def test_a_twin_of_another_size_is_named(same, tmp_path):
+    small = tmp_path / "small.png"
+    small.write_bytes(codecs.encode(np.zeros((60, 60, 3), np.uint8), codecs.Encoding("png")))
+    entries = [same[0], replace(same[1], path=small)]
+    with pytest.raises(
+        MissingDataError, match=r"small\.png is 60 x 60 px and its photo .*cat\.jpg"
+    ):
+        stream_of(entries, ALL)[0]
+
+
 def test_pairs_need_twins(collection):
     entries = [entry for entry in read_manifest(collection) if entry.host_path is None]
     mixture = replace(HALF, generated=0.5)

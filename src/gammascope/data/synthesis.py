@@ -189,10 +189,9 @@ class Stream:
         told = {"edited": True}
         if entry.generator is not None or sample.generated is not None:
             told["generated"] = sample.generated is None or bool(sample.generated.any())
-        squeezes = self.fit == "resize"
         view = (
             self._drawn_by(make, "made", resize, rng)
-            if squeezes
+            if self.fit == "resize"
             else self._overview("made", entry, rng)
         )
         return replace(view, unknown=frozenset(masks), told=told)
@@ -398,14 +397,19 @@ def _pair(
 ) -> _Made:
     """Cut the same window of a photo or of its twin, and age it as the photo is aged."""
     pairs, photo = stream.pairs, stream.host_of(twin)
-    image = stream.pictures.image(photo.path)
+    image, copied = (stream.pictures.image(entry.path) for entry in (photo, twin))
+    if image.shape != copied.shape:
+        raise MissingDataError(
+            f"{twin.path} is {copied.shape[1]} x {copied.shape[0]} px and its photo {photo.path} {image.shape[1]} x "
+            f"{image.shape[0]} px: a twin has its photo's size."
+        )
     where = place(image.shape, scope.side, photo.panels, rng)
     # Drawn for the photo as well: the chain must go on alike.
     saved, blended, ratio = rng.random(), rng.random(), rng.uniform(0.0, pairs.most)
     window = cut(image, where)
     if shows_twin:
         encoding = stream.pictures.saved_as(photo.path) if saved < pairs.own_quality else None
-        made = _resaved(stream.pictures.image(twin.path), where, encoding)
+        made = _resaved(copied, where, encoding)
         window = codecs.blend(made, window, ratio) if blended < pairs.blend else made
     window = stream.aged(photo, window, scope, rng)
     return _untouched(window, generated=shows_twin), photo

@@ -31,9 +31,11 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from gammascope.data.batches import Collate
+from gammascope.data.drawn import Drawn
+from gammascope.data.laws import Nuisance
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.synthesis import Drawn, Nuisance, Stream
+from gammascope.data.synthesis import Stream
 from gammascope.detectors import gamma
 from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import decode

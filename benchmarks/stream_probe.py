@@ -24,9 +24,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from gammascope.data.laws import Mixture, Nuisance
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.synthesis import Mixture, Nuisance, Stream
+from gammascope.data.synthesis import Stream
 from gammascope.imaging import codecs
 from gammascope.sample import Image
 from gammascope.training.recipe import read_recipe

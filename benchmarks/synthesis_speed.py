@@ -25,8 +25,9 @@ import PIL.Image
 import skimage.data
 import torch
 
+from gammascope.data.laws import Mixture
 from gammascope.data.pictures import Pictures
-from gammascope.data.synthesis import Mixture, Stream
+from gammascope.data.synthesis import Stream
 from gammascope.generation.autoencoder import AutoencoderFill, TinyAutoencoder, round_trip
 from gammascope.manipulation.inpainting import Inpainting
 from gammascope.sample import Entry, Label

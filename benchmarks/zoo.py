@@ -51,7 +51,11 @@ EMBEDDED: dict[str, tuple[str, ...]] = {
     "gamma": ("method.backbone=embedded",),
     "ns_net": ("method.backbone=embedded",),
     "mpft": ("method.backbone=embedded", "method.architecture=", "method.fill=pixel"),
-    "align_gemini": ("data.mixture.generated=0.5", "data.mixture.twins=0.0"),
+    "align_gemini": (
+        "data.pairs.share=0.0",
+        "data.mixture.generated=0.5",
+        "data.mixture.twins=0.0",
+    ),
 }
 """What puts a method on the embedded backbone where its recipe has another; and fakes where there are no twins."""
 

@@ -11,12 +11,19 @@ from gammascope.prediction import Batch, Prediction
 
 
 def label_bce(logit: Float[Tensor, " b"], label: Int[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Return the mean binary cross-entropy of an image-level answer."""
-    return functional.binary_cross_entropy_with_logits(logit.float(), label.float())
+    """Return the mean binary cross-entropy of an image-level answer, over the views of which it is known (not -1)."""
+    known = label >= 0
+    per_view = functional.binary_cross_entropy_with_logits(
+        logit.float(), label.clamp(min=0).float(), reduction="none"
+    )
+    return (per_view * known).sum() / known.sum().clamp(min=1)
 
 
 def generated_label(batch: Batch) -> Int[Tensor, " b"]:
-    """Return whether a view holds generated pixels, for methods that know no edits; the label where nobody knows."""
+    """Return whether a view holds generated pixels, for methods that know no edits; -1: not known.
+
+    Where a batch has no such answer at all, the label decides.
+    """
     return batch.answers.get("generated", batch.label)
 
 
@@ -35,7 +42,7 @@ def supervised_contrastive(
 
     Args:
         embeddings: Of any length; compared by cosine.
-        label: Views of equal label are partners.
+        label: Views of equal label are partners; -1, not known, has none.
         temperature: Divides the cosines, > 0.
 
     Source: arXiv:2004.11362, eq. 2.
@@ -45,7 +52,7 @@ def supervised_contrastive(
     # Finite, so that a view without partners gives 0 and not NaN.
     similarity = (unit @ unit.T / temperature).masked_fill(itself, -1e9)
     log_share = similarity - similarity.logsumexp(1, keepdim=True)
-    partners = (label[:, None] == label[None, :]) & ~itself
+    partners = (label[:, None] == label[None, :]) & (label >= 0)[:, None] & ~itself
     count = partners.sum(1)
     per_view = -(log_share * partners).sum(1) / count.clamp(min=1)
     return per_view.sum() / (count > 0).sum().clamp(min=1)
@@ -61,13 +68,13 @@ def pair_contrastive(
 
     Args:
         embeddings: Of any length.
-        label: Views of equal label belong together.
+        label: Views of equal label belong together; -1, not known, belongs nowhere.
         margin: Distance that is far enough, 0..2.
 
     Source: the published code of Dual Data Alignment, the pixel branch of arXiv:2512.06746, which uses the loss of a
     library with these means.
     """
-    unit = functional.normalize(embeddings.float(), dim=1)
+    unit, label = functional.normalize(embeddings[label >= 0].float(), dim=1), label[label >= 0]
     first, second = torch.triu_indices(len(unit), len(unit), 1, device=unit.device)
     # The root has no slope at 0, where two views are the same.
     distance = ((unit[first] - unit[second]).square().sum(1) + 1e-12).sqrt()

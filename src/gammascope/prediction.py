@@ -16,8 +16,8 @@ class Batch:
 
     Attributes:
         pixels: Normalised views.
-        label: 1 fake (generated or manipulated), 0 real.
-        answers: 1 yes, 0 no, by image-level question ("generated", "edited"); absent = not known.
+        label: 1 fake (generated or manipulated), 0 real, -1 not known.
+        answers: 1 yes, 0 no, -1 not known, by image-level question ("generated", "edited"); absent = known of none.
         masks: Share of each pixel that is "generated" / "edited", 0..1; absent = not annotated.
         weight: By mask name; 0 switches that mask's terms off for a sample whose mask is not trustworthy.
         tags: What else is known about a view, by name (camera settings, say); NaN = not known.

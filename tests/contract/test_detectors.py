@@ -18,7 +18,7 @@ import torch
 
 from gammascope import checkpoints, settings
 from gammascope.detectors import base
-from gammascope.errors import IncompatibleCheckpointError, MissingExtraError
+from gammascope.errors import IncompatibleCheckpointError, MissingExtraError, RecipeError
 from gammascope.pipeline import Pipeline
 from gammascope.prediction import Batch, Prediction
 
@@ -37,6 +37,9 @@ CLIP_LARGE = json.dumps(
 )
 """Stands for the file that a hub would send: the shape of the tower without its weights."""
 
+ABOUT_TRUTH = {"label_bce", "outlier_bce", "contrastive", "pairs", "intra", "was_edited_bce"}
+"""Terms that ask for the label, or for an answer about the whole view."""
+
 every_method = pytest.mark.parametrize("name", base.names())
 
 
@@ -45,6 +48,10 @@ def method_of(name: str) -> base.Method[Any]:
         return base.get(name)
     except MissingExtraError as error:
         pytest.skip(str(error))
+
+
+def in_this_package(method: base.Method[Any]) -> bool:
+    return type(method.config).__module__.startswith("gammascope.")
 
 
 def tiny(name: str, *, awake: bool = False) -> base.Detector:
@@ -225,6 +232,24 @@ def test_every_trainable_parameter_learns(name):
 
 
 @every_method
+def test_a_method_can_ask_for_an_overview_beside_its_tiles(name):
+    """The largest centred square, reduced: shown last, weighed, and obeyed by whoever looks."""
+    method = method_of(name)
+    if "overview" not in method.tiny.__dataclass_fields__ and not in_this_package(method):
+        pytest.skip("its config has no overview")
+    config = dataclasses.replace(method.tiny, fit="tiles", overview=0.25)
+    detector = method.build(config).eval()
+    assert detector.view.overview == 0.25
+    side = detector.view.size
+    image = np.random.default_rng(0).integers(0, 256, (2 * side, 3 * side, 3), dtype=np.uint8)
+    scores = Pipeline(detector, facts_of(name, detector), "").scores(image)
+    assert scores.overview
+    assert scores.views == 2 * 3 + 1
+    with pytest.raises(RecipeError, match=r"overview=0\.25 beside fit='resize'"):
+        method.build(dataclasses.replace(config, fit="resize"))
+
+
+@every_method
 def test_without_masks_and_answers_the_label_is_learnt_and_nothing_about_them(name):
     method = method_of(name)
     if method.loss is None:
@@ -251,6 +276,23 @@ def test_untrustworthy_masks_teach_nothing(name):
     lied = loss(prediction, dataclasses.replace(batch, weight=nothing, masks=lies))
     assert told.keys() == lied.keys()
     assert all(torch.equal(told[key], lied[key]) for key in told)
+
+
+@every_method
+def test_views_whose_truth_is_not_known_teach_no_label(name):
+    """They stand in the batch with the answer -1: an edit that nobody located, say."""
+    method = method_of(name)
+    if method.loss is None:
+        pytest.skip("needs no training")
+    detector = tiny(name).eval()
+    batch = batch_of(detector)
+    nothing = {key: torch.zeros(4) for key in batch.masks}
+    unknown = dict.fromkeys(batch.answers, torch.full((4,), -1))
+    blind = dataclasses.replace(batch, label=torch.full((4,), -1), answers=unknown, weight=nothing)
+    with torch.inference_mode():
+        terms = method.loss(method.tiny)(detector(batch.pixels), blind)
+    assert all(math.isfinite(float(value)) for value in terms.values())
+    assert not any(float(value) for term, value in terms.items() if term in ABOUT_TRUTH)
 
 
 @every_method

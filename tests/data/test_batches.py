@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from gammascope.data.batches import Collate, StreamSlice
+from gammascope.data.drawn import Drawn
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.synthesis import Drawn, Stream
+from gammascope.data.synthesis import Stream
 from gammascope.imaging.views import ViewSpec
 
 VIEW = ViewSpec(16, "tiles", mean=(0.5, 0.25, 0.0), std=(0.25, 0.5, 1.0))
+BOTH = ("generated", "edited")
 
 
 def drawn(generated: float, edited: float) -> Drawn:
@@ -43,6 +47,19 @@ def test_labels_and_masks_tell_the_same_story():
         expected = np.stack([getattr(view, name) for view in views])
         assert np.array_equal(batch.masks[name].numpy(), expected)
         assert batch.weight[name].tolist() == [1] * 5
+
+
+def test_what_is_not_known_is_marked_and_its_masks_are_not_trusted():
+    nothing = drawn(0, 0)
+    retouched = replace(nothing, unknown=frozenset(BOTH), told={"edited": True})
+    inpainted = replace(nothing, unknown=frozenset(BOTH), told=dict.fromkeys(BOTH, True))
+    unsure = replace(nothing, unknown=frozenset({"generated"}))
+    batch = Collate(VIEW)([nothing, retouched, inpainted, unsure])
+    assert batch.answers["generated"].tolist() == [0, -1, 1, -1]
+    assert batch.answers["edited"].tolist() == [0, 1, 1, 0]
+    assert batch.label.tolist() == [0, 1, 1, -1]
+    assert batch.weight["generated"].tolist() == [1, 0, 0, 0]
+    assert batch.weight["edited"].tolist() == [1, 0, 0, 1]
 
 
 def test_what_nobody_could_see_is_no_edit():

@@ -12,9 +12,10 @@ from gammascope.data.batches import Collate
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.data.pretext import PretextStream
-from gammascope.errors import MissingDataError
+from gammascope.errors import MissingDataError, RecipeError
+from gammascope.imaging import codecs
 from gammascope.imaging.views import ViewSpec
-from gammascope.sample import Label
+from gammascope.sample import Entry, Label
 
 
 @pytest.fixture
@@ -56,6 +57,38 @@ def test_a_view_depends_on_seed_and_number_alone(entries):
 
 def test_photos_smaller_than_a_view_are_mirrored(entries):
     assert stream_of(entries, size=700)[0].pixels.shape == (700, 700, 3)
+
+
+def test_a_detector_that_squeezes_sees_whole_photos(entries):
+    stream = stream_of(entries, fit="resize")
+    for index in range(8):
+        view = stream[index].pixels
+        source = next(p for p in stream.photos if p.source == stream[index].source)
+        photo = stream.pictures.image(source.path)
+        corners = [photo[0, 0], photo[0, -1], photo[-1, 0], photo[-1, -1]]
+        shown = [view[0, 0], view[0, -1], view[-1, 0], view[-1, -1]]
+        assert np.abs(np.subtract(shown, corners, dtype=int)).mean() < 30
+
+
+def test_faces_are_resized_and_never_cropped(tmp_path):
+    """A face of 128 pixels fills a view of 224, where regions lie at fixed shares; its rim is not mirrored."""
+    columns = np.linspace(0, 255, 128).astype(np.uint8)
+    face = np.ascontiguousarray(np.repeat(np.repeat(columns[None, :, None], 128, 0), 3, 2))
+    path = tmp_path / "face.png"
+    path.write_bytes(codecs.encode(face, codecs.Encoding("png")))
+    photo = Entry(path, Label.REAL, source="faces")
+    known = {path.resolve(): {"FNumber": 2.8}}
+    how = {"faces": True, "fit": "resize"}
+    stream = PretextStream([photo], Pictures(10**9), 224, known, **how)
+    untouched = [v for n in range(40) if not (v := stream[n]).tags["manipulated"]]
+    assert 10 < len(untouched) < 30
+    for view in untouched:
+        row = view.pixels[112, :, 0].astype(int)
+        assert (np.diff(row) >= -1).all(), "from left to right, once"
+        assert row[0] < 3
+        assert row[-1] > 252
+    with pytest.raises(RecipeError, match=r"method\.fit=resize"):
+        PretextStream([photo], Pictures(10**9), 224, known, faces=True, fit="tiles")
 
 
 def test_a_batch_knows_what_is_not_known(entries):

@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from gammascope.data.drawn import Drawn
+from gammascope.data.laws import Mixture, Nuisance
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.synthesis import Drawn, Mixture, Nuisance, Stream
+from gammascope.data.synthesis import Stream
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
+from gammascope.imaging.decode import decode
+from gammascope.imaging.views import ViewSpec, views_of
 from gammascope.sample import Entry, Label
 
 SIZE = 48
@@ -26,6 +30,8 @@ CALM = Nuisance(
     UNTOUCHED, codecs.RescaleLaw(0.0), UNTOUCHED, again=0.0, tone=0.0, noise=0.0, blur=0.0
 )
 """Views as they are cut and composed, so that pixels can be compared."""
+
+PNG = codecs.Encoding("png")
 
 KINDS = [item.name for item in fields(Mixture)]
 
@@ -112,7 +118,7 @@ def test_shares_are_those_of_the_mixture(entries):
     for kind in KINDS:
         share = getattr(mixture, kind) / total
         # Four standard deviations of a count.
-        assert abs(drawn[kind] / 600 - share) < 4 * (share * (1 - share) / 600) ** 0.5, kind
+        assert abs(drawn[kind] / 600 - share) <= 4 * (share * (1 - share) / 600) ** 0.5, kind
 
 
 def test_collections_count_by_the_root_of_their_size(photos, tmp_path):
@@ -258,20 +264,133 @@ def test_tiny_pictures_work(kind, size, photos, tmp_path):
     photo = saved(tmp_path, "small.jpg", small, source="s")
     fake = {"label": Label.FAKE, "generator": "g", "source": "s"}
     twin = saved(tmp_path, "twin.png", small, host_path=photo.path, **fake)
-    stream = stream_of([photo, twin, saved(tmp_path, "made.png", small, **fake)], all_of(kind))
+    everywhere = mask_file(tmp_path, "mask.png", np.ones((height, width), bool))
+    edit = saved(tmp_path, "edit.png", small, kind="inpainting", edited_path=everywhere, **fake)
+    whole = saved(tmp_path, "made.png", small, **fake)
+    stream = stream_of([photo, twin, whole, edit], all_of(kind))
     for index in range(6):
         drawn = stream[index]
         assert drawn.pixels.shape == (SIZE, SIZE, 3)
         assert drawn.generated.shape == drawn.edited.shape == (SIZE, SIZE)
 
 
-def test_manipulated_entries_are_left_out(entries, photos, tmp_path):
-    """What was edited elsewhere has no trustworthy masks."""
+def test_manipulated_entries_are_left_out_unless_they_have_a_share(entries, photos, tmp_path):
     strange = saved(
         tmp_path, "montage.jpg", photos["cat"], label=Label.FAKE, kind="splicing", source="strange"
     )
-    stream = stream_of([*entries, strange])
-    assert strange not in stream.fakes.entries + stream.photos.entries + stream.twins.entries
+    before, after = stream_of(entries), stream_of([*entries, strange])
+    assert strange not in after.entries
+    assert [digest(after[n]) for n in range(8)] == [digest(before[n]) for n in range(8)]
+
+
+def mask_file(folder: Path, name: str, mask: np.ndarray) -> Path:
+    path = folder / name
+    path.write_bytes(codecs.encode(np.repeat(mask[..., None] * np.uint8(255), 3, 2), PNG))
+    return path
+
+
+@pytest.fixture
+def edited(tmp_path) -> dict[str, Entry]:
+    """A black photo, and what was done to it: edited pixels are white, what a generator wrote around them is grey."""
+    region = np.zeros((300, 340), bool)
+    region[40:130, 60:160] = True
+    masks = {"some": region, "all": np.ones_like(region), "none": np.zeros_like(region)}
+    files = {name: mask_file(tmp_path, f"{name}.png", mask) for name, mask in masks.items()}
+    black = np.zeros((300, 340, 3), np.uint8)
+    pasted, redecoded = black.copy(), black + np.uint8(120)
+    pasted[region] = redecoded[region] = 255
+    fake = {"label": Label.FAKE, "source": "camera"}
+    drawn = {"generator": "brush", "kind": "inpainting"}
+    some = {"edited_path": files["some"]}
+    return {
+        "photo": saved(tmp_path, "photo.png", black, source="camera"),
+        "inpainted": saved(
+            tmp_path, "i.png", pasted, generated_path=files["some"], **fake, **drawn, **some
+        ),
+        "redecoded": saved(
+            tmp_path, "r.png", redecoded, generated_path=files["all"], **fake, **drawn, **some
+        ),
+        "moved": saved(tmp_path, "m.png", pasted, kind="copy_move", **fake, **some),
+        "unsure": saved(tmp_path, "u.png", pasted, **fake, **drawn, **some),
+        "unlocated": saved(tmp_path, "l.png", pasted, **fake, **drawn),
+        "retouched": saved(tmp_path, "t.png", pasted, kind="retouch", **fake),
+        "spliced": saved(tmp_path, "s.png", pasted, kind="splicing", **fake),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "generated", "label"),
+    [
+        ("inpainted", lambda level: level > 188, 1),
+        ("redecoded", lambda level: level > 60, 1),
+        ("moved", lambda level: level > 300, 0),
+    ],
+)
+def test_manipulated_pictures_of_manifests_are_drawn_with_their_masks(
+    name, generated, label, edited
+):
+    """The two-bit code: pasted back, a frame that was written anew, and an edit without a generator."""
+    nuisance = replace(CALM, rescale=codecs.RescaleLaw(0.5))
+    stream = stream_of([edited["photo"], edited[name]], only(made=1), nuisance)
+    assert edited[name] in stream.entries
+    shown = 0
+    for index in range(40):
+        drawn = stream[index]
+        level = drawn.pixels.mean(2)
+        assert (drawn.kind, drawn.source, drawn.unknown) == ("made", "camera", frozenset())
+        assert (drawn.edited != (level > 188)).mean() < 0.06, "a resampled seam is grey"
+        assert (drawn.generated != generated(level)).mean() < 0.06
+        if drawn.was_edited:
+            shown += 1
+            assert drawn.contains_generated == bool(label)
+    assert 26 <= shown < 40, "windows look for the edit, but not all of them"
+
+
+def test_manipulated_pictures_alone_are_something_to_train_on(edited):
+    with pytest.raises(MissingDataError, match=r"data\.mixture\.made"):
+        stream_of([edited["photo"], edited["inpainted"]], only(authentic=1, generated=1))
+    stream = stream_of([edited["photo"], edited["inpainted"]], only(authentic=1, made=1), CALM)
+    assert {stream[index].kind for index in range(20)} == {"authentic", "made"}
+
+
+def test_where_the_generated_pixels_are_unknown_the_edit_tells(edited):
+    """Pasted back or written anew? Nobody knows; but the region itself was filled by the generator."""
+    stream = stream_of([edited["photo"], edited["unsure"]], only(made=1), CALM)
+    drawn = [stream[index] for index in range(40)]
+    assert {view.unknown for view in drawn} == {frozenset({"generated"})}
+    assert {(view.was_edited, view.answer("generated")) for view in drawn} == {
+        (True, True),
+        (False, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "generated"), [("unlocated", True), ("retouched", None), ("spliced", False)]
+)
+def test_without_a_mask_the_whole_picture_is_shown_and_only_its_label_is_known(
+    name, generated, edited
+):
+    whole = stream_of([edited["photo"], edited[name]], only(made=1), replace(CALM, overview=0.3))
+    for index in range(8):
+        view = whole[index]
+        assert view.unknown == {"generated", "edited"}
+        assert (view.answer("generated"), view.answer("edited")) == (generated, True)
+        assert 0.07 < (view.pixels > 128).mean() < 0.15, "the largest square, with its edit"
+    with pytest.raises(MissingDataError, match=r"data\.nuisance\.overview"):
+        stream_of([edited["photo"], edited[name]], only(authentic=1, made=1), CALM)
+
+
+def test_manipulated_collections_are_capped_and_told_apart_by_kind(edited):
+    crowd = [replace(edited["moved"], source="large") for _ in range(16)]
+    entries = [edited["photo"], *crowd, edited["inpainted"]]
+    for cap, expected in ((None, 0.8), (1, 0.5)):
+        stream = stream_of(entries, only(made=1), CALM, size=16, cap=cap)
+        drawn = Counter(stream[index].source for index in range(400))
+        assert drawn["large"] / 400 == pytest.approx(expected, abs=0.08)
+    same = [replace(edited["moved"], source="camera") for _ in range(16)]
+    stream = stream_of([edited["photo"], *same, edited["inpainted"]], only(made=1), CALM, size=16)
+    filled = sum(stream[index].generated.any() for index in range(200))
+    assert filled > 20, "one inpainting is not lost among sixteen copies"
 
 
 def test_shares_that_cannot_be_served_are_dropped(entries):
@@ -282,7 +401,7 @@ def test_shares_that_cannot_be_served_are_dropped(entries):
     for index in range(30):
         assert not stream[index].generated.any()
     no_twins = [entry for entry in entries if entry.host_path is None]
-    assert set(KINDS) - set(stream_of(no_twins).kinds) == {"twins", "inpainted"}
+    assert set(KINDS) - set(stream_of(no_twins).kinds) == {"twins", "inpainted", "made"}
 
 
 def test_one_class_alone_is_refused(entries):
@@ -415,6 +534,75 @@ def test_edits_are_never_shown_as_overviews(entries):
     with_overviews = stream_of(entries, only(copy_move=1), replace(CALM, overview=1.0))
     without = stream_of(entries, only(copy_move=1), CALM)
     assert [digest(with_overviews[n]) for n in range(4)] == [digest(without[n]) for n in range(4)]
+
+
+def gradient(height: int, width: int) -> np.ndarray:
+    """Red grows to the right and green downwards, so that pixels tell where they were."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[..., 0] = np.linspace(0, 255, width)[None].astype(np.uint8)
+    picture[..., 1] = np.linspace(0, 255, height)[:, None].astype(np.uint8)
+    return picture
+
+
+def spans(view: np.ndarray) -> list[int]:
+    """How far red and green reach: 255 where all of a ``gradient`` is shown."""
+    return [int(np.ptp(view[..., channel].astype(int))) for channel in (0, 1)]
+
+
+@pytest.mark.parametrize("size", [(700, 300), (120, 260), (30, 20)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_detector_that_squeezes_sees_whole_pictures_in_training(kind, size, tmp_path):
+    """Native windows would not show what the detector is asked about in tests."""
+    picture = gradient(*size)
+    photo = saved(tmp_path, "photo.png", picture, source="s")
+    fake = {"label": Label.FAKE, "generator": "g", "source": "s"}
+    mask = np.zeros(size, bool)
+    mask[: size[0] // 2] = True
+    entries = [
+        photo,
+        saved(tmp_path, "twin.png", picture, host_path=photo.path, **fake),
+        saved(tmp_path, "whole.png", picture, **fake),
+        saved(
+            tmp_path,
+            "edit.png",
+            picture,
+            kind="inpainting",
+            edited_path=mask_file(tmp_path, "mask.png", mask),
+            **fake,
+        ),
+    ]
+    for nuisance in (CALM, replace(CALM, rescale=codecs.RescaleLaw(1.0), overview=1.0)):
+        stream = Stream(entries, Pictures(10**9), SIZE, all_of(kind), nuisance, fit="resize")
+        for index in range(4):
+            drawn = stream[index]
+            assert drawn.pixels.shape == (SIZE, SIZE, 3)
+            assert min(spans(drawn.pixels)) > 200, "an edit may cover a corner"
+            if kind == "made":
+                assert 0.4 < drawn.edited.mean() < 0.6
+                upper = drawn.pixels[..., 1] < 128
+                assert (drawn.edited != upper).mean() < 0.1 or size == (30, 20)
+            else:
+                assert extent(drawn.generated) == EXPECTED_MASKS.get(kind, ["some"])[0] or (
+                    kind == "spliced"
+                )
+
+
+def test_squeezed_views_of_photos_are_what_the_detector_sees_in_tests(photos, tmp_path):
+    photo = saved(tmp_path, "cat.jpg", photos["cat"], source="s")
+    spec = ViewSpec(SIZE, "resize", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    (expected,) = views_of(decode(photo.path).image, spec)
+    stream = Stream([photo], Pictures(10**9), SIZE, all_of("authentic"), CALM, fit="resize")
+    shown = [stream[index].pixels.transpose(2, 0, 1) / 255 for index in range(16)]
+    upright = min(np.abs(view - expected.pixels).mean() for view in shown)
+    assert upright < 0.02, "but for turns, and for the reduction on the way"
+
+
+def test_squeezed_views_need_no_mask_of_an_edit(edited):
+    entries = [edited["photo"], edited["unlocated"]]
+    stream = Stream(entries, Pictures(10**9), SIZE, only(made=1), CALM, fit="resize")
+    view = stream[0]
+    assert (view.answer("generated"), view.answer("edited")) == (True, True)
+    assert view.unknown == {"generated", "edited"}
 
 
 def test_an_overview_keeps_the_pictures_colours(tmp_path):

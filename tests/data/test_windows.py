@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 from collections import Counter
 from contextlib import suppress
@@ -17,9 +18,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from torch.utils.data import DataLoader
 
 from gammascope.data.batches import StreamSlice
+from gammascope.data.drawn import Drawn
+from gammascope.data.laws import Mixture
 from gammascope.data.pictures import Pictures
 from gammascope.data.shard_cache import ShardCache
-from gammascope.data.synthesis import Drawn, Stream
+from gammascope.data.synthesis import Stream
 from gammascope.data.windows import Windows
 from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
 from gammascope.imaging import codecs
@@ -174,6 +177,29 @@ def test_pictures_outside_of_shards_are_always_there(store, tmp_path, photos):
     entries = [*windows.entries, Entry(loose, Label.REAL, source="loose")]
     both = Windows(entries, windows.cache, windows.make, shards=1, views=5, seed=3)
     assert {both[index].source for index in range(40)} > {"loose"}
+
+
+def test_manipulated_pictures_come_with_their_masks(store, tmp_path):
+    root = tmp_path / "store"
+    shutil.copytree(store, root)
+    white = np.full((90, 90, 3), 255, np.uint8)
+    with tarfile.open(root / "edits.tar", "w") as archive:
+        pack(archive, tmp_path, "0.jpg", codecs.encode(white, JPEG))
+        pack(archive, tmp_path, "0.png", codecs.encode(white, codecs.Encoding("png")))
+    shard = root / "edits.tar"
+    edit = Entry(shard / "0.jpg", Label.FAKE, kind="splicing", source="edits")
+    edit = replace(edit, edited_path=shard / "0.png", host_path=root / "photos-0.tar" / "0.jpg")
+    cache = ShardCache(str(root), tmp_path / "cache", 10**9)
+    placed = [cache.entry(entry, root) for entry in [*entries_below(root), edit]]
+    mixture = Mixture(0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, made=0.5)
+    make = partial(Stream, pictures=Pictures(0), size=32, mixture=mixture, seed=3)
+    windows = Windows(placed, cache, make, shards=1, views=4, seed=3)
+    drawn = [windows[number] for number in range(24)]
+    assert {view.kind for view in drawn} == {"authentic", "made"}
+    assert all(view.edited.all() == (view.kind == "made") for view in drawn)
+    lost = replace(edit, edited_path=root / "photos-0.tar" / "0.png")
+    with pytest.raises(MissingDataError, match=r"its mask 0\.png are in two shards"):
+        cache.entry(lost, root)
 
 
 def test_broken_pictures_are_replaced_by_other_draws(store, tmp_path):

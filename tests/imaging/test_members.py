@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gammascope.data.laws import Mixture
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.synthesis import Mixture, Stream
+from gammascope.data.synthesis import Stream
 from gammascope.errors import ImageTooLargeError, UndecodableImageError
 from gammascope.imaging import codecs, members
 from gammascope.imaging.decode import Limits, decode

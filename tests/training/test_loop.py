@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,19 @@ from safetensors.torch import load_file
 
 from gammascope import checkpoints, settings
 from gammascope.data.batches import Collate
+from gammascope.data.edits import Plan, make_edits
+from gammascope.data.laws import Mixture, Pairs
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.synthesis import Mixture, Stream
+from gammascope.data.synthesis import Stream
 from gammascope.detectors import base, gamma
 from gammascope.errors import MissingDataError, RecipeError
+from gammascope.imaging import codecs
 from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.pipeline import Pipeline
 from gammascope.prediction import Batch
+from gammascope.sample import Label
+from gammascope.training import probing
 from gammascope.training.loop import (
     CHECKPOINT,
     LOG,
@@ -35,14 +40,16 @@ from gammascope.training.progress import Progress
 from gammascope.training.recipe import (
     Data,
     Optimisation,
+    Probing,
     Recipe,
     Rhythm,
     plain_recipe,
     recipe_of,
     without_places,
 )
-from gammascope.training.views import entries_of
+from gammascope.training.views import entries_of, loader_of, streams
 
+KINDS = [item.name for item in fields(Mixture)]
 TINY = replace(base.get("gamma").tiny, manip_label="by_pixels")
 
 
@@ -219,6 +226,59 @@ def test_a_run_ends_with_readings_of_whole_pictures(recipe, collection, tmp_path
     assert pipeline.scores(image).logit == pytest.approx(told + 3, abs=1e-3)
 
 
+def test_photos_and_their_twins_come_in_one_batch_and_resume_exactly(recipe, tmp_path):
+    paired = replace(recipe, data=replace(recipe.data, pairs=Pairs(share=1.0)))
+    training, validation = streams(paired, base.get("gamma").build(TINY), lambda _: None)
+    batch = next(iter(loader_of(training, 0, 8, 8, base.get("gamma").build(TINY).view, 0)))
+    assert batch.label.tolist() == [0, 1] * 4
+    assert not validation.pairs.share, "validation keeps to the mixture"
+    whole = train(paired, tmp_path / "whole")
+    train(paired, tmp_path / "parts", stop_after=3)
+    assert same_weights(train(paired, tmp_path / "parts", resume=True), whole)
+    odd = replace(paired, optimisation=replace(recipe.optimisation, batch=5))
+    with pytest.raises(RecipeError, match=r"divides photos from their twins.* a multiple of 2"):
+        train(odd, tmp_path / "odd")
+
+
+SIZES = MobileNetConfig(8, (8, 8, 16), (1, 1, 1), (1, 2, 2), fused=16, token=16, trained="own")
+
+
+@pytest.mark.parametrize(
+    ("method", "config", "told"),
+    [
+        ("gamma", replace(TINY, backbone="mobilenetv2", mobilenetv2=SIZES), "its weights are rand"),
+        ("effort", replace(base.get("effort").tiny, backbone="compact"), "its weights are random"),
+        ("linear_probe", base.get("linear_probe").tiny, "its weights are random"),
+        (
+            "align_gemini",
+            replace(base.get("align_gemini").tiny, backbone="facebook/dinov2-large"),
+            r"method\.architecture is given",
+        ),
+    ],
+)
+def test_a_frozen_backbone_with_random_weights_is_refused(recipe, tmp_path, method, config, told):
+    """It would train to the end, and its checkpoint would look like any other."""
+    blind = replace(recipe, method=method, config=config)
+    with pytest.raises(RecipeError, match=rf"is frozen, and .*{told}.*method\.backbone=embedded"):
+        train(blind, tmp_path / "run")
+    if method == "linear_probe":
+        with pytest.raises(RecipeError, match=r"is frozen, and .*method\.backbone=embedded"):
+            probing.fit(replace(blind, probing=Probing()), tmp_path / "fit")
+
+
+@pytest.mark.parametrize(
+    ("method", "config"),
+    [
+        ("gamma", replace(TINY, backbone="embedded", size=64)),
+        ("align_gemini", base.get("align_gemini").tiny),  # named "random": a control
+        ("gamma", replace(TINY, backbone="mobilenetv2", mobilenetv2=replace(SIZES, trained="all"))),
+    ],
+)
+def test_what_was_taught_or_is_trained_as_a_whole_is_not_refused(recipe, tmp_path, method, config):
+    short = replace(recipe.optimisation, steps=1)
+    train(replace(recipe, method=method, config=config, optimisation=short), tmp_path / "run")
+
+
 def test_the_recipe_lies_beside_the_run(recipe, finished):
     assert json.loads((finished / RECIPE).read_text("utf-8")) == plain_recipe(recipe)
 
@@ -257,6 +317,82 @@ def test_sources_kept_apart_are_never_trained_on(recipe):
     assert len(training) == 9
     hosts = {entry.path for entry in training}
     assert all(entry.host_path in hosts for entry in training if entry.host_path)
+
+
+@pytest.fixture(scope="module")
+def edits(collection, tmp_path_factory) -> Path:
+    """What ``synthesize`` makes of the photos; what stands for a generator is a blur."""
+    photos = [entry for entry in read_manifest(collection) if entry.label is Label.REAL]
+    folder = tmp_path_factory.mktemp("edits")
+    kinds = ("copy_move", "telea", "diffusion", "splicing")
+    plan = Plan(kinds=kinds, per_photo=4, controls=0, inpainter="blur")
+    make_edits(photos, folder, plan, inpainter=Blur())
+    return folder / "manifest.csv"
+
+
+class Blur:
+    """Writes the whole frame anew, as a diffusion model does."""
+
+    generative = True
+    replaces_content = True
+
+    def __call__(self, image, mask, rng):  # noqa: ARG002 - the Inpainter protocol
+        return codecs.blur(image, 1.2)
+
+
+def test_manipulated_pictures_are_trained_on_if_they_have_a_share(
+    recipe, collection, edits, tmp_path
+):
+    mixture = replace(Mixture(**dict.fromkeys(KINDS, 0.0)), authentic=0.5, made=0.5)
+    data = replace(recipe.data, manifests=(str(collection), str(edits)), mixture=mixture)
+    seen: list[Progress] = []
+    path = train(replace(recipe, data=data), tmp_path / "run", report=seen.append)
+    assert {"f1_edited", "f1_generated"} <= {key for row in log_of(tmp_path / "run") for key in row}
+    assert checkpoints.read_facts(path).seen == ("astronaut", "coffee", "motorcycle")
+    assert not any("manipulated left out" in progress.values for progress in seen)
+
+
+def test_a_run_tells_how_many_manipulated_pictures_it_leaves_out(
+    recipe, collection, edits, finished, tmp_path
+):
+    data = replace(recipe.data, manifests=(str(collection), str(edits)))
+    seen: list[Progress] = []
+    path = train(replace(recipe, data=data), tmp_path / "run", report=seen.append)
+    assert {"manipulated left out": 12.0} in [progress.values for progress in seen]
+    assert same_weights(path, finished / CHECKPOINT), "views are drawn as if they were not there"
+
+
+def test_what_was_made_of_a_photo_is_kept_apart_with_it(recipe, collection, edits, tmp_path):
+    """Whatever source its own row names."""
+    renamed = [replace(entry, source="edits") for entry in read_manifest(edits)]
+    write_manifest(renamed, tmp_path / "manifest.csv")
+    manifests = (str(collection), str(tmp_path / "manifest.csv"))
+    training, validation = entries_of(
+        replace(recipe, data=replace(recipe.data, manifests=manifests))
+    )
+    assert sum(entry.source == "edits" for entry in training) == 12
+    assert sum(entry.source == "edits" for entry in validation) == 8
+
+
+def test_pictures_whose_mask_is_broken_are_left_out(recipe, collection, edits, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(edits.parent, root)
+    masks = sorted(root.rglob("*.edited.png"))
+    masks[0].write_bytes(b"no mask")
+    entries = [replace(entry, host_path=None) for entry in read_manifest(root / edits.name)]
+    write_manifest(entries, root / edits.name)
+    manifests = (str(collection), str(root / edits.name))
+    data = replace(recipe.data, manifests=manifests, mixture=replace(Mixture(), made=0.2))
+    seen: list[Progress] = []
+    train(replace(recipe, data=data), tmp_path / "run", stop_after=1, report=seen.append)
+    assert {"broken": 1.0} in [progress.values for progress in seen]
+
+
+@pytest.mark.parametrize("fit", ["resize", "center_crop", "tiles"])
+def test_training_and_validation_obey_the_fit(recipe, fit):
+    detector = base.get("npr").build(replace(base.get("npr").tiny, fit=fit))
+    training, validation = streams(recipe, detector, lambda _: None)
+    assert (training.fit, validation.fit) == (fit, fit)
 
 
 def test_a_checkpoint_says_what_it_was_trained_on(finished):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from gammascope import checkpoints
+from gammascope import checkpoints, settings
+from gammascope.data.laws import Mixture
 from gammascope.data.manifest import read_manifest, write_manifest
-from gammascope.data.synthesis import Mixture
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.pipeline import Pipeline
@@ -129,6 +129,15 @@ def test_more_views_cost_only_what_is_new(recipe, tmp_path):
     ]
 
 
+def another_backbone(folder: Path) -> Path:
+    """Write a checkpoint with a small backbone, which a recipe may name."""
+    gamma = base.get("gamma")
+    detector, path = gamma.build(gamma.tiny), folder / "another.safetensors"
+    facts = checkpoints.Facts("gamma", settings.plain(detector.config), detector.view)
+    checkpoints.save(path, detector, facts)
+    return path
+
+
 @pytest.mark.parametrize("change", ["seed", "mixture", "size", "feature", "backbone", "picture"])
 def test_whatever_decides_the_features_is_part_of_their_key(recipe, tmp_path, change):
     looked(recipe, tmp_path / "first")
@@ -140,7 +149,9 @@ def test_whatever_decides_the_features_is_part_of_their_key(recipe, tmp_path, ch
         ),
         "size": lambda: replace(recipe, config=replace(config, size=48)),
         "feature": lambda: replace(recipe, config=replace(config, feature="token")),
-        "backbone": lambda: replace(recipe, config=replace(config, backbone="compact")),
+        "backbone": lambda: replace(
+            recipe, config=replace(config, backbone=str(another_backbone(tmp_path)))
+        ),
         "picture": lambda: replace(
             recipe, data=replace(data, manifests=(another_picture(recipe, tmp_path),))
         ),

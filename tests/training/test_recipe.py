@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gammascope.data.synthesis import Mixture
+from gammascope.data.laws import Mixture
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError, UnknownMethodError
 from gammascope.training.recipe import plain_recipe, read_recipe, recipe_of

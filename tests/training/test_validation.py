@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,3 +76,16 @@ def test_a_cell_counts_from_half_of_its_pixels():
 def test_masks_nobody_drew_are_not_scored():
     logits = torch.zeros(1, 4, 4)
     assert summarise([pair([0.0], [1], None, logits)]) == {}
+
+
+def test_views_of_which_nothing_is_known_do_not_count():
+    scores, truth = [2.0, -1.0, 1.0, -3.0], [1, 0, -1, -1]
+    mask = torch.zeros(4, 8, 8)
+    mask[0] = mask[2] = 1
+    prediction, batch = pair(scores, truth, mask, logits=torch.full((4, 8, 8), -1.0))
+    prediction.masks["edited"][0] = 1.0
+    known = replace(batch, weight={"edited": torch.tensor([1.0, 1.0, 0.0, 0.0])})
+    figures = summarise([(prediction, known)])
+    assert figures["auroc_generated"] == figures["balanced_generated"] == 1.0
+    assert figures["f1_edited"] == 1.0
+    assert summarise([(prediction, batch)])["f1_edited"] < 1.0

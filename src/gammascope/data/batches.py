@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from gammascope.data.synthesis import Drawn
+from gammascope.data.drawn import Drawn
 from gammascope.imaging.views import ViewSpec, normalised
 from gammascope.prediction import Batch
 
@@ -44,24 +44,33 @@ class Collate:
         self.view = view
 
     def __call__(self, drawn: Sequence[Drawn]) -> Batch:
-        """Return a batch with both masks, trusted throughout: we made them."""
+        """Return a batch with both masks, trusted where they are known; -1 where an answer is not."""
         pixels = np.stack([normalised(d.pixels, self.view) for d in drawn])
         answers = {
-            "generated": torch.tensor([int(d.contains_generated) for d in drawn]),
-            "edited": torch.tensor([int(d.was_edited) for d in drawn]),
+            "generated": torch.tensor([_number(d.answer("generated")) for d in drawn]),
+            "edited": torch.tensor([_number(d.answer("edited")) for d in drawn]),
         }
+        yes = torch.maximum(answers["generated"], answers["edited"])
+        # One "yes" makes a fake; one "no" beside what nobody knows makes nothing.
+        sure = (yes == 1) | (torch.minimum(answers["generated"], answers["edited"]) == 0)
         masks = {
             "generated": torch.from_numpy(np.stack([d.generated for d in drawn])).float(),
             "edited": torch.from_numpy(np.stack([d.edited for d in drawn])).float(),
         }
         return Batch(
             pixels=torch.from_numpy(pixels),
-            label=torch.maximum(answers["generated"], answers["edited"]),
+            label=torch.where(sure, yes, -1),
             answers=answers,
             masks=masks,
-            weight={name: torch.ones(len(drawn)) for name in masks},
+            weight={
+                name: torch.tensor([float(name not in d.unknown) for d in drawn]) for name in masks
+            },
             tags=_stacked([d.tags for d in drawn]),
         )
+
+
+def _number(answer: bool | None) -> int:
+    return -1 if answer is None else int(answer)
 
 
 def _stacked(tags: Sequence[Mapping[str, float]]) -> dict[str, torch.Tensor]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gammascope.data.cutting import crop_start, squeezed
+from gammascope.data.drawn import Drawn
 from gammascope.data.pictures import Pictures
-from gammascope.data.synthesis import Drawn, crop_start
-from gammascope.errors import MissingDataError
-from gammascope.imaging.views import crop_at
+from gammascope.errors import MissingDataError, RecipeError
+from gammascope.imaging.views import Fit, crop_at
 from gammascope.manipulation.faces import EDITS, REGIONS, EditedFace, edit_face
 from gammascope.sample import Entry, Label
 
@@ -18,23 +19,25 @@ from gammascope.sample import Entry, Label
 class PretextStream:
     """An endless, reproducible sequence of views of photos with camera settings, in native pixels and as they are.
 
-    Nothing is resized or encoded anew: the settings show in noise, demosaicing and compression. View number ``n``
-    depends on the seed and ``n`` alone.
+    Nothing is encoded anew, and nothing resized unless the detector's ``fit`` is "resize": the settings show in noise,
+    demosaicing and compression. View number ``n`` depends on the seed and ``n`` alone.
 
     Args:
         entries: Photos and others; only photos with settings are drawn.
         pictures: Where decoded images come from.
-        size: Side of a view, pixels; taken at a random place, mirrored where the photo is smaller.
+        size: Side of a view, pixels.
         settings: By image, as ``camera.read_camera_tables`` returns them.
         faces: Views are faces, of which half are edited (``manipulation.faces``); the tags "manipulated", "mouth",
             "eye" and "nose" say which and where.
+        fit: "resize" squeezes the whole photo; else a view lies at a random place, mirrored where the photo is smaller.
         seed: Of all draws.
 
     Raises:
         MissingDataError: If no photo has settings.
+        RecipeError: If faces would be cropped.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting of its own
         self,
         entries: Sequence[Entry],
         pictures: Pictures,
@@ -42,9 +45,15 @@ class PretextStream:
         settings: Mapping[Path, Mapping[str, float]],
         *,
         faces: bool = False,
+        fit: Fit = "tiles",
         seed: int = 0,
     ) -> None:
-        self.faces = faces
+        if faces and fit != "resize":
+            # Regions lie at fixed shares of a face: a crop would show others.
+            raise RecipeError(
+                f"data.pretext.faces needs whole faces, and method.fit = {fit!r} crops them: choose method.fit=resize."
+            )
+        self.faces, self.fit = faces, fit
         self.pictures, self.size, self.settings, self.seed = pictures, size, settings, seed
         self.photos = [
             entry
@@ -62,8 +71,11 @@ class PretextStream:
         rng = np.random.default_rng((self.seed, index))
         entry = self.photos[int(rng.integers(len(self.photos)))]
         image = self.pictures.image(entry.path)
-        top, left = (crop_start(extent, self.size, rng) for extent in image.shape[:2])
-        view = crop_at(image, left, top, self.size)
+        if self.fit == "resize":
+            view = squeezed(image, self.size)
+        else:
+            top, left = (crop_start(extent, self.size, rng) for extent in image.shape[:2])
+            view = crop_at(image, left, top, self.size)
         nowhere = np.zeros((self.size, self.size), np.bool_)
         tags = dict(self.settings[entry.path.resolve()])
         if self.faces:

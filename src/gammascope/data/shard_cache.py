@@ -55,16 +55,29 @@ class ShardCache:
         """Let an entry whose picture is in a shard below ``root`` name its place in the cache instead.
 
         Raises:
-            MissingDataError: If a shard is not below ``root``, or a twin is not in its photo's shard.
+            MissingDataError: If a shard is not below ``root``, a twin is not in its photo's shard, or a mask is not in
+                its picture's.
         """
         path = self._place(entry.path, root)
-        host = entry.host_path and self._place(entry.host_path, root)
-        if host and self.shard_of(host) not in {None, self.shard_of(path)}:
+        generated, edited, host = (
+            place and self._place(place, root)
+            for place in (entry.generated_path, entry.edited_path, entry.host_path)
+        )
+        for mask in (generated, edited):
+            if mask and self.shard_of(mask) not in {None, self.shard_of(path)}:
+                raise MissingDataError(
+                    f"{entry.path} and its mask {mask.name} are in two shards: both must be at hand at once, so pack "
+                    "them into one."
+                )
+        # Of a manipulated picture the photo is not looked at.
+        if host and entry.kind is None and self.shard_of(host) not in {None, self.shard_of(path)}:
             raise MissingDataError(
                 f"{entry.path} and the photo it was made from, {entry.host_path}, are in two shards: both must be at "
                 "hand at once, so pack pairs into one shard."
             )
-        return replace(entry, path=path, host_path=host)
+        return replace(
+            entry, path=path, generated_path=generated, edited_path=edited, host_path=host
+        )
 
     def shard_of(self, path: Path) -> str | None:
         """Return the name of the shard in which a picture is, below the source; None for one that is elsewhere."""

@@ -9,129 +9,64 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias, cast
 
 import numpy as np
 from jaxtyping import UInt8
 
+from gammascope.data.cutting import (
+    Place,
+    Scope,
+    crop_start,
+    cut,
+    place,
+    place_showing,
+    reduced,
+    shorter_side,
+    squeezed,
+    squeezed_mask,
+    turned,
+)
+from gammascope.data.drawn import Drawn
+from gammascope.data.laws import Mixture, Nuisance, Pairs
 from gammascope.data.pictures import Pictures
+from gammascope.data.shelves import Shelf
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
-from gammascope.imaging.views import crop_at
-from gammascope.manipulation.base import SMALLEST_PX, Manipulated
+from gammascope.imaging.views import Fit, crop_at
+from gammascope.manipulation.base import Manipulated
 from gammascope.manipulation.control import IdentitySeam
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainting, NavierStokes, Telea, TwinPaste
 from gammascope.manipulation.splicing import Donor, Splicing
-from gammascope.sample import Entry, Image, Label, Mask
+from gammascope.sample import Entry, Image, Label, Mask, Sample
 
 _JPEG_NAMES = {".jpg", ".jpeg"}
-
-
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """Shares of what a stream holds; they need not sum to one.
-
-    Attributes:
-        authentic: Photos as they are.
-        control: Photos with an identity seam: the traces of pasting without a paste.
-        generated: Generated images.
-        twins: Photos regenerated as a whole.
-        inpainted: Photos with a regenerated region.
-        filled: Photos with a region filled by a classical inpainter: edited, but nothing generated.
-        copy_move: Photos with a part of themselves pasted elsewhere.
-        spliced: Photos or generated images with a part of another one.
-
-    Source: kinds as in arXiv:2509.10250; its shares are not public.
-    """
-
-    authentic: float = 0.45
-    control: float = 0.05
-    generated: float = 0.15
-    twins: float = 0.10
-    inpainted: float = 0.10
-    filled: float = 0.025
-    copy_move: float = 0.0625
-    spliced: float = 0.0625
-
-
-@dataclass(frozen=True, slots=True)
-class Nuisance:
-    """The law of what happens to every view, whatever its label.
-
-    Attributes:
-        encoding: Lossy re-encoding.
-        rescale: Resizing before it.
-        history: JPEG encoding that whatever never was a JPEG file gets first, as photos got in their cameras.
-        again: Share of JPEG files that get such an encoding too, so that no quality tells one collection.
-        tone: Share of views with changed brightness, contrast and gamma.
-        noise: Share with added Gaussian noise of up to 4 grey levels.
-        blur: Share with a Gaussian blur of up to 1 pixel.
-        overview: Share of the authentic and of the generated views that show a picture's largest square, reduced to
-            the view, instead of a window.
-    """
-
-    encoding: codecs.EncodingLaw = field(default_factory=codecs.EncodingLaw)
-    rescale: codecs.RescaleLaw = field(default_factory=codecs.RescaleLaw)
-    history: codecs.EncodingLaw = field(
-        default_factory=lambda: codecs.EncodingLaw(0.0, jpeg=0.8, double_jpeg=0.2, webp=0.0)
-    )
-    again: float = 0.3
-    tone: float = 0.1
-    noise: float = 0.05
-    blur: float = 0.05
-    overview: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """One training view with its ground truth.
-
-    Attributes:
-        pixels: As a detector's view, before normalisation.
-        generated: True where a generator wrote the pixel.
-        edited: True where the pixel was not here in the host.
-        kind: Name of the share of ``Mixture`` it was drawn from.
-        source: Of its host.
-        tags: What else is known about it, by name.
-    """
-
-    pixels: Image
-    generated: Mask
-    edited: Mask
-    kind: str
-    source: str
-    tags: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def contains_generated(self) -> bool:
-        """Whether enough pixels are generated for anyone to see (0.2 % of the view; our choice)."""
-        return bool(self.generated.mean() > 0.002)
-
-    @property
-    def was_edited(self) -> bool:
-        """Whether enough pixels are edited for anyone to see (0.2 % of the view; our choice)."""
-        return bool(self.edited.mean() > 0.002)
 
 
 class Stream:
     """An endless, reproducible sequence of training views.
 
     Args:
-        entries: Photos, generated images and twins. Manipulated entries are left out.
+        entries: Photos, generated images, twins and manipulated pictures; the last are left out unless the mixture
+            has a share for them.
         pictures: Where decoded images come from.
         size: Side of a view, pixels.
         mixture: What is drawn, how often. Shares that the entries cannot serve are dropped.
         nuisance: What happens to every view.
-        cap: Collections of photos larger than this are drawn from no more often than one of this size; None: no limit.
+        cap: Collections of photos, of twins and of manipulated pictures that are larger than this are drawn from no
+            more often than one of this size; None: no limit.
+        pairs: Photos beside their twins in place of a part of the mixture.
+        fit: How an image becomes views: "resize" squeezes all of it (of a collage: of one panel); "tiles" and
+            "center_crop" keep native resolution, so that views are windows at random places.
         seed: Of all draws.
 
     Raises:
-        MissingDataError: If there is no photo, or nothing that could be a fake.
+        MissingDataError: If there is no photo, nothing that could be a fake, or no twin where pairs are asked for.
         RecipeError: If the cap is below one.
     """
 
@@ -144,55 +79,135 @@ class Stream:
         nuisance: Nuisance | None = None,
         *,
         cap: int | None = None,
+        pairs: Pairs | None = None,
+        fit: Fit = "tiles",
         seed: int = 0,
     ) -> None:
         if cap is not None and cap < 1:
             raise RecipeError(f"cap = {cap}: expected 1 or more images of a collection, or none.")
-        self.pictures, self.size, self.seed = pictures, size, seed
-        self.nuisance = nuisance or Nuisance()
-        self.photos = _Shelf((e for e in entries if e.label is Label.REAL), cap)
+        self.pictures, self.size, self.fit, self.seed = pictures, size, fit, seed
+        self.nuisance, self.pairs = nuisance or Nuisance(), pairs or Pairs()
+        self.photos = Shelf((e for e in entries if e.label is Label.REAL), cap)
         whole = [e for e in entries if e.label is Label.FAKE and e.kind is None]
-        self.fakes = _Shelf(e for e in whole if e.host_path is None)
+        self.fakes = Shelf(e for e in whole if e.host_path is None)
         # Manifests may name one file in different ways.
         self._photos = {entry.path.resolve(): entry for entry in self.photos.entries}
         hosted = (e for e in whole if e.host_path and e.host_path.resolve() in self._photos)
-        self.twins = _Shelf(hosted, cap)
-        self.kinds, self.shares = self._shares(mixture or Mixture())
+        self.twins = Shelf(hosted, cap)
+        if self.pairs.share and not self.twins.entries:
+            raise MissingDataError(
+                f"data.pairs.share = {self.pairs.share:g}, and no training image is a twin: make some of the photos "
+                "with gammascope synthesize --kind twin, and name their manifest, too."
+            )
+        mixture = mixture or Mixture()
+        edits = (e for e in entries if e.label is Label.FAKE and e.kind is not None)
+        self.made = Shelf((e for e in edits if can_be_drawn(e, mixture, self.nuisance, fit)), cap)
+        self.kinds, self.shares = self._shares(mixture)
 
     def __getitem__(self, index: int) -> Drawn:
         """Draw view number ``index``, 0 and up."""
-        return self.drawn(np.random.default_rng((self.seed, index)))
+        return self.numbered(index)
+
+    def numbered(self, index: int, attempt: int = 0) -> Drawn:
+        """Draw view number ``index``; each attempt draws another one in its place.
+
+        An even number and the next may be a photo and its twin: both then start from the same random state.
+        """
+        if self.pairs.share:
+            # Four numbers, of which the last is not 0: no single view starts its generator from the same.
+            rng = np.random.default_rng((self.seed, index // 2, attempt, 2))
+            if rng.random() < self.pairs.share:
+                return self._of_pair(rng, shows_twin=index % 2 == 1)
+        again = (attempt,) if attempt else ()
+        return self.drawn(np.random.default_rng((self.seed, index, *again)))
 
     def drawn(self, rng: np.random.Generator) -> Drawn:
         """Draw a view."""
         kind = self.kinds[int(rng.choice(len(self.kinds), p=self.shares))]
         overview = self.nuisance.overview if kind in {"authentic", "generated"} else 0.0
+        if self.fit == "resize":
+            overview = 0.0  # every view shows all of its picture
         if overview and rng.random() < overview:
-            return self._overview(kind, rng)
-        resize = self.nuisance.rescale.draw(rng)
-        # A quarter more than the view needs after resizing, so that the final crop's place is free too.
-        side = math.ceil(1.25 * self.size / (resize[0] if resize else 1.0))
-        made, host = _MAKERS[kind](self, side, rng)
-        image, generated, edited = self._disturbed(made, resize, rng)
-        left, top = self._crop(edited, rng)
-        pixels, generated, edited = (
-            crop_at(a, left, top, self.size) for a in (image, generated, edited)
-        )
+            return self._overview(
+                kind, (self.fakes if kind == "generated" else self.photos).draw(rng), rng
+            )
+        if kind == "made":
+            return self._drawn_made(self.made.draw(rng), rng)
+        return self._drawn_by(_MAKERS[kind], kind, self.nuisance.rescale.draw(rng), rng)
+
+    def _of_pair(self, rng: np.random.Generator, *, shows_twin: bool) -> Drawn:
+        """Draw one of a photo and its twin; what ``rng`` gives is used alike for both."""
+        twin = self.twins.draw(rng)
+        photo = self.host_of(twin)
+        shorter = shorter_side(self.pictures.image(photo.path), photo.panels)
+        resize = self.pairs.scale(self.size / max(1, shorter), rng)
+        make = partial(_pair, twin, shows_twin)
+        return self._drawn_by(make, "twins" if shows_twin else "authentic", resize, rng)
+
+    def _drawn_by(
+        self,
+        make: _Maker,
+        kind: str,
+        resize: tuple[float, codecs.Kernel] | None,
+        rng: np.random.Generator,
+    ) -> Drawn:
+        """Draw a view of a window, or of all of a picture, as the fit says."""
+        needed = self.size / (resize[0] if resize else 1.0)
+        if self.fit == "resize":
+            # What happens to a picture happens before it is squeezed, at one to three times the view's size.
+            scope = Scope(reach=rng.uniform(1.0, 3.0) * needed)
+        else:
+            # A quarter more than the view needs, so that the final crop's place is free too.
+            scope = Scope(side=math.ceil(1.25 * needed))
+        made, host = make(self, scope, rng)
+        return self._shown(kind, host, self._disturbed(made, resize, rng), rng)
+
+    def _shown(
+        self, kind: str, host: Entry, parts: tuple[Image, Mask, Mask], rng: np.random.Generator
+    ) -> Drawn:
+        """Bring image and masks to the size of a view."""
+        image, generated, edited = parts
+        if self.fit == "resize":
+            pixels = squeezed(image, self.size)
+            generated, edited = (squeezed_mask(mask, self.size) for mask in (generated, edited))
+        else:
+            left, top = self._crop(edited, rng)
+            pixels, generated, edited = (crop_at(a, left, top, self.size) for a in parts)
         return Drawn(pixels, generated, edited, kind, host.source or "")
 
-    def _overview(self, kind: str, rng: np.random.Generator) -> Drawn:
+    def _drawn_made(self, entry: Entry, rng: np.random.Generator) -> Drawn:
+        """Draw a view of a manipulated picture, and say what is known about it."""
+        sample = self.pictures.sample(entry)
+        masks = {"generated": sample.generated, "edited": sample.edited}
+        unknown = frozenset(name for name, mask in masks.items() if mask is None)
+        make, resize = partial(_made, sample), self.nuisance.rescale.draw(rng)
+        if "edited" not in unknown:
+            view = self._drawn_by(make, "made", resize, rng)
+            # Where a generator filled the region, whoever sees the region sees what it made.
+            seen = entry.generator is not None and view.was_edited
+            return replace(view, unknown=unknown, told={"generated": True} if seen else {})
+        told = {"edited": True}
+        if entry.generator is not None or sample.generated is not None:
+            told["generated"] = sample.generated is None or bool(sample.generated.any())
+        view = (
+            self._drawn_by(make, "made", resize, rng)
+            if self.fit == "resize"
+            else self._overview("made", entry, rng)
+        )
+        return replace(view, unknown=frozenset(masks), told=told)
+
+    def _overview(self, kind: str, host: Entry, rng: np.random.Generator) -> Drawn:
         """Draw a picture's largest square, reduced; on the way it is re-encoded at one to three times the view's size.
 
         No JPEG's history comes first: at this scale nothing is left of it.
         """
-        host = (self.fakes if kind == "generated" else self.photos).draw(rng)
         image = self.pictures.image(host.path)
-        square = _cut(image, _place(image.shape, _shorter_side(image, host), host.panels, rng))
+        square = cut(image, place(image.shape, shorter_side(image, host.panels), host.panels, rng))
         made = _untouched(
-            _reduced(square, rng.uniform(1.0, 3.0) * self.size), generated=kind == "generated"
+            reduced(square, rng.uniform(1.0, 3.0) * self.size), generated=kind == "generated"
         )
         shown, generated, edited = self._disturbed(made, None, rng)
-        shown = _reduced(shown, rng.uniform(1.0, 1.1) * self.size)
+        shown = reduced(shown, rng.uniform(1.0, 1.1) * self.size)
         left, top = (crop_start(extent, self.size, rng) for extent in shown.shape[1::-1])
         # One class all over: any part of the masks will do.
         generated, edited = (crop_at(mask, 0, 0, self.size) for mask in (generated, edited))
@@ -203,12 +218,13 @@ class Stream:
     @property
     def entries(self) -> list[Entry]:
         """What views are drawn from."""
-        return [*self.photos.entries, *self.fakes.entries, *self.twins.entries]
+        shelves = (self.photos, self.fakes, self.twins, self.made)
+        return [entry for shelf in shelves for entry in shelf.entries]
 
     def authentic(self) -> Stream:
         """Return a stream of nothing but the photos, under the same law."""
         photos = copy.copy(self)
-        photos.kinds, photos.shares = ["authentic"], np.ones(1)
+        photos.kinds, photos.shares, photos.pairs = ["authentic"], np.ones(1), Pairs()
         return photos
 
     def wholes(self) -> Stream:
@@ -223,23 +239,30 @@ class Stream:
             )
         whole = copy.copy(self)
         whole.kinds, whole.shares = ["authentic", "generated"], np.array([0.5, 0.5])
-        whole.nuisance = replace(self.nuisance, overview=1.0)
+        whole.nuisance, whole.pairs = replace(self.nuisance, overview=1.0), Pairs()
         return whole
 
     def host_of(self, twin: Entry) -> Entry:
         """Return the photo that a twin was made from."""
         return self._photos[cast(Path, twin.host_path).resolve()]
 
-    def window(self, entry: Entry, side: int, rng: np.random.Generator) -> Image:
-        """Cut a window of at most ``side`` pixels at a random place of an entry's picture, and age it."""
+    def window(self, entry: Entry, scope: Scope, rng: np.random.Generator) -> Image:
+        """Cut a window at a random place of an entry's picture, and age it."""
         image = self.pictures.image(entry.path)
-        return self.aged(entry, _cut(image, _place(image.shape, side, entry.panels, rng)), rng)
+        where = place(image.shape, scope.side, entry.panels, rng)
+        return self.aged(entry, cut(image, where), scope, rng)
 
-    def aged(self, entry: Entry, image: Image, rng: np.random.Generator) -> Image:
-        """Give a JPEG's history to pixels that have none, and another one to a share of those that have."""
-        if entry.path.suffix.lower() in _JPEG_NAMES and rng.random() >= self.nuisance.again:
-            return image
-        return self.nuisance.history(image, rng)
+    def aged(
+        self, entry: Entry, window: Image, scope: Scope, rng: np.random.Generator
+    ) -> UInt8[np.ndarray, "new_h new_w 3"]:
+        """Give a JPEG's history to pixels that have none, and another one to a share of those that have; then reduce.
+
+        What is reduced so far that nothing is left of a photo's own history gets none.
+        """
+        known = entry.path.suffix.lower() in _JPEG_NAMES
+        if not scope.forgets(window) and not (known and rng.random() >= self.nuisance.again):
+            window = self.nuisance.history(window, rng)
+        return scope.reduced(window)
 
     def _shares(self, mixture: Mixture) -> tuple[list[str], np.ndarray]:
         if not self.photos.entries:
@@ -251,10 +274,14 @@ class Stream:
             possible["generated"] = 0.0
         if not self.twins.entries:
             possible |= {"twins": 0.0, "inpainted": 0.0}
+        if not self.made.entries:
+            possible["made"] = 0.0
         kinds = [name for name, share in possible.items() if share > 0]
         if not set(kinds) - {"authentic", "control"}:
             raise MissingDataError(
-                "Nothing fake to train on: no generated image, no manipulation in the mixture."
+                "Nothing fake to train on: no generated image, no manipulation in the mixture. Manipulated pictures of "
+                "the manifests are drawn where data.mixture.made has a share; those without a mask of the edit only "
+                "where data.nuisance.overview has one, too."
             )
         shares = np.array([possible[name] for name in kinds])
         return kinds, shares / shares.sum()
@@ -268,7 +295,9 @@ class Stream:
         """Send image and masks through the nuisance law."""
         image, generated, edited = made.image, made.generated, made.edited
         turns, mirrored = int(rng.integers(4)) if rng.random() < 0.25 else 0, rng.random() < 0.5
-        image, generated, edited = (_turned(a, turns, mirrored) for a in (image, generated, edited))
+        image, generated, edited = (
+            turned(a, turns, mirrored=mirrored) for a in (image, generated, edited)
+        )
         if resize is not None:
             image = codecs.rescale(image, *resize)
             generated, edited = (codecs.rescale_mask(m, resize[0]) for m in (generated, edited))
@@ -295,67 +324,60 @@ class Stream:
         return left, top
 
 
-class _Shelf:
-    """Entries of one class, drawn by collection so that a large narrow one does not drown the others."""
-
-    def __init__(self, entries: Iterable[Entry], cap: int | None = None) -> None:
-        self.entries = list(entries)
-        groups: dict[str, list[Entry]] = defaultdict(list)
-        for entry in self.entries:
-            groups[f"{entry.source}/{entry.generator}"].append(entry)
-        self._groups = [groups[name] for name in sorted(groups)]
-        sizes = np.sqrt([min(len(group), cap or len(group)) for group in self._groups])
-        self._shares = sizes / sizes.sum() if len(sizes) else sizes
-
-    def draw(self, rng: np.random.Generator) -> Entry:
-        group = self._groups[int(rng.choice(len(self._groups), p=self._shares))]
-        return group[int(rng.integers(len(group)))]
+def can_be_drawn(edited: Entry, mixture: Mixture, nuisance: Nuisance, fit: Fit) -> bool:
+    """Whether a manipulated picture of a manifest is ever drawn: see ``Mixture.made``."""
+    shows_wholes = fit == "resize" or nuisance.overview > 0
+    return mixture.made > 0 and (edited.edited_path is not None or shows_wholes)
 
 
 _Made: TypeAlias = tuple[Manipulated, Entry]
+_Maker: TypeAlias = Callable[[Stream, Scope, np.random.Generator], _Made]
+
+_AIMED = 0.8
+"""Share of the windows of manipulated pictures that show some of the edit; the others show what was left alone."""
 
 
-def _authentic(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _authentic(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.photos.draw(rng)
-    return _untouched(stream.window(host, side, rng), generated=False), host
+    return _untouched(stream.window(host, scope, rng), generated=False), host
 
 
-def _control(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _control(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.photos.draw(rng)
-    return IdentitySeam()(stream.window(host, side, rng), rng), host
+    return IdentitySeam()(stream.window(host, scope, rng), rng), host
 
 
-def _generated(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _generated(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.fakes.draw(rng)
-    return _untouched(stream.window(host, side, rng), generated=True), host
+    return _untouched(stream.window(host, scope, rng), generated=True), host
 
 
-def _twins(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _twins(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.twins.draw(rng)
-    return _untouched(stream.window(host, side, rng), generated=True), host
+    return _untouched(stream.window(host, scope, rng), generated=True), host
 
 
-def _inpainted(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _inpainted(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     twin = stream.twins.draw(rng)
     host = stream.host_of(twin)
     photo = stream.pictures.image(host.path)
-    place = _place(photo.shape, side, host.panels, rng)
-    regenerated = _cut(stream.pictures.image(twin.path), place)
-    return TwinPaste(regenerated)(stream.aged(host, _cut(photo, place), rng), rng), host
+    where = place(photo.shape, scope.side, host.panels, rng)
+    regenerated = scope.reduced(cut(stream.pictures.image(twin.path), where))
+    return TwinPaste(regenerated)(stream.aged(host, cut(photo, where), scope, rng), rng), host
 
 
-def _filled(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _filled(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.photos.draw(rng)
     fill = Inpainting(Telea() if rng.random() < 0.5 else NavierStokes())
-    return fill(stream.window(host, side, rng), rng), host
+    return fill(stream.window(host, scope, rng), rng), host
 
 
-def _copy_move(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _copy_move(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.photos.draw(rng)
-    return CopyMove()(stream.window(host, side, rng), rng), host
+    return CopyMove()(stream.window(host, scope, rng), rng), host
 
 
-def _spliced(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
+def _spliced(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     """Splice photo into photo, generated into photo, photo into generated: 60, 25 and 15 %."""
     case = rng.random() if stream.fakes.entries else 0.0
     host_generated, donor_generated = case >= 0.85, 0.60 <= case < 0.85
@@ -364,13 +386,66 @@ def _spliced(stream: Stream, side: int, rng: np.random.Generator) -> _Made:
 
     def donor(rng: np.random.Generator) -> Donor:
         entry = shelf.draw(rng)
-        return Donor(stream.window(entry, side, rng), generated=donor_generated)
+        return Donor(stream.window(entry, scope, rng), generated=donor_generated)
 
-    image = stream.window(host, side, rng)
+    image = stream.window(host, scope, rng)
     return Splicing(donor, host_generated=host_generated)(image, rng), host
 
 
-_MAKERS: Mapping[str, Callable[[Stream, int, np.random.Generator], _Made]] = {
+def _pair(
+    twin: Entry, shows_twin: bool, stream: Stream, scope: Scope, rng: np.random.Generator
+) -> _Made:
+    """Cut the same window of a photo or of its twin, and age it as the photo is aged."""
+    pairs, photo = stream.pairs, stream.host_of(twin)
+    image, copied = (stream.pictures.image(entry.path) for entry in (photo, twin))
+    if image.shape != copied.shape:
+        raise MissingDataError(
+            f"{twin.path} is {copied.shape[1]} x {copied.shape[0]} px and its photo {photo.path} {image.shape[1]} x "
+            f"{image.shape[0]} px: a twin has its photo's size."
+        )
+    where = place(image.shape, scope.side, photo.panels, rng)
+    # Drawn for the photo as well: the chain must go on alike.
+    saved, blended, ratio = rng.random(), rng.random(), rng.uniform(0.0, pairs.most)
+    window = cut(image, where)
+    if shows_twin:
+        encoding = stream.pictures.saved_as(photo.path) if saved < pairs.own_quality else None
+        made = _resaved(copied, where, encoding)
+        window = codecs.blend(made, window, ratio) if blended < pairs.blend else made
+    window = stream.aged(photo, window, scope, rng)
+    return _untouched(window, generated=shows_twin), photo
+
+
+def _resaved(
+    image: Image, where: Place, encoding: codecs.Encoding | None
+) -> UInt8[np.ndarray, "cut_h cut_w 3"]:
+    """Cut a window of a picture as if the whole had been saved: its blocks start at multiples of 16 pixels."""
+    if encoding is None:
+        return cut(image, where)
+    rows, columns = (slice(axis.start // 16 * 16, axis.stop) for axis in where)
+    saved = codecs.reencode(image[rows, columns], encoding)
+    inside = [
+        slice(axis.start - part.start, axis.stop - part.start)
+        for axis, part in zip(where, (rows, columns), strict=True)
+    ]
+    return cut(saved, (inside[0], inside[1]))
+
+
+def _made(sample: Sample, stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
+    """Cut a window of a picture that was manipulated elsewhere; masks that nobody knows are empty."""
+    entry, nowhere = sample.entry, np.zeros(sample.image.shape[:2], bool)
+    generated, edited = (
+        nowhere if mask is None else mask for mask in (sample.generated, sample.edited)
+    )
+    if edited.any() and rng.random() < _AIMED:
+        where = place_showing(edited, scope.side, entry.panels, rng)
+    else:
+        where = place(edited.shape, scope.side, entry.panels, rng)
+    image = stream.aged(entry, cut(sample.image, where), scope, rng)
+    generated, edited = (scope.reduced_mask(cut(mask, where)) for mask in (generated, edited))
+    return Manipulated(image, generated, edited, entry.kind), entry
+
+
+_MAKERS: Mapping[str, _Maker] = {
     "authentic": _authentic,
     "control": _control,
     "generated": _generated,
@@ -385,44 +460,3 @@ _MAKERS: Mapping[str, Callable[[Stream, int, np.random.Generator], _Made]] = {
 def _untouched(image: Image, *, generated: bool) -> Manipulated:
     shape = image.shape[:2]
     return Manipulated(image, np.full(shape, generated), np.zeros(shape, bool), kind=None)
-
-
-_Place: TypeAlias = tuple[slice, slice]
-
-
-def _place(shape: Sequence[int], side: int, panels: int, rng: np.random.Generator) -> _Place:
-    """Choose a window inside one panel of a picture; an axis shorter than ``side`` is taken whole."""
-    rows, columns = (_span(extent, side, panels, rng) for extent in shape[:2])
-    return rows, columns
-
-
-def _span(extent: int, side: int, panels: int, rng: np.random.Generator) -> slice:
-    length = extent // panels
-    start = int(rng.integers(panels)) * length + int(rng.integers(max(0, length - side) + 1))
-    return slice(start, start + min(side, length))
-
-
-def _cut(image: Image, place: _Place) -> UInt8[np.ndarray, "cut_h cut_w 3"]:
-    window = image[place].copy()
-    # Manipulations refuse smaller ones.
-    return window if min(window.shape[:2]) >= SMALLEST_PX else crop_at(window, 0, 0, SMALLEST_PX)
-
-
-def _shorter_side(image: Image, entry: Entry) -> int:
-    return int(min(image.shape[:2])) // entry.panels
-
-
-def _reduced(image: Image, side: float) -> UInt8[np.ndarray, "new_h new_w 3"]:
-    """Bring the shorter side down to about ``side`` pixels; what is smaller stays as it is."""
-    factor = side / min(image.shape[:2])
-    return codecs.rescale(image, factor) if factor < 1 else image
-
-
-def crop_start(extent: int, size: int, rng: np.random.Generator) -> int:
-    """Choose where a crop starts on one axis; centred with a mirrored border where the axis is too short."""
-    return int(rng.integers(extent - size + 1)) if extent >= size else (extent - size) // 2
-
-
-def _turned(array: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:
-    turned = np.rot90(array, turns)
-    return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)

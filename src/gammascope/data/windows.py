@@ -16,9 +16,10 @@ from operator import methodcaller
 
 import numpy as np
 
+from gammascope.data.drawn import Drawn
 from gammascope.data.shard_cache import ShardCache
-from gammascope.data.synthesis import Drawn, Stream
-from gammascope.errors import RecipeError, UndecodableImageError
+from gammascope.data.synthesis import Stream
+from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
 from gammascope.sample import Entry, Label
 
 _TRIES = 8  # draws in place of broken pictures; fetches of shards that others pushed out
@@ -29,14 +30,15 @@ _AT_HAND = 2  # windows whose streams are kept: workers are never all in one
 class Windows:
     """An endless, reproducible sequence of training views from shards that are fetched when they are drawn from.
 
-    Shards are of one kind if they hold the same of photos, generated images and twins. Of each kind ``shards`` are open
-    at a time, in an order that is drawn anew for each pass (where passes meet, one may count twice); so whatever
-    can be drawn from all shards can be drawn in every window. A picture that is broken is replaced by another draw.
+    Shards are of one kind if they hold the same of photos, generated images, twins and manipulated pictures. Of each
+    kind ``shards`` are open at a time, in an order that is drawn anew for each pass (where passes meet, one may count
+    twice); so whatever can be drawn from all shards can be drawn in every window. A picture that is broken is replaced
+    by another draw.
 
     Args:
-        entries: As ``ShardCache.entry`` returns them.
+        entries: As ``ShardCache.entry`` returns them; without those that the streams leave out.
         cache: Holds the shards.
-        make: Makes a stream of the entries that are at hand.
+        make: Makes a stream of the entries that are at hand, of the same seed.
         shards: Of each kind, open at a time.
         views: In a window.
         seed: Of all draws; the one of the streams.
@@ -76,7 +78,7 @@ class Windows:
         Raises:
             MissingDataError: If a shard cannot be fetched.
             RecipeError: If the cache is too small.
-            UndecodableImageError: If picture after picture is broken.
+            MissingDataError, UndecodableImageError: If picture after picture, or its mask, is broken.
         """
         names, stream = self._open(index // self.views)
         for tried in range(_TRIES):
@@ -84,10 +86,9 @@ class Windows:
                 time.sleep(np.random.default_rng().uniform(0, tried * _PAUSE_S))
             stamp = self.cache.hold(names)
             for attempt in range(_TRIES):
-                numbers = (self.seed, index, attempt) if attempt else (self.seed, index)
                 try:
-                    return stream.drawn(np.random.default_rng(numbers))
-                except UndecodableImageError as error:
+                    return stream.numbered(index, attempt)
+                except (MissingDataError, UndecodableImageError) as error:  # the former: a mask
                     if None in stamp or self.cache.stamp(names) != stamp:
                         break  # not broken, but pushed out by another process, perhaps before it was stamped
                     broken = error
@@ -136,11 +137,11 @@ class Windows:
         return self._opened[window]
 
     def _by_kind(self) -> list[list[str]]:
-        """Return the names of the shards by what they hold; what streams leave out does not count."""
+        """Return the names of the shards by what they hold."""
         kinds: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for name, places in self._places.items():
-            held = {_role(self.entries[place]) for place in places} - {""}
-            if name is not None and held:
+            held = {_role(self.entries[place]) for place in places}
+            if name is not None:
                 kinds[tuple(sorted(held))].append(name)
         return [sorted(kinds[kind]) for kind in sorted(kinds)]
 
@@ -149,5 +150,5 @@ def _role(entry: Entry) -> str:
     if entry.label is Label.REAL:
         return "photos"
     if entry.kind is not None:
-        return ""
+        return "made"
     return "twins" if entry.host_path else "generated"

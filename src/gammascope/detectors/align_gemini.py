@@ -3,7 +3,8 @@
 AlignGemini gives each task the model that suits it: a vision model for traces in pixels, this file; a vision-language
 model for what a picture shows, ``gammascope.judging``; fake is what either calls fake, ``gammascope.fusion``. The pixel
 expert is that of Dual Data Alignment, whose code is public: LoRA on every linear layer of DINOv2's blocks, crops that
-are never resized, cross-entropy and a contrast of pairs in equal parts, on twins that differ in their pixels alone.
+are never resized, cross-entropy and a contrast of pairs in equal parts, on photos beside their twins in one batch,
+which differ by what the autoencoder left and by nothing else (``data.laws.Pairs``, a section of the recipe).
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Config:
         fit: How an image becomes views.
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
+        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
     """
 
     backbone: str = "facebook/dinov2-large"
@@ -77,6 +79,7 @@ class Config:
     fit: Fit = "center_crop"
     pool: Pool = "mean"
     max_tiles: int | None = None
+    overview: float = 0.0
 
 
 class PixelExpert(Detector):

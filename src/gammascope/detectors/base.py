@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from gammascope.errors import UnknownMethodError, did_you_mean
+from gammascope.errors import RecipeError, UnknownMethodError, did_you_mean
 from gammascope.imaging.views import Fit, Pool, ViewSpec
 from gammascope.networks.base import Backbone
 from gammascope.prediction import Batch, Prediction
@@ -41,13 +41,29 @@ class _Views(Protocol):
     def pool(self) -> Pool: ...
     @property
     def max_tiles(self) -> int | None: ...
+    @property
+    def overview(self) -> float: ...
 
 
 def view_of(
     config: _Views, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> ViewSpec:
-    """Make the view spec of a method's config and the statistics that its network wants."""
-    return ViewSpec(config.size, config.fit, config.pool, config.max_tiles, mean, std)
+    """Make the view spec of a method's config and the statistics that its network wants.
+
+    Args:
+        config: Its ``size``, ``fit``, ``pool``, ``max_tiles`` and ``overview`` count, as in ``ViewSpec``.
+        mean: Per channel, of pixels 0..1.
+        std: Likewise.
+
+    Raises:
+        RecipeError: If they do not go together, an overview without tiles, say.
+    """
+    try:
+        return ViewSpec(
+            config.size, config.fit, config.pool, config.max_tiles, mean, std, config.overview
+        )
+    except ValueError as error:
+        raise RecipeError(f"section method: {error}") from error
 
 
 class Detector(nn.Module, ABC):

@@ -106,6 +106,7 @@ class Config:
         fit: How an image becomes views.
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
+        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
         width: Channels of the residual network's stem.
         depths: Blocks of its stages.
         feature: Length of a feature.
@@ -129,6 +130,7 @@ class Config:
     fit: Literal["resize", "center_crop", "tiles"] = "resize"
     pool: Literal["mean", "max", "top"] = "mean"
     max_tiles: int | None = None
+    overview: float = 0.0
     width: int = 64
     depths: tuple[int, ...] = (3, 4, 6, 3)
     feature: int = 768
@@ -290,9 +292,11 @@ def loss(config: Config) -> Loss:
             return _tasks(config, prediction, batch)
         label = losses.generated_label(batch)
         beyond = (prediction.features["unlike"] > 0) & (label == 0)
-        usual, odd = (~beyond).float(), beyond.float()
+        usual, odd = (~beyond & (label >= 0)).float(), beyond.float()
         each = functional.binary_cross_entropy_with_logits(
-            prediction.logit.float(), torch.maximum(label, beyond.long()).float(), reduction="none"
+            prediction.logit.float(),
+            torch.maximum(label, beyond.long()).clamp(min=0).float(),
+            reduction="none",
         )
         total = usual.sum() + config.outlier_weight * odd.sum()
         return {

@@ -144,8 +144,7 @@ class Gamma(Detector):
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
-        view = view_of(config, backbone.mean, backbone.std)
-        self.view = replace(view, overview=config.overview)
+        self.view = view_of(config, backbone.mean, backbone.std)
         self.backbone = backbone
         used = Neck(backbone.grid_channels, config.width) if _branches(config) else nn.Identity()
         self.neck = used  # one that nothing reads would stall distributed training

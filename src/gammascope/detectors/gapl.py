@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import FittedDetector, Loss, Method, Seen
+from gammascope.detectors.base import FittedDetector, Loss, Method, Seen, view_of
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.imaging.views import Fit, Pool, ViewSpec
 from gammascope.networks.adapters import add_lora
@@ -30,6 +30,8 @@ from gammascope.networks.logistic import log_loss
 from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.pretrained import backbone_for
 from gammascope.prediction import Prediction
+
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj")
 
@@ -84,6 +86,7 @@ class Config:
         fit: How an image becomes views.
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
+        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
     """
 
     stage: Literal["projection", "prototypes"] = "prototypes"
@@ -107,6 +110,7 @@ class Config:
     fit: Fit = "center_crop"
     pool: Pool = "mean"
     max_tiles: int | None = None
+    overview: float = 0.0
 
 
 class Gapl(FittedDetector):
@@ -310,10 +314,8 @@ def _begin(detector: Gapl, config: Config) -> None:
 
 
 def _view(config: Config, backbone: Backbone) -> ViewSpec:
-    spec = ViewSpec(config.size, config.fit, config.pool, config.max_tiles)  # ImageNet's statistics
-    if config.normalisation == "imagenet":
-        return spec
-    return replace(spec, mean=backbone.mean, std=backbone.std)
+    statistics = _IMAGENET if config.normalisation == "imagenet" else (backbone.mean, backbone.std)
+    return view_of(config, *statistics)
 
 
 def _rate(how: Projecting, step: int, total: int) -> float:

@@ -44,6 +44,7 @@ class Config:
         fit: How an image becomes views.
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
+        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
     """
 
     backbone: str = "openai/clip-vit-large-patch14"
@@ -57,6 +58,7 @@ class Config:
     fit: Fit = "center_crop"
     pool: Pool = "mean"
     max_tiles: int | None = None
+    overview: float = 0.0
 
 
 class LinearProbe(FittedDetector):

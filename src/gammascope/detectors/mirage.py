@@ -56,6 +56,7 @@ class Config:
         fit: How an image becomes views.
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
+        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
     """
 
     backbone: str = "openai/clip-vit-large-patch14"
@@ -77,6 +78,7 @@ class Config:
     fit: Fit = "center_crop"
     pool: Pool = "mean"
     max_tiles: int | None = None
+    overview: float = 0.0
 
 
 class MiraGe(Detector):
@@ -165,8 +167,9 @@ def loss(config: Config) -> Loss:
             )
             made["contrastive"] = config.lambda_contrastive * contrast
         if config.lambda_intra:
-            near = 1 - (image * anchors[label]).sum(1)
-            made["intra"] = config.lambda_intra * near.mean()
+            known = label >= 0
+            near = 1 - (image * anchors[label.clamp(min=0)]).sum(1)
+            made["intra"] = config.lambda_intra * (near * known).sum() / known.sum().clamp(min=1)
         if config.lambda_inter:
             made["inter"] = config.lambda_inter * (anchors[0] @ anchors[1]).clamp(min=0)
         return made

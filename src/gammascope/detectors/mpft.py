@@ -47,6 +47,7 @@ class Config:
         fit: How an image becomes views.
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
+        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
         mask: Which patches are hidden first in training; "none" for ablations.
         fill: "drop" leaves their tokens out, one share for a whole batch; "pixel" fills them with the view's mean
             colour, each view with a share of its own.
@@ -70,6 +71,7 @@ class Config:
     fit: Literal["resize", "center_crop", "tiles"] = "center_crop"
     pool: Literal["mean", "max", "top"] = "mean"
     max_tiles: int | None = None
+    overview: float = 0.0
     mask: MaskLaw | Literal["none"] = "texture"
     fill: Literal["drop", "pixel"] = "drop"
     patch: int = 16

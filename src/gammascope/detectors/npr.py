@@ -36,6 +36,7 @@ class Config:
         fit: How an image becomes views; the authors' tests squeeze it.
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
+        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
     """
 
     width: int = 64
@@ -44,6 +45,7 @@ class Config:
     fit: Fit = "resize"
     pool: Pool = "mean"
     max_tiles: int | None = None
+    overview: float = 0.0
 
 
 class NPR(Detector):

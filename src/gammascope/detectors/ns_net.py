@@ -54,6 +54,7 @@ class Config:
         fit: How an image becomes views.
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
+        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
         patch: Side of a patch, pixels.
         across: Chosen patches along a side of the mosaic that the backbone sees.
         hidden: Width of the projection head.
@@ -81,6 +82,7 @@ class Config:
     fit: Literal["resize", "center_crop", "tiles"] = "center_crop"
     pool: Literal["mean", "max", "top"] = "mean"
     max_tiles: int | None = None
+    overview: float = 0.0
     patch: int = 32
     across: int = 7
     hidden: int = 512

@@ -66,6 +66,7 @@ class Config:
         fit: How an image becomes views.
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
+        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
         patch: Side of a patch, pixels.
         patches: Patches drawn from a view in training; at test, all of its grid are looked at.
         width: Channels of the convolutions.
@@ -92,6 +93,7 @@ class Config:
     fit: Literal["resize", "center_crop", "tiles"] = "tiles"
     pool: Literal["mean", "max", "top"] = "mean"
     max_tiles: int | None = None
+    overview: float = 0.0
     patch: int = 64
     patches: int = 16
     width: int = 32

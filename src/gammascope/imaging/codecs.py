@@ -20,7 +20,7 @@ from gammascope.sample import Image, Mask
 
 Format: TypeAlias = Literal["jpeg", "webp", "avif", "png"]
 Subsampling: TypeAlias = Literal["4:4:4", "4:2:2", "4:2:0"]
-Kernel: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Kernel: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 _LARGEST_SIDE = {"jpeg": 65535, "webp": 16383, "avif": 65535, "png": 2**31 - 1}
 
@@ -29,6 +29,8 @@ _KERNELS: dict[str, PIL.Image.Resampling] = {
     "bilinear": PIL.Image.Resampling.BILINEAR,
     "bicubic": PIL.Image.Resampling.BICUBIC,
     "lanczos": PIL.Image.Resampling.LANCZOS,
+    "box": PIL.Image.Resampling.BOX,
+    "hamming": PIL.Image.Resampling.HAMMING,
 }
 
 # Luminance quantisation at quality 50, in the zigzag order of the file. Source: ITU-T T.81, K.1.
@@ -225,6 +227,11 @@ def adjust(
     table = _to_pixels(255 * ((tones - 0.5) * contrast + 0.5 + brightness))
     toned: Image = table[image]
     return toned
+
+
+def blend(image: Image, other: Image, share: float) -> Image:
+    """Mix two images of one size pixel by pixel; ``share`` (0..1) is that of the other."""
+    return _to_pixels((1 - share) * image.astype(np.float32) + share * other.astype(np.float32))
 
 
 def halftone(image: Image, pitch: float) -> Image:

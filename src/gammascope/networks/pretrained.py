@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 from torch import nn
 
 from gammascope import settings
-from gammascope.errors import IncompatibleCheckpointError, MissingDataError
+from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.networks.backbones import Training, for_config
 from gammascope.networks.base import Backbone
 from gammascope.networks.compact import CompactBackbone, CompactConfig
@@ -28,6 +28,9 @@ IN_HOUSE: Mapping[str, tuple[Callable[[Any], Backbone], type]] = {
 
 RANDOM = "random"
 """How a config asks for a part that learnt nothing, as a control."""
+
+UNTAUGHT = ("compact", "mobilenetv2")
+"""Names of backbones that start with random weights, for training or for a checkpoint to fill."""
 
 _KNOWN = "sha256:"
 """How a config names a checkpoint that was taken over already, and lies in the network's own weights since."""
@@ -138,6 +141,49 @@ def backbone_for(
     if told is asked:
         return tower, config
     return tower, dataclasses.replace(config, architecture=told.architecture)
+
+
+def refuse_untaught(config: Any, detector: nn.Module) -> None:
+    """Refuse to train on a backbone that is frozen, wholly or in part, and has random weights: it would stay blind.
+
+    A tower named "random" is let through: it is a control, and says so.
+
+    Args:
+        config: As ``build`` got it.
+        detector: As it came from ``build``.
+
+    Raises:
+        RecipeError: If nothing was read into the frozen part.
+    """
+    backbone = getattr(detector, "backbone", None)
+    if not isinstance(backbone, Backbone) or not _is_frozen(backbone):
+        return
+    named = config.backbone
+    if named in UNTAUGHT and not (named == "mobilenetv2" and getattr(config, "pretrained", "")):
+        told = "its weights are random"
+    elif named not in UNTAUGHT and named != RANDOM and getattr(config, "architecture", ""):
+        told = "method.architecture is given, so no weights are read and they are random"
+    else:
+        return
+    start = "a hub id or folder as method.backbone, without method.architecture"
+    if hasattr(config, "pretrained"):
+        start = (
+            "method.backbone=mobilenetv2 with method.pretrained=FILE of ImageNet weights, or "
+            + start
+        )
+    raise RecipeError(
+        f"method.backbone = {named!r} is frozen, and {told}: what is trained on it would learn from noise. Give "
+        "method.backbone=embedded (the backbone of the embedded detector, which is there already), a checkpoint "
+        f"(.safetensors), {start}."
+    )
+
+
+def _is_frozen(backbone: Backbone) -> bool:
+    """Whether more than a hundredth of the weights is frozen: some towers have a token that nothing uses."""
+    sizes = {True: 0, False: 0}
+    for parameter in backbone.parameters():
+        sizes[parameter.requires_grad] += parameter.numel()
+    return sizes[False] > 0.01 * (sizes[True] + sizes[False])
 
 
 def backbone_in(path: Path) -> tuple[str, Any]:

@@ -20,6 +20,7 @@ from gammascope import checkpoints, runtime, settings
 from gammascope.data.batches import Draws
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
+from gammascope.networks.pretrained import refuse_untaught
 from gammascope.training import dividing
 from gammascope.training.progress import Progress
 from gammascope.training.recipe import (
@@ -71,7 +72,8 @@ def train(
     Raises:
         MissingDataError: If there is nothing to train on, or nothing to resume.
         MissingExtraError: If accelerate is not installed.
-        RecipeError: If the method needs no training, or the folder holds another recipe's run.
+        RecipeError: If the method needs no training, a frozen backbone has random weights, or the folder holds another
+            recipe's run.
     """
     runtime.keep_freed_memory()
     definition = base.get(recipe.method)
@@ -82,13 +84,11 @@ def train(
         _claim(folder, recipe, resume=resume)
     accelerator.wait_for_everyone()
     torch.manual_seed(recipe.seed)
-    detector = definition.build(recipe.config)
-    if recipe.optimisation.channels_last and not recipe.optimisation.divided:  # FSDP wants rows
-        detector = cast(Any, detector).to(memory_format=torch.channels_last)
+    detector = _built(definition, recipe, resume=resume)
     loss = definition.loss(recipe.config)
     training, validation = streams(recipe, detector, report)
     views = views_of_photos(training, recipe, detector.view, accelerator.device)
-    shown = pretext(recipe, training, detector.view.size) or training
+    shown = pretext(recipe, training, detector.view) or training
     if definition.prepare is not None and not resume:  # the state to resume from holds the outcome
         definition.prepare(detector.to(accelerator.device), views)
     run = _Run(recipe, folder, accelerator, detector, shown)
@@ -108,6 +108,16 @@ def train(
     if accelerator.is_main_process and _afterwards(definition, result, views, wholes):
         run.log("concluded", validate(result, validation, recipe, report))
     return run.finish(result, sources_of(training.entries))
+
+
+def _built(definition: base.Method[Any], recipe: Recipe, *, resume: bool) -> base.Detector:
+    """Make the network to train."""
+    detector = definition.build(recipe.config)
+    if not resume:  # the state to resume from holds the weights
+        refuse_untaught(recipe.config, detector)
+    if recipe.optimisation.channels_last and not recipe.optimisation.divided:  # FSDP wants rows
+        detector = cast(Any, detector).to(memory_format=torch.channels_last)
+    return detector
 
 
 def _afterwards(

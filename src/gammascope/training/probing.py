@@ -23,6 +23,7 @@ from gammascope.data.manifest import complete_or_absent
 from gammascope.detectors import base
 from gammascope.detectors.base import FittedDetector, Seen
 from gammascope.errors import MissingDataError, RecipeError
+from gammascope.networks.pretrained import refuse_untaught
 from gammascope.prediction import Batch
 from gammascope.sample import Entry
 from gammascope.training import loop, views
@@ -56,7 +57,7 @@ def fit(
 
     Raises:
         MissingDataError: If there is nothing to fit to, one class is missing, or there is nothing to resume.
-        RecipeError: If the method has no frozen backbone, or the folder holds another run.
+        RecipeError: If the method has no frozen backbone, or one with random weights, or the folder holds another run.
     """
     how = recipe.probing or Probing()
     if how.views < 1:
@@ -71,6 +72,7 @@ def fit(
         raise RecipeError(
             f"Method {recipe.method!r} has no frozen part to fit on: leave out the section probing."
         )
+    refuse_untaught(recipe.config, detector)
     _claim(folder, recipe, resume=resume)
     detector.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     features = _Features(recipe, detector, Path(how.cache or folder / FEATURES), report)
@@ -118,10 +120,10 @@ class _Features:
             stop = min(start + CHUNK, views)
             parts.append(self._chunk(stage, start, stop))
             self.report(Progress(stage, stop, views, {}))
-        label = torch.cat([part.pop("label") for part in parts])
-        features = torch.cat([part.pop("features") for part in parts])
-        answers = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return Seen(features, label, answers)
+        found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        known = found["generated"] >= 0  # nothing can be fitted to the others
+        features, label, *_ = (found.pop(name)[known] for name in ("features", "label"))
+        return Seen(features, label, {name: answer[known] for name, answer in found.items()})
 
     def _chunk(self, stage: str, start: int, stop: int) -> dict[str, torch.Tensor]:
         from safetensors import SafetensorError
@@ -170,6 +172,8 @@ def _key(
         "mixture": settings.plain(data.mixture),
         "nuisance": settings.plain(data.nuisance),
     }
+    if data.pairs.share:
+        facts["pairs"] = settings.plain(data.pairs)
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     for name, tensor in sorted(detector.backbone.state_dict().items()):
         plain = tensor.detach().cpu().contiguous().flatten()
@@ -180,6 +184,9 @@ def _key(
             host = entry.host_path
             described = [stage, int(entry.label), entry.generator, entry.kind, entry.source]
             described += [entry.panels, entry.path.suffix.lower(), host and _content(host)]
+            described += [
+                _content(mask) for mask in (entry.generated_path, entry.edited_path) if mask
+            ]
             digest.update(json.dumps([*described, _content(entry.path)]).encode())
     return digest.hexdigest()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gammascope import settings
-from gammascope.data.synthesis import Mixture, Nuisance
+from gammascope.data.laws import Mixture, Nuisance, Pairs
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
 from gammascope.sample import KeptApart
@@ -58,9 +58,12 @@ class Data:
         validation_sources: Sources kept apart for validation and calibration: never a photo of theirs is trained on.
         validation_generators: Generators kept apart likewise, whatever source their images are of.
         mixture: What the stream holds.
+        pairs: Photos beside their twins in place of a part of the mixture, in training; validation keeps to the
+            mixture.
         nuisance: What happens to every view.
-        cap: A collection of photos, or of twins, that is larger than this is drawn from no more often than one of this
-            size, so that a large narrow one does not decide what a photo looks like; None: no limit.
+        cap: A collection of photos, of twins or of manipulated pictures that is larger than this is drawn from no more
+            often than one of this size, so that a large narrow one does not decide what a photo looks like; None: no
+            limit.
         pretext: What steps see instead of the mixture; validation and all that is measured still see the latter.
         streaming: Where pictures in shards come from, if not from this machine.
         memory_gb: Decoded pictures are kept up to this.
@@ -72,6 +75,7 @@ class Data:
     validation_sources: tuple[str, ...] = ()
     validation_generators: tuple[str, ...] = ()
     mixture: Mixture = field(default_factory=Mixture)
+    pairs: Pairs = field(default_factory=Pairs)
     nuisance: Nuisance = field(default_factory=Nuisance)
     cap: int | None = None
     pretext: Pretext = field(default_factory=Pretext)

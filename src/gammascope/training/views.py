@@ -12,14 +12,16 @@ from torch.utils.data import DataLoader
 
 from gammascope.data.batches import Collate, Draws, StreamSlice
 from gammascope.data.camera import read_camera_tables
+from gammascope.data.laws import Pairs
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.data.pretext import PretextStream
 from gammascope.data.shard_cache import ShardCache
-from gammascope.data.synthesis import Stream
+from gammascope.data.synthesis import Stream, can_be_drawn
 from gammascope.data.windows import Windows
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError
+from gammascope.imaging.views import Fit, ViewSpec
 from gammascope.sample import Entry
 from gammascope.training.progress import Progress
 from gammascope.training.recipe import Recipe, Streaming
@@ -32,7 +34,8 @@ def entries_of(recipe: Recipe, cache: ShardCache | None = None) -> tuple[list[En
 
     Pictures in shards are placed in the cache.
 
-    A generated image belongs to validation if its own source is named there, a twin if its photo's is.
+    A generated image belongs to validation if its own source is named there, a twin or a manipulated picture also if
+    that of its photo is.
     """
     if not recipe.data.manifests:
         raise MissingDataError(
@@ -50,8 +53,12 @@ def entries_of(recipe: Recipe, cache: ShardCache | None = None) -> tuple[list[En
     apart = recipe.data.apart
     for what, names, _ in apart.absent(entries):
         raise MissingDataError(f"No image of validation {what} {', '.join(names)} in the data.")
-    training = [entry for entry in entries if not apart.holds(entry)]
-    return training, [entry for entry in entries if apart.holds(entry)]
+    hosts = {entry.path.resolve() for entry in entries if apart.holds(entry)}
+    divided: tuple[list[Entry], list[Entry]] = [], []
+    for entry in entries:
+        made_of = entry.host_path and entry.host_path.resolve() in hosts
+        divided[bool(made_of or apart.holds(entry))].append(entry)
+    return divided
 
 
 def sources_of(entries: Iterable[Entry]) -> list[str]:
@@ -67,10 +74,14 @@ def streams(
     Pictures of this machine are decoded first, and broken ones left out; those of remote shards are fetched and decoded
     when they are drawn.
     """
+    _refuse_torn_pairs(recipe)
     cache = _cache(recipe.data.streaming)
-    training, validation = entries_of(recipe, cache)
+    view, data = detector.view, recipe.data
+    training, validation = (
+        _used(part, recipe, view.fit, report) for part in entries_of(recipe, cache)
+    )
     pictures = Pictures(int(recipe.data.memory_gb * 1e9))
-    near = [e.path for e in training + validation if cache is None or not cache.shard_of(e.path)]
+    near = [e for e in training + validation if cache is None or not cache.shard_of(e.path)]
     done, total = 0, len(near)
 
     def count() -> None:
@@ -78,20 +89,23 @@ def streams(
         done += 1
         report(Progress("loading", done, total, {}))
 
-    broken = {path for path, _ in pictures.preload(near, count)}
+    broken = {path for path, _ in pictures.preload((entry.path for entry in near), count)}
+    edited = [entry for entry in near if entry.kind is not None and entry.path not in broken]
+    broken |= {path for path, _ in pictures.preload_masks(edited)}
     if broken:
         report(Progress("loading", total, total, {"broken": float(len(broken))}))
-    size, data = detector.view.size, recipe.data
 
-    def views(entries: list[Entry], seed: int) -> Views:
+    def views(entries: list[Entry], seed: int, pairs: Pairs) -> Views:
         whole = [e for e in entries if e.path not in broken and e.host_path not in broken]
         make = partial(
             Stream,
             pictures=pictures,
-            size=size,
+            size=view.size,
             mixture=data.mixture,
             nuisance=data.nuisance,
             cap=data.cap,
+            pairs=pairs,
+            fit=view.fit,
             seed=seed,
         )
         if cache is None or not any(cache.shard_of(entry.path) for entry in whole):
@@ -102,7 +116,31 @@ def streams(
     if cache is not None:
         pictures.keep_no_more()  # shards come and go
     # Validation draws with a seed of its own, the same for every run, so that runs can be compared.
-    return views(training, recipe.seed), views(validation, 777) if validation else None
+    held_out = views(validation, 777, Pairs()) if validation else None
+    return views(training, recipe.seed, data.pairs), held_out
+
+
+def _refuse_torn_pairs(recipe: Recipe) -> None:
+    """Refuse a batch that would divide a photo from its twin: between batches, processes, or halves of a batch."""
+    how, processes = recipe.optimisation, int(os.environ.get("WORLD_SIZE", "1"))
+    parts = 2 * processes * (2 if how.weighting.proxy else 1)
+    if recipe.data.pairs.share and how.batch % parts:
+        raise RecipeError(
+            f"optimisation.batch = {how.batch} divides photos from their twins: with data.pairs, give a multiple of "
+            f"{parts}."
+        )
+
+
+def _used(
+    entries: list[Entry], recipe: Recipe, fit: Fit, report: Callable[[Progress], None]
+) -> list[Entry]:
+    """Leave out, before anything is decoded, the manipulated pictures that will not be drawn; tell how many."""
+    law = (recipe.data.mixture, recipe.data.nuisance, fit)
+    used = [entry for entry in entries if entry.kind is None or can_be_drawn(entry, *law)]
+    if len(used) < len(entries):
+        left_out = {"manipulated left out": float(len(entries) - len(used))}
+        report(Progress("loading", 0, len(used), left_out))
+    return used
 
 
 def _cache(streaming: Streaming) -> ShardCache | None:
@@ -120,7 +158,7 @@ def _placed(manifest: Path, split: str, cache: ShardCache | None) -> list[Entry]
     return entries if cache is None else [cache.entry(e, manifest.parent) for e in entries]
 
 
-def pretext(recipe: Recipe, training: Views, size: int) -> PretextStream | None:
+def pretext(recipe: Recipe, training: Views, view: ViewSpec) -> PretextStream | None:
     """Return what steps see where a pretext task is trained: the same photos and pictures, in another way."""
     tables = recipe.data.pretext.tables
     if not tables:
@@ -128,9 +166,15 @@ def pretext(recipe: Recipe, training: Views, size: int) -> PretextStream | None:
     if not isinstance(training, Stream):
         raise RecipeError("data.pretext.tables and data.streaming.source exclude each other.")
     settings = read_camera_tables(Path(name) for name in tables)
-    photos = training.photos.entries
-    faces = recipe.data.pretext.faces
-    return PretextStream(photos, training.pictures, size, settings, faces=faces, seed=recipe.seed)
+    return PretextStream(
+        training.photos.entries,
+        training.pictures,
+        view.size,
+        settings,
+        faces=recipe.data.pretext.faces,
+        fit=view.fit,
+        seed=recipe.seed,
+    )
 
 
 def loader_of(

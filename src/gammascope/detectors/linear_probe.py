@@ -7,19 +7,20 @@ probes CLIP ViT-L/14; any other backbone and any of its layers is a value of ``C
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gammascope import losses
 from gammascope.detectors.base import FittedDetector, Loss, Method, Seen, view_of
-from gammascope.imaging.views import Fit, Pool
-from gammascope.networks.base import Backbone
+from gammascope.imaging.views import WHOLE, Fit, Pool
+from gammascope.networks.base import Backbone, Features
 from gammascope.networks.compact import CompactConfig
-from gammascope.networks.logistic import fit_logistic, log_loss
+from gammascope.networks.logistic import Logistic, fit_logistic, log_loss
 from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.pretrained import backbone_for
 from gammascope.prediction import Prediction
@@ -36,15 +37,17 @@ class Config:
         compact: Sizes of the compact backbone, filled in on loading.
         mobilenetv2: Sizes of that backbone, filled in on loading.
         feature: What is read: the image token, the mean of the patch tokens, or both.
-        layers: Blocks of a tower (from 1) whose patch tokens are averaged; none: the last. The image token is always
-            the final one.
+        reads: Blocks of a tower (from 1) whose class tokens are read as the image token, one after the other; none: the
+            final one, as the tower gives it.
+        layers: Blocks of a tower (from 1) whose patch tokens are averaged; none: the last.
         penalties: Weights of the L2 penalty that are tried on standardised features; the one with the lowest
             log-loss on validation views is kept, the strongest where there are none.
         size: Side of a view, pixels.
         fit: How an image becomes views.
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
-        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
+        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at. Above 0, it has a reading of its
+            own: what that adds stands in ``whole``, and is 0 until it is fitted (``LinearProbe.set``).
     """
 
     backbone: str = "openai/clip-vit-large-patch14"
@@ -52,6 +55,7 @@ class Config:
     compact: CompactConfig = field(default_factory=CompactConfig)
     mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
     feature: Literal["token", "patches", "both"] = "token"
+    reads: tuple[int, ...] = ()
     layers: tuple[int, ...] = ()
     penalties: tuple[float, ...] = (100.0, 10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
     size: int = 224
@@ -62,33 +66,75 @@ class Config:
 
 
 class LinearProbe(FittedDetector):
-    """A frozen backbone and a linear layer."""
+    """A frozen backbone and a linear layer.
+
+    Where patch tokens are read, the layer's share of their mean is a sum over patches. So each patch has a logit of its
+    own: what the layer would say if all patches were like this one. That is the map "generated": exact, but never
+    taught where anything is.
+    """
 
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
         self.view = view_of(config, backbone.mean, backbone.std)
         self.backbone = backbone
-        parts = {"token": backbone.token_channels, "patches": backbone.grid_channels}
+        token = backbone.token_channels * max(1, len(config.reads))
+        parts = {"token": token, "patches": backbone.grid_channels}
         wanted = parts if config.feature == "both" else {config.feature: parts[config.feature]}
         self.reads = tuple(wanted)
         self.head = nn.Linear(sum(wanted.values()), 1)
+        self.whole = nn.Linear(sum(wanted.values()), 1) if config.overview else None
+        if self.whole is not None:
+            nn.init.zeros_(self.whole.weight)
+            nn.init.zeros_(self.whole.bias)
 
     @property
     def seen_through(self) -> Mapping[str, Any]:
         """Which parts of which layers are read."""
-        return {"reads": list(self.reads), "layers": list(self.config.layers)}
+        read = {"reads": list(self.reads), "layers": list(self.config.layers)}
+        return read | ({"tokens": list(self.config.reads)} if self.config.reads else {})
 
     def features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Return the image token, the mean patch token, or one after the other."""
-        seen = self.backbone(pixels)
-        parts = {"token": seen.token, "patches": seen.grid.flatten(2).mean(2)}
+        return self._read(self.backbone(pixels))
+
+    def _read(self, seen: Features) -> Float[Tensor, "b d"]:
+        parts = {"token": seen.summary["content"] if self.config.reads else seen.token}
+        parts["patches"] = seen.grid.flatten(2).mean(2)
         return torch.cat([parts[name] for name in self.reads], 1)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
+        """Predict from normalised views, with the map where patch tokens are read."""
+        seen = self.backbone(pixels)
+        features = self._read(seen)
+        found = self.answer(features)
+        if "patches" not in self.reads:
+            return found
+        weight = self.head.weight[:, -seen.grid.shape[1] :]
+        own = functional.conv2d(seen.grid, weight[:, :, None, None])[:, 0]
+        cells = found.logit[:, None, None] + own - own.mean((1, 2), keepdim=True)
+        return replace(found, masks={"generated": cells.float()})
 
     def answer(self, features: Float[Tensor, "b d"]) -> Prediction:
         """Predict "contains generated pixels"."""
         logit = self.head(features).squeeze(1).float()
-        return Prediction(logit, {"generated": logit})
+        answers = {"generated": logit}
+        if self.whole is not None:
+            answers[WHOLE] = self.whole(features).squeeze(1).float()
+        return Prediction(logit, answers)
+
+    @torch.no_grad()
+    def set(self, tiles: Logistic, whole: Logistic | None = None) -> None:
+        """Take over readings that were fitted apart: one of native tiles, one of reduced whole images.
+
+        An image's logit is then the weighted mean of both, by ``Config.overview``.
+        """
+        self.head.weight.copy_(tiles.weight[None])
+        self.head.bias.copy_(tiles.bias[None])
+        if whole is not None and self.whole is not None:
+            share = self.config.overview
+            self.whole.weight.copy_(share * (whole.weight - tiles.weight)[None])
+            self.whole.bias.copy_(share * (whole.bias - tiles.bias)[None])
 
     @torch.no_grad()
     def fit(self, training: Seen, validation: Seen | None) -> dict[str, float]:
@@ -101,15 +147,14 @@ class LinearProbe(FittedDetector):
         truth = judge.generated
         loss = {p: log_loss(found.logits(judge.features), truth) for p, found in fitted.items()}
         best = min(penalties, key=loss.__getitem__)
-        self.head.weight.copy_(fitted[best].weight[None])
-        self.head.bias.copy_(fitted[best].bias[None])
+        self.set(fitted[best])
         fit_loss = log_loss(fitted[best].logits(training.features), training.generated)
         return {"penalty": best, "log_loss": fit_loss, "log_loss_judged": loss[best]}
 
 
 def build(config: Config) -> LinearProbe:
     """Make the network; a pretrained backbone is read only where the config is not complete."""
-    backbone, completed = backbone_for(config, taps=config.layers)
+    backbone, completed = backbone_for(config, taps=config.layers, reads=config.reads)
     return LinearProbe(completed, backbone)
 
 

@@ -34,6 +34,8 @@ def fit_logistic(
     truth: Int[Tensor, " n"],
     penalty: float,
     trust: Float[Tensor, " d"] | None = None,
+    weight: Float[Tensor, " n"] | None = None,
+    gradient: float = GRADIENT,
 ) -> Logistic:
     """Minimise ``mean BCE + penalty / 2 |w|^2`` over standardised features; the bias is free.
 
@@ -45,6 +47,8 @@ def fit_logistic(
         truth: 1 or 0; both occur.
         penalty: Above 0: separable features have no optimum without.
         trust: A factor on each standardised column: one below 1 is penalised more; None: 1 for all.
+        weight: How much each row counts, in means and deviations, too; of any sum. None: all the same.
+        gradient: Largest slope that counts as an optimum; a larger one is for many thousand columns, in single precision.
 
     Raises:
         MissingDataError: If only one class occurs, or features are not finite.
@@ -56,15 +60,20 @@ def fit_logistic(
     if positives in {0, len(truth)}:
         word = "generated" if positives else "real"
         raise MissingDataError(f"All {len(truth)} views are {word}: a probe needs both classes.")
-    x, y = features.double(), truth.double()
+    exact = gradient <= GRADIENT
+    x, y = (features.double(), truth.double()) if exact else (features.float(), truth.float())
     if not torch.isfinite(x).all():
         raise MissingDataError("The backbone's features are not finite: its weights are broken.")
-    mean, spread = x.mean(0), x.std(0, correction=0)
+    counts = torch.ones_like(y) if weight is None else weight.to(y)
+    counts = counts / counts.sum()
+    mean = counts @ x
+    spread = (counts @ (x - mean).square()).sqrt()
     scale = torch.where(spread > 1e-9 * mean.abs().clamp(min=1e-9), 1 / spread, 0)
     if trust is not None:
         scale = scale * trust.to(scale)
-    weight, bias = _solved((x - mean) * scale, y, penalty)
-    return Logistic(weight * scale, bias - mean @ (weight * scale))
+    slopes, bias = _solved((x - mean) * scale, y, counts, penalty, gradient)
+    slopes = slopes * scale
+    return Logistic(slopes.double(), (bias - mean @ slopes).double())
 
 
 def log_loss(logits: Float[Tensor, " n"], truth: Int[Tensor, " n"]) -> float:
@@ -72,14 +81,16 @@ def log_loss(logits: Float[Tensor, " n"], truth: Int[Tensor, " n"]) -> float:
     return float(functional.binary_cross_entropy_with_logits(logits, truth.to(logits)))
 
 
-def _solved(x: Tensor, y: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+def _solved(
+    x: Tensor, y: Tensor, counts: Tensor, penalty: float, gradient: float
+) -> tuple[Tensor, Tensor]:
     # The last of the parameters is the bias. A tensor of its own, also where gradients are switched off around us.
     with torch.enable_grad():
         parameters = torch.zeros(x.shape[1] + 1, dtype=x.dtype, requires_grad=True)
         solver = torch.optim.LBFGS(
             [parameters],
             max_iter=_STEPS,
-            tolerance_grad=GRADIENT / 10,
+            tolerance_grad=gradient / 10,
             tolerance_change=0.0,
             history_size=30,
             line_search_fn="strong_wolfe",
@@ -88,7 +99,7 @@ def _solved(x: Tensor, y: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
         def objective() -> Tensor:
             solver.zero_grad()
             logits = x @ parameters[:-1] + parameters[-1]
-            value = functional.binary_cross_entropy_with_logits(logits, y)
+            value = functional.binary_cross_entropy_with_logits(logits, y, reduction="none") @ counts
             value = value + penalty / 2 * parameters[:-1].square().sum()
             value.backward()  # type: ignore[no-untyped-call]
             return value
@@ -96,7 +107,7 @@ def _solved(x: Tensor, y: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
         solver.step(objective)  # type: ignore[no-untyped-call]
         objective()
     slope = float(parameters.grad.abs().max()) if parameters.grad is not None else 0.0
-    if not slope < GRADIENT:
+    if not slope < gradient:
         raise RecipeError(
             f"penalty {penalty}: no optimum after {_STEPS} steps (slope {slope:.1e}); raise it."
         )

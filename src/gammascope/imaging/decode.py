@@ -7,6 +7,7 @@ threads with different limits do not disturb each other.
 from __future__ import annotations
 
 import io
+import os
 import re
 import stat
 import warnings
@@ -257,7 +258,8 @@ def content_of(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
             return members.content(archive, path, limits.max_bytes)
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise UndecodableImageError("a folder, not an image")
+            with os.scandir(path):  # Raises where a listing met a folder that cannot be read.
+                raise UndecodableImageError("a folder, not an image")
         if not stat.S_ISREG(mode):  # Reading a pipe or a device may never end.
             raise UndecodableImageError("not a regular file")
         with path.open("rb") as file:

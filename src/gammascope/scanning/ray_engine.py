@@ -177,7 +177,7 @@ class _Examiner:
         """Examine a batch of the list, but for images that have rows already."""
         arrow, _ = pyarrow_for(FEATURE)
         items = [
-            (values.pop("number"), Item(**values))
+            (values.pop("number"), Item.of(values))
             for values in batch.to_pylist()
             if any(start <= values["number"] < stop for start, stop in self._setup.gaps)
         ]

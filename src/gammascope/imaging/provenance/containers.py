@@ -25,6 +25,9 @@ MOST_PARTS = 4096
 
 MOST_TEXTS = 64
 
+BROKEN_OFF = b""
+"""Name of what is left of a part where a file ends inside it."""
+
 _EXIF_START = b"Exif\0\0"
 _JPEG_XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 _PNG_XMP = "XML:com.adobe.xmp"
@@ -98,7 +101,9 @@ def metadata_of(data: bytes, kind: str) -> Metadata:
     elif kind == "png":
         _read_png(data, metadata)
     elif kind == "webp":
-        for name, content in metadata.whole(_riff_chunks(data, metadata)):
+        for name, content in metadata.whole(riff_chunks(data)):
+            if name == BROKEN_OFF:
+                metadata.note("the file breaks off inside a part")
             if name in (b"EXIF", b"XMP "):
                 start = (
                     _EXIF_START if name == b"EXIF" else b""
@@ -192,14 +197,15 @@ def _read_other(data: bytes, kind: str, metadata: Metadata) -> None:
 _TIFF_XMP, _TIFF_PHOTOSHOP = 700, 34377  # Tags.
 
 
-def _riff_chunks(data: bytes, metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
+def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and content of the parts of a WebP file; the last one is BROKEN_OFF if it is not whole."""
     position = 12
     while position + 8 <= len(data):
         name = data[position : position + 4]
         length = int.from_bytes(data[position + 4 : position + 8], "little")
         content = data[position + 8 : position + 8 + length]
         if len(content) < length:
-            metadata.note("the file breaks off inside a part")
+            yield BROKEN_OFF, b""
             return
         yield name, content
         position += 8 + length + length % 2

@@ -962,3 +962,9 @@ def test_tables_that_are_no_utf8_are_named_with_their_encoding(command, weights,
     result = run(command, table, *more.get(command, scan))
     assert result.exit_code == 3
     assert f"{table} is not encoded in UTF-8" in one_line(result)
+
+
+def test_help_of_the_profile_is_what_the_code_does():
+    from gammascope.pipeline import FAST_VIEWS
+
+    assert f"fast {FAST_VIEWS}," in " ".join(run("scan", "--help").stdout.split())

@@ -408,5 +408,6 @@ def test_kills_at_random_moments_lose_and_double_nothing(tmp_path, weights, phot
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_lose_and_double_nothing(tmp_path, weights, photos):
-    killed_again_and_again(tmp_path, weights, photos, kills=100)
+@pytest.mark.parametrize("kills", [100, 1000])
+def test_many_kills_lose_and_double_nothing(tmp_path, weights, photos, kills):
+    killed_again_and_again(tmp_path, weights, photos, kills)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 from skimage import data
@@ -92,6 +93,18 @@ def test_sound_files_of_an_unknown_kind_are_not_called_broken(kind: str) -> None
         decode(content)
     with pytest.raises(UndecodableImageError, match=r"broken|truncated"):
         decode(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("compression", ["tiff_adobe_deflate", "tiff_lzw", "jpeg"])
+def test_damaged_pixels_are_not_called_an_unknown_kind(compression: str) -> None:
+    file = io.BytesIO()
+    PIL.Image.fromarray(FULL).save(file, "TIFF", compression=compression)
+    content = bytearray(file.getvalue())
+    content[200:1200] = b"\x5a" * 1000
+    try:
+        decode(bytes(content))
+    except UndecodableImageError as error:
+        assert "not supported" not in str(error)  # noqa: PT017 - some codecs take any bytes
 
 
 def test_big_endian_bigtiff_is_not_called_broken() -> None:

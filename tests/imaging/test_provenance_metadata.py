@@ -613,3 +613,5 @@ def test_reading_that_stops_says_so():
     many = png({f"key {number}": "x" for number in range(80)})
     assert any("only the first 64" in item.statement for item in named(many, "broken"))
     assert not named(many, "none")
+    raw = png({"Raw profile type exif": "exif 12 00"})
+    assert any("exif data as ImageMagick" in item.statement for item in named(raw, "broken"))

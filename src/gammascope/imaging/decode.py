@@ -509,15 +509,17 @@ def _reason(error: Exception, kind: str, data: bytes) -> str:
         return f"truncated after {_amount(len(data))} of at least {_amount(least)}"
     if isinstance(error, EOFError) or re.search("truncated|end of", text.lower()):
         return f"truncated after {_amount(len(data))} of {_TITLES[kind]} data"
-    if unsupported := _unsupported(text, kind, data):
+    if unsupported := _unsupported(error, text, kind, data):
         return f"this kind of {_TITLES[kind]} is not supported ({unsupported})"
     return f"broken {_TITLES[kind]} data ({text or type(error).__name__})"
 
 
-def _unsupported(text: str, kind: str, data: bytes) -> str:
+def _unsupported(error: Exception, text: str, kind: str, data: bytes) -> str:
     """Say what the decoder does not know, where that, and no damage, is why it refused; else empty."""
     if kind == "tiff":
-        return directories.unsupported(data)
+        # What is wrong with compressed pixels comes as an OSError, and says nothing about the kind.
+        unknown = isinstance(error, SyntaxError | KeyError) or _UNSUPPORTED.search(text)
+        return directories.unsupported(data) if unknown else ""
     if kind == "jpeg":
         return unusual_frame(data)
     return text if _UNSUPPORTED.search(text) else ""

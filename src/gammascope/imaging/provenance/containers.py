@@ -31,6 +31,7 @@ BROKEN_OFF = b""
 _EXIF_START = b"Exif\0\0"
 _JPEG_XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 _PNG_XMP = "XML:com.adobe.xmp"
+_RAW_PROFILE = "Raw profile type "
 _JPEG_MORE_XMP_START = b"http://ns.adobe.com/xmp/extension/\0"
 _PHOTOSHOP_START = b"Photoshop 3.0\0"
 _APP1, _APP13, _COMMENT = 0xE1, 0xED, 0xFE
@@ -69,7 +70,11 @@ class Metadata:
 
     def take_text(self, keyword: str, text: str) -> None:
         """Keep a text, up to ``MOST_TEXTS`` of them."""
-        if len(self.texts) < MOST_TEXTS:
+        if keyword.startswith(_RAW_PROFILE):
+            self.note(
+                f"{keyword.removeprefix(_RAW_PROFILE).strip()[:20]} data as ImageMagick keeps them were not read"
+            )
+        elif len(self.texts) < MOST_TEXTS:
             self.texts.append((keyword, text))
         else:
             self.note(f"of the texts, only the first {MOST_TEXTS} were read")

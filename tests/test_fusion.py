@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +14,17 @@ import pytest
 import torch
 
 from gammascope import checkpoints, fusion, settings
+from gammascope.apps import fusing
 from gammascope.checkpoints import Calibration
 from gammascope.detectors import linear_probe
 from gammascope.errors import (
     ChecksumError,
     IncompatibleCheckpointError,
+    InterruptedScanError,
     MissingDataError,
     RecipeError,
 )
-from gammascope.pipeline import Pipeline
+from gammascope.pipeline import Besides, Execution, Pipeline
 
 SCALE = Calibration(2.0, 1.0, 3.0, (0.05, 0.01), 50, ("a",), offset=1.0)
 
@@ -66,9 +70,9 @@ def test_the_strong_one_is_asked_only_in_the_zone(two, monkeypatch):
     asked: list[int] = []
     looking = two[1].scores_of
 
-    def counted(some):
+    def counted(some, stop=None):
         asked.append(len(some))
-        return looking(some)
+        return looking(some, stop)
 
     monkeypatch.setattr(two[1], "scores_of", counted)
     both = fusion.cascade(two[0], two[1], zone)
@@ -184,3 +188,52 @@ def test_edits_are_answered_by_the_first_member(two):
     edited = replace(SCALE, temperature=3.0)
     two[0].facts = replace(two[0].facts, calibration={"generated": SCALE, "edited": edited})
     assert fusion.cascade(two[0], two[1]).facts.calibration["edited"] == edited
+
+
+def test_every_member_is_run_as_was_asked(two, tmp_path):
+    paths = [member(tmp_path / f"m{n}.safetensors", n) for n in (1, 2)]
+    plan = fusion.Plan("cascade", tuple(path.name for path in paths), zone=(0.0, 1.0))
+    fusion.save(tmp_path / "fused.json", plan)
+    asked = Execution(engine="torch", profile="thorough")
+    loaded = fusion.load(tmp_path / "fused.json", execution=asked)
+    assert [one.profile for one in loaded.members] == ["thorough"] * 2
+    assert loaded.profile == "thorough"
+    assert {one.network.name for one in loaded.members} == {"torch cpu"}
+    with_option = fusing.loaded(
+        str(paths[0]),
+        then=str(paths[1]),
+        zone=None,
+        method=None,
+        device="cpu",
+        besides=Besides(),
+        execution=asked,
+    )
+    assert isinstance(with_option, fusion.Fused)
+    assert [one.profile for one in with_option.members] == ["thorough"] * 2
+
+
+def test_a_judge_that_cannot_be_run_as_was_asked_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="runs on torch in its own precision"):
+        fusion.member_at(tmp_path, execution=Execution(precision="bf16"))
+
+
+def test_stopping_reaches_every_member(two):
+    stop = threading.Event()
+
+    class Stopping(Pipeline):
+        def scores_of(self, images, stop=None):
+            assert stop is not None
+            stop.set()
+            return super().scores_of(images, stop)
+
+    strong = Stopping(two[1].detector, two[1].facts, two[1].weights_sha256)
+    with pytest.raises(InterruptedScanError):
+        fusion.cascade(two[0], strong, (0.0, 1.0)).scores_of(pictures(2), stop)
+
+
+def test_counts_hold_when_threads_share_a_cascade(two):
+    fused = fusion.cascade(two[0], two[1], (0.0, 1.0))
+    (image, *_) = pictures()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: fused.scores_of([image]), range(64)))
+    assert (fused.saving.pictures, fused.saving.passed_on) == (64, 64)

@@ -29,7 +29,7 @@ from gammascope.errors import (
     MissingDataError,
     RecipeError,
 )
-from gammascope.pipeline import Besides, Pipeline, Scores
+from gammascope.pipeline import Besides, Execution, Pipeline, Scores
 
 if TYPE_CHECKING:
     from gammascope.judging import Judge
@@ -45,6 +45,8 @@ ZONE = (0.1, 0.9)
 FORMAT = 1
 
 USUAL = Besides()
+
+AS_FITTED = Execution()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ class Fused(Pipeline):
         if not isinstance(lead, Pipeline):
             raise RecipeError("A judge has no views to show: name a checkpoint first.")
         self.members, self.plan, self.saving = tuple(members), plan, Saving()
+        self._counting = threading.Lock()  # Several threads look at pictures.
         fitted = dict(plan.calibration)
         if not fitted and plan.kind == "cascade":
             fitted = _bounded(self.members)
@@ -175,7 +178,11 @@ class Fused(Pipeline):
         images: Sequence[UInt8[np.ndarray, "_h _w 3"]],
         stop: threading.Event | None = None,
     ) -> list[Scores]:
-        """Look at several images with the first member, and with the others where the plan asks for them."""
+        """Look at several images with the first member, and with the others where the plan asks for them.
+
+        Raises:
+            InterruptedScanError: If it was told to stop.
+        """
         started = time.perf_counter()
         lead = self.members[0]
         seen = [super().scores_of(images, stop)]
@@ -188,11 +195,12 @@ class Fused(Pipeline):
         some = [image for image, wanted in zip(images, asked, strict=True) if wanted]
         for number, member in enumerate(self.members[1:], start=1):
             if some:
-                odds[asked, number] = [log_odds(member, s) for s in member.scores_of(some)]
-        self.saving.pictures += len(images)
-        self.saving.passed_on += len(some)
-        self.saving.fast_s += between - started
-        self.saving.strong_s += time.perf_counter() - between
+                odds[asked, number] = [log_odds(member, s) for s in member.scores_of(some, stop)]
+        with self._counting:
+            self.saving.pictures += len(images)
+            self.saving.passed_on += len(some)
+            self.saving.fast_s += between - started
+            self.saving.strong_s += time.perf_counter() - between
         return [
             self._said(scores, float(logit))
             for scores, logit in zip(seen[0], self.plan.fused(odds), strict=True)
@@ -236,10 +244,23 @@ def cascade(
     return Fused([fast, strong], plan, besides)
 
 
-def load(path: Path, *, device: str = "cpu", besides: Besides = USUAL) -> Fused:
+def load(
+    path: Path,
+    *,
+    device: str = "cpu",
+    besides: Besides = USUAL,
+    execution: Execution = AS_FITTED,
+) -> Fused:
     """Load a fusion file and its members.
 
+    Args:
+        path: The file.
+        device: Where the networks run, as torch names it.
+        besides: What reports say besides the verdict.
+        execution: What runs each member, and how many views it looks at.
+
     Raises:
+        RecipeError: If a member cannot be run so.
         MissingDataError: If the file or a member is not there.
         IncompatibleCheckpointError: If it is no fusion file, or a member is no checkpoint.
         ChecksumError: If a member is not the one that was fused.
@@ -248,7 +269,7 @@ def load(path: Path, *, device: str = "cpu", besides: Besides = USUAL) -> Fused:
     members: list[Member] = []
     for number, name in enumerate(plan.members):
         place = checkpoints.default_path() if name == "default" else path.parent / name
-        member = member_at(place, device=device)
+        member = member_at(place, device=device, execution=execution)
         if plan.sha256 and member.weights_sha256 != plan.sha256[number]:
             raise ChecksumError(
                 f"{place} has sha256 {member.weights_sha256}, {path} was fitted to {plan.sha256[number]}: fuse again."
@@ -257,10 +278,21 @@ def load(path: Path, *, device: str = "cpu", besides: Besides = USUAL) -> Fused:
     return Fused(members, plan, besides)
 
 
-def member_at(path: Path, *, device: str = "cpu") -> Member:
-    """Load a checkpoint, or a judge where the path is a folder."""
+def member_at(path: Path, *, device: str = "cpu", execution: Execution = AS_FITTED) -> Member:
+    """Load a checkpoint, or a judge where the path is a folder.
+
+    A judge always sees the whole picture, whatever the profile.
+
+    Raises:
+        RecipeError: If a judge is to run on anything but torch, or in another precision than its own.
+    """
     if not path.is_dir():
-        return Pipeline.load(path, device=device)
+        return Pipeline.load(path, device=device, execution=execution)
+    if execution.engine not in ("auto", "torch") or execution.precision != AS_FITTED.precision:
+        raise RecipeError(
+            f"The judge {path} runs on torch in its own precision: leave out --runtime {execution.engine} and "
+            f"--precision {execution.precision}."
+        )
     from gammascope.judging import Judge  # needs torch, which checkpoints may do without
 
     return Judge.load(path, device=device)

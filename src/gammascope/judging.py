@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,12 @@ from torch import Tensor
 from gammascope import checkpoints, losses, settings
 from gammascope.checkpoints import Calibration
 from gammascope.data.manifest import complete_or_absent
-from gammascope.errors import IncompatibleCheckpointError, MissingDataError, MissingExtraError
+from gammascope.errors import (
+    IncompatibleCheckpointError,
+    InterruptedScanError,
+    MissingDataError,
+    MissingExtraError,
+)
 from gammascope.imaging import codecs
 from gammascope.imaging.views import ViewSpec
 from gammascope.networks.adapters import add_lora
@@ -147,10 +153,22 @@ class Judge:
             digest.update(name.encode() + tensor.float().numpy().tobytes())
         return digest.hexdigest()
 
-    def scores_of(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> list[Scores]:
-        """Answer "generated" for several pictures, as a detector does; there are no maps."""
+    def scores_of(
+        self,
+        images: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+        stop: threading.Event | None = None,
+    ) -> list[Scores]:
+        """Answer "generated" for several pictures, as a detector does; there are no maps.
+
+        Raises:
+            InterruptedScanError: If ``stop`` was set before the last one.
+        """
+        logits = []
         with torch.inference_mode():
-            logits = [float(self.logit(image)) for image in images]
+            for image in images:
+                if stop is not None and stop.is_set():
+                    raise InterruptedScanError("Stopped before the image was examined.")
+                logits.append(float(self.logit(image)))
         return [Scores(value, {"generated": value}, {}, 1) for value in logits]
 
     def logit(self, image: Image) -> Float[Tensor, ""]:

@@ -928,3 +928,43 @@ def test_an_autoencoder_named_by_its_folder_makes_twins(folder, tmp_path):
     entries = read_manifest(out / "manifest.csv", "train")
     assert {(entry.generator, entry.kind) for entry in entries} == {("little", None)}
     assert {entry.host_path for entry in entries} == set(folder.rglob("*.*g"))
+
+
+def test_names_that_are_no_text_or_that_stdout_cannot_encode_cost_no_output(
+    folder, weights, tmp_path
+):
+    for name in (os.fsdecode(b"caf\xe9.png"), "smile\U0001f600.png"):
+        (folder / name).write_bytes((folder / "cat.png").read_bytes())
+    page = tmp_path / "page.html"
+    table = run("scan", folder, "--weights", weights, "--report", page)
+    assert table.exit_code == 0
+    assert r"caf\xe9.png" in table.stdout
+    assert r"caf\\xe9.png" in page.read_text("utf-8")  # in JSON
+    rows = run("scan", folder, "--weights", weights, "--json").stdout.splitlines()
+    names = [json.loads(row)["image"] for row in rows]
+    "".join(names).encode("utf-8")
+    assert any(name.endswith(r"caf\xe9.png") for name in names)
+    narrow = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "cp1252"}
+    piped = in_a_process(
+        "scan", str(folder), "--weights", weights, env=os.environ | narrow, encoding="cp1252"
+    )
+    assert piped.returncode == 0, piped.stderr
+    assert "smile?.png" in piped.stdout
+    assert "5 files" in piped.stdout
+
+
+@pytest.mark.parametrize("command", ["doctor", "evaluate", "scan"])
+def test_tables_that_are_no_utf8_are_named_with_their_encoding(command, weights, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_bytes("path,label\ncafé.png,real\n".encode("cp1252"))
+    more = {"doctor": [], "evaluate": ["--weights", weights]}
+    scan = ["--weights", weights, "--out", tmp_path / "out"]
+    result = run(command, table, *more.get(command, scan))
+    assert result.exit_code == 3
+    assert f"{table} is not encoded in UTF-8" in one_line(result)
+
+
+def test_help_of_the_profile_is_what_the_code_does():
+    from gammascope.pipeline import FAST_VIEWS
+
+    assert f"fast {FAST_VIEWS}," in " ".join(run("scan", "--help").stdout.split())

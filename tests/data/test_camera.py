@@ -62,8 +62,8 @@ def test_an_image_without_any_setting_is_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "Cannot read camera settings"),
-        (b"\xff\xfe\x00", "Cannot read camera settings"),
+        (None, "cannot be read"),
+        (b"\xff\xfe\x00", "not encoded in UTF-8"),
         (b"", "has the columns none"),
         (b"image,FNumber\na.jpg,2\n", "expected path and EXIF tags"),
         (b"path,split\na.jpg,train\n", "expected path and EXIF tags"),

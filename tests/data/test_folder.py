@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from gammascope.data.folder import files_below, find_images, read_folder
-from gammascope.errors import MissingDataError
+from gammascope.data.manifest import read_manifest, write_manifest
+from gammascope.errors import MissingDataError, UndecodableImageError
+from gammascope.imaging.decode import decode
 from gammascope.sample import Label
 
 
@@ -152,3 +154,44 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Any) -> None:
     with pytest.raises(MissingDataError, match=r"shut cannot be read: Permission denied"):
         find_images([str(tmp_path)])
     (tmp_path / "shut").chmod(0o700)
+
+
+def test_a_folder_within_that_cannot_be_read_stands_for_its_images(
+    tmp_path: Any, monkeypatch: Any
+) -> None:
+    for name in ("real/a.png", "fake/b.png", "real/closed/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    scandir = os.scandir
+
+    def refusing(place: Any) -> Any:
+        if Path(place).name == "closed":
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    closed = tmp_path / "real" / "closed"
+    assert find_images([str(tmp_path)]) == [
+        tmp_path / "fake" / "b.png",
+        tmp_path / "real" / "a.png",
+        closed,
+    ]
+    labels = {entry.path.name: entry.label for entry in read_folder(tmp_path).entries}
+    assert labels == {"a.png": Label.REAL, "b.png": Label.FAKE, "closed": Label.REAL}
+    with pytest.raises(UndecodableImageError, match=r"cannot be read \(permission denied\)"):
+        decode(closed)
+    with pytest.raises(MissingDataError, match="cannot be read"):
+        find_images([str(closed)])
+
+
+def test_names_that_are_no_text_are_found_and_told(tmp_path: Any) -> None:
+    (tmp_path / "real").mkdir()
+    folder = tmp_path / "fake" / os.fsdecode(b"g\xe9n")
+    folder.mkdir(parents=True)
+    (folder / os.fsdecode(b"caf\xe9.png")).touch()
+    (tmp_path / "real" / "a.png").touch()
+    found = read_folder(tmp_path)
+    assert [entry.generator for entry in found.entries] == [r"g\xe9n", None]
+    manifest = tmp_path / "manifest.csv"
+    write_manifest(found.entries, manifest)
+    assert read_manifest(manifest) == list(found.entries)

@@ -19,6 +19,8 @@ from skimage import data
 
 from gammascope.errors import MissingDataError, MissingExtraError
 from gammascope.imaging.provenance import TrustList, provenance_of
+from gammascope.imaging.provenance.c2pa import _STORE as STORE
+from gammascope.imaging.provenance.c2pa import _stated as stated
 from gammascope.imaging.provenance.c2pa import require_library
 from gammascope.report import Evidence, Strength
 
@@ -302,3 +304,58 @@ def test_no_credentials_change_what_the_pixels_say(acme, signed):
             bare.verdict,
             bare.caveats,
         )
+
+
+def checked(codes: list[dict[str, str]], passed: tuple[str, ...] = ()) -> list[Evidence]:
+    results = {"success": [{"code": code} for code in passed], "failure": codes}
+    store = {"active_manifest": "a", "manifests": {"a": {}}, "validation_state": "Trusted"}
+    return list(stated(store | {"validation_results": {"activeManifest": results}}, None))
+
+
+GOOD = ("claimSignature.validated", "assertion.dataHash.match")
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["assertion.dataHash.mismatch", "assertion.bmffHash.mismatch", "claimSignature.mismatch"],
+)
+def test_only_mismatches_are_called_changes(code):
+    assert "changed after signing" in checked([{"code": code}], GOOD)[0].statement
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        {"code": "assertion.dataHash.mismatch", "explanation": "hash exclusion does not match"},
+        *(
+            {"code": code}
+            for code in (
+                "algorithm.unsupported",
+                "claimSignature.outsideValidity",
+                "assertion.missing",
+                "assertion.action.malformed",
+                "general.error",
+                "something.new",
+            )
+        ),
+        {},
+    ],
+)
+def test_all_other_failures_only_say_that_nothing_was_validated(failure):
+    (first, *_) = checked([failure], GOOD)
+    assert "could not be validated" in first.statement
+    assert first.strength is Strength.NEUTRAL
+
+
+@pytest.mark.parametrize("passed", [(), GOOD[:1], GOOD[1:]])
+def test_nothing_is_intact_that_was_not_found_so(passed):
+    assert "could not be validated" in checked([], passed)[0].statement
+    assert "intact" in checked([], GOOD)[0].statement
+
+
+def test_letters_of_a_store_outside_its_place_are_none():
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(file, "JPEG", comment=STORE)
+    for content in (file.getvalue(), file.getvalue() + STORE):
+        names = {item.name for item in provenance_of(content)}
+        assert not any(name.startswith("provenance:c2pa") for name in names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from typing import Any
@@ -434,3 +435,183 @@ def test_an_editor_is_named_with_the_field_that_names_it():
     item = found(saved("jpeg", exif=exif_of({Base.Software: "GIMP 2.10.36"})))["provenance:editor"]
     assert "EXIF Software “GIMP 2.10.36”" in item.statement
     assert item.strength is Strength.WEAK
+
+
+IN_FULL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+AIGC = {"Label": "1", "ContentProducer": "0012", "ProduceID": "77", "PropagateID": ""}
+
+
+def jpeg_xmp(packet: bytes) -> bytes:
+    content, body = saved("jpeg"), b"http://ns.adobe.com/xap/1.0/\0" + packet
+    return content[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + content[2:]
+
+
+def named(content: bytes, name: str) -> list[Evidence]:
+    return [item for item in provenance_of(content) if item.name == f"provenance:{name}"]
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "digsrctype:trainedAlgorithmicMedia",
+        "http://cv.iptc.org/newscodes/digitalsourcetype/TrainedAlgorithmicMedia",
+        "TRAINEDALGORITHMICMEDIA",
+        "trained algorithmic media",
+        "http://c2pa.org/digitalsourcetype/trainedAlgorithmicData",
+        "https://cv.iptc.org/newscodes/digitalsourcetype#compositeWithTrainedAlgorithmicMedia/",
+    ],
+)
+def test_source_types_are_known_however_they_are_spelled(spelling):
+    declared = (
+        f'xmlns:i="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" i:DigitalSourceType="{spelling}"/>'
+    )
+    (found,) = named(jpeg_xmp(xmp(declared)), "source_type")
+    assert found.strength is Strength.MODERATE
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"<dc:d>a\x0bb</dc:d>",
+        b"<dc:d>caf\xe9</dc:d>",
+        b"<foo:bar>1</foo:bar>",
+        b"<dc:d>this & that</dc:d>",
+        b'<foo:bar baz:x="1"/>',
+    ],
+)
+@pytest.mark.parametrize("declares", [True, False])
+def test_a_slightly_broken_packet_hides_nothing(before, declares):
+    places = (
+        b' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"' if declares else b""
+    )
+    packet = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/" xmlns:dc="http://purl.org/dc/elements/1.1/">'
+        b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description' + places + b">"
+        + before + b"<Iptc4xmpExt:DigitalSourceType>" + IN_FULL.encode() + b"</Iptc4xmpExt:DigitalSourceType>"
+        b"</rdf:Description></rdf:RDF></x:xmpmeta>"
+    )  # fmt: skip
+    content = jpeg_xmp(packet)
+    (found,) = named(content, "source_type")
+    assert found.strength is Strength.MODERATE
+    assert any("slightly broken" in item.statement for item in named(content, "broken"))
+
+
+def test_what_matters_is_stated_however_much_stands_before_it():
+    kinds = [f"http://example.org/kind{number}" for number in range(20)]
+    items = "".join(f"<rdf:li>{kind}</rdf:li>" for kind in [*kinds, IN_FULL])
+    inside = (
+        'xmlns:i="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"><i:DigitalSourceType><rdf:Bag>'
+        f"{items}</rdf:Bag></i:DigitalSourceType></rdf:Description>"
+    )
+    assert named(jpeg_xmp(xmp(inside)), "source_type")[0].strength is Strength.MODERATE
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png({"AIGC": json.dumps(AIGC)}),
+        png({"Comment": json.dumps({"AIGC": AIGC})}),
+        png({"TC260:AIGC": json.dumps(AIGC)[:-1]}),
+        saved("jpeg", exif=exif_of({}, {Base.UserComment: b"ASCII\0\0\0" + json.dumps({"AIGC": AIGC}).encode()})),
+        saved("webp", exif=exif_of({Base.ImageDescription: json.dumps({"AIGC": json.dumps(AIGC)})})),
+        jpeg_xmp(
+            b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><TC260:AIGC xmlns:TC260="http://www.tc260.org.cn/ns/AIGC/1.0/">'
+            + json.dumps(AIGC).replace('"', "&quot;").encode()
+            + b"</TC260:AIGC></x:xmpmeta>"
+        ),
+    ],
+)  # fmt: skip
+def test_the_mandatory_label_of_china_is_found_wherever_it_stands(content):
+    (found,) = named(content, "aigc_label")
+    assert found.strength is Strength.MODERATE
+    assert "Label 1" in found.statement
+
+
+def test_other_labels_of_china_say_less_and_other_texts_nothing():
+    (found,) = named(png({"AIGC": json.dumps(AIGC | {"Label": "2"})}), "aigc_label")
+    assert found.strength is Strength.WEAK
+    assert "may be" in found.statement
+    assert not named(png({"Comment": 'about AIGC and "Label": "1"'}), "aigc_label")
+
+
+@pytest.mark.parametrize(
+    ("texts", "program"),
+    [
+        ({"prompt": "a cat", "num_inference_steps": "25", "sampler_name": "k"}, "Easy Diffusion"),
+        ({"Dream": '"a cat" -s 50 -S 12345 -W 512 -H 512 -C 7.5 -A k_lms'}, "InvokeAI"),
+        ({"Dream": '"a cat" -s50 -S1'}, "InvokeAI"),
+    ],
+)
+def test_settings_of_further_programs_are_found(texts, program):
+    (found,) = named(png(texts), "generator")
+    assert program in found.statement
+    assert "a cat" in found.statement
+
+
+def test_a_dream_of_something_else_is_no_setting():
+    assert not named(png({"Dream": "I had one"}), "generator")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Apple Image Playground", "Apple Image Playground"),
+        ("Apple Photos Clean Up", "Apple Photos Clean Up"),
+        ("Made with Meta AI", "Meta AI"),
+        ("Gemini 2.5 Flash Image", "Google AI"),
+        ("Seedream 4.0", "Seedream"),
+        ("Qwen-Image", "Qwen-Image"),
+        ("Kling AI", "Kling"),
+    ],
+)
+def test_credit_lines_name_generators(text, name):
+    (found,) = named(saved("jpeg", exif=exif_of({Base.Software: text})), "ai_software")
+    assert f"name {name}," in found.statement
+    record = b"\x1c\x02\x6e" + len(text).to_bytes(2, "big") + text.encode()
+    block = b"8BIM\x04\x04\0\0" + len(record).to_bytes(4, "big") + record
+    body = b"Photoshop 3.0\0" + block
+    content = saved("jpeg")
+    content = content[:2] + b"\xff\xed" + (len(body) + 2).to_bytes(2, "big") + body + content[2:]
+    (found,) = named(content, "ai_software")
+    assert "IPTC Credit" in found.statement
+
+
+@pytest.mark.parametrize("text", ["Photo: John Kling", "Gemini Rising", "the dream of seeds"])
+def test_ordinary_words_name_no_generator(text):
+    assert not named(saved("jpeg", exif=exif_of({Base.Software: text})), "ai_software")
+
+
+def hidden(text: str, name: bytes, channels: slice) -> bytes:
+    body = gzip.compress(text.encode()) if name.endswith(b"comp") else text.encode()
+    bits = np.unpackbits(np.frombuffer(name + (8 * len(body)).to_bytes(4, "big") + body, np.uint8))
+    pixels = np.dstack([PHOTO, np.full(PHOTO.shape[:2], 255, np.uint8)])
+    columns = pixels.swapaxes(0, 1)[..., channels].copy()
+    flat = columns.reshape(-1)
+    flat[: len(bits)] = flat[: len(bits)] & 0xFE | bits
+    pixels[..., channels] = columns.swapaxes(0, 1)
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("packed", ["info", "comp"])
+@pytest.mark.parametrize(("place", "channels"), [("png", slice(3, 4)), ("rgb", slice(0, 3))])
+def test_settings_hidden_in_the_lowest_bits_are_read(packed, place, channels):
+    name = f"stealth_{place}{packed}".encode()
+    novel = {
+        "Software": "NovelAI",
+        "Comment": json.dumps({"prompt": "a fox", "sampler": "k", "uc": ""}),
+    }
+    (found,) = named(hidden(json.dumps(novel), name, channels), "generator")
+    assert "NovelAI" in found.statement
+    assert "a fox" in found.statement
+    (found,) = named(hidden(WEBUI, name, channels), "generator")
+    assert "fisherman" in found.statement
+
+
+def test_reading_that_stops_says_so():
+    many = png({f"key {number}": "x" for number in range(80)})
+    assert any("only the first 64" in item.statement for item in named(many, "broken"))
+    assert not named(many, "none")
+    raw = png({"Raw profile type exif": "exif 12 00"})
+    assert any("exif data as ImageMagick" in item.statement for item in named(raw, "broken"))

@@ -30,7 +30,8 @@ from gammascope.imaging.decode import Limits
 from gammascope.pipeline import Pipeline
 from gammascope.scanning.bulk import Plan, scan_into
 from gammascope.scanning.results import ResultsFolder, Row
-from gammascope.scanning.sources import listed
+from gammascope.scanning.seen import Seen
+from gammascope.scanning.sources import Item, listed
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,42 @@ def test_every_name_has_its_row_and_the_same_bytes_are_examined_once(contents, c
         )
         assert (row["width"], row["bytes"]) == (expected["width"], len(contents[name]))
     assert rows["empty.jpg"]["error"] == "empty file."
+
+
+def test_names_that_are_no_text_have_rows_and_scans_of_them_go_on(contents, counting, tmp_path):
+    odd = {os.fsdecode(b"caf\xe9.png"): contents["40.png"], "a.png": contents["41.png"]}
+    write(tmp_path / "in", odd)
+    write(tmp_path / os.fsdecode(b"\xff"), odd)
+    write_tar(tmp_path / "t.tar", odd)
+    sources = (tmp_path / "in", tmp_path / os.fsdecode(b"\xff"), tmp_path / "t.tar")
+    rows = scanned(tmp_path / "out", counting, *sources)
+    assert rows.keys() == {r"caf\xe9.png", "a.png"}
+    assert all(row["error"] is None for row in rows.values())
+    images = [row["image"] for row in rows_at(tmp_path / "out")]
+    assert len(set(images)) == 6
+    assert scanned(tmp_path / "out", counting, *sources) == rows
+    assert counting.shown == 2
+
+
+def test_a_list_of_names_as_text_is_still_read(contents, counting, tmp_path):
+    items = {"name": "/a/b.png", "file": "/a/b.png", "start": None, "size": None}
+    assert Item.of(items) == Item.of(items | dict.fromkeys(("name", "file"), b"/a/b.png"))
+
+
+def test_a_memory_that_fails_costs_work_and_no_scan(contents, counting, tmp_path):
+    write(tmp_path / "in", contents)
+    memory = Seen(tmp_path / "seen.sqlite")
+    memory._connection.execute("PRAGMA max_page_count = 1")
+    for number in range(50):
+        memory.put(bytes([number]) * 32, "x" * 5000)
+    memory.close()
+    memory.put(b"later", "x")
+    assert memory.get(b"later") is None
+    (tmp_path / "folder.sqlite").mkdir()
+    elsewhere = Seen(tmp_path / "folder.sqlite")
+    elsewhere.put(b"a", "x")
+    assert elsewhere.get(b"a") == "x"
+    elsewhere.close()
 
 
 def test_without_deduplication_each_is_examined(contents, counting, tmp_path):
@@ -371,5 +408,6 @@ def test_kills_at_random_moments_lose_and_double_nothing(tmp_path, weights, phot
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_lose_and_double_nothing(tmp_path, weights, photos):
-    killed_again_and_again(tmp_path, weights, photos, kills=100)
+@pytest.mark.parametrize("kills", [100, 1000])
+def test_many_kills_lose_and_double_nothing(tmp_path, weights, photos, kills):
+    killed_again_and_again(tmp_path, weights, photos, kills)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,36 @@ import pyarrow.parquet as pq
 import pytest
 
 from gammascope.pipeline import Pipeline
+from gammascope.scanning import ray_engine
 from gammascope.scanning.bulk import Plan, scan_into
+from gammascope.scanning.ray_engine import images_at_once
 
 pytest.importorskip("ray")
+
+
+def test_short_lists_are_cut_small_so_that_rows_come_steadily():
+    assert [images_at_once(*case) for case in ((24, 2), (1, 8), (10**6, 64))] == [3, 1, 64]
+
+
+def test_a_cluster_that_gives_no_rows_is_explained(monkeypatch):
+    class Busy:
+        def available_resources(self):
+            return {}
+
+        def cluster_resources(self):
+            return {"CPU": 2.0}
+
+    monkeypatch.setattr(ray_engine, "_PATIENCE_S", 0.05)
+    said: list[tuple[str, int, int | None]] = []
+    with ray_engine._explained(Busy(), (24, lambda *some: said.append(some))) as came:
+        came(1)
+        time.sleep(0.3)
+    assert "0 of the cluster's 2 cores are free" in said[0][0]
+    assert said[0][1:] == (1, 24)
+    count = len(said)
+    time.sleep(0.15)
+    assert len(said) == count
+
 
 # A process of its own: tests may not open sockets, and a cluster lives on them.
 PROGRAM = """

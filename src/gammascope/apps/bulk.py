@@ -111,6 +111,9 @@ class _Lines:
         if now - self.said_at < _SECONDS_BETWEEN_LINES:
             return
         self.said_at = now
+        if total is None and not done:
+            terminal.say(f"{what} ...")
+            return
         rate = (done - first) / (now - at) if now > at else 0.0
         terminal.say(f"{what}: {_estimate(done, total, rate)}")
 
@@ -122,12 +125,15 @@ def _estimate(done: int, total: int | None, rate: float) -> str:
     '500 of 1,000, 10.0/s, about 0:00:50 left'
     >>> _estimate(500, None, 10.0)
     '500, 10.0/s'
+    >>> _estimate(1, 24, 0.02)
+    '1 of 24, 0.02/s, about 0:19:10 left'
     """
+    speed = f"{rate:.1f}/s" if rate >= 1 or not rate else f"{rate:.2g}/s"
     if total is None:
-        return f"{done:,}, {rate:.1f}/s"
+        return f"{done:,}, {speed}"
     left = int((total - done) / rate) if rate else None
     hours = "unknown" if left is None else f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
-    return f"{done:,} of {total:,}, {rate:.1f}/s, about {hours} left"
+    return f"{done:,} of {total:,}, {speed}, about {hours} left"
 
 
 @contextmanager

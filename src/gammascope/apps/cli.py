@@ -11,7 +11,12 @@ import typer
 
 import gammascope
 from gammascope.apps import choices, making, options
-from gammascope.apps.failures import Commands, explain, refuse_unwritable
+from gammascope.apps.failures import (
+    Commands,
+    explain,
+    refuse_unwritable,
+    terminal_that_never_fails,
+)
 
 if TYPE_CHECKING:
     from gammascope.pipeline import Besides, Execution, Pipeline
@@ -31,6 +36,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
+    terminal_that_never_fails()
     try:
         app()
     except Exception as error:  # a person gets a line, not a traceback
@@ -94,6 +100,11 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
 
     if out is not None:
         _refuse_beside_out(report, then)
+        if engine is choices.EngineName.RAY and weights.endswith(".json"):
+            raise typer.BadParameter(
+                "a fusion is of several files, and machines of a cluster are sent one: scan without --engine ray",
+                param_hint="--weights",
+            )
     if report is not None:
         refuse_unwritable(report)
     besides = Besides(provenance, scan_results.trusted(trust), stability)

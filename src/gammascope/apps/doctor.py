@@ -30,6 +30,7 @@ from gammascope.evaluation.header_bias import (
     headers_of,
 )
 from gammascope.imaging.decode import Limits
+from gammascope.names import shown
 from gammascope.sample import Entry
 
 PAGE = "audit.md"
@@ -102,20 +103,20 @@ def plain(checkup: Checkup) -> dict[str, Any]:
     found = checkup.audit
     return {
         "gammascope": gammascope.__version__,
-        "data": str(checkup.data),
+        "data": shown(checkup.data),
         "labels": checkup.assumption,
         "files": len(found.examined) + len(found.broken),
         "readable": len(found.examined),
         "broken": [
-            {"path": str(file.entry.path), "fault": str(file.fault), "reason": file.reason}
+            {"path": shown(file.entry.path), "fault": str(file.fault), "reason": shown(file.reason)}
             for file in found.broken
         ],
         "misnamed": [
-            {"path": str(file.entry.path), "format": file.format} for file in found.misnamed
+            {"path": shown(file.entry.path), "format": file.format} for file in found.misnamed
         ],
         "duplicates": [
             {
-                "paths": [str(file.entry.path) for file in group.files],
+                "paths": [shown(file.entry.path) for file in group.files],
                 "identical": group.identical,
                 "splits": list(group.splits),
                 "labels": [label.name.lower() for label in group.labels],
@@ -168,7 +169,7 @@ def write(checkup: Checkup, folder: Path) -> Iterator[str]:
         yield str(error)
     except MissingDataError:  # headers that are all the same have nothing to draw
         (folder / PLOT).unlink(missing_ok=True)
-    page = f"# Audit of {printable(str(checkup.data))}\n\n{printable(checkup.assumption)}\n\n"
+    page = f"# Audit of {printable(shown(checkup.data))}\n\n{printable(checkup.assumption)}\n\n"
     page += "".join(f"- {printable(line)}\n" for line in statements(checkup)) + picture
     page += "\n" + laid_out.markdown(_grids(checkup, _ROWS_ON_PAGE))
     with complete_or_absent(folder / PAGE) as unfinished:
@@ -253,7 +254,7 @@ def _cut(rows: Sequence[tuple[str, ...]], most: int) -> tuple[tuple[str, ...], .
 
 
 def _shown(path: Path, root: Path) -> str:
-    return printable(os.path.relpath(path, root))
+    return printable(shown(os.path.relpath(path, root)))
 
 
 def _plain_bias(bias: HeaderBias) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from gammascope.evaluation.localisation import Black
 from gammascope.evaluation.score_store import ScoreStore, StoredTables
 from gammascope.evaluation.scoring import AsIs, Column, ScoreTable, score_columns
 from gammascope.imaging import codecs
+from gammascope.names import shown
 from gammascope.pipeline import Pipeline, Scores
 from gammascope.sample import Entry, Label, Sample
 
@@ -152,7 +153,7 @@ def listed(
             "--image-column, --label-column and --first belong to a dataset that is streamed: hf:owner/name."
         )
     if data is not None and benchmark is None and root is None and not partial:
-        return (str(data), *entries_of(data, split))
+        return (shown(data), *entries_of(data, split))
     if data is None and benchmark is not None and root is not None:
         return (benchmark, *benchmark_entries(benchmark, root, split, partial=partial))
     raise RecipeError(

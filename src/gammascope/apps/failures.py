@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
@@ -47,6 +48,16 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except (GammascopeError, OSError, MemoryError, KeyboardInterrupt) as error:
             raise typer.Exit(explain(error, debug=debug)) from error
+
+
+def terminal_that_never_fails() -> None:
+    """Let stdout and stderr replace what they cannot encode: a single name must not cost a finished table.
+
+    Pipes of Windows and terminals of older locales hold few of Unicode's letters.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where a program has no console.
+            stream.reconfigure(errors="replace")
 
 
 def explain(error: BaseException, *, debug: bool) -> int:

@@ -43,13 +43,13 @@ def loaded(  # noqa: PLR0913 - each is an option
     if zone is not None and then is None:
         raise RecipeError(f"--zone {zone} belongs to a cascade: add --then, the strong detector.")
     if fused:
-        return fusion.load(Path(weights), device=device, besides=besides)
+        return fusion.load(Path(weights), device=device, besides=besides, execution=execution)
     first = Pipeline.load(
         weights, method=method, device=device, besides=besides, execution=execution
     )
     if then is None:
         return first
-    strong = fusion.member_at(checkpoints.resolve(then), device=device)
+    strong = fusion.member_at(checkpoints.resolve(then), device=device, execution=execution)
     return fusion.cascade(first, strong, zone_of(zone), besides=besides)
 
 

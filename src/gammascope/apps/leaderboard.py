@@ -25,6 +25,7 @@ from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError
 from gammascope.evaluation.leaderboard import LEADING, Board, Contestant, Row, boards
 from gammascope.evaluation.scoring import ScoreTable
+from gammascope.names import shown
 
 COLUMNS: Final = (evaluating.NATIVE, evaluating.ALIGNED, evaluating.ALL_RECODED)
 """What was shown, in the order of the page; further columns of an evaluation are not on it."""
@@ -200,7 +201,7 @@ def _told_apart(places: Sequence[Path]) -> list[str]:
     """Name folders by as many of their last parts as tell them apart."""
     parts = 1
     while True:
-        names = ["/".join(place.parts[-parts:]) for place in places]
+        names = [shown("/".join(place.parts[-parts:])) for place in places]
         if len(set(names)) == len(names):
             return names
         parts += 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from gammascope import checkpoints
+from gammascope import checkpoints, names
 from gammascope.apps import terminal
 from gammascope.apps.choices import FailOn
 from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE, until_interrupted
@@ -72,7 +72,7 @@ class Results:
         """Note down rows and hand them on, as a page wants them."""
         for row in rows:
             whole = str(row.path.absolute())
-            name = os.path.relpath(whole, self._folder) if self._folder else whole
+            name = names.shown(os.path.relpath(whole, self._folder) if self._folder else whole)
             if self.json_lines:
                 # One write a row, so that an interrupted output ends with a whole line.
                 sys.stdout.write(json.dumps(json_row(row)) + "\n")
@@ -198,9 +198,9 @@ def trusted(place: Path | None) -> provenance.TrustList | None:
 
 def json_row(row: Scanned) -> dict[str, object]:
     """Return a row as plain types, with the file's absolute path."""
-    image = str(row.path.absolute())
+    image = names.shown(row.path.absolute())
     if row.report is None:
-        return {"image": image, "error": row.error}
+        return {"image": image, "error": names.shown(row.error or "unknown reason")}
     return row.report.to_json() | {"image": image}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from gammascope.data.text_tables import dictionaries
 from gammascope.errors import MissingDataError
 
 MAKES = (
@@ -49,13 +49,8 @@ def read_camera_tables(paths: Iterable[Path]) -> dict[Path, dict[str, float]]:
 
 
 def _rows(path: Path) -> dict[Path, Mapping[str, str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="")
-            columns = set(reader.fieldnames or ())
-            rows = [{k: v.strip() for k, v in row.items() if k is not None} for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MissingDataError(f"Cannot read camera settings from {path}: {error}.") from error
+    names, found = dictionaries(path)
+    columns, rows = set(names), [{k: v.strip() for k, v in row.items()} for row in found]
     if "path" not in columns or not columns - _BESIDE_TAGS:
         raise MissingDataError(
             f"{path} has the columns {', '.join(sorted(columns)) or 'none'}: expected path and EXIF tags."

@@ -29,6 +29,7 @@ from gammascope.manipulation.base import SMALLEST_PX, Manipulated, Manipulation
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainter, Inpainting, NavierStokes, Telea
 from gammascope.manipulation.splicing import Donor, Splicing
+from gammascope.names import shown
 from gammascope.sample import Entry, Image, Label, Mask
 
 MANIFEST = "manifest.csv"
@@ -314,7 +315,7 @@ class _Work:
 def photos_of(paths: Sequence[Path], split: str) -> list[Entry]:
     """Make authentic entries of files; the source of each is the name of its folder."""
     return [
-        Entry(path, Label.REAL, source=path.absolute().parent.name or None, split=split)
+        Entry(path, Label.REAL, source=shown(path.absolute().parent.name) or None, split=split)
         for path in paths
     ]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gammascope.data.manifest import LABEL_WORDS, PARTLY_WORDS
 from gammascope.errors import MissingDataError, did_you_mean
+from gammascope.names import shown
 from gammascope.sample import Entry, Label
 
 IMAGE_SUFFIXES = (
@@ -72,7 +73,9 @@ def read_folder(root: Path) -> LabelledFolder:
     words: Counter[tuple[Label, str]] = Counter()
     unlabelled = 0
     for path in files_below(root):
-        folders = path.relative_to(root).parts[:-1]
+        parts = path.relative_to(root).parts
+        # A folder that cannot be read stands for its images, which its own name may label.
+        folders = parts[:-1] if path.suffix.lower() in IMAGE_SUFFIXES else parts
         if any(_word(name) in _NOT_IMAGES for name in folders):
             continue
         place = _label_place(path, folders)
@@ -146,6 +149,9 @@ def files_below(
 ) -> list[Path]:
     """List the files below a folder that end so, sorted by path; hidden ones are skipped.
 
+    A folder within it that cannot be read stands for what it holds: whoever opens it as an image is told why not, and
+    the others are not lost.
+
     Args:
         root: The folder.
         recursive: Look into folders within folders, and through links to folders, once each.
@@ -153,7 +159,7 @@ def files_below(
         enter: Asked for each folder whether to look into it: large ones are worth leaving out.
 
     Raises:
-        MissingDataError: If a folder cannot be read.
+        MissingDataError: If the folder itself cannot be read.
     """
     found = walk_below(root, recursive=recursive, suffixes=suffixes, enter=enter)
     return sorted(found, key=lambda path: path.parts)
@@ -167,7 +173,7 @@ def walk_below(
     enter: Callable[[Path], bool] = lambda _: True,
 ) -> Iterator[Path]:
     """Yield what ``files_below`` lists, folder by folder: no more than one folder's names are held at once."""
-    return _walk(root, _Walk(recursive, suffixes, enter, set()))
+    return _walk(root, _Walk(recursive, suffixes, enter, set(), root))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +184,7 @@ class _Walk:
     suffixes: Collection[str]
     enter: Callable[[Path], bool]
     seen: set[tuple[int, int]]
+    root: Path
 
 
 def _walk(folder: Path, walk: _Walk) -> Iterator[Path]:
@@ -189,7 +196,12 @@ def _walk(folder: Path, walk: _Walk) -> Iterator[Path]:
         with os.scandir(folder) as items:
             visible = sorted((i for i in items if not i.name.startswith(".")), key=lambda i: i.name)
     except OSError as error:
-        raise MissingDataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+        if folder != walk.root:
+            yield folder
+            return
+        raise MissingDataError(
+            f"The folder {shown(folder)} cannot be read: {error.strerror}."
+        ) from error
     for item in visible:
         path = folder / item.name
         if item.is_dir():
@@ -226,7 +238,7 @@ def _entry(path: Path, folders: Sequence[str], place: int) -> Entry:
     names = [
         name for name in others if name.lower() not in _SPLITS and _word(name) not in _FOLDER_WORDS
     ]
-    outermost = names[0] if names else None
+    outermost = shown(names[0]) if names else None
     return Entry(
         path=path,
         label=label,
@@ -240,10 +252,10 @@ def _entry(path: Path, folders: Sequence[str], place: int) -> Entry:
 def _assumption(words: Mapping[tuple[Label, str], int], unlabelled: int) -> str:
     parts = []
     for label in Label:
-        names = sorted({f"{name}/" for at, name in words if at is label}, key=str.lower)
+        names = sorted({f"{shown(name)}/" for at, name in words if at is label}, key=str.lower)
         count = sum(number for (at, _), number in words.items() if at is label)
-        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-        parts.append(f"{count} {label.name.lower()}" + (f" (from {shown})" if names else ""))
+        some = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        parts.append(f"{count} {label.name.lower()}" + (f" (from {some})" if names else ""))
     left_out = f"; {unlabelled} images outside labelled folders left out" if unlabelled else ""
     return " and ".join(parts) + left_out
 

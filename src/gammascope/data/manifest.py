@@ -16,10 +16,12 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
+from gammascope.data.text_tables import TextTable
 from gammascope.errors import MissingDataError, did_you_mean
 from gammascope.imaging import cells, members
 from gammascope.imaging.cells import pyarrow_for
 from gammascope.imaging.decode import DEFAULT_LIMITS, decode
+from gammascope.names import path_of, shown
 from gammascope.sample import Entry, Image, Label, Mask, Sample
 
 MASK_TABLE = "masks.csv"
@@ -31,6 +33,9 @@ LABEL_WORDS: Mapping[str, Label] = {
     **dict.fromkeys(("manipulated", "tampered", "edited", "forged", "inpainted"), Label.FAKE),
 }
 """Words for a label, in lower case."""
+
+_AS_NUMBERS = {"false": "0", "0.0": "0", "true": "1", "1.0": "1"}
+"""How data frames write the numbers of labels: True is 1, which is fake."""
 
 PARTLY_WORDS = frozenset({"manipulated", "tampered", "edited", "forged", "inpainted"})
 """Those of LABEL_WORDS that say that only a part of the photo was changed."""
@@ -66,7 +71,8 @@ def read_manifest(path: Path, split: str | None = None) -> list[Entry]:
     A manifest is a CSV or Parquet file with the columns ``path`` and ``label`` and, where known,
     ``generator``, ``kind``, ``source``, ``split``, ``generated_mask``, ``edited_mask``, ``host``
     (the photo it was made from) and ``object_masks`` (several, divided by ";"). Other columns are
-    ignored. Paths are relative to the manifest's folder. A label is one of LABEL_WORDS in any case.
+    ignored. Paths are relative to the manifest's folder. A label is one of LABEL_WORDS in any case, or a truth value
+    (True and 1.0 are 1: fake).
     A manipulated image, or a fake with a mask, that has no ``kind`` is called "inpainting" if it
     names a generator, else "manipulated".
 
@@ -259,8 +265,11 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, st
     if not path.is_file():
         raise MissingDataError(f"No table at {path}: expected a CSV or Parquet file.")
     if path.suffix.lower() == ".parquet":
-        _, parquet = pyarrow_for("A Parquet manifest")
-        table = parquet.read_table(path)
+        arrow, parquet = pyarrow_for("A Parquet manifest")
+        try:
+            table = parquet.read_table(path)
+        except arrow.ArrowException as error:
+            raise MissingDataError(f"{shown(path)} is no Parquet table ({error}).") from error
         _check_columns(path, list(table.column_names), needed)
         for number, values in enumerate(table.to_pylist(), start=1):
             yield (
@@ -268,17 +277,10 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, st
                 {k: "" if v is None else str(v).strip() for k, v in values.items()},
             )
         return
-    with path.open(
-        encoding="utf-8-sig", newline=""
-    ) as file:  # spreadsheets write a byte order mark
-        reader = csv.DictReader(file, restval="")
-        _check_columns(path, list(reader.fieldnames or ()), needed)
-        for number, texts in enumerate(reader, start=2):  # as an editor or a spreadsheet counts
-            if None in texts:
-                raise MissingDataError(
-                    f"{path}, row {number}: more values than the header has columns; put values "
-                    "that hold a comma in double quotes."
-                )
+    with path.open("rb") as file:
+        table = TextTable(file, path)
+        _check_columns(path, table.columns, needed)
+        for number, texts in table.rows():
             yield f"{path}, row {number}", {name: text.strip() for name, text in texts.items()}
 
 
@@ -295,9 +297,12 @@ def _entry(row: Mapping[str, str], place: str, root: Path, masks: Mapping[Path, 
     if not row["path"]:
         raise MissingDataError(f"{place}: the path is empty; expected one relative to {root}.")
     word = row["label"].lower()
+    word = _AS_NUMBERS.get(word, word)
     if word not in LABEL_WORDS:
+        # The nearest word may be the opposite ("unreal"), but seldom if it begins with the same letter.
+        near = did_you_mean(word, [known for known in LABEL_WORDS if known[0] == word[:1]])
         raise MissingDataError(
-            f"{place}: label {row['label']!r} is not understood.{did_you_mean(word, LABEL_WORDS)} "
+            f"{place}: label {row['label']!r} is not understood.{near} "
             f"Expected one of {', '.join(LABEL_WORDS)}."
         )
     generator = row.get("generator") or None
@@ -387,11 +392,12 @@ def _row(entry: Entry, root: Path) -> dict[str, str]:
 
 
 def _relative(path: Path | None, root: Path) -> str:
-    return "" if path is None else Path(os.path.relpath(path, root)).as_posix()
+    return "" if path is None else shown(Path(os.path.relpath(path, root)).as_posix())
 
 
 def _inside(root: Path, name: str) -> Path:
-    return Path(os.path.normpath(root / name))  # "a/../b" and "b" must meet in the mask table
+    # "a/../b" and "b" must meet in the mask table.
+    return path_of(os.path.normpath(root / name))
 
 
 def _optional(root: Path, name: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -226,7 +227,7 @@ def _versions(
 ) -> Iterator[_Version]:
     """Yield an image as it is, then changed versions of it."""
     # Random, but the same for the same file, whatever else is in the list.
-    rng = np.random.default_rng(zlib.crc32(entry.path.name.encode()))
+    rng = np.random.default_rng(zlib.crc32(os.fsencode(entry.path.name)))
     law = EncodingLaw(untouched=0.0, jpeg=0.7, double_jpeg=0.2, webp=0.1)
     sample = load_sample(entry, decoded.image)
     truth = {}

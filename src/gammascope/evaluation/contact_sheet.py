@@ -18,6 +18,7 @@ from gammascope.evaluation.intervals import wilson
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.evaluation.tables import Grid, truth_of, usable
 from gammascope.imaging.decode import decode
+from gammascope.names import path_of
 from gammascope.sample import Label
 
 _COLUMNS = 6
@@ -80,7 +81,7 @@ def worst_cases(
         order = np.lexsort((paths, -confidence[wrong]))[:most]
         cases += [
             WorstCase(
-                path=Path(str(paths[at])),
+                path=path_of(str(paths[at])),
                 origin=_origin(table, int(wrong[at])),
                 probability=float(probability[wrong[at]]),
                 false_alarm=false_alarm,

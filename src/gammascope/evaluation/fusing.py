@@ -190,7 +190,7 @@ def _look(
 
 def _answers(pipelines: Sequence[fusion.Member], entry: Entry) -> Iterator[tuple[list[float], int]]:
     """Yield the members' log-odds for an image as it is and re-encoded; nothing for a file that cannot be read."""
-    rng = np.random.default_rng(zlib.crc32(entry.path.name.encode()))
+    rng = np.random.default_rng(zlib.crc32(os.fsencode(entry.path.name)))
     law = EncodingLaw(untouched=0.0, jpeg=0.7, double_jpeg=0.2, webp=0.1)
     try:
         sample = load_sample(entry)

@@ -8,6 +8,7 @@ it is, so that the first step also takes away what a detector owed to the file f
 from __future__ import annotations
 
 import csv
+import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -272,7 +273,7 @@ def chosen(entries: Sequence[Entry], limit: int | None) -> list[Entry]:
 
 
 def _draw(entry: Entry) -> tuple[int, str]:
-    return zlib.crc32(entry.path.name.encode()), str(entry.path)
+    return zlib.crc32(os.fsencode(entry.path.name)), str(entry.path)
 
 
 @dataclass(frozen=True, slots=True)

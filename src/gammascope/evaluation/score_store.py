@@ -200,5 +200,5 @@ def _digest(entries: Sequence[Entry]) -> str:
         texts = (entry.generator, entry.kind, entry.source, entry.split, *masks)
         row = "\0".join("" if text is None else str(text) for text in texts)
         place = entry.path if streamed else entry.path.absolute()
-        digest.update(f"{place}\0{int(entry.label)}\0{row}\n".encode())
+        digest.update(f"{place}\0{int(entry.label)}\0{row}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

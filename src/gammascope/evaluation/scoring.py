@@ -19,12 +19,14 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from gammascope.data.manifest import complete_or_absent, load_sample
+from gammascope.data.text_tables import read_lists
 from gammascope.errors import GammascopeError, MissingDataError
 from gammascope.evaluation.localisation import best_threshold, counts_over_grid, pixel_auroc
 from gammascope.evaluation.metrics import PixelCounts, count_pixels
 from gammascope.evaluation.score_columns import TEXTS, WHOLES, Coded, StoredColumns, array
 from gammascope.imaging.cells import pyarrow_for
 from gammascope.imaging.decode import decode
+from gammascope.names import shown
 from gammascope.sample import Entry, Image, Mask, Sample
 
 MASKS = ("generated", "edited")
@@ -480,7 +482,7 @@ class _Recode:
 def row_of(entry: Entry) -> Row:
     """Return what an entry tells about its row of a score table; the rest is as of an image that is not decoded."""
     return {
-        "path": str(entry.path),
+        "path": shown(entry.path),
         "label": int(entry.label),
         "generator": entry.generator or "",
         "kind": entry.kind or "",
@@ -555,8 +557,7 @@ def _texts(name: str, column: Shaped[np.ndarray, " n"]) -> list[Any]:
 
 
 def _read_csv(path: Path) -> dict[str, list[Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
+    header, rows = read_lists(path)
     if any(len(row) != len(header) for row in rows):
         raise MissingDataError(f"{path} is no score table: its rows differ in length.")
     return {name: [row[at] for row in rows] for at, name in enumerate(header)}

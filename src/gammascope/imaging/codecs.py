@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -59,9 +60,17 @@ _SCREEN_ANGLES = (15.0, 75.0, 45.0)  # of the three inks, degrees: none in line 
 _QUARTERS = ((0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
 
 _START_OF_SCAN = 0xDA
+_END_OF_IMAGE = 0xD9
+
+JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
+"""What begins a segment: no stuffed byte, no restart mark, no fill byte."""
 _QUANTISATION_TABLES = 0xDB
 # Frame headers: C0..CF but for C4 (Huffman tables), C8 (reserved), CC (arithmetic conditioning).
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_USUAL_FRAMES = frozenset(
+    (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+)  # The last two are arithmetic, which libjpeg-turbo reads.
+_FRAME_KINDS = {0xC3: "lossless coding", 0xC5: "hierarchical coding", 0xC6: "hierarchical coding"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,21 +177,34 @@ def jpeg_subsampling(data: bytes) -> str | None:
     return None
 
 
+def unusual_frame(data: bytes) -> str:
+    """Describe how a JPEG file is coded, where that is none of the usual ways (8 bits, Huffman); else empty."""
+    for marker, body in jpeg_segments(data):
+        if marker in _FRAMES and len(body) >= 6:
+            if marker not in _USUAL_FRAMES:
+                return _FRAME_KINDS.get(marker, "arithmetic or hierarchical coding")
+            if body[0] != 8:
+                return f"{body[0]} bits a channel"
+            if body[5] not in (1, 3, 4):
+                return f"{body[5]} channels"
+    return ""
+
+
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (marker, body) of a JPEG file's header, up to the first scan or the first nonsense."""
+    """Yield (marker, body) of a JPEG file's header, up to the first scan or the first nonsense.
+
+    Stray bytes between segments are skipped, as decoders do.
+    """
     if data[:2] != b"\xff\xd8":
         return
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # Fill byte.
-            position += 1
-            continue
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker == _START_OF_SCAN or length < 2:
+    found = JPEG_MARKER.search(data, 2)
+    while found is not None:
+        start = found.end()
+        length = int.from_bytes(data[start : start + 2], "big")
+        if found[0][1] in (_START_OF_SCAN, _END_OF_IMAGE) or length < 2:
             return
-        yield marker, data[position + 4 : position + 2 + length]
-        position += 2 + length
+        yield found[0][1], data[start + 2 : start + length]
+        found = JPEG_MARKER.search(data, start + length)
 
 
 def blur(image: Image, sigma: float) -> Image:

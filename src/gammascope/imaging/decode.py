@@ -7,6 +7,7 @@ threads with different limits do not disturb each other.
 from __future__ import annotations
 
 import io
+import os
 import re
 import stat
 import warnings
@@ -35,8 +36,8 @@ from gammascope.errors import (
     NotAnImageError,
     UndecodableImageError,
 )
-from gammascope.imaging import cells, members, turbo
-from gammascope.imaging.codecs import jpeg_quality
+from gammascope.imaging import appearance, cells, directories, members, mending, turbo
+from gammascope.imaging.codecs import jpeg_quality, unusual_frame
 from gammascope.sample import Image
 
 
@@ -125,6 +126,10 @@ _WHITE_IS_ZERO = 0  # TIFF photometric interpretation.
 _UNSIGNED = 1  # TIFF sample format.
 _PLANES_APART = 2  # TIFF planar configuration.
 
+_UNSUPPORTED = re.compile(
+    r"(?i)unsupported|not supported|cannot handle|unknown (pixel mode|compression)"
+)
+
 # Action, message, category, module, line: as the warnings module keeps its filters.
 _PLUGINS = r"PIL\.\w+Plugin$"
 _QUIET_PLUGINS = ("ignore", None, UserWarning, re.compile(_PLUGINS), 0)
@@ -195,15 +200,43 @@ def decode(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
     if isinstance(source, Path) and named_format(source) not in {None, kind}:
         notes.append(f"named {_printable(source.suffix)} but holds {_TITLES[kind]}")
     try:
-        image = _pixels(opened(data, kind), data, limits, notes)
+        image = _decoded(data, kind, limits, notes)
     except UndecodableImageError as error:
-        raise type(error)(f"{name}: {error}.") from None
-    except MissingExtraError:
+        raise type(error)(f"{name}: {error}.") from error.__cause__
+    return Decoded(image, kind, tuple(notes), jpeg_quality(data), len(data), data)
+
+
+def _decoded(data: bytes, kind: str, limits: Limits, notes: list[str]) -> Image:
+    """Decode; where that fails but the pixels are whole, leave out or add what was in the way.
+
+    Raises:
+        UndecodableImageError: Without the file's name.
+        MissingExtraError: As ``opened``.
+    """
+    found: list[str] = []
+    try:
+        image = _pixels(opened(data, kind), data, limits, found)
+    except (UndecodableImageError, MissingExtraError):
         raise
     except Exception as error:  # Decoders raise almost any type on hostile bytes.
-        reason = _reason(error, kind, data)
-        raise UndecodableImageError(f"{name}: {reason}.") from error
-    return Decoded(image, kind, tuple(notes), jpeg_quality(data), len(data), data)
+        found.clear()
+        mended = _mended_pixels(data, kind, limits, found)
+        if mended is None:
+            raise UndecodableImageError(_reason(error, kind, data)) from error
+        image = mended
+    notes += found
+    return image
+
+
+def _mended_pixels(data: bytes, kind: str, limits: Limits, notes: list[str]) -> Image | None:
+    whole, done = mending.mended(data, kind)
+    if not done:
+        return None
+    notes.append(done)
+    try:
+        return _pixels(opened(whole, kind), whole, limits, notes)
+    except Exception:  # As above; what the file itself was refused for says more.
+        return None
 
 
 def named_format(path: Path) -> str | None:
@@ -225,7 +258,8 @@ def content_of(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
             return members.content(archive, path, limits.max_bytes)
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise UndecodableImageError("a folder, not an image")
+            with os.scandir(path):  # Raises where a listing met a folder that cannot be read.
+                raise UndecodableImageError("a folder, not an image")
         if not stat.S_ISREG(mode):  # Reading a pipe or a device may never end.
             raise UndecodableImageError("not a regular file")
         with path.open("rb") as file:
@@ -264,12 +298,16 @@ def format_of(data: bytes, limits: Limits = DEFAULT_LIMITS) -> str:
 def opened(data: bytes, kind: str) -> ImageFile:
     """Read the header of a file of a known format; its pixels are left alone.
 
-    Broken content raises almost any type of exception.
+    Of a TIFF file that is the main picture, not a reduced copy that may come first. Broken content raises almost any
+    type of exception.
 
     Raises:
         MissingExtraError: If it is a HEIC file and pillow-heif is not installed.
+        UndecodableImageError: If it is a camera raw; the reason, without a name.
     """
     _quieten_plugins()
+    if kind == "tiff":
+        data, _ = directories.main_picture(data)
     opener = _heic_opener() if kind == "heic" else _OPENERS[kind]
     return opener(io.BytesIO(data))
 
@@ -295,7 +333,12 @@ def _quieten_plugins() -> None:
 
 def _pixels(file: ImageFile, data: bytes, limits: Limits, notes: list[str]) -> Image:
     _check_size(file, limits)
-    if _holds_several(file):
+    main = directories.main_picture(data)[1] if isinstance(file, _TiffFile) else None
+    if main is not None:
+        notes.append(
+            f"the file's first picture is a reduced copy: the full one of {file.width} x {file.height} px is examined"
+        )
+    elif _holds_several(file):
         notes.append("holds several pictures: only the main one is examined")
     profile = file.info.get("icc_profile")
     bits = _bits(file)
@@ -304,7 +347,10 @@ def _pixels(file: ImageFile, data: bytes, limits: Limits, notes: list[str]) -> I
         stored = turbo.jpeg_pixels(data, file.mode, file.size)
     if stored is None:
         file.load()
+    notes += appearance.unapplied(data, file)
     orientation = _orientation(file, notes)
+    if main is not None and Tag.Orientation not in main.tags:
+        orientation = directories.orientation(data)
     if stored is not None and stored.ndim == 3 and not profile and orientation not in _UPRIGHT:
         return stored
     loaded = _to_eight_bits(file, bits, notes) if stored is None else PIL.Image.fromarray(stored)
@@ -463,7 +509,20 @@ def _reason(error: Exception, kind: str, data: bytes) -> str:
         return f"truncated after {_amount(len(data))} of at least {_amount(least)}"
     if isinstance(error, EOFError) or re.search("truncated|end of", text.lower()):
         return f"truncated after {_amount(len(data))} of {_TITLES[kind]} data"
+    if unsupported := _unsupported(error, text, kind, data):
+        return f"this kind of {_TITLES[kind]} is not supported ({unsupported})"
     return f"broken {_TITLES[kind]} data ({text or type(error).__name__})"
+
+
+def _unsupported(error: Exception, text: str, kind: str, data: bytes) -> str:
+    """Say what the decoder does not know, where that, and no damage, is why it refused; else empty."""
+    if kind == "tiff":
+        # What is wrong with compressed pixels comes as an OSError, and says nothing about the kind.
+        unknown = isinstance(error, SyntaxError | KeyError) or _UNSUPPORTED.search(text)
+        return directories.unsupported(data) if unknown else ""
+    if kind == "jpeg":
+        return unusual_frame(data)
+    return text if _UNSUPPORTED.search(text) else ""
 
 
 def _declared_bytes(kind: str, data: bytes) -> int:

@@ -15,6 +15,7 @@ from gammascope import runtime
 from gammascope.errors import GammascopeError, UndecodableImageError
 from gammascope.imaging.decode import DEFAULT_LIMITS, Decoded, Limits, decode
 from gammascope.imaging.remote import is_remote
+from gammascope.names import shown
 from gammascope.pipeline import Pipeline
 from gammascope.scanning.results import ResultsFolder, Row
 from gammascope.scanning.scan import HELD_BYTES
@@ -182,7 +183,9 @@ def _row(number: int, item: Item, fetched: _Fetched, pipeline: Pipeline, memory:
             outcome = _outcome(fetched.decoded, pipeline)
             if not outcome.startswith('{"error"'):
                 memory.put(digest, outcome)
-    return Row(number, item.name, digest.hex() if digest else None, fetched.size, outcome or "")
+    return Row(
+        number, shown(item.name), digest.hex() if digest else None, fetched.size, outcome or ""
+    )
 
 
 def _outcome(decoded: Decoded, pipeline: Pipeline) -> str:
@@ -198,7 +201,7 @@ def _outcome(decoded: Decoded, pipeline: Pipeline) -> str:
 
 
 def _failure(reason: str) -> str:
-    return json.dumps({"error": reason})
+    return json.dumps({"error": shown(reason)})
 
 
 def _run(plan: Plan, pipeline: Pipeline) -> dict[str, Any]:
@@ -223,4 +226,4 @@ def _run(plan: Plan, pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _absolute(sources: Sequence[str]) -> list[str]:
-    return [name if is_remote(name) else str(Path(name).absolute()) for name in sources]
+    return [shown(name if is_remote(name) else Path(name).absolute()) for name in sources]

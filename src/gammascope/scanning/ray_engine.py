@@ -7,9 +7,15 @@ each content, so the folder is that of a local scan, and either engine goes on w
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +31,15 @@ from gammascope.scanning.seen import Forgetful, Memory, Seen
 from gammascope.scanning.sources import Item
 
 IMAGES_AT_ONCE = 64
-"""Images in one task of an actor: what is done again when it is lost."""
+"""Images in one task of an actor at most: what is done again when it is lost."""
+
+_TASKS_EACH = 4  # Of every actor at least: rows come by the task, and progress with them.
+
+_PATIENCE_S = 15.0
+"""Seconds without a row after which it is said what the cluster is doing, and how long until it is said again."""
+
+_SHOWN_BY = "RAY_BACKEND_LOG_LEVEL"
+"""Ray's own setting of what it prints; where it is set, its lines are wanted."""
 
 TRIES = 4
 """How often a task is given to an actor, and how often the scan begins anew with what is left, before it stops: an
@@ -85,9 +99,13 @@ def scan_on(
         MissingExtraError: If Ray is not installed.
         GammascopeError: As ``scan_into``.
     """
+    asked_for = _SHOWN_BY in os.environ
+    os.environ.setdefault(_SHOWN_BY, "fatal")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = _ray()
     results = ResultsFolder(folder.absolute())
-    with results.alone(), _connected(ray, cluster.address):
+    progress("Starting Ray", 0, None)
+    with results.alone(), _connected(ray, cluster.address, quiet=not asked_for):
         total = prepared(results, plan, pipeline, progress)
         setup = _Setup(
             weights=None if cluster.weights is None else ray.put(cluster.weights.read_bytes()),
@@ -114,11 +132,12 @@ def _round(
     done = total - sum(map(len, gaps))
     progress("Scanning", done, total)
     setup = replace(setup, gaps=tuple((gap.start, gap.stop) for gap in gaps))
-    with results.writer() as write:
+    with results.writer() as write, _explained(ray, (total, progress)) as came:
         try:
             for row in _rows(ray, results, setup):
                 write(row)
                 done += 1
+                came(done)
                 progress("Scanning", done, total)
         except ray.exceptions.RayError as error:
             if last or isinstance(error, ray.exceptions.RayTaskError):  # what our own code raised
@@ -130,9 +149,10 @@ def _rows(ray: Any, results: ResultsFolder, setup: _Setup) -> Iterator[Row]:
     parts = [str(path) for path, span in ledger.parts(results.listing) if _wanted(span, setup.gaps)]
     gpu = {"num_gpus": 1} if setup.device.startswith("cuda") else {}
     most = max(1, int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1)))
+    left = sum(stop - start for start, stop in setup.gaps)
     rows = (
         ray.data.read_parquet(parts)
-        .repartition(target_num_rows_per_block=IMAGES_AT_ONCE)
+        .repartition(target_num_rows_per_block=images_at_once(left, most))
         .map_batches(
             _Examiner,
             fn_constructor_args=(setup,),
@@ -147,6 +167,54 @@ def _rows(ray: Any, results: ResultsFolder, setup: _Setup) -> Iterator[Row]:
     )
     for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
         yield from (Row(**values) for values in batch.to_pylist())
+
+
+def images_at_once(left: int, actors: int) -> int:
+    """Return how many images make a task: few where there are few, so that all actors work and rows come steadily.
+
+    >>> images_at_once(24, 2), images_at_once(1_000_000, 64)
+    (3, 64)
+    """
+    return max(1, min(IMAGES_AT_ONCE, left // (_TASKS_EACH * actors)))
+
+
+@contextmanager
+def _explained(ray: Any, wanted: tuple[int, Progress]) -> Iterator[Callable[[int], None]]:
+    """Say what the cluster is doing whenever no row comes for a while; yield what is to be told of rows."""
+    total, progress = wanted
+    over, at, done = threading.Event(), time.monotonic(), 0
+
+    def came(number: int) -> None:
+        nonlocal at, done
+        at, done = time.monotonic(), number
+
+    def watch() -> None:
+        while not over.wait(_PATIENCE_S):
+            silent = time.monotonic() - at
+            if silent >= _PATIENCE_S:
+                progress(f"No row for {silent:.0f} s ({_state_of(ray)})", done, total)
+
+    watching = threading.Thread(target=watch, name="explain", daemon=True)
+    watching.start()
+    try:
+        yield came
+    finally:
+        over.set()
+        watching.join()
+
+
+def _state_of(ray: Any) -> str:
+    """Say how busy the cluster and this machine are, which is mostly why nothing comes."""
+    try:
+        free, cores = (
+            some.get("CPU", 0) for some in (ray.available_resources(), ray.cluster_resources())
+        )
+    except Exception:  # Ray raises many types while machines come and go.
+        return "the cluster does not answer"
+    said = f"{free:g} of the cluster's {cores:g} cores are free"
+    if hasattr(os, "getloadavg"):
+        said += f", {os.getloadavg()[0]:.1f} programs want the {os.cpu_count()} of this machine"
+    return said
 
 
 def _wanted(span: range, gaps: tuple[tuple[int, int], ...]) -> bool:
@@ -177,7 +245,7 @@ class _Examiner:
         """Examine a batch of the list, but for images that have rows already."""
         arrow, _ = pyarrow_for(FEATURE)
         items = [
-            (values.pop("number"), Item(**values))
+            (values.pop("number"), Item.of(values))
             for values in batch.to_pylist()
             if any(start <= values["number"] < stop for start, stop in self._setup.gaps)
         ]
@@ -215,20 +283,44 @@ def _memory(ray: Any, results: ResultsFolder) -> Any:
 
 
 @contextmanager
-def _connected(ray: Any, address: str | None) -> Iterator[None]:
+def _connected(ray: Any, address: str | None, *, quiet: bool) -> Iterator[None]:
     """Join the cluster and leave it, unless this process is in one already."""
     joined = not ray.is_initialized()
     if joined:
         here = {} if address else {"include_dashboard": False}
-        ray.init(address, log_to_driver=False, logging_level="ERROR", **here)
+        with _hushed() if quiet else nullcontext():
+            ray.init(address, log_to_driver=False, logging_level="ERROR", **here)
     context = ray.data.DataContext.get_current()
     shown, context.enable_progress_bars = context.enable_progress_bars, False
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")] if quiet else []
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            if quiet:
+                warnings.filterwarnings("ignore", module=r"gammascope\.scanning\.ray_engine|ray\.")
+            yield
     finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         context.enable_progress_bars = shown
         if joined:
             ray.shutdown()
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep what Ray's own processes print while they start off stderr; errors are raised all the same."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _ray() -> Any:

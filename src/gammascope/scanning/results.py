@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from gammascope.data import ledger
 from gammascope.data.manifest import complete_or_absent
 from gammascope.imaging.cells import pyarrow_for
+from gammascope.names import shown
 from gammascope.report import Verdict
 from gammascope.scanning.sources import Item
 
@@ -29,7 +31,7 @@ class Row:
 
     Attributes:
         number: Its place in the list.
-        image: Its name, as in ``Item``.
+        image: Its name, as in ``Item``, as ``names.shown`` writes it.
         sha256: Of its content; None if that could not be read.
         size: Of its content, bytes.
         outcome: JSON: the report without its "image", or only an "error".
@@ -148,7 +150,7 @@ class ResultsFolder:
                 for values in batch.to_pylist():
                     number = values.pop("number")
                     if any(number in gap for gap in inside):
-                        yield number, Item(**values)
+                        yield number, Item.of(values)
 
     def writer(self) -> AbstractContextManager[Callable[[Row], None]]:
         """Return what takes rows, in any order; leaving it writes what is held, also after an error or Ctrl-C."""
@@ -188,12 +190,12 @@ class ResultsFolder:
 
     def _write_listing(self, first: int, items: list[Item]) -> None:
         arrow, _ = pyarrow_for(FEATURE)
-        numbers, texts = arrow.int64(), arrow.string()
-        kinds = {"start": numbers, "size": numbers}
+        numbers, texts, names = arrow.int64(), arrow.string(), arrow.binary()
+        kinds = {"start": numbers, "size": numbers, "name": names, "file": names}
         schema = arrow.schema(
             [("number", numbers), *((f.name, kinds.get(f.name, texts)) for f in fields(Item))]
         )
-        columns = (range(first, first + len(items)), *zip(*map(astuple, items), strict=True))
+        columns = (range(first, first + len(items)), *zip(*map(_stored, items), strict=True))
         arrays = [
             arrow.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)
         ]
@@ -240,6 +242,13 @@ class _Writer(AbstractContextManager[Callable[[Row], None]]):
                     ledger.write_part(self.results.folder, rows[start].number, table)
                 start = end
         self.held, self.written_at = [], time.monotonic()
+
+
+def _stored(item: Item) -> tuple[Any, ...]:
+    """Return an item as the list of images keeps it: names as bytes, for they need be no text."""
+    values = asdict(item) | {name: os.fsencode(getattr(item, name)) for name in ("name", "file")}
+    values["problem"] = item.problem and shown(item.problem)
+    return tuple(values.values())
 
 
 def table_of(rows: list[Row]) -> Any:

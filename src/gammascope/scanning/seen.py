@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -33,23 +34,28 @@ class Seen:
     """Outcomes in an SQLite file, about as large as they are. Safe in several threads.
 
     It only saves work: what is in it is right whether or not a row was written, and a file that a power cut broke is
-    begun anew.
+    begun anew. So whatever goes wrong with it (a full disk, say) never stops a scan: the image is examined again.
 
     Args:
         path: The file.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, threading.Lock()
+        self._lock = threading.Lock()
         try:
-            self._connection = self._opened()
+            self._connection = _opened_at(path)
         except sqlite3.DatabaseError:
-            path.unlink()
-            self._connection = self._opened()
+            with suppress(OSError):
+                path.unlink()
+            try:
+                self._connection = _opened_at(path)
+            except sqlite3.Error:
+                self._connection = _opened_at(":memory:")
 
     def get(self, digest: bytes) -> str | None:
         """Return the outcome of a content, or None."""
-        with self._lock:
+        found = None
+        with self._lock, suppress(sqlite3.Error):
             found = self._connection.execute(
                 "SELECT outcome FROM seen WHERE digest = ?", (digest,)
             ).fetchone()
@@ -57,21 +63,20 @@ class Seen:
 
     def put(self, digest: bytes, outcome: str) -> None:
         """Keep an outcome."""
-        with self._lock:
+        with self._lock, suppress(sqlite3.Error):
             self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, outcome))
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
+        with self._lock, suppress(sqlite3.Error):
             self._connection.close()
 
-    def _opened(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=30, isolation_level=None, check_same_thread=False
-        )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = OFF")  # a killed process loses nothing by it
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS seen (digest BLOB PRIMARY KEY, outcome TEXT NOT NULL) WITHOUT ROWID"
-        )
-        return connection
+
+def _opened_at(place: Path | str) -> sqlite3.Connection:
+    connection = sqlite3.connect(place, timeout=30, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = OFF")  # a killed process loses nothing by it
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS seen (digest BLOB PRIMARY KEY, outcome TEXT NOT NULL) WITHOUT ROWID"
+    )
+    return connection

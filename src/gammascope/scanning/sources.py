@@ -6,23 +6,24 @@ bytes are, so a reader can fetch any one of them, on any machine that sees the s
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
+import os
 import re
 import tarfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from gammascope.data.folder import IMAGE_SUFFIXES, walk_below
+from gammascope.data.text_tables import TextTable
 from gammascope.errors import MissingDataError, UndecodableImageError
 from gammascope.imaging import cells
 from gammascope.imaging.decode import Limits, content_of
 from gammascope.imaging.remote import again, filesystem_of, is_remote
+from gammascope.names import path_of, shown
 
 TABLES = (".parquet",)
 LISTS = (".csv", *TABLES)
@@ -45,6 +46,8 @@ class Item:
         size: Bytes inside a shard.
         column: Of a table.
         problem: Why there is nothing to read: the shard or table is broken.
+
+    Names may hold bytes that are no UTF-8 (``gammascope.names``).
     """
 
     name: str
@@ -53,6 +56,12 @@ class Item:
     size: int | None = None
     column: str | None = None
     problem: str | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Item:
+        """Return an item from its row of a list, where names are bytes (or text, in older ones)."""
+        names = {key: os.fsdecode(values[key]) for key in ("name", "file")}
+        return cls(**{**values, **names})
 
 
 def listed(sources: Sequence[str], *, recursive: bool = True) -> Iterator[Item]:
@@ -223,10 +232,14 @@ def _listed_remotely(name: str, recursive: bool) -> Iterator[Item]:
 
 
 def _walked(filesystem: Any, path: str, recursive: bool) -> Iterator[str]:
-    for folder, _, names in filesystem.walk(path, maxdepth=None if recursive else 1):
+    failed: list[OSError] = []  # Left out by default, without a word.
+    walked = filesystem.walk(path, maxdepth=None if recursive else 1, on_error=failed.append)
+    for folder, _, names in walked:
         yield from (
             f"{folder}/{name}" for name in sorted(names) if name.lower().endswith(IMAGE_SUFFIXES)
         )
+    if failed:
+        raise failed[0]
 
 
 def _known(name: str) -> bool:
@@ -298,14 +311,13 @@ def _holds_bytes(arrow: Any, kind: Any) -> bool:
 
 
 def _manifest(file: str) -> Iterator[Item]:
-    with io.TextIOWrapper(_opened(file), "utf-8-sig", newline="") as opened:
-        try:
-            table = csv.DictReader(opened)
-            if "path" not in (table.fieldnames or ()):
-                raise MissingDataError(f"{file} has no column 'path': it has {table.fieldnames}.")
-            yield from (_named(row["path"], file) for row in table if row["path"])
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise MissingDataError(f"{file} is no CSV table ({error}).") from error
+    with _opened(file) as opened:
+        table = TextTable(opened, file)
+        if "path" not in table.columns:
+            raise MissingDataError(
+                f"{shown(file)} has no column 'path': it has {', '.join(table.columns) or 'none'}."
+            )
+        yield from (_named(row["path"], file) for _, row in table.rows() if row["path"])
 
 
 def _named(name: str, manifest: str) -> Item:
@@ -315,7 +327,7 @@ def _named(name: str, manifest: str) -> Item:
     elif is_remote(manifest):
         place = f"{manifest.rsplit('/', 1)[0]}/{name}"
     else:
-        place = str(Path(manifest).parent / name)
+        place = str(path_of(str(Path(manifest).parent / name)))
     return Item(place, place)
 
 

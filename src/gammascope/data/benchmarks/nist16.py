@@ -5,7 +5,6 @@ Probes that are not manipulated are photos. IMDL-BenCo's copy has the 564 manipu
 sets that papers train and test on share scenes: numbers on all of it are not theirs.
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from gammascope.data.benchmarks.base import Benchmark
 from gammascope.data.folder import files_below
 from gammascope.data.layouts import Either, tampered
 from gammascope.data.manifest import mask_where
+from gammascope.data.text_tables import dictionaries
 from gammascope.sample import Entry, Label
 
 
@@ -21,8 +21,7 @@ def _probes(root: Path, split: str) -> Iterator[Entry]:
     for table in files_below(root, suffixes=(".csv",)):
         if table.parts[-3:-1] != ("reference", "manipulation"):
             continue
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="|"))
+        _, rows = dictionaries(table, delimiter="|")
         for row in rows:
             if not {"ProbeFileName", "IsTarget"} <= row.keys():
                 break

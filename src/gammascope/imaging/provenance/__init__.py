@@ -13,12 +13,15 @@ from pathlib import Path
 from gammascope.errors import UndecodableImageError
 from gammascope.imaging.decode import content_of, format_of, opened
 from gammascope.imaging.provenance import (
+    aigc_label,
     c2pa,
     double_jpeg,
     exif,
     generators,
+    iptc,
     jpeg_tables,
     software,
+    stealth,
     thumbnail,
     xmp,
 )
@@ -30,6 +33,7 @@ from gammascope.report import Evidence, Strength
 __all__ = ["TrustList", "provenance_of"]
 
 _ORDER = list(Strength)
+_MOST_PROBLEMS = 8
 
 
 def provenance_of(
@@ -42,7 +46,8 @@ def provenance_of(
     Args:
         source: A file, or its content.
         trust: Signers of Content Credentials who are trusted; None: nobody is known.
-        quick: Leave out the search for an earlier save, which costs more than all the rest.
+        quick: Leave out what decodes pixels and so costs more than all the rest: the search for an earlier save, and
+            for settings hidden in the pixels.
 
     Returns:
         Findings named "provenance:...", each with its strength and limits; "provenance:none" if there is no metadata.
@@ -56,7 +61,7 @@ def provenance_of(
         kind = format_of(data)
     except UndecodableImageError as error:
         raise UndecodableImageError(f"{name}: {error}.") from error.__cause__
-    found = [*c2pa.findings(data, kind, trust), *_declared(data, kind)]
+    found = [*c2pa.findings(data, kind, trust), *_declared(data, kind, quick=quick)]
     if not found:
         found.append(_NOTHING)
     found += jpeg_tables.findings(data)
@@ -65,22 +70,34 @@ def provenance_of(
     return tuple(sorted(found, key=lambda item: _ORDER.index(item.strength or Strength.NEUTRAL)))
 
 
-def _declared(data: bytes, kind: str) -> Iterator[Evidence]:
+def _declared(data: bytes, kind: str, *, quick: bool) -> Iterator[Evidence]:
     metadata = metadata_of(data, kind)
     camera = exif.read_exif(metadata.exif)
-    packet = xmp.properties_of(metadata.xmp) if metadata.xmp else xmp.Properties()
+    packet, more = (
+        xmp.properties_of(some) if some else xmp.Properties()
+        for some in (metadata.xmp, metadata.more_xmp)
+    )
+    packet.values += more.values
     yield from xmp.findings(packet)
-    yield from generators.findings([*metadata.texts, *camera.texts])
+    hidden = [] if quick else stealth.texts_of(data, kind)
+    texts = [*metadata.texts, *camera.texts, *hidden]
+    texts += [("EXIF UserComment", text) for text in packet.of("UserComment")]
+    yield from aigc_label.findings([*texts, *(("AIGC", text) for text in packet.of("AIGC"))])
+    yield from generators.findings(texts)
     programs = [("PNG text Software", text) for key, text in metadata.texts if key == "Software"]
     programs += [("EXIF Software", camera.software)] if camera.software else []
     programs += [
         (f"XMP {field}", text) for field in xmp.SOFTWARE_FIELDS for text in packet.of(field)
     ]
+    programs += [(f"IPTC {field}", text) for field, text in iptc.fields_of(metadata.iptc)]
     yield from software.findings(programs)
     yield from exif.findings(camera, _size(data, kind))
     yield from thumbnail.findings(camera.thumbnail, data, kind)
-    problems = [*metadata.problems, camera.problem, packet.problem]
-    for problem in dict.fromkeys(filter(None, problems[:8])):
+    problems = [*metadata.problems, camera.problem, packet.problem, more.problem]
+    distinct = list(dict.fromkeys(filter(None, problems)))
+    if len(distinct) > _MOST_PROBLEMS:
+        distinct[_MOST_PROBLEMS - 1 :] = [f"{len(distinct) - _MOST_PROBLEMS + 1} more parts"]
+    for problem in distinct:
         yield Evidence(
             "provenance:broken",
             f"A part of the metadata was not read: {problem}.",

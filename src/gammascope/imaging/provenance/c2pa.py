@@ -18,10 +18,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from gammascope.errors import MissingDataError, MissingExtraError
+from gammascope.imaging.codecs import jpeg_segments
+from gammascope.imaging.mending import png_chunks
+from gammascope.imaging.provenance.containers import MOST_PARTS, riff_chunks
 from gammascope.imaging.provenance.excerpts import excerpt
 from gammascope.imaging.provenance.source_types import GENERATIVE, meaning_of, term_of
 from gammascope.report import Evidence, Strength
@@ -39,6 +43,35 @@ _MOST_NAMED = 6
 
 # Failures about who signed, as opposed to what was signed. Source: C2PA 2.1, 15.
 _ABOUT_SIGNER = ("signingCredential.", "timeStamp.", "cawg.")
+
+# Failures that say that what was signed is no longer what is there. All others only say that it could not be checked.
+_CHANGED = frozenset(
+    (
+        "assertion.dataHash.mismatch",
+        "assertion.bmffHash.mismatch",
+        "assertion.boxesHash.mismatch",
+        "assertion.hashedURI.mismatch",
+        "hashedURI.mismatch",
+        "claimSignature.mismatch",
+    )
+)
+_NOT_COMPARED = (
+    "exclusion"  # In the explanation of a mismatch: the parts to compare could not be found.
+)
+
+# What must have been found right before a file is called intact: the signature, and the pixels it covers.
+_SIGNED = "claimSignature.validated"
+_BOUND = frozenset(
+    ("assertion.dataHash.match", "assertion.bmffHash.match", "assertion.boxesHash.match")
+)
+
+# Where the library and other readers look for a manifest store. Source: C2PA 2.1, appendix A.3.
+_JPEG_BOXES = 0xEB
+_ELSEWHERE = {
+    "avif": bytes.fromhex("d8fec3d61b0e483c92975828877ec481"),
+    "heic": bytes.fromhex("d8fec3d61b0e483c92975828877ec481"),
+    "gif": b"C2PA_GIF",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +141,7 @@ def findings(data: bytes, kind: str, trust: TrustList | None = None) -> Iterator
         kind: Its format.
         trust: Who is trusted; None: nobody is known.
     """
-    if _STORE not in data:
+    if not _carries(data, kind):
         return
     if not validates():
         yield _unread(
@@ -118,11 +151,27 @@ def findings(data: bytes, kind: str, trust: TrustList | None = None) -> Iterator
     try:
         store = _read(data, kind, trust)
     except Exception as error:  # The library has a type of its own for each of its many errors.
+        if str(error).startswith("ManifestNotFound"):  # The letters of one, but none.
+            return
         yield _unread(
             f"Content Credentials (C2PA) are present but cannot be read: {excerpt(str(error), 120)}."
         )
         return
     yield from _stated(store, trust)
+
+
+def _carries(data: bytes, kind: str) -> bool:
+    """Tell whether a manifest store is where the format keeps it: its letters may stand anywhere."""
+    if _STORE not in data:
+        return False
+    if kind == "jpeg":
+        return any(marker == _JPEG_BOXES and _STORE in body for marker, body in jpeg_segments(data))
+    if kind == "png":
+        chunks = islice(png_chunks(data), MOST_PARTS)
+        return any(one.name == b"caBX" and _STORE in data[one.start : one.end] for one in chunks)
+    if kind == "webp":
+        return any(name == b"C2PA" for name, _ in islice(riff_chunks(data), MOST_PARTS))
+    return _ELSEWHERE.get(kind, b"") in data
 
 
 def _read(data: bytes, kind: str, trust: TrustList | None) -> Mapping[str, Any]:
@@ -147,23 +196,35 @@ def _stated(store: Mapping[str, Any], trust: TrustList | None) -> Iterator[Evide
     manifests = _manifests(store)
     active = manifests[0] if manifests else {}
     results = _mapping(store.get("validation_results"))
-    failures = _failures(results.get("activeManifest"))
+    checked = results.get("activeManifest")
+    failures = _failures(checked)
     broken = _about_content(failures)
+    passed = _codes(checked, "success")
+    intact = not broken and _SIGNED in passed and bool(_BOUND & set(passed))
     sources = [
         _failures(_mapping(delta).get("validationDeltas"))
         for delta in _sequence(results.get("ingredientDeltas"))
     ]
     # The library has anchors of its own: only those that were given count.
-    trusted = trust is not None and not broken and store.get("validation_state") == "Trusted"
-    yield _integrity(active, broken, sum(bool(_about_content(source)) for source in sources))
+    trusted = trust is not None and intact and store.get("validation_state") == "Trusted"
+    yield (
+        _integrity(active, sum(bool(_about_content(source)) for source in sources))
+        if intact
+        else _not_intact(active, broken, changed=_changed(checked))
+    )
     yield _signer(active, failures, trust, trusted=trusted)
-    yield from _origin(manifests, trusted=trusted, intact=not broken)
+    yield from _origin(manifests, trusted=trusted, intact=intact)
+    if len(_mapping(store.get("manifests"))) > _MOST_MANIFESTS:
+        yield _unread(
+            f"Of {len(_mapping(store.get('manifests')))} manifests, only the first {_MOST_MANIFESTS} were read."
+        )
 
 
-def _integrity(active: Mapping[str, Any], broken: list[str], sources: int) -> Evidence:
+def _not_intact(active: Mapping[str, Any], broken: list[str], *, changed: bool) -> Evidence:
+    """Say no more than the codes of the failures say."""
     maker = f" by {_maker(active)}" if _maker(active) else ""
-    if broken:
-        codes = ", ".join(excerpt(code, 60) for code in list(dict.fromkeys(broken))[:3])
+    codes = ", ".join(excerpt(code, 60) for code in list(dict.fromkeys(broken))[:3])
+    if changed:
         return Evidence(
             "provenance:c2pa",
             f"The Content Credentials{maker} do not match the file: it was changed after signing ({codes}).",
@@ -171,6 +232,17 @@ def _integrity(active: Mapping[str, Any], broken: list[str], sources: int) -> Ev
             limits="Saving again with a program that copies them is enough; it need not be a forgery. What they "
             "declare can no longer be relied upon.",
         )
+    return Evidence(
+        "provenance:c2pa",
+        f"The Content Credentials{maker} could not be validated ({codes or 'no result of a check'}).",
+        strength=Strength.NEUTRAL,
+        limits="That says neither that the file was changed nor that it was not: the program that signed may be at "
+        "fault, or newer than this one. What they declare cannot be relied upon.",
+    )
+
+
+def _integrity(active: Mapping[str, Any], sources: int) -> Evidence:
+    maker = f" by {_maker(active)}" if _maker(active) else ""
     doubt = (
         f" (credentials of {sources} of the pictures it was made from are not)" if sources else ""
     )
@@ -266,10 +338,21 @@ def _manifests(store: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _failures(results: Any) -> list[str]:
     """Return the codes of what failed."""
-    return [
-        str(_mapping(failure).get("code", ""))
-        for failure in _sequence(_mapping(results).get("failure"))
-    ]
+    return _codes(results, "failure")
+
+
+def _codes(results: Any, outcome: str) -> list[str]:
+    some = _sequence(_mapping(results).get(outcome))
+    return [str(_mapping(one).get("code") or "without a code") for one in some]
+
+
+def _changed(results: Any) -> bool:
+    """Tell whether one of the failures says that the file is not what was signed."""
+    return any(
+        _mapping(one).get("code") in _CHANGED
+        and _NOT_COMPARED not in str(_mapping(one).get("explanation")).lower()
+        for one in _sequence(_mapping(results).get("failure"))
+    )
 
 
 def _about_content(codes: list[str]) -> list[str]:

@@ -6,11 +6,14 @@ Whatever is broken, too long or too much is left out and noted: metadata are hos
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+import PIL.Image
 
 from gammascope.errors import MissingExtraError
+from gammascope.imaging import mending
 from gammascope.imaging.codecs import jpeg_segments
 from gammascope.imaging.decode import opened
 
@@ -22,10 +25,18 @@ MOST_PARTS = 4096
 
 MOST_TEXTS = 64
 
+BROKEN_OFF = b""
+"""Name of what is left of a part where a file ends inside it."""
+
 _EXIF_START = b"Exif\0\0"
 _JPEG_XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 _PNG_XMP = "XML:com.adobe.xmp"
-_APP1, _COMMENT = 0xE1, 0xFE
+_RAW_PROFILE = "Raw profile type "
+_JPEG_MORE_XMP_START = b"http://ns.adobe.com/xmp/extension/\0"
+_PHOTOSHOP_START = b"Photoshop 3.0\0"
+_APP1, _APP13, _COMMENT = 0xE1, 0xED, 0xFE
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -35,30 +46,51 @@ class Metadata:
     Attributes:
         exif: A TIFF structure; empty if there is none.
         xmp: A packet of XML; empty if there is none.
+        more_xmp: What did not fit into the packet of a JPEG file; XML, too.
+        iptc: Adobe's image resources, where IPTC's older fields are; empty if there are none.
         texts: Keyword and text, in the file's order: PNG text chunks, comments.
         problems: What could not be read, one clause each.
     """
 
     exif: bytes = b""
     xmp: bytes = b""
+    more_xmp: bytes = b""
+    iptc: bytes = b""
     texts: list[tuple[str, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def take(self, kind: str, content: bytes) -> None:
-        """Keep the first "EXIF" or "XMP" block, unless it is too long."""
+        """Keep the first "EXIF" or "XMP" block, unless it is too long; what is left out is noted."""
         if len(content) > LONGEST_BYTES:
-            self.problems.append(
-                f"{kind} data of {len(content)} bytes are too long and were not read"
-            )
-        elif kind == "EXIF":
-            self.exif = self.exif or content
+            self.note(f"{kind} data of {len(content)} bytes are too long and were not read")
+        elif getattr(self, kind.lower()):
+            self.note(f"a second block of {kind} data was not read")
         else:
-            self.xmp = self.xmp or content
+            setattr(self, kind.lower(), content)
 
     def take_text(self, keyword: str, text: str) -> None:
         """Keep a text, up to ``MOST_TEXTS`` of them."""
-        if len(self.texts) < MOST_TEXTS:
+        if keyword.startswith(_RAW_PROFILE):
+            self.note(
+                f"{keyword.removeprefix(_RAW_PROFILE).strip()[:20]} data as ImageMagick keeps them were not read"
+            )
+        elif len(self.texts) < MOST_TEXTS:
             self.texts.append((keyword, text))
+        else:
+            self.note(f"of the texts, only the first {MOST_TEXTS} were read")
+
+    def note(self, problem: str) -> None:
+        """Keep what could not be read, once."""
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def whole(self, parts: Iterable[T]) -> Iterator[T]:
+        """Hand on the parts of a file up to ``MOST_PARTS``, and note where there are more."""
+        for number, part in enumerate(parts):
+            if number >= MOST_PARTS:
+                self.note(f"of the file's parts, only the first {MOST_PARTS} were read")
+                return
+            yield part
 
 
 def metadata_of(data: bytes, kind: str) -> Metadata:
@@ -74,83 +106,111 @@ def metadata_of(data: bytes, kind: str) -> Metadata:
     elif kind == "png":
         _read_png(data, metadata)
     elif kind == "webp":
-        for name, content in _riff_chunks(data):
+        for name, content in metadata.whole(riff_chunks(data)):
+            if name == BROKEN_OFF:
+                metadata.note("the file breaks off inside a part")
             if name in (b"EXIF", b"XMP "):
-                metadata.take(name.decode().strip(), content)
+                start = (
+                    _EXIF_START if name == b"EXIF" else b""
+                )  # Some programs write it as in JPEG files.
+                metadata.take(name.decode().strip(), content.removeprefix(start))
+    elif kind == "tiff":
+        _read_tiff(data, metadata)
     else:
         _read_other(data, kind, metadata)
     return metadata
 
 
 def _read_jpeg(data: bytes, metadata: Metadata) -> None:
-    for number, (marker, body) in enumerate(jpeg_segments(data)):
-        if number >= MOST_PARTS:
-            break
+    extended: dict[int, bytes] = {}
+    for marker, body in metadata.whole(jpeg_segments(data)):
         if marker == _APP1 and body.startswith(_EXIF_START):
             metadata.take("EXIF", body[len(_EXIF_START) :])
         elif marker == _APP1 and body.startswith(_JPEG_XMP_START):
             metadata.take("XMP", body[len(_JPEG_XMP_START) :])
+        elif marker == _APP1 and body.startswith(_JPEG_MORE_XMP_START):
+            part = body[
+                len(_JPEG_MORE_XMP_START) :
+            ]  # Name of 32 letters, length of all, place of this.
+            extended[int.from_bytes(part[36:40], "big")] = part[40:]
+        elif marker == _APP13 and body.startswith(_PHOTOSHOP_START):
+            metadata.iptc += body[len(_PHOTOSHOP_START) :]
         elif marker == _COMMENT:
             metadata.take_text("Comment", _text(body))
+    more = b"".join(extended[place] for place in sorted(extended))
+    if len(more) > LONGEST_BYTES:
+        metadata.note(f"further XMP data of {len(more)} bytes are too long and were not read")
+    else:
+        metadata.more_xmp = more
 
 
 def _read_png(data: bytes, metadata: Metadata) -> None:
-    for name, content in _png_chunks(data):
-        if name == b"eXIf":
+    for name in mending.damaged_chunks(data):
+        metadata.note(f"the part {name} of the PNG file is damaged")
+    for chunk in metadata.whole(mending.png_chunks(data)):
+        content = data[chunk.start + 8 : chunk.end - 4]
+        if chunk.name == b"eXIf":
             metadata.take("EXIF", content)
-        elif name in (b"tEXt", b"zTXt", b"iTXt"):
-            keyword, text, problem = _png_text(name, content)
+        elif chunk.name in (b"tEXt", b"zTXt", b"iTXt"):
+            keyword, text, problem = _png_text(chunk.name, content)
             if problem:
-                metadata.problems.append(problem)
+                metadata.note(problem)
             elif keyword == _PNG_XMP:
                 metadata.take("XMP", text)
             else:
                 metadata.take_text(keyword, _text(text))
 
 
+def _read_tiff(data: bytes, metadata: Metadata) -> None:
+    """A TIFF file is an EXIF block itself, whose first directory holds what is said of all of it."""
+    metadata.exif = data
+    exif = PIL.Image.Exif()
+    try:
+        exif.load(data)
+        xmp = exif.get(_TIFF_XMP)
+        resources = exif.get(_TIFF_PHOTOSHOP)
+    except Exception:  # Parsers of hostile bytes raise almost any type.
+        metadata.note("the file's structure is broken or not known")
+        return
+    if isinstance(xmp, bytes) and xmp:
+        metadata.take("XMP", xmp)
+    if isinstance(resources, bytes):
+        metadata.iptc = resources
+
+
 def _read_other(data: bytes, kind: str, metadata: Metadata) -> None:
-    """Let Pillow find the blocks in formats whose structure is deeper; a TIFF file is an EXIF block itself."""
+    """Let Pillow find the blocks in formats whose structure is deeper."""
+    if kind == "bmp":  # It has no place for any.
+        return
     try:
         with opened(data, kind) as file:
             known: dict[str | tuple[int, int], Any] = dict(file.info)
-            xmp = known.get("xmp") or getattr(file, "tag_v2", {}).get(_TIFF_XMP, b"")
     except MissingExtraError:
+        metadata.note("the file could not be opened")
         return
     except Exception:  # Parsers of hostile bytes raise almost any type.
-        metadata.problems.append("the file's structure is broken")
+        metadata.note("the file's structure is broken or not known")
         return
     if isinstance(exif := known.get("exif"), bytes):
         metadata.take("EXIF", exif.removeprefix(_EXIF_START))
-    elif kind == "tiff":
-        metadata.exif = data
-    if isinstance(xmp, bytes) and xmp:
+    if isinstance(xmp := known.get("xmp"), bytes) and xmp:
         metadata.take("XMP", xmp)
     if isinstance(comment := known.get("comment"), bytes):
         metadata.take_text("Comment", _text(comment))
 
 
-_TIFF_XMP = 700  # Tag.
+_TIFF_XMP, _TIFF_PHOTOSHOP = 700, 34377  # Tags.
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    position = 8
-    for _ in range(MOST_PARTS):
-        length = int.from_bytes(data[position : position + 4], "big")
-        name = data[position + 4 : position + 8]
-        content = data[position + 8 : position + 8 + length]
-        if len(name) < 4 or len(content) < length or name == b"IEND":
-            return
-        yield name, content
-        position += 12 + length
-
-
-def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and content of the parts of a WebP file; the last one is BROKEN_OFF if it is not whole."""
     position = 12
-    for _ in range(MOST_PARTS):
+    while position + 8 <= len(data):
         name = data[position : position + 4]
         length = int.from_bytes(data[position + 4 : position + 8], "little")
         content = data[position + 8 : position + 8 + length]
-        if len(name) < 4 or len(content) < length:
+        if len(content) < length:
+            yield BROKEN_OFF, b""
             return
         yield name, content
         position += 8 + length + length % 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,10 @@ def findings(texts: Iterable[tuple[str, str]]) -> Iterator[Evidence]:
         texts: Keyword and text: PNG text chunks, EXIF fields, comments.
     """
     best: dict[str, Settings] = {}
+    texts = list(texts)
+    apart = _easy_diffusion({keyword.lower(): text for keyword, text in texts})
+    if apart is not None:
+        best[apart.program] = apart
     for keyword, text in texts:
         found = recognised(keyword, text)
         if found is None:
@@ -52,12 +56,17 @@ def findings(texts: Iterable[tuple[str, str]]) -> Iterator[Evidence]:
         best[found.program] = Settings(
             found.program, known.model or found.model, known.prompt or found.prompt
         )
-    for found in list(best.values())[:_MOST]:
+    for at, found in enumerate(list(best.values())[:_MOST]):
+        more = (
+            f" Settings of {len(best) - _MOST} more programs are there."
+            if at == _MOST - 1 < len(best) - 1
+            else ""
+        )
         model = f", model {excerpt(found.model, 60)}" if found.model else ""
         prompt = f", prompt “{excerpt(found.prompt)}”" if found.prompt else ""
         yield Evidence(
             "provenance:generator",
-            f"The file holds generation settings as {found.program} writes them{model}{prompt}.",
+            f"The file holds generation settings as {found.program} writes them{model}{prompt}.{more}",
             strength=Strength.MODERATE,
             limits=_LIMITS,
         )
@@ -121,6 +130,34 @@ def _invoke(keyword: str, text: str) -> Settings | None:
     return Settings("InvokeAI") if keyword in ("invokeai_graph", "invokeai_workflow") else None
 
 
+def _dream(keyword: str, text: str) -> Settings | None:
+    """Recognise the command line that InvokeAI's forerunners keep: a quoted prompt, then options of one letter."""
+    found = re.match(r'\s*"(.*)"((?:\s+-{1,2}\w+[ =]?\S*)+)', text, re.DOTALL)
+    if keyword != "Dream" or found is None or not re.search(r"\s-[sSCAWH]\s?[\w.]+", found[2]):
+        return None
+    return Settings("InvokeAI (Dream)", prompt=found[1])
+
+
+def _easy_diffusion(texts: Mapping[str, str]) -> Settings | None:
+    """Recognise settings that are spread over a text each, as Easy Diffusion writes them."""
+    if not {"prompt", "num_inference_steps"} <= texts.keys() or not texts.keys() & _EASY_KEYS:
+        return None
+    return Settings("Easy Diffusion", texts.get("use_stable_diffusion_model", ""), texts["prompt"])
+
+
+_EASY_KEYS = {"use_stable_diffusion_model", "guidance_scale", "sampler_name", "seed"}
+
+
+def _draw_things(keyword: str, text: str) -> Settings | None:
+    values = _object(text) if keyword == "EXIF UserComment" else {}
+    if (
+        "c" in values
+        and len({"uc", "model", "sampler", "seed", "steps", "scale"} & values.keys()) >= 3
+    ):
+        return Settings("Draw Things", _string(values, "model"), _string(values, "c"))
+    return None
+
+
 def _novel(keyword: str, text: str) -> Settings | None:
     if (keyword == "Software" and text.strip() == "NovelAI") or (
         keyword == "Title" and text.startswith("NovelAI generated image")
@@ -138,6 +175,9 @@ def _json_parameters(keyword: str, text: str) -> Settings | None:
     if keyword not in ("parameters", "EXIF UserComment", "Comment"):
         return None
     values = _object(text)
+    apart = _easy_diffusion({key: str(value) for key, value in values.items()})
+    if apart is not None:
+        return apart
     inner = values.get("sui_image_params")
     if isinstance(inner, dict):
         return Settings("SwarmUI", _string(inner, "model"), _string(inner, "prompt"))
@@ -157,6 +197,8 @@ _RECOGNISERS: tuple[Callable[[str, str], Settings | None], ...] = (
     _webui,
     _comfy,
     _invoke,
+    _dream,
+    _draw_things,
     _novel,
     _json_parameters,
     _midjourney,

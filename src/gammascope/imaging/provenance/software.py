@@ -13,21 +13,30 @@ from gammascope.report import Evidence, Strength
 
 _AI = {
     "Adobe Firefly": r"adobe[ _-]?firefly",
+    "Apple Image Playground": r"\bapple image playground\b|\bimage playground\b",
+    "Apple Photos Clean Up": r"\bapple photos clean[ -]?up\b",
     "Bing Image Creator": r"bing image creator|microsoft designer|image creator from",
     "ChatGPT or DALL-E": r"\bopenai\b|\bchatgpt\b|\bgpt-(4o|image)|\bdall[-·• ]?e\b",
     "ComfyUI": r"\bcomfy ?ui\b",
     "Draw Things": r"\bdraw things\b",
     "FLUX": r"black forest labs|\bflux[._ -]?[12]\b",
     "Fooocus": r"\bfooocus\b",
-    "Google AI": r"\bgoogle (generative )?ai\b|\bimagen ?[234]\b|\bnano[ -]?banana\b|\bgoogle gemini\b",
+    "Google AI": r"\bgoogle (generative )?ai\b|\bimagen ?[234]\b|\bnano[ -]?banana\b|\bgoogle gemini\b"
+    r"|\bgemini[ -]?\d|\bgemini.{0,12}\bimage\b",
     "Grok": r"\bxai grok\b|\bgrok (image|imagine)|\bgrok[ -]?[234]\b",
     "Ideogram": r"\bideogram\b",
     "InvokeAI": r"\binvoke[ -]?ai\b",
+    "Hunyuan": r"\bhunyuan\b",
+    "Jimeng or Dreamina": r"\bjimeng\b|\bdreamina\b",
+    "Kling": r"^kling$|\bkling ?ai\b|\bkling[ -]?\d",
     "Krea": r"\bkrea\.ai\b|\bkrea ai\b",
     "Leonardo.Ai": r"\bleonardo[. ]ai\b",
+    "Meta AI": r"\bmeta ai\b|\bimagined with ai\b",
     "Midjourney": r"\bmidjourney\b",
     "NovelAI": r"\bnovel ?ai\b",
+    "Qwen-Image": r"\bqwen[ _-]?image\b",
     "Recraft": r"\brecraft\b",
+    "Seedream": r"\bseed(ream|edit)\b",
     "Stable Diffusion": r"\bstable[ _-]?diffusion\b|\bsd\.next\b|\bsdxl\b|\bautomatic1111\b",
 }
 _EDITORS = {
@@ -55,6 +64,7 @@ _EDITORS = {
     "Topaz": r"\btopaz\b",
 }
 _MOST = 4
+_SEARCHED = 10_000  # Letters; names of programs are short.
 
 
 def findings(fields: Iterable[tuple[str, str]]) -> Iterator[Evidence]:
@@ -68,7 +78,7 @@ def findings(fields: Iterable[tuple[str, str]]) -> Iterator[Evidence]:
     for field, text in fields:
         for found, names in ((ai, _AI), (editors, _EDITORS)):
             for name, pattern in names.items():
-                if re.search(pattern, text[:500], re.IGNORECASE):
+                if re.search(pattern, text[:_SEARCHED], re.IGNORECASE):
                     found.setdefault(name, f"{field} “{excerpt(text, 60)}”")
     for name, place in list(ai.items())[:_MOST]:
         yield Evidence(

@@ -5,14 +5,23 @@ Source: cv.iptc.org/newscodes/digitalsourcetype (terms); the words for a person 
 
 from __future__ import annotations
 
+import re
+
 from gammascope.imaging.provenance.excerpts import excerpt
 
-GENERATIVE = frozenset(("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"))
+GENERATIVE = frozenset(
+    (
+        "trainedAlgorithmicMedia",
+        "compositeWithTrainedAlgorithmicMedia",
+        "trainedAlgorithmicData",  # C2PA's own.
+    )
+)
 """Terms that say that a trained generative model made the picture or a part of it."""
 
 _MEANINGS = {
     "trainedAlgorithmicMedia": "made by a generative AI model",
     "compositeWithTrainedAlgorithmicMedia": "composed or edited with the help of a generative AI model",
+    "trainedAlgorithmicData": "data made by a generative AI model",
     "algorithmicMedia": "made by an algorithm that was not trained on pictures",
     "compositeSynthetic": "composed with synthetic elements",
     "composite": "composed of several elements",
@@ -36,12 +45,22 @@ _MEANINGS = {
 
 
 def term_of(value: str) -> str:
-    """Return the last part of a term's address.
+    """Return the last part of a term's address, however programs spell it.
 
     >>> term_of("http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture")
     'digitalCapture'
+    >>> term_of("digsrctype:TrainedAlgorithmicMedia"), term_of("Trained Algorithmic Media")
+    ('trainedAlgorithmicMedia', 'trainedAlgorithmicMedia')
     """
-    return excerpt(value.strip().rstrip("/").rpartition("/")[2], 60)
+    last = re.split(r"[/:#]", value.strip().rstrip("/#"))[-1]
+    return _SPELLINGS.get(_bare(last), excerpt(last, 60))
+
+
+def _bare(term: str) -> str:
+    return re.sub(r"[\W_]", "", term).lower()
+
+
+_SPELLINGS = {_bare(term): term for term in _MEANINGS}
 
 
 def meaning_of(term: str) -> str:

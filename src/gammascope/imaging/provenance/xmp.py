@@ -6,6 +6,7 @@ entity trick, ends the reading at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.parsers import expat
@@ -21,6 +22,8 @@ _PHOTOSHOP = "http://ns.adobe.com/photoshop/1.0/"
 _EVENT = "http://ns.adobe.com/xap/1.0/sType/ResourceEvent#"
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
 _TERMS = "http://purl.org/dc/terms/"
+_EXIF = "http://ns.adobe.com/exif/1.0/"
+_AIGC = "http://www.tc260.org.cn/ns/AIGC/1.0/"
 
 # Property to the name people know it by.
 _READ = {
@@ -32,12 +35,36 @@ _READ = {
     _EVENT + "softwareAgent": "softwareAgent",
     _TIFF + "Software": "Software",
     _TERMS + "provenance": "provenance",
+    _EXIF + "UserComment": "UserComment",
+    _AIGC + "AIGC": "AIGC",
 }
+
+# Prefixes as programs use them, for packets that forget to declare them.
+_PREFIXES = {
+    "rdf": _RDF,
+    "Iptc4xmpExt": _IPTC,
+    "xmp": _XMP,
+    "photoshop": _PHOTOSHOP,
+    "stEvt": _EVENT,
+    "tiff": _TIFF,
+    "dcterms": _TERMS,
+    "exif": _EXIF,
+    "TC260": _AIGC,
+}
+_PREFIX = re.compile(r"[<\s/]([A-Za-z_][\w.-]*):[\w.-]+(?=[\s=>/])")
+_DECLARED = re.compile(r"\sxmlns:([\w.-]+)\s*=")
+_NOT_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_STRAY_AND = re.compile(r"&(?!(#\d+|#x[0-9A-Fa-f]+|amp|lt|gt|quot|apos);)")
+_DECLARATION = re.compile(r"^\s*<\?xml\s[^>]*\?>")
 SOFTWARE_FIELDS = ("AISystemUsed", "CreatorTool", "Credit", "softwareAgent", "Software")
 
 _DEEPEST = 64
+_MOST_TYPES = 4
 _MOST_VALUES = 256
 _LONGEST_LETTERS = 2000
+
+
+_BROKEN = "the XMP packet is broken"
 
 
 class _RefusedError(Exception):
@@ -62,7 +89,27 @@ class Properties:
 
 
 def properties_of(packet: bytes) -> Properties:
-    """Read a packet; what comes before an error counts."""
+    """Read a packet; one that is slightly broken is mended, and what comes before an error counts."""
+    found = _parsed(packet.rstrip(b"\0"))
+    if found.problem != _BROKEN:
+        return found
+    again = _parsed(_mended(packet))
+    again.problem = again.problem or "the XMP packet is slightly broken, but could be read"
+    return again if len(again.values) > len(found.values) else found
+
+
+def _mended(packet: bytes) -> bytes:
+    """Undo what programs do wrong: letters that XML forbids, bytes of Latin-1, prefixes that nothing declares."""
+    wide = packet.startswith((b"\xff\xfe", b"\xfe\xff"))
+    text = packet.decode("utf-16" if wide else "utf-8", "replace" if wide else "surrogateescape")
+    latin = "".join(chr(ord(c) - 0xDC00) if "\udc80" <= c <= "\udcff" else c for c in text)
+    whole = _STRAY_AND.sub("&amp;", _NOT_XML.sub(" ", _DECLARATION.sub("", latin.lstrip("\ufeff"))))
+    lacking = set(_PREFIX.findall(whole)) - set(_DECLARED.findall(whole)) - {"xml", "xmlns"}
+    places = "".join(f' xmlns:{name}="{_PREFIXES.get(name, name)}"' for name in sorted(lacking))
+    return f"<mended{places}>{whole}</mended>".encode("utf-8", "replace")
+
+
+def _parsed(packet: bytes) -> Properties:
     found = Properties()
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
@@ -72,18 +119,19 @@ def properties_of(packet: bytes) -> Properties:
     parser.CharacterDataHandler = handler.text
     parser.StartDoctypeDeclHandler = handler.refuse
     try:
-        parser.Parse(packet.rstrip(b"\0"), True)
+        parser.Parse(packet, True)
     except _RefusedError as error:
         found.problem = str(error)
     except (expat.ExpatError, LookupError, ValueError):  # The last two: encodings nobody knows.
-        found.problem = "the XMP packet is broken"
+        found.problem = _BROKEN
     return found
 
 
 def findings(found: Properties) -> Iterator[Evidence]:
     """State which digital source types the packet declares, and whether it points elsewhere."""
-    for value in found.of("DigitalSourceType")[:4]:
-        term = term_of(value)
+    terms = dict.fromkeys(term_of(value) for value in found.of("DigitalSourceType"))
+    # Those that matter come first, however many others a packet names.
+    for term in sorted(terms, key=lambda term: term not in GENERATIVE)[:_MOST_TYPES]:
         yield Evidence(
             "provenance:source_type",
             f"The XMP metadata declare the digital source type {term}: {meaning_of(term)}.",
@@ -136,5 +184,8 @@ class _Handler:
 
     def _keep(self, key: str, value: str) -> None:
         text = value.strip()[:_LONGEST_LETTERS]
-        if key and text and len(self.found.values) < _MOST_VALUES:
-            self.found.values.append((key, text))
+        if not (key and text):
+            return
+        if len(self.found.values) >= _MOST_VALUES:
+            raise _RefusedError(f"of the XMP packet, only {_MOST_VALUES} properties were read")
+        self.found.values.append((key, text))

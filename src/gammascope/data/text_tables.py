@@ -1,0 +1,109 @@
+"""Tables in CSV files, read row by row: what is no such table is refused in one line, whoever reads it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gammascope.errors import MissingDataError
+from gammascope.names import shown
+
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+class TextTable:
+    """The header of a CSV table, and its rows as they are asked for.
+
+    Attributes:
+        name: Of the file, for messages.
+        columns: Names in the header; none if the file is empty.
+
+    Args:
+        opened: The file, in binary mode at its beginning (fsspec has types of its own); read from as long as
+            rows are.
+        name: Of the file.
+        delimiter: Between values.
+
+    Raises:
+        MissingDataError: If it is not UTF-8, holds NUL, or is no CSV; so does asking for rows.
+    """
+
+    def __init__(self, opened: Any, name: str | Path, delimiter: str = ",") -> None:
+        self.name = shown(name)
+        self._values = csv.reader(self._lines(opened), delimiter=delimiter)
+        self.columns = tuple(next(self._guarded(), []))
+
+    def lists(self) -> Iterator[list[str]]:
+        """Yield the values of each row that is not blank."""
+        return (values for values in self._guarded() if values)
+
+    def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """Yield each row with its number, as editors and spreadsheets count (the header is 1); missing values are "".
+
+        Raises:
+            MissingDataError: As above, or if a row has more values than the header has columns.
+        """
+        for number, values in enumerate(self._guarded(), start=2):
+            if not values:
+                continue
+            if len(values) > len(self.columns):
+                raise MissingDataError(
+                    f"{self.name}, row {number}: more values than the header has columns; put values "
+                    "that hold a comma in double quotes."
+                )
+            lacking = [""] * (len(self.columns) - len(values))
+            yield number, dict(zip(self.columns, [*values, *lacking], strict=True))
+
+    def _guarded(self) -> Iterator[list[str]]:
+        try:
+            yield from self._values
+        except csv.Error as error:
+            raise MissingDataError(f"{self.name} is no CSV table ({error}).") from error
+
+    def _lines(self, opened: Any) -> Iterator[str]:
+        # Spreadsheets write a byte order mark.
+        text = io.TextIOWrapper(opened, "utf-8-sig", newline="")
+        try:
+            for number, line in enumerate(text, start=1):
+                if "\0" in line:
+                    raise MissingDataError(
+                        f"{self.name}, line {number}: holds a NUL, so it is no text in UTF-8 (perhaps UTF-16, or no "
+                        f"table at all). {_SAVE}"
+                    )
+                yield line
+        except UnicodeDecodeError as error:
+            wide = error.object.startswith(_UTF16_MARKS)
+            looks = "UTF-16" if wide else "Windows-1252 or Latin-1"
+            raise MissingDataError(
+                f"{self.name} is not encoded in UTF-8 (byte 0x{error.object[error.start]:02x}; it looks like {looks}). "
+                f"{_SAVE}"
+            ) from error
+        finally:
+            text.close()  # Where the file is closed already, nothing happens.
+
+
+_SAVE = "Save it as CSV in UTF-8."
+
+
+def read_lists(path: Path, delimiter: str = ",") -> tuple[tuple[str, ...], list[list[str]]]:
+    """Read a whole table: its header, and the values of each row.
+
+    Raises:
+        MissingDataError: If it cannot be read, is not UTF-8, or is no CSV.
+    """
+    try:
+        with path.open("rb") as file:
+            table = TextTable(file, path, delimiter)
+            return table.columns, list(table.lists())
+    except OSError as error:
+        raise MissingDataError(f"{shown(path)} cannot be read ({error.strerror}).") from error
+
+
+def dictionaries(path: Path, delimiter: str = ",") -> tuple[tuple[str, ...], list[dict[str, Any]]]:
+    """Do as ``read_lists``, with each row as values by column; those beyond the header are left out."""
+    columns, rows = read_lists(path, delimiter)
+    lacking = [""] * len(columns)
+    return columns, [dict(zip(columns, [*row, *lacking], strict=False)) for row in rows]

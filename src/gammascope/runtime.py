@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from gammascope.detectors.base import Detector
 
 Engine: TypeAlias = Literal["auto", "openvino", "onnxruntime", "torch"]
-Precision: TypeAlias = Literal["f32", "bf16"]
+Precision: TypeAlias = Literal["auto", "f32", "bf16"]
+"""Of the arithmetic. "auto": int8 where a tower's weights are int8 and the engine can, else as "f32"."""
 
 KEY = "gammascope"
 """Where a graph's metadata says what it is."""
@@ -169,10 +170,11 @@ class OpenVinoNetwork(Network):
 
     Args:
         graph: ONNX file, or IR (``.xml`` beside its ``.bin``).
-        precision: Of the arithmetic; "bf16" is a hint that processors without it ignore.
+        precision: Of the arithmetic; "bf16" is a hint that processors without it ignore; "auto" computes with int8
+            where weights are int8, "f32" never does.
     """
 
-    def __init__(self, graph: Path, precision: Precision = "f32") -> None:
+    def __init__(self, graph: Path, precision: Precision = "auto") -> None:
         self._streams = cores()
         try:
             self._model = openvino_core().read_model(graph)
@@ -196,13 +198,13 @@ class OpenVinoNetwork(Network):
 
     def _compiled(self, views: int) -> _Requests:
         """Compile the graph for requests of so many views."""
-        side = self.origin.facts.view.size
+        side, precision = self.origin.facts.view.size, self._precision
         self._model.reshape([views, 3, side, side])
         compiled = openvino_core().compile_model(
             self._model,
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": self._precision,
+                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
                 "NUM_STREAMS": self._streams,
                 "INFERENCE_NUM_THREADS": self._streams,
                 # Decoding runs beside it: a stream that is bound to a core would wait for that one.
@@ -211,7 +213,7 @@ class OpenVinoNetwork(Network):
                 # seen with 2026.4); without them it takes 2 % longer.
                 "SNIPPETS_MODE": "DISABLE",
                 # Only where weights are int8: activations are quantised, too, so many numbers with one scale.
-                "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTISED_TOGETHER,
+                "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTISED_TOGETHER if precision == "auto" else 0,
             },
         )
         return _Requests(compiled, views, min(max(2 * self._streams, 4), _MOST_REQUESTS))
@@ -308,7 +310,7 @@ def load(
     method: str | None = None,
     device: str = "cpu",
     engine: Engine = "auto",
-    precision: Precision = "f32",
+    precision: Precision = "auto",
 ) -> Loaded:
     """Make a checkpoint or an exported graph ready to run.
 
@@ -317,7 +319,8 @@ def load(
         method: Refuse another method's.
         device: Where torch runs the network; other devices than "cpu" always mean torch.
         engine: What runs it; "auto": OpenVINO, ONNX Runtime or torch, the first that is installed and has a graph.
-        precision: "bf16" is for OpenVINO only: faster, and its logits differ by a few per cent.
+        precision: "bf16" is for OpenVINO only: faster, and its logits differ by a few per cent. "auto" is what
+            thresholds were fitted with.
 
     Raises:
         MissingDataError: If there is no such file, or no graph for the engine that was asked for.
@@ -325,7 +328,7 @@ def load(
         IncompatibleCheckpointError: If it is neither checkpoint nor export, or another method's.
         RecipeError: If engine, precision and device do not go together.
     """
-    if precision != "f32" and (engine not in ("auto", "openvino") or device != "cpu"):
+    if precision == "bf16" and (engine not in ("auto", "openvino") or device != "cpu"):
         raise RecipeError(f"precision={precision!r} is offered by OpenVINO on the cpu only.")
     if device != "cpu" and engine not in ("auto", "torch"):
         raise RecipeError(f"engine={engine!r} runs on the cpu only, not on {device!r}.")
@@ -342,7 +345,7 @@ def load(
             facts = checkpoints.read_facts(weights)
             _refuse_other(facts, method, weights)
             return Loaded(_network(graph, chosen, precision), facts, sha256)
-        if engine != "auto" or precision != "f32":
+        if engine != "auto" or precision == "bf16":
             raise MissingDataError(
                 f"No graph of this checkpoint at {graph}: write it with gammascope export {weights}."
             )
@@ -366,7 +369,7 @@ def _network(
 ) -> OpenVinoNetwork | OnnxRuntimeNetwork:
     if engine == "openvino":
         return OpenVinoNetwork(graph, precision)
-    if precision != "f32":
+    if precision == "bf16":
         raise MissingExtraError(f"precision={precision!r} needs openvino: pip install openvino.")
     return OnnxRuntimeNetwork(graph)
 

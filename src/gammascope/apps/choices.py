@@ -25,6 +25,7 @@ class RuntimeName(StrEnum):
 class PrecisionName(StrEnum):
     """Of the network's arithmetic."""
 
+    AUTO = "auto"
     F32 = "f32"
     BF16 = "bf16"
 

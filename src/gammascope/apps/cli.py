@@ -78,7 +78,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     device: options.Device = "cpu",
     profile: options.Profile = choices.ProfileName.DEFAULT,
     runtime: options.RuntimeChoice = choices.RuntimeName.AUTO,
-    precision: options.PrecisionChoice = choices.PrecisionName.F32,
+    precision: options.PrecisionChoice = choices.PrecisionName.AUTO,
     quiet: options.Quiet = False,
     out: options.ResultsOut = None,
     engine: options.EngineChoice = choices.EngineName.LOCAL,

@@ -76,7 +76,7 @@ PrecisionChoice: TypeAlias = Annotated[
     PrecisionName,
     typer.Option(
         "--precision",
-        help="bf16: faster where the processor has it, logits differ by some per cent.",
+        help="auto: int8 where a tower's weights are; f32: never; bf16: logits differ by some per cent.",
         rich_help_panel=_DETECTOR,
     ),
 ]

@@ -46,8 +46,8 @@ class Config:
         fit: How an image becomes views.
         pool: How tile logits become one.
         max_tiles: Tiles looked at in a large image; None = all.
-        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at. Above 0, it has a reading of its
-            own: what that adds stands in ``whole``, and is 0 until it is fitted (``LinearProbe.set``).
+        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at. Above 0, it has a reading
+            of its own: what that adds stands in ``whole``, and is 0 until it is fitted (``LinearProbe.set``).
     """
 
     backbone: str = "openai/clip-vit-large-patch14"

@@ -149,7 +149,7 @@ class TransformerBackbone(Backbone):
 
     config: dict[str, Any]
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting of its own
         self,
         tower: Any,
         family: Family,
@@ -194,7 +194,7 @@ class TransformerBackbone(Backbone):
         self.train(self.training)
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913 - each is a setting of its own
         cls,
         name_or_path: str,
         *,

@@ -48,7 +48,7 @@ def fit_logistic(
         penalty: Above 0: separable features have no optimum without.
         trust: A factor on each standardised column: one below 1 is penalised more; None: 1 for all.
         weight: How much each row counts, in means and deviations, too; of any sum. None: all the same.
-        gradient: Largest slope that counts as an optimum; a larger one is for many thousand columns, in single precision.
+        gradient: Largest slope that counts as an optimum; a larger one is for many thousand columns, in float32.
 
     Raises:
         MissingDataError: If only one class occurs, or features are not finite.
@@ -99,7 +99,9 @@ def _solved(
         def objective() -> Tensor:
             solver.zero_grad()
             logits = x @ parameters[:-1] + parameters[-1]
-            value = functional.binary_cross_entropy_with_logits(logits, y, reduction="none") @ counts
+            value = (
+                functional.binary_cross_entropy_with_logits(logits, y, reduction="none") @ counts
+            )
             value = value + penalty / 2 * parameters[:-1].square().sum()
             value.backward()  # type: ignore[no-untyped-call]
             return value

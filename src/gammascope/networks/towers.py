@@ -75,8 +75,8 @@ def with_sha256(sha256: str) -> Tower:
             return tower
     known = ", ".join(f"{name} {tower.sha256[:12]}" for name, tower in there.items()) or "none"
     raise MissingDataError(
-        f"The checkpoint sees with a tower of sha256 {sha256[:12]}..., and this package has: {known}. Install gammascope "
-        "anew, or the version that wrote it."
+        f"The checkpoint sees with a tower of sha256 {sha256[:12]}..., and this package has: {known}. Install "
+        "gammascope anew, or the version that wrote it."
     )
 
 

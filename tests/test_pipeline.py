@@ -518,3 +518,65 @@ def test_the_overview_weighs_as_much_as_its_spec_says_and_is_no_tile():
     plain = pipeline.scores(image)
     assert np.array_equal(plain.maps["edited"], scores.maps["edited"])
     assert not plain.overview
+
+
+def test_a_picture_too_small_for_a_verdict_gets_none():
+    hot = Calibration(1.0, -50.0, 0.0, (0.05, 0.01), 100, ("s",))
+    pipeline = thermometer(calibration={"generated": hot, "edited": hot})
+    small = pipeline.report(grey(200, width=SIDE // 2 - 1, height=40))
+    assert small.verdict is Verdict.UNCERTAIN
+    assert {answer.verdict for answer in small.answers.values()} == {Verdict.UNCERTAIN}
+    assert not small.calibrated
+    assert any("too small for a verdict" in caveat for caveat in small.caveats)
+    assert not any(evidence.map is not None for evidence in small.evidence)
+    large = pipeline.report(grey(200, width=SIDE // 2, height=40))
+    assert large.verdict is Verdict.FAKE
+    assert large.calibrated
+
+
+def test_a_score_is_told_by_how_many_photos_and_fakes_have_one_as_high():
+    ranks = ((-100.0, 1.0, 1.0), (0.0, 0.5, 0.9), (100.0, 0.002, 0.4), (155.0, 0.0, 0.0))
+    known = Calibration(1.0, 0.0, 0.0, (0.05, 0.01), 100, ("s",), ranks=ranks)
+    pipeline = thermometer(calibration={"generated": known})
+
+    def said(level: int) -> str:
+        (found,) = [e for e in pipeline.report(grey(level)).evidence if e.name == "rank:generated"]
+        return found.statement
+
+    assert said(100) == (
+        "A score this high: 50 in 100 held-out photos, 90 in 100 held-out generated pictures."
+    )
+    assert "1 in 500 held-out photos" in said(200)
+    assert "fewer than 1 in 1,000 held-out photos" in said(255)
+    silent = thermometer(calibration={"generated": replace(known, ranks=())})
+    assert not any(e.name.startswith("rank") for e in silent.report(grey(100)).evidence)
+
+
+def test_each_profile_goes_by_thresholds_of_its_own():
+    default = Calibration(1.0, 10.0, 20.0, (0.05, 0.01), 100, ("s",))
+    fast = replace(default, uncertain_from=60.0, fake_from=80.0)
+    view = ViewSpec(SIDE, "tiles", "mean", 4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    facts = Facts(
+        "thermometer",
+        {},
+        view,
+        calibration={"generated": default},
+        profiles={"fast": {"generated": fast}},
+    )
+    detector = Thermometer(view, ("generated",))
+    assert Pipeline(detector, facts, "abc").report(grey(150)).verdict is Verdict.FAKE
+    quick = Pipeline(detector, facts, "abc", profile="fast")
+    assert quick.report(grey(150)).verdict is Verdict.REAL
+    assert quick.facts.calibration["generated"] == fast
+    thorough = Pipeline(detector, facts, "abc", profile="thorough")
+    assert thorough.facts.calibration["generated"] == default
+
+
+def test_what_was_not_looked_at_is_not_said_to_show_nothing():
+    known = Calibration(1.0, 500.0, 500.0, (0.05, 0.01), 100, ("s",))
+    part = thermometer(max_tiles=2, calibration={"generated": known})
+    statements = [e.statement for e in part.report(beside(1, 2, 3, 4)).evidence]
+    assert "No region stands out as generated in the 2 of 4 tiles examined." in statements
+    every = thermometer(calibration={"generated": known})
+    statements = [e.statement for e in every.report(beside(1, 2, 3, 4)).evidence]
+    assert "No region stands out as generated." in statements

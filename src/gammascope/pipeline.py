@@ -42,7 +42,7 @@ FAST_VIEWS = 3
 """Views, the overview included, that the fast profile looks at at most; never more than half of the default's."""
 
 SMALLEST_PX = 64
-"""Shorter side of a picture below which there is no verdict (our choice): too little is left of any trace."""
+"""Shorter side below which there is no verdict, or half of a view if that is smaller (our choice): too little is left."""
 
 HEAVY_COMPRESSION = 60
 """JPEG quality below which most high-frequency traces are gone (our choice)."""
@@ -212,6 +212,11 @@ class Pipeline:
         )
         return cls(loaded.network, loaded.facts, loaded.sha256, besides, execution.profile)
 
+    @property
+    def smallest_px(self) -> int:
+        """Shorter side of a picture from which there is a verdict."""
+        return min(SMALLEST_PX, self.view.size // 2)
+
     def scores(self, image: Image) -> Scores:
         """Look at an image and return logits and maps, uncalibrated."""
         return self.scores_of([image])[0]
@@ -325,7 +330,7 @@ class Pipeline:
         main = _main_question(scores)
         answers = self._answers(scores)
         height, width = decoded.image.shape[:2]
-        too_small = min(width, height) < SMALLEST_PX
+        too_small = min(width, height) < self.smallest_px
         if too_small:
             answers = {
                 name: replace(answer, verdict=Verdict.UNCERTAIN) for name, answer in answers.items()
@@ -427,8 +432,9 @@ class Pipeline:
     def _caveats(self, decoded: Decoded, scores: Scores) -> Iterator[str]:
         height, width = decoded.image.shape[:2]
         spec = self.view
-        if min(width, height) < SMALLEST_PX:
-            yield f"{width} x {height} px: too small for a verdict, which needs {SMALLEST_PX} px on the shorter side."
+        if min(width, height) < self.smallest_px:
+            least = f"{self.smallest_px} px on the shorter side"
+            yield f"{width} x {height} px: too small for a verdict, which needs {least}."
         elif min(width, height) < spec.size and spec.fit != "resize":
             yield f"{width} x {height} px: smaller than the {spec.size} px views seen in training."
         if decoded.jpeg_quality is not None and decoded.jpeg_quality < HEAVY_COMPRESSION:

@@ -138,7 +138,7 @@ def test_maps_are_nan_where_no_tile_looked():
     shown = report.evidence[0].map
     assert shown is not None
     assert np.isfinite(shown).sum() == 3 * SIDE * SIDE
-    assert "3 of 10 tiles were examined, evenly spread." in report.caveats
+    assert "3 of 10 tiles were examined at full resolution, evenly spread." in report.caveats
     assert report.to_json()["evidence"][0]["examined_share"] == 0.3
 
 

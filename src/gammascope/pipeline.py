@@ -42,7 +42,7 @@ FAST_VIEWS = 3
 """Views, the overview included, that the fast profile looks at at most; never more than half of the default's."""
 
 SMALLEST_PX = 64
-"""Shorter side below which there is no verdict, or half of a view if that is smaller (our choice): too little is left."""
+"""Shorter side below which there is no verdict, or half of a view if that is less (our choice): too little is left."""
 
 HEAVY_COMPRESSION = 60
 """JPEG quality below which most high-frequency traces are gone (our choice)."""
@@ -441,8 +441,8 @@ class Pipeline:
             yield f"Heavily compressed (JPEG quality about {decoded.jpeg_quality}): traces may be gone."
         seen, possible = self._unseen(decoded, scores)
         if possible > seen:
-            whole = " and the whole picture, reduced" if scores.overview else ""
-            yield f"{seen} of {possible} tiles were examined, evenly spread{whole}."
+            whole = ", and the whole picture reduced" if scores.overview else ""
+            yield f"{seen} of {possible} tiles were examined at full resolution, evenly spread{whole}."
         if not self.facts.calibration:
             yield "Not calibrated: probabilities and thresholds are raw."
         yield from (f"{note[0].upper()}{note[1:]}." for note in decoded.notes)

@@ -35,6 +35,7 @@ PROBE = linear_probe.Config(
     fit="tiles",
     max_tiles=3,
     overview=0.5,
+    cells=True,
 )
 
 

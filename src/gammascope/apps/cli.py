@@ -92,6 +92,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     Exit codes: 0 all examined, whatever the verdicts; 3 nothing examined; 4 some files were unreadable; 10
     --fail-on found something.
     """
+    from gammascope import checkpoints
     from gammascope.apps import bulk, scan_results, terminal
     from gammascope.data.folder import find_images
     from gammascope.imaging.decode import Limits
@@ -99,19 +100,14 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.scanning.bulk import Plan
 
     if out is not None:
-        _refuse_beside_out(report, then)
-        if engine is choices.EngineName.RAY and weights.endswith(".json"):
-            raise typer.BadParameter(
-                "a fusion is of several files, and machines of a cluster are sent one: scan without --engine ray",
-                param_hint="--weights",
-            )
+        _refuse_beside_out(report, then, engine, weights)
     if report is not None:
         refuse_unwritable(report)
     besides = Besides(provenance, scan_results.trusted(trust), stability)
     execution = Execution(runtime.value, precision.value, profile.value)
     limits = Limits(max_pixels=int(max_megapixels * 1e6))
     if out is not None:
-        place = None if weights == "default" else Path(weights)
+        place = None if weights == "default" else checkpoints.resolve(weights)
         where = bulk.Engine(engine, address, place, device, execution)
         plan = Plan(tuple(paths), recursive, limits, deduplicate)
         pipeline = _pipeline(weights, method, device, besides, execution)
@@ -465,7 +461,9 @@ def _pipeline(  # noqa: PLR0913 - each is an option
         ) from error
 
 
-def _refuse_beside_out(report: Path | None, then: str | None) -> None:
+def _refuse_beside_out(
+    report: Path | None, then: str | None, engine: choices.EngineName, weights: str
+) -> None:
     if report is not None:
         raise typer.BadParameter(
             "a page of millions of images helps nobody", param_hint="--report with --out"
@@ -473,6 +471,11 @@ def _refuse_beside_out(report: Path | None, then: str | None) -> None:
     if then is not None:
         raise typer.BadParameter(
             "not together with --out: name a fusion file as --weights", param_hint="--then"
+        )
+    if engine is choices.EngineName.RAY and weights.endswith(".json"):
+        raise typer.BadParameter(
+            "a fusion is of several files, and machines of a cluster are sent one: scan without --engine ray",
+            param_hint="--weights",
         )
 
 

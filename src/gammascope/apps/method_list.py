@@ -7,11 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
-from gammascope import checkpoints
+from gammascope import checkpoints, weights
 from gammascope.apps import terminal
 from gammascope.apps.costs import parameters_of
 from gammascope.detectors import base
-from gammascope.weights import methods_path
 
 
 def rows() -> list[dict[str, Any]]:
@@ -21,14 +20,17 @@ def rows() -> list[dict[str, Any]]:
     method's own config on ViT-L/14, where it wants a tower; with licence and measured score they come from a
     file that the documentation quotes. None: not known, as of methods that other packages add.
     """
-    embedded = checkpoints.default_path()
-    facts = checkpoints.read_facts(embedded) if embedded.is_file() else None
-    about = json.loads(methods_path().read_text("utf-8"))
+    embedded = {}
+    for path in (weights.named(name) for name in weights.DETECTORS):
+        if path is not None and path.is_file():
+            about_it = checkpoints.read_facts(path)
+            embedded[about_it.method] = (path, about_it)
+    about = json.loads(weights.methods_path().read_text("utf-8"))
     made = []
     for name in base.names():
         method = base.get(name)
         known = about.get(name, {})
-        here = facts is not None and facts.method == name
+        path, facts = embedded.get(name, (None, None))
         made.append(
             {
                 "name": name,
@@ -38,9 +40,9 @@ def rows() -> list[dict[str, Any]]:
                 "published_parameters": known.get("parameters"),
                 "trained_parameters": known.get("trained"),
                 "measured": known.get("measured"),
-                "parameters": parameters_of(embedded) if here else None,
-                "embedded_weights": here,
-                "calibrated": here and facts is not None and bool(facts.calibration),
+                "parameters": parameters_of(path) if path is not None else None,
+                "embedded_weights": facts is not None,
+                "calibrated": facts is not None and bool(facts.calibration),
                 "published_weights": sorted(method.weights),
                 "extras": _extras(method),
             }

@@ -40,6 +40,7 @@ class Config:
         reads: Blocks of a tower (from 1) whose class tokens are read as the image token, one after the other; none: the
             final one, as the tower gives it.
         layers: Blocks of a tower (from 1) whose patch tokens are averaged; none: the last.
+        cells: Also give the map of what each patch adds, where patch tokens are read.
         penalties: Weights of the L2 penalty that are tried on standardised features; the one with the lowest
             log-loss on validation views is kept, the strongest where there are none.
         size: Side of a view, pixels.
@@ -57,6 +58,7 @@ class Config:
     feature: Literal["token", "patches", "both"] = "token"
     reads: tuple[int, ...] = ()
     layers: tuple[int, ...] = ()
+    cells: bool = False
     penalties: tuple[float, ...] = (100.0, 10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
     size: int = 224
     fit: Fit = "center_crop"
@@ -69,8 +71,8 @@ class LinearProbe(FittedDetector):
     """A frozen backbone and a linear layer.
 
     Where patch tokens are read, the layer's share of their mean is a sum over patches. So each patch has a logit of its
-    own: what the layer would say if all patches were like this one. That is the map "generated": exact, but never
-    taught where anything is.
+    own: what the layer would say if all patches were like this one. With ``Config.cells`` that is the map "generated":
+    exact, but never taught where anything is.
     """
 
     def __init__(self, config: Config, backbone: Backbone) -> None:
@@ -104,11 +106,11 @@ class LinearProbe(FittedDetector):
         return torch.cat([parts[name] for name in self.reads], 1)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """Predict from normalised views, with the map where patch tokens are read."""
+        """Predict from normalised views, with the map where one was asked for."""
         seen = self.backbone(pixels)
         features = self._read(seen)
         found = self.answer(features)
-        if "patches" not in self.reads:
+        if not self.config.cells or "patches" not in self.reads:
             return found
         weight = self.head.weight[:, -seen.grid.shape[1] :]
         own = functional.conv2d(seen.grid, weight[:, :, None, None])[:, 0]

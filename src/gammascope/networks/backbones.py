@@ -11,20 +11,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gammascope.errors import (
-    IncompatibleCheckpointError,
-    MissingDataError,
-    MissingExtraError,
-    RecipeError,
-)
-from gammascope.networks import towers
+from gammascope.errors import RecipeError
+from gammascope.networks import published, towers
 from gammascope.networks.adapters import LORA_TARGETS, add_lora
 from gammascope.networks.base import Backbone, Features
 
@@ -236,10 +230,10 @@ class TransformerBackbone(Backbone):
                 lora_rank=lora_rank,
                 lora_alpha=lora_alpha,
             )
-        settings = _published_settings(name_or_path, revision)
+        settings = published.settings_of(name_or_path, revision)
         family, config = _configured(settings)
-        tower = _pretrained_tower(name_or_path, family, config, revision)
-        stated = _normalisation(_published_preprocessing(name_or_path, revision), family)
+        tower = published.tower_of(name_or_path, family.tower, config, revision)
+        stated = _normalisation(published.preprocessing_of(name_or_path, revision), family)
         adaptation = Adaptation(train, lora_rank, lora_alpha)
         return cls(tower, family, adaptation, taps=taps, reads=reads, normalisation=stated)
 
@@ -276,7 +270,7 @@ class TransformerBackbone(Backbone):
         family, own_config = _configured(settings)
         sha256 = settings.get(towers.SHA256)
         file = towers.with_sha256(str(sha256)) if sha256 else None
-        tower = _filled(getattr(_transformers(), family.tower), own_config, file)
+        tower = _filled(getattr(published.transformers_package(), family.tower), own_config, file)
         adaptation = Adaptation(train, lora_rank, lora_alpha)
         stated = _normalisation(settings, family)
         return cls(
@@ -477,15 +471,6 @@ def for_config(config: _Chosen, reads: Sequence[int] = ()) -> tuple[TransformerB
     return TransformerBackbone.from_config(settings, **options), config
 
 
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        feature = "A backbone such as CLIP or DINOv3"
-        raise MissingExtraError.of(feature, "transformers", "backbones") from error
-    return transformers
-
-
 def _configured(settings: Mapping[str, Any]) -> tuple[Family, Any]:
     """Return the family and the vision configuration that ``config.json`` describes."""
     model_type = str(settings.get("model_type"))
@@ -498,7 +483,7 @@ def _configured(settings: Mapping[str, Any]) -> tuple[Family, Any]:
         known = ", ".join(FAMILIES)
         raise RecipeError(f"No backbone of model_type {model_type!r}; known: {known}.{hint}")
     family = FAMILIES[model_type]
-    tower = getattr(_transformers(), family.tower)
+    tower = getattr(published.transformers_package(), family.tower)
     # Checkpoints with a text tower keep the settings of the vision tower one level down.
     own = dict(settings.get("vision_config") or settings)
     for ours in ("image_mean", "image_std", towers.SHA256):
@@ -524,66 +509,6 @@ def _filled(kind: Any, config: Any, file: towers.Tower | None) -> Any:
     return tower.eval()
 
 
-def _published_settings(name: str, revision: str | None) -> Mapping[str, Any]:
-    config_class = _transformers().PreTrainedConfig
-    try:
-        settings: dict[str, Any] = config_class.get_config_dict(name, revision=revision)[0]
-    except (OSError, ValueError) as error:
-        raise _not_found(name, "config.json", error) from error
-    if not settings:
-        raise _not_found(name, "config.json", OSError("it has no config.json"))
-    return settings
-
-
-def _pretrained_tower(name: str, family: Family, config: Any, revision: str | None) -> Any:
-    from safetensors import SafetensorError
-
-    package = _transformers()
-    verbosity = package.logging.get_verbosity()
-    # It would list every tensor of an unused text tower; what matters, the missing, is checked below.
-    package.logging.set_verbosity_error()
-    try:
-        tower, loading = getattr(package, family.tower).from_pretrained(
-            name,
-            config=config,
-            revision=revision,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except OSError as error:
-        raise _not_found(name, "*.safetensors", error) from error
-    except (RuntimeError, SafetensorError) as error:
-        line = _first_line(error)
-        raise IncompatibleCheckpointError(
-            f"The weights in {name!r} do not load into {family.tower}: {line}"
-        ) from error
-    finally:
-        package.logging.set_verbosity(verbosity)
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        raise IncompatibleCheckpointError(
-            f"The weights in {name!r} leave {len(missing)} tensors of {family.tower} unset, "
-            f"{missing[0]} among them: this is another network or a partial file."
-        )
-    return tower
-
-
-def _published_preprocessing(name: str, revision: str | None) -> Mapping[str, Any]:
-    from transformers.utils import cached_file
-
-    path = cached_file(
-        name,
-        "preprocessor_config.json",
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
-    stated: Mapping[str, Any] = json.loads(Path(path).read_text("utf-8")) if path else {}
-    return stated
-
-
 def _normalisation(stated: Mapping[str, Any], family: Family) -> tuple[_Triple, _Triple]:
     """Prefer what a checkpoint states: one architecture is trained with several normalisations."""
     mean = stated.get("image_mean") or family.normalisation[0]
@@ -600,18 +525,6 @@ def _settings_of(config: Any, mean: _Triple, std: _Triple) -> dict[str, Any]:
 def _triple(values: Sequence[float]) -> _Triple:
     red, green, blue = values
     return float(red), float(green), float(blue)
-
-
-def _not_found(name: str, wanted: str, error: Exception) -> MissingDataError:
-    tried = "as a local folder" if Path(name).is_dir() else "as a local folder, then on the hub"
-    return MissingDataError(
-        f"No backbone {name!r}: looked for {wanted} {tried} ({_first_line(error).rstrip('.')}); "
-        "give a local folder with config.json and safetensors."
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _checked_taps(taps: Sequence[int] | None, blocks: int) -> tuple[int, ...]:

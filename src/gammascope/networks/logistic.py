@@ -48,7 +48,7 @@ def fit_logistic(
         penalty: Above 0: separable features have no optimum without.
         trust: A factor on each standardised column: one below 1 is penalised more; None: 1 for all.
         weight: How much each row counts, in means and deviations, too; of any sum. None: all the same.
-        gradient: Largest slope that counts as an optimum; a larger one is for many thousand columns, in float32.
+        gradient: Largest slope that counts as an optimum.
 
     Raises:
         MissingDataError: If only one class occurs, or features are not finite.
@@ -60,8 +60,7 @@ def fit_logistic(
     if positives in {0, len(truth)}:
         word = "generated" if positives else "real"
         raise MissingDataError(f"All {len(truth)} views are {word}: a probe needs both classes.")
-    exact = gradient <= GRADIENT
-    x, y = (features.double(), truth.double()) if exact else (features.float(), truth.float())
+    x, y = features.double(), truth.double()
     if not torch.isfinite(x).all():
         raise MissingDataError("The backbone's features are not finite: its weights are broken.")
     counts = torch.ones_like(y) if weight is None else weight.to(y)
@@ -73,7 +72,7 @@ def fit_logistic(
         scale = scale * trust.to(scale)
     slopes, bias = _solved((x - mean) * scale, y, counts, penalty, gradient)
     slopes = slopes * scale
-    return Logistic(slopes.double(), (bias - mean @ slopes).double())
+    return Logistic(slopes, bias - mean @ slopes)
 
 
 def log_loss(logits: Float[Tensor, " n"], truth: Int[Tensor, " n"]) -> float:

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 DETECTORS: Mapping[str, str] = {
-    "default": "gamma_clip.safetensors",
+    "default": "clip_probe.safetensors",
     "mobilenet": "gamma_embedded.safetensors",
 }
 """Files of the embedded detectors by the name that ``--weights`` takes; older ones stay, for who validated them."""

@@ -1,0 +1,56 @@
+"""The example pictures and what the embedded detector says of them: what README and page show is held to its truth."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from gammascope.pipeline import Pipeline
+from gammascope.report import Verdict
+
+FOLDER = Path(__file__).resolve().parents[1] / "examples"
+
+
+def told() -> dict[str, list[str]]:
+    """Read the table of examples/README.md: by file name, the cells after it."""
+    lines = (FOLDER / "README.md").read_text("utf-8").splitlines()
+    rows = [row for row in csv.reader(lines, delimiter="|") if len(row) == 7]
+    found = {}
+    for row in rows:
+        name = re.fullmatch(r"\s*`(\w+\.jpg)`\s*", row[1])
+        if name:
+            found[name[1]] = [cell.strip() for cell in row[2:6]]
+    return found
+
+
+def test_every_picture_is_in_the_table():
+    assert told().keys() == {path.name for path in (FOLDER / "pictures").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[str, Verdict]:
+    pipeline = Pipeline.load()
+    return {
+        path.name: pipeline.report(path).verdict for path in sorted((FOLDER / "pictures").iterdir())
+    }
+
+
+def test_the_table_says_what_the_embedded_detector_says(verdicts):
+    said = {name: cells[3].split()[0].strip("*:,") for name, cells in told().items()}
+    assert said == {name: str(verdict) for name, verdict in verdicts.items()}
+
+
+def test_no_untouched_photo_raises_an_alarm(verdicts):
+    untouched = [name for name in verdicts if name.endswith("_untouched.jpg")]
+    assert len(untouched) == 4
+    assert {verdicts[name] for name in untouched} == {Verdict.REAL}
+
+
+def test_most_generated_pictures_are_found(verdicts):
+    generated = [name for name in verdicts if name.startswith("generated_")]
+    assert len(generated) == 8
+    assert sum(verdicts[name] is Verdict.FAKE for name in generated) >= 4
+    assert sum(verdicts[name] is Verdict.REAL for name in generated) <= 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gammascope import checkpoints, fusion, runtime
+from gammascope import weights as weights_of
 from gammascope.data.manifest import complete_or_absent
 
 SPEED = "speed.json"
@@ -117,11 +118,21 @@ def size_of(weights: str, then: str | None = None) -> dict[str, Any]:
 
 
 def parameters_of(path: Path) -> int:
-    """Count the numbers in a checkpoint without reading them."""
+    """Count the numbers in a checkpoint, and in the tower that it sees with, without reading them."""
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a mapping
+        own: int = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a mapping
+    return own + sum(map(parameters_of, _towers_of(path)))
+
+
+def _towers_of(path: Path) -> list[Path]:
+    """Return the files of towers that a checkpoint names."""
+    named = weights_of.towers()
+    if path in named.values():
+        return []
+    backbone = checkpoints.read_facts(path).config.get("backbone")
+    return [named[backbone]] if backbone in named else []
 
 
 def facts_of(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,4 +142,6 @@ def facts_of(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def _bytes(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else (path, path.with_suffix(".bin"))
-    return sum(file.stat().st_size for file in files if file.is_file())
+    own = sum(file.stat().st_size for file in files if file.is_file())
+    towers = _towers_of(path) if path.suffix == ".safetensors" else []
+    return own + sum(tower.stat().st_size for tower in towers)

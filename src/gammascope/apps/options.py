@@ -60,7 +60,7 @@ Device: TypeAlias = Annotated[
 Profile: TypeAlias = Annotated[
     ProfileName,
     typer.Option(
-        help="Views of an image: fast 3, thorough all, default as many as thresholds were fitted with.",
+        help="Views of an image: fast at most 3, thorough all, default as many as thresholds were fitted with.",
         rich_help_panel=_DETECTOR,
     ),
 ]

@@ -1,4 +1,4 @@
-"""A server in this process, with the embedded detector; small pictures, so that it answers in milliseconds."""
+"""A server in this process, with the small embedded detector; small pictures, so that it answers in milliseconds."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def pictures(photos) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def embedded():
-    """The embedded detector."""
+    """The small embedded detector: it answers in milliseconds, asks both questions and draws maps."""
     from gammascope.pipeline import Pipeline
 
-    return Pipeline.load()
+    return Pipeline.load("mobilenet")
 
 
 @pytest.fixture

@@ -36,7 +36,9 @@ def same_answers(first, second):
 
 def test_the_answer_is_what_scan_prints(client, pictures, tmp_path):
     (tmp_path / "cat.jpg").write_bytes(pictures["cat.jpg"])
-    printed = CliRunner().invoke(command_line, ["scan", str(tmp_path / "cat.jpg"), "--json"])
+    printed = CliRunner().invoke(
+        command_line, ["scan", str(tmp_path / "cat.jpg"), "--json", "--weights", "mobilenet"]
+    )
     answer = client.post("/v1/detect", files=sent(pictures, "cat.jpg"))
     assert answer.status_code == 200
     (row,) = answer.json()["results"]

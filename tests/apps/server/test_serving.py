@@ -21,6 +21,7 @@ from gammascope.apps.cli import app as command_line
 from gammascope.apps.server import serving
 from gammascope.apps.server.results import Results, opened
 from gammascope.errors import MissingExtraError
+from gammascope.pipeline import Pipeline
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -70,8 +71,8 @@ def begun_upload(netloc: str, begin: bytes, length: int) -> http.client.HTTPConn
     return connection
 
 
-def test_the_embedded_detector_is_served_without_torch(embedded, pictures):
-    expected = embedded.report(pictures["cat.png"]).probability
+def test_the_embedded_detector_is_served_without_torch(pictures):
+    expected = Pipeline.load().report(pictures["cat.png"]).probability
     with process_of("--results", "memory", without="torch") as (_, netloc):
         status, answer = posted(netloc, "/v1/detect?masks=true", {"a.png": pictures["cat.png"]})
         assert status == 200
@@ -80,14 +81,14 @@ def test_the_embedded_detector_is_served_without_torch(embedded, pictures):
         connection.request("GET", "/v1/methods")
         methods = json.loads(connection.getresponse().read())
         connection.close()
-    assert methods["serving"]["method"] == "gamma"
+    assert methods["serving"]["method"] == "linear_probe"
     assert methods["methods"] == [], "all others need torch"
 
 
 def test_many_clients_then_a_stop_that_finishes_what_was_begun(embedded, pictures, tmp_path):
     place = tmp_path / "results.sqlite"
     expected = {name: embedded.report(content).probability for name, content in pictures.items()}
-    with process_of("--results", str(place)) as (process, netloc):
+    with process_of("--results", str(place), "--weights", "mobilenet") as (process, netloc):
         turns = [name for name in pictures for _ in range(4)]
         with ThreadPoolExecutor(8) as clients:
             ask = lambda name: posted(netloc, "/v1/detect", {name: pictures[name]})  # noqa: E731

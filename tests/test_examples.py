@@ -30,17 +30,27 @@ def test_every_picture_is_in_the_table():
     assert told().keys() == {path.name for path in (FOLDER / "pictures").iterdir()}
 
 
+NEAR = 0.01
+"""Scores as near to a threshold as this may fall on its other side on another processor."""
+
+
 @pytest.fixture(scope="module")
-def verdicts() -> dict[str, Verdict]:
+def reports() -> dict[str, Report]:
     pipeline = Pipeline.load()
-    return {
-        path.name: pipeline.report(path).verdict for path in sorted((FOLDER / "pictures").iterdir())
-    }
+    return {path.name: pipeline.report(path) for path in sorted((FOLDER / "pictures").iterdir())}
 
 
-def test_the_table_says_what_the_embedded_detector_says(verdicts):
-    said = {name: cells[3].split()[0].strip("*:,") for name, cells in told().items()}
-    assert said == {name: str(verdict) for name, verdict in verdicts.items()}
+@pytest.fixture(scope="module")
+def verdicts(reports) -> dict[str, Verdict]:
+    return {name: report.verdict for name, report in reports.items()}
+
+
+def test_the_table_says_what_the_embedded_detector_says(reports):
+    for name, cells in told().items():
+        report = reports[name]
+        thresholds = report.answers["generated"].thresholds
+        if all(abs(report.probability - threshold) > NEAR for threshold in thresholds):
+            assert cells[3].split()[0].strip("*:,") == str(report.verdict), name
 
 
 def test_no_untouched_photo_raises_an_alarm(verdicts):

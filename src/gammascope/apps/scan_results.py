@@ -233,8 +233,11 @@ def meaning(facts: checkpoints.Facts) -> str:
     """Return what the verdicts mean, in the words of the calibration."""
     known: Mapping[str, checkpoints.Calibration] = facts.calibration
     limits = "Neither is proof, and 'real' or 'no sign' only means that nothing was found."
+    words = "'fake': contains AI-generated pixels"
+    if not known or "edited" in known:
+        words += ", 'edited': a part was replaced"
     if not known:
-        return f"'fake': contains AI-generated pixels, 'edited': a part was replaced. {limits}"
+        return f"{words}. {limits}"
     first = known.get("generated") or next(iter(known.values()))
     unsure, called = map(shown_share, first.rates)
     if first.zone == "conformal":
@@ -242,12 +245,12 @@ def meaning(facts: checkpoints.Facts) -> str:
             "" if first.missed is None else f" ({shown_share(first.missed)} of fakes called real)"
         )
         return (
-            f"'fake': contains AI-generated pixels, 'edited': a part was replaced. At most "
+            f"{words}. At most "
             f"{called} of new photos like the {first.photos} held-out ones are called so{missed}. "
             f"{limits}"
         )
     return (
-        f"'fake': contains AI-generated pixels, 'edited': a part was replaced; at most {called} of {first.photos} "
+        f"{words}; at most {called} of {first.photos} "
         f"held-out photos were called so ({unsure} with 'uncertain'). {limits}"
     )
 

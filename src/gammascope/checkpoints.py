@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from gammascope import settings
+from gammascope import settings, weights
 from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import (
     ChecksumError,
@@ -30,7 +30,6 @@ from gammascope.errors import (
 from gammascope.imaging.views import ViewSpec
 from gammascope.report import Verdict
 from gammascope.sample import Entry, KeptApart
-from gammascope.weights import named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -370,16 +369,13 @@ def _fill(detector: Detector, state: Mapping[str, Tensor]) -> None:
 
 def default_path() -> Path:
     """Return where the embedded detector lies."""
-    path = named("default")
-    if path is None:
-        raise MissingDataError("This package came without a detector: give --weights FILE.")
-    return path
+    return weights.default_path()
 
 
-def resolve(weights: str | os.PathLike[str]) -> Path:
+def resolve(place: str | os.PathLike[str]) -> Path:
     """Turn "default", another name of an embedded detector ("mobilenet"), or a path into a path."""
-    name = str(weights)
-    return default_path() if name == "default" else named(name) or Path(weights)
+    name = str(place)
+    return default_path() if name == "default" else weights.named(name) or Path(place)
 
 
 def _write(path: Path, data: bytes) -> str:

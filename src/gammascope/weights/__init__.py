@@ -22,6 +22,11 @@ def named(name: str) -> Path | None:
     return _folder() / DETECTORS[name] if name in DETECTORS else None
 
 
+def default_path() -> Path:
+    """Return where the detector lies that scans use unless told otherwise."""
+    return _folder() / DETECTORS["default"]
+
+
 def embedded_path() -> Path:
     """Return where the detector lies whose small backbone methods call "embedded"."""
     return _folder() / DETECTORS["mobilenet"]

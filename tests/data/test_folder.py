@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gammascope.data.folder import files_below, find_images, read_folder
+from gammascope.data.folder import (
+    SCANNED_SUFFIXES,
+    files_below,
+    find_images,
+    matching,
+    read_folder,
+)
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.errors import MissingDataError, UndecodableImageError
 from gammascope.imaging.decode import decode
 from gammascope.sample import Label
+from gammascope.scanning.sources import listed
 
 
 def tree(root: Path, *names: str) -> Path:
@@ -36,18 +44,18 @@ def tree(root: Path, *names: str) -> Path:
     ],
 )
 def test_the_usual_folder_names_say_the_label(tmp_path: Any, real: Any, fake: Any) -> None:
-    listed = read_folder(tree(tmp_path, f"{real}/a.jpg", f"{fake}/b.png"))
-    labels = {entry.path.name: entry.label for entry in listed.entries}
+    found = read_folder(tree(tmp_path, f"{real}/a.jpg", f"{fake}/b.png"))
+    labels = {entry.path.name: entry.label for entry in found.entries}
     assert labels == {"a.jpg": Label.REAL, "b.png": Label.FAKE}
-    assert listed.assumption == f"1 real (from {real}/) and 1 fake (from {fake}/)"
+    assert found.assumption == f"1 real (from {real}/) and 1 fake (from {fake}/)"
 
 
 @pytest.mark.parametrize(("real", "fake"), [("Au", "Tp"), ("authentic", "tampered")])
 def test_tampered_photos_are_not_taken_for_generated_as_a_whole(
     tmp_path: Any, real: Any, fake: Any
 ) -> None:
-    listed = read_folder(tree(tmp_path, f"{real}/a.jpg", f"{fake}/b.png"))
-    assert [(entry.label, entry.kind) for entry in listed.entries] == [
+    found = read_folder(tree(tmp_path, f"{real}/a.jpg", f"{fake}/b.png"))
+    assert [(entry.label, entry.kind) for entry in found.entries] == [
         (Label.REAL, None),
         (Label.FAKE, "manipulated"),
     ]
@@ -75,9 +83,9 @@ def test_other_folders_are_generator_source_and_split(
 
 def test_masks_hidden_files_and_other_files_are_left_out_and_strays_counted(tmp_path: Any) -> None:
     tree(tmp_path, "real/a.JPG", "real/.b.jpg", "real/c.txt", "fake/masks/d.png", "stray.png")
-    listed = read_folder(tmp_path)
-    assert [entry.path.name for entry in listed.entries] == ["a.JPG"]
-    assert "1 images outside labelled folders left out" in listed.assumption
+    found = read_folder(tmp_path)
+    assert [entry.path.name for entry in found.entries] == ["a.JPG"]
+    assert "1 images outside labelled folders left out" in found.assumption
 
 
 def test_the_order_is_that_of_the_paths(tmp_path: Any) -> None:
@@ -182,6 +190,38 @@ def test_a_folder_within_that_cannot_be_read_stands_for_its_images(
         decode(closed)
     with pytest.raises(MissingDataError, match="cannot be read"):
         find_images([str(closed)])
+    for pattern in ("real/**/*.png", "*/closed/*.png", "**/closed", "real/clo*", "**"):
+        assert closed in find_images([f"{tmp_path}/{pattern}"]), pattern
+        rows = [item.file for item in listed([f"{tmp_path}/{pattern}"])]
+        assert str(closed) in rows, pattern
+        assert len(rows) == len(set(rows)), pattern
+
+
+def test_patterns_match_as_in_pythons_glob(tmp_path: Any) -> None:
+    names = ("a.png", "b/a.png", "b/c/d.jpg", "b/.hid/x.png", ".hid.png", "b/c/e/f.png", "[x].png")
+    tree(tmp_path, *names)
+    (tmp_path / "b" / "c" / "up").symlink_to(tmp_path / "b")
+    patterns = ("*", "**", "**/*.png", "*/*", "b/**/*", "**/c/*", "?.png", "[[]*", "b/.*/*", ".*")
+    for pattern in patterns:
+        expected = {
+            str(Path(name).resolve())
+            for name in glob.glob(f"{tmp_path}/{pattern}", recursive=True)  # noqa: PTH207
+        }
+        found = {str(path.resolve()) for path in matching(f"{tmp_path}/{pattern}")}
+        assert found - {str(tmp_path)} == expected - {str(tmp_path)}, pattern
+
+
+def test_pictures_of_other_formats_are_listed_for_scans_and_named_as_left_out(
+    tmp_path: Any,
+) -> None:
+    tree(tmp_path, "real/a.jpg", "real/b.DNG", "fake/c.png", "fake/d.jxl", "fake/e.txt")
+    names = {path.name for path in find_images([str(tmp_path)], suffixes=SCANNED_SUFFIXES)}
+    assert names == {"a.jpg", "b.DNG", "c.png", "d.jxl"}
+    assert {Path(item.file).name for item in listed([str(tmp_path)])} == names
+    assert {path.name for path in find_images([str(tmp_path)])} == {"a.jpg", "c.png"}
+    labelled = read_folder(tmp_path)
+    assert len(labelled.entries) == 2
+    assert "2 camera raws and other unsupported files left out" in labelled.assumption
 
 
 def test_names_that_are_no_text_are_found_and_told(tmp_path: Any) -> None:

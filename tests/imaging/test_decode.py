@@ -604,3 +604,24 @@ def test_what_is_no_image_and_what_is_too_large_are_told_apart_from_what_is_brok
         assert type(caught.value) is kind
     with pytest.raises(ImageTooLargeError):
         decode(png.getvalue(), Limits(max_bytes=len(png.getvalue()) - 1))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"FUJIFILMCCD-RAW 0201FF383101", "camera raw"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "camera raw"),
+        (b"IIRO\x08\0\0\0", "camera raw"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\xff\x0a\x7a\x1f", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"8BPS\0\1", "Photoshop"),
+    ],
+)
+def test_pictures_of_other_formats_are_named_and_never_called_no_image(
+    content: bytes, reason: str
+) -> None:
+    with pytest.raises(NotAnImageError) as caught:
+        decode(content)
+    assert reason in str(caught.value)
+    assert "not an image" not in str(caught.value)

@@ -138,3 +138,25 @@ def test_unusual_jpegs_are_not_called_broken(precision: int, marker: int) -> Non
     content = b"\xff\xd8" + frame + b"\xff\xda\0\x08\1\1\0\0\x3f\0" + bytes(30) + b"\xff\xd9"
     with pytest.raises(UndecodableImageError, match="JPEG is not supported"):
         decode(content)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_damage_within_the_pixels_of_a_jpeg_is_told(progressive: bool) -> None:
+    """Decoders go on after it, with something else in its place; what makes no sense any more is told."""
+    pytest.importorskip("simplejpeg")
+    content = saved("JPEG", quality=90, progressive=progressive)
+    assert decode(content).notes == ()
+    start, noted = content.index(b"\xff\xda") + 20, 0
+    for at in range(start, len(content) - 8, 97):
+        damaged = content[:at] + b"\x5a\xa5\x12" + content[at + 3 :]
+        try:
+            noted += any("the pixels are damaged" in note for note in decode(damaged).notes)
+        except UndecodableImageError:
+            noted += 1
+    assert noted > 0.3 * len(range(start, len(content) - 8, 97))
+
+
+def test_stray_bytes_between_segments_are_no_damage() -> None:
+    content = saved("JPEG", quality=90)
+    at = content.index(b"\xff\xdb")
+    assert decode(content[:at] + b"\0\0" + content[at:]).notes == ()

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -339,13 +340,15 @@ def test_a_long_list_is_read_from_where_rows_are_missing(tmp_path):
 
 
 # The network of the killed processes is slowed down, so that kills fall into all phases; all else is the real path.
+# Each scan is a process of its own, forked where everything is imported already: imports would take most of the time.
 PROGRAM = """
-import sys, time
+import os, sys, time, traceback
 from pathlib import Path
-from typing import Any
+import torch
 from gammascope.pipeline import Pipeline
 from gammascope.scanning import results
 from gammascope.scanning.bulk import Plan, scan_into
+torch.set_num_threads(1)
 class Slow(Pipeline):
     def reports_of(self, pictures):
         time.sleep(0.01)
@@ -355,7 +358,20 @@ folder = results.ResultsFolder
 make = folder.__init__
 def small(self, path): make(self, path, rows=6, seconds=0.05, merged_rows=64, listed_rows=16)
 folder.__init__ = small
-scan_into(Path(sys.argv[1]), Plan((sys.argv[2],)), Slow.load(sys.argv[3]))
+pipeline = Slow.load(sys.argv[3])
+for _ in sys.stdin:
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            scan_into(Path(sys.argv[1]), Plan((sys.argv[2],)), pipeline)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
@@ -366,30 +382,31 @@ def killed_again_and_again(tmp_path, weights, photos, kills: int) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     command = [sys.executable, "-c", PROGRAM, out, tmp_path / "in", weights, log]
     rng, done, landed = np.random.default_rng(kills), 0, 0
-    while landed < kills:
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            while process.poll() is None and not (out / "_ledger" / ".lock").exists():
-                time.sleep(0.02)
-            # Imports take seconds: count from the moment the folder is touched.
-            size = log.stat().st_size if log.exists() else 0
-            deadline = time.monotonic() + 30
-            while process.poll() is None and time.monotonic() < deadline and landed:
-                if (log.stat().st_size if log.exists() else 0) > size:
-                    break
-                time.sleep(0.01)
-            time.sleep(rng.uniform(0, 0.25))
-            if process.poll() is None:
-                os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            assert process.returncode in {0, -signal.SIGKILL}, process.stderr.read()
-        landed += 1
-        if process.returncode == 0:  # finished between two kills: begin another folder
-            done += 1
-            check_complete(out, contents)
-            out.rename(tmp_path / f"done {done}")
-            log.unlink(missing_ok=True)
-    final = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
-    assert final.returncode == 0, final.stderr
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as forking:
+        assert forking.stdin is not None
+        assert forking.stdout is not None
+
+        def begun() -> int:
+            print(file=forking.stdin, flush=True)
+            return int(forking.stdout.readline())
+
+        while landed < kills:
+            scanning = begun()
+            time.sleep(rng.uniform(0, 0.4))
+            with suppress(ProcessLookupError):
+                os.kill(scanning, signal.SIGKILL)
+            ended = int(forking.stdout.readline())
+            assert ended in {0, -signal.SIGKILL}
+            landed += ended != 0
+            if ended == 0:  # finished between two kills: begin another folder
+                done += 1
+                check_complete(out, contents)
+                out.rename(tmp_path / f"done {done}")
+                log.unlink(missing_ok=True)
+        begun()
+        assert int(forking.stdout.readline()) == 0
+        forking.stdin.close()
     check_complete(out, contents)
     # 30 contents; each kill may cost the one that was being looked at.
     assert len(log.read_text()) <= 30 + kills

@@ -94,7 +94,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     """
     from gammascope import checkpoints
     from gammascope.apps import bulk, scan_results, terminal
-    from gammascope.data.folder import find_images
+    from gammascope.data.folder import SCANNED_SUFFIXES, find_images
     from gammascope.imaging.decode import Limits
     from gammascope.pipeline import Besides, Execution
     from gammascope.scanning.bulk import Plan
@@ -114,7 +114,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
         summary = bulk.run(out, plan, pipeline, where, bar=not quiet)
         typer.echo(json.dumps(bulk.plain(summary)) if as_json else bulk.statement(summary, out))
         raise typer.Exit(bulk.exit_code(summary, fail_on))
-    files = scan_results.distinct(find_images(paths, recursive))
+    files = scan_results.distinct(find_images(paths, recursive, suffixes=SCANNED_SUFFIXES))
     pipeline = _pipeline(weights, method, device, besides, execution, then=then, zone=zone)
     results = scan_results.Results(files, json_lines=as_json)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from gammascope.data.manifest import LABEL_WORDS, PARTLY_WORDS
 from gammascope.errors import MissingDataError, did_you_mean
+from gammascope.imaging import unsupported
 from gammascope.names import shown
 from gammascope.sample import Entry, Label
 
@@ -20,6 +22,9 @@ IMAGE_SUFFIXES = (
     *(".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp", ".dib", ".gif"),
 )
 """Endings of the files that are taken for images, in any case."""
+
+SCANNED_SUFFIXES = (*IMAGE_SUFFIXES, *unsupported.SUFFIXES)
+"""Endings of the files that a scan has a row for: also photographs that it can only refuse, with the reason."""
 
 _FOLDER_WORDS: Mapping[str, Label] = {
     **LABEL_WORDS,
@@ -60,8 +65,8 @@ def read_folder(root: Path) -> LabelledFolder:
     ("1_fake") or "images" behind ("fake_images"). Words that may also name a content ("nature")
     count only where no other word stands on the path. A folder ``train``, ``val`` or ``test`` is
     the split ("test" if there is none); the outermost other folder is the source and, of a fake
-    image, the generator. Hidden files, folders called masks or groundtruth, and images outside
-    labelled folders are left out. No image is opened.
+    image, the generator. Hidden files, folders called masks or groundtruth, images outside
+    labelled folders, and camera raws are left out. No image is opened.
 
     Raises:
         MissingDataError: If the folder is not there or cannot be read, if no image has a label, or
@@ -71,8 +76,11 @@ def read_folder(root: Path) -> LabelledFolder:
         raise MissingDataError(f"No folder at {root}: expected {_EXPECTED_TREE}.")
     entries: list[Entry] = []
     words: Counter[tuple[Label, str]] = Counter()
-    unlabelled = 0
-    for path in files_below(root):
+    unlabelled = unreadable = 0
+    for path in files_below(root, suffixes=SCANNED_SUFFIXES):
+        if path.suffix.lower() in unsupported.SUFFIXES:
+            unreadable += 1
+            continue
         parts = path.relative_to(root).parts
         # A folder that cannot be read stands for its images, which its own name may label.
         folders = parts[:-1] if path.suffix.lower() in IMAGE_SUFFIXES else parts
@@ -90,26 +98,30 @@ def read_folder(root: Path) -> LabelledFolder:
             f"No labelled image below {root} ({unlabelled} images without a label): expected "
             f"{_EXPECTED_TREE}."
         )
-    return LabelledFolder(tuple(entries), _assumption(words, unlabelled))
+    return LabelledFolder(tuple(entries), _assumption(words, unlabelled, unreadable))
 
 
-def find_images(paths: Sequence[str], recursive: bool = True) -> list[Path]:
+def find_images(
+    paths: Sequence[str], recursive: bool = True, *, suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> list[Path]:
     """List image files: those named, those in folders, and those that match patterns.
 
     A file that is named is taken whatever it is called; in folders and patterns the ending decides
-    (IMAGE_SUFFIXES) and hidden files are skipped. The order is that of ``paths``, sorted within
-    each; nothing is listed twice. Links to folders are followed, once each.
+    and hidden files are skipped. The order is that of ``paths``, sorted within
+    each; nothing is listed twice. Links to folders are followed, once each. A folder on the way that cannot be read
+    stands for what it holds, as in ``files_below``.
 
     Args:
         paths: Files, folders and patterns ("holiday/*.jpg", "**/*.png").
         recursive: Look into folders within folders.
+        suffixes: Endings in lower case, with their dot.
 
     Raises:
         MissingDataError: If one of the paths does not exist, cannot be read, or holds no image.
     """
     found: dict[Path, None] = {}
     for name in paths:
-        images = _images_at(name, recursive)
+        images = _images_at(name, recursive, suffixes)
         if not images:
             depth = "" if recursive else " itself (folders in it were not searched)"
             raise MissingDataError(
@@ -121,23 +133,99 @@ def find_images(paths: Sequence[str], recursive: bool = True) -> list[Path]:
     return list(found)
 
 
-def _images_at(name: str, recursive: bool) -> list[Path]:
+def _images_at(name: str, recursive: bool, suffixes: Collection[str]) -> list[Path]:
     path = Path(name)
     if path.is_file():  # before patterns: "photo[1].jpg" is a common name
         return [path]
     if path.is_dir():
-        return files_below(path, recursive=recursive)
+        return files_below(path, recursive=recursive, suffixes=suffixes)
     if not glob.has_magic(name):
         near = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
         raise MissingDataError(f"No file or folder {name}.{did_you_mean(path.name, near)}")
     images: list[Path] = []
-    for match in sorted(Path(item) for item in glob.glob(name, recursive=True)):  # noqa: PTH207 - Path.glob refuses absolute patterns
-        if match.is_dir():
-            # "**" lists folders besides their files: only a pattern without it means the folder.
-            images += files_below(match, recursive=recursive) if "**" not in name else []
-        elif match.suffix.lower() in IMAGE_SUFFIXES and not match.name.startswith("."):
+    for match in sorted(matching(name)):
+        if not is_folder(match):
+            taken = match.suffix.lower() in suffixes and not match.name.startswith(".")
+            images += [match] if taken else []
+        elif not may_be_listed(match):
             images.append(match)
+        elif (
+            "**" not in name
+        ):  # It lists folders besides their files: only without it they are meant.
+            images += files_below(match, recursive=recursive, suffixes=suffixes)
     return images
+
+
+def matching(pattern: str) -> Iterator[Path]:
+    """Yield the files and folders that a pattern with ``*``, ``?``, ``[...]`` or ``**`` matches, each once.
+
+    Unlike Python's ``glob``, which passes over them in silence, this also yields the folders on the way that cannot be
+    read, in the place of what they hold. Hidden names match only a part of the pattern that begins with a dot.
+    """
+    path = Path(pattern)
+    yield from _matching(Path(path.anchor), path.relative_to(path.anchor).parts, set())
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a path is a folder; what may not even be looked at is taken for a file, and opening it says why."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def may_be_listed(folder: Path) -> bool:
+    """Tell whether the names in a folder can be read."""
+    try:
+        with os.scandir(folder):
+            return True
+    except OSError:
+        return False
+
+
+def _matching(folder: Path, parts: Sequence[str], seen: set[object]) -> Iterator[Path]:
+    """Match the first part of a pattern in a folder, and the others below; links may lead back up."""
+    part, left = parts[0], parts[1:]
+    try:
+        status = folder.stat()
+        key = (status.st_dev, status.st_ino, len(parts))
+        if key in seen:
+            return
+        seen.add(key)
+        found = _fitting(folder, part)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError:
+        if folder not in seen:
+            seen.add(folder)
+            yield folder
+        return
+    if part == "**" and left:
+        yield from _matching(folder, left, seen)
+    for path, is_folder in found:
+        if not left and path not in seen:
+            yield path
+        if not left and is_folder:
+            seen.add(path)
+        if is_folder and (left or part == "**"):
+            yield from _matching(path, parts if part == "**" else left, seen)
+
+
+def _fitting(folder: Path, part: str) -> list[tuple[Path, bool]]:
+    """Return what a part of a pattern matches in a folder, and whether it may be a folder."""
+    if part != "**" and not glob.has_magic(part):
+        (folder / part).stat()  # Listing may be forbidden where passing through is not.
+        return [(folder / part, True)]
+    with os.scandir(folder) as items:
+        return [(folder / item.name, item.is_dir()) for item in items if _fits(item, part)]
+
+
+def _fits(item: os.DirEntry[str], part: str) -> bool:
+    if part == "**":
+        return not item.name.startswith(".") and (item.is_dir() or item.is_file())
+    if item.name.startswith(".") and not part.startswith("."):
+        return False
+    return fnmatch.fnmatchcase(item.name, part) and (item.is_dir() or item.is_file())
 
 
 def files_below(
@@ -249,7 +337,7 @@ def _entry(path: Path, folders: Sequence[str], place: int) -> Entry:
     )
 
 
-def _assumption(words: Mapping[tuple[Label, str], int], unlabelled: int) -> str:
+def _assumption(words: Mapping[tuple[Label, str], int], unlabelled: int, unreadable: int) -> str:
     parts = []
     for label in Label:
         names = sorted({f"{shown(name)}/" for at, name in words if at is label}, key=str.lower)
@@ -257,7 +345,8 @@ def _assumption(words: Mapping[tuple[Label, str], int], unlabelled: int) -> str:
         some = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         parts.append(f"{count} {label.name.lower()}" + (f" (from {some})" if names else ""))
     left_out = f"; {unlabelled} images outside labelled folders left out" if unlabelled else ""
-    return " and ".join(parts) + left_out
+    raws = f"; {unreadable} camera raws and other unsupported files left out" if unreadable else ""
+    return " and ".join(parts) + left_out + raws
 
 
 _EXPECTED_TREE = (

@@ -36,7 +36,7 @@ from gammascope.errors import (
     NotAnImageError,
     UndecodableImageError,
 )
-from gammascope.imaging import appearance, cells, directories, members, mending, turbo
+from gammascope.imaging import appearance, cells, directories, members, mending, turbo, unsupported
 from gammascope.imaging.codecs import jpeg_quality, unusual_frame
 from gammascope.sample import Image
 
@@ -292,6 +292,8 @@ def format_of(data: bytes, limits: Limits = DEFAULT_LIMITS) -> str:
             return "avif"
         if brands & _HEIC_BRANDS:
             return "heic"
+    if reason := unsupported.reason(data):
+        raise NotAnImageError(reason)
     raise NotAnImageError(f"not an image (known: {', '.join(_TITLES.values())})")
 
 
@@ -342,11 +344,13 @@ def _pixels(file: ImageFile, data: bytes, limits: Limits, notes: list[str]) -> I
         notes.append("holds several pictures: only the main one is examined")
     profile = file.info.get("icc_profile")
     bits = _bits(file)
-    stored = None
+    stored, damage = None, ""
     if isinstance(file, JpegImagePlugin.JpegImageFile):
-        stored = turbo.jpeg_pixels(data, file.mode, file.size)
+        stored, damage = turbo.jpeg_pixels(data, file.mode, file.size)
     if stored is None:
         file.load()
+    if damage:
+        notes.append(f"the pixels are damaged, so a part may show something else ({damage})")
     notes += appearance.unapplied(data, file)
     orientation = _orientation(file, notes)
     if main is not None and Tag.Orientation not in main.tags:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gammascope.errors import UndecodableImageError
+from gammascope.imaging.unsupported import RAW
 
 _MOST_DIRECTORIES = 64
 _MOST_ENTRIES = 1024
@@ -87,9 +88,7 @@ def main_picture(data: bytes) -> tuple[bytes, Directory | None]:
     if not found:
         return data, None
     if data[8:10] == _CANON or any(directory.is_raw for directory in found):
-        raise UndecodableImageError(
-            "a camera raw, which holds no finished picture: develop it to JPEG, PNG or TIFF first"
-        )
+        raise UndecodableImageError(RAW)
     first = found[0]
     whole = [one for one in found if one.is_whole and (one.below or not first.is_whole)]
     main = max(

@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from gammascope.data.folder import IMAGE_SUFFIXES, walk_below
+from gammascope.data.folder import (
+    IMAGE_SUFFIXES,
+    SCANNED_SUFFIXES,
+    is_folder,
+    matching,
+    may_be_listed,
+    walk_below,
+)
 from gammascope.data.text_tables import TextTable
 from gammascope.errors import MissingDataError, UndecodableImageError
 from gammascope.imaging import cells
@@ -205,13 +212,17 @@ def _listed(name: str, recursive: bool) -> Iterator[Item]:
         return
     path = Path(name)
     if path.is_dir():
-        yield from (Item(str(file), str(file)) for file in walk_below(path, recursive=recursive))
+        files = walk_below(path, recursive=recursive, suffixes=SCANNED_SUFFIXES)
+        yield from (Item(str(file), str(file)) for file in files)
     elif path.is_file() or not glob.has_magic(name):
         yield from _inside(name)
     else:
-        for match in glob.iglob(name, recursive=True):  # noqa: PTH207 - Path.glob refuses absolute patterns
-            if not Path(match).name.startswith(".") and Path(match).is_file() and _known(match):
-                yield from _inside(match)
+        for match in matching(name):
+            if is_folder(match):
+                if not may_be_listed(match):  # Stands for what it holds: a row says why.
+                    yield Item(str(match), str(match))
+            elif not match.name.startswith(".") and _known(match.name):
+                yield from _inside(str(match))
 
 
 def _listed_remotely(name: str, recursive: bool) -> Iterator[Item]:
@@ -236,14 +247,14 @@ def _walked(filesystem: Any, path: str, recursive: bool) -> Iterator[str]:
     walked = filesystem.walk(path, maxdepth=None if recursive else 1, on_error=failed.append)
     for folder, _, names in walked:
         yield from (
-            f"{folder}/{name}" for name in sorted(names) if name.lower().endswith(IMAGE_SUFFIXES)
+            f"{folder}/{name}" for name in sorted(names) if name.lower().endswith(SCANNED_SUFFIXES)
         )
     if failed:
         raise failed[0]
 
 
 def _known(name: str) -> bool:
-    return name.lower().endswith((*IMAGE_SUFFIXES, *SHARDS, *PACKED_SHARDS, *LISTS))
+    return name.lower().endswith((*SCANNED_SUFFIXES, *SHARDS, *PACKED_SHARDS, *LISTS))
 
 
 def _inside(file: str) -> Iterator[Item]:
@@ -273,7 +284,7 @@ def _members(file: str) -> Iterator[Item]:
                 for member in archive:
                     cast(Any, archive).members = []  # it would remember every header
                     name = member.name.rsplit("/", 1)[-1].lower()
-                    if member.isfile() and name.endswith(IMAGE_SUFFIXES) and name[0] != ".":
+                    if member.isfile() and name.endswith(SCANNED_SUFFIXES) and name[0] != ".":
                         count += 1
                         place = f"{file}/{member.name}"
                         yield Item(place, file, member.offset_data, member.size)

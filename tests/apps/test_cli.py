@@ -18,6 +18,7 @@ import PIL.PngImagePlugin
 import pyarrow.parquet
 import pytest
 import torch
+from tests.generation.made_networks import numbered_styles, upscaler
 from typer.testing import CliRunner, Result
 
 import gammascope
@@ -28,6 +29,7 @@ from gammascope.data.manifest import read_manifest
 from gammascope.detectors import gamma
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.generation.autoencoder import TinyAutoencoder
+from gammascope.sample import Label
 from gammascope.training.progress import Progress
 
 COMMANDS = (
@@ -310,6 +312,8 @@ def test_a_verdict_that_was_asked_for_outweighs_unreadable_files(folder, tmp_pat
         (["evaluate", "{folder}", "--recode", "gif:3"], 2, "expected jpeg:QUALITY"),
         (["synthesize", "{folder}", "--out", "{empty}", "--quality", "0"], 2, "1..100, or png"),
         (["synthesize", "{folder}", "--out", "{empty}", "--kind", "twin"], 2, "--autoencoder"),
+        (["synthesize", "{folder}", "--out", "{empty}", "--kind", "upscaled"], 2, "--upscaler"),
+        (["synthesize", "{folder}", "--out", "{empty}", "--strength", "0"], 2, "strength=0"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_an_exit_code(
@@ -929,6 +933,22 @@ def test_an_autoencoder_named_by_its_folder_makes_twins(folder, tmp_path):
     entries = read_manifest(out / "manifest.csv", "train")
     assert {(entry.generator, entry.kind) for entry in entries} == {("little", None)}
     assert {entry.host_path for entry in entries} == set(folder.rglob("*.*g"))
+
+
+@pytest.mark.parametrize("kind", ["upscaled", "restyled"])
+def test_networks_named_by_their_files_remake_photos(folder, tmp_path, kind):
+    arguments = ["--upscaler", upscaler(tmp_path / "twice.v3-x2.param")]
+    if kind == "restyled":
+        arguments = ["--styles", numbered_styles(tmp_path / "three.onnx"), "--strength", "0.5"]
+    out = tmp_path / "out"
+    result = run("synthesize", folder, "--out", out, "--kind", kind, *arguments)
+    assert result.exit_code == 0, result.output
+    entries = read_manifest(out / "manifest.csv")
+    fakes = [entry for entry in entries if entry.label is Label.FAKE]
+    name = {"upscaled": "twice.v3-x2", "restyled": "three"}[kind]
+    assert {(entry.generator, entry.kind) for entry in fakes} == {(name, None)}
+    assert {entry.host_path for entry in fakes} == set(folder.rglob("*.*g"))
+    assert len(entries) == 2 * len(fakes)
 
 
 def test_names_that_are_no_text_or_that_stdout_cannot_encode_cost_no_output(

@@ -97,6 +97,25 @@ InpainterSource: TypeAlias = Annotated[
         "--inpainter", help="Folder of a diffusers inpainting pipeline, or a hub id (downloads)."
     ),
 ]
+UpscalerSource: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--upscaler",
+        metavar="FILE.param",
+        help="ncnn network that enlarges pictures; its .bin lies beside it.",
+    ),
+]
+StylesSource: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--styles",
+        metavar="FOLDER|FILE.onnx",
+        help="Folder with *predict.onnx and *transform.onnx, or one network of numbered styles.",
+    ),
+]
+StyleStrength: TypeAlias = Annotated[
+    float, typer.Option(help="Share of the restyled photo, above 0; the rest is the photo.")
+]
 PerPhoto: TypeAlias = Annotated[
     int, typer.Option(min=1, help="Edits per photo; the kinds take turns.")
 ]

@@ -384,7 +384,8 @@ class Pipeline:
     def _provenance(self, decoded: Decoded) -> tuple[Evidence, ...]:
         if not self.besides.provenance or not decoded.content:
             return ()
-        return provenance_of(decoded.content, self.besides.trust, quick=self.profile == "fast")
+        quick, trust = self.profile == "fast", self.besides.trust
+        return provenance_of(decoded.content, trust, quick=quick, pixels=decoded.image)
 
     def _rechecks(self, image: Image, answers: Mapping[str, Answer]) -> Iterator[Recheck]:
         """Answer again after ordinary processing, if that was asked for."""

@@ -68,7 +68,7 @@ class Besides:
 
     Attributes:
         provenance: Read what a file says about its origin.
-        trust: Signers of Content Credentials who are trusted; None: nobody is known.
+        trust: Signers of Content Credentials who are trusted; None: whom the C2PA's bundled list names.
         stability: Answer again after ordinary processing; takes about twice the time more.
     """
 

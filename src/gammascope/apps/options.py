@@ -136,7 +136,7 @@ TrustedSigners: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--trust",
-        help="PEM file, or folder of such files: authorities whose signers of Content Credentials are trusted.",
+        help="PEM file, or folder of such files: authorities whose signers of Content Credentials are trusted, in the place of the bundled C2PA list.",
     ),
 ]
 Stability: TypeAlias = Annotated[

@@ -13,6 +13,7 @@
     ├── ChecksumError                  a file is not the one that was published
     ├── IncompatibleCheckpointError    a file that is not a checkpoint of this method or version
     ├── InterruptedScanError           told to stop before an image was examined
+    ├── ForeignDetectorError           somebody else's detector failed on an image
     └── RecipeError                    a recipe with an unknown key or an impossible value
 """
 
@@ -69,6 +70,10 @@ class IncompatibleCheckpointError(GammascopeError):
 
 class InterruptedScanError(GammascopeError):
     """Told to stop before an image was examined."""
+
+
+class ForeignDetectorError(GammascopeError):
+    """Somebody else's detector failed on an image, or answered with what is no probability."""
 
 
 class RecipeError(GammascopeError):

@@ -204,13 +204,21 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     first: options.First = None,
+    predict: options.ForeignDetector = None,
+    replay: options.ReplayFile = None,
 ) -> None:
     """Measure a detector on labelled images: as they are, with the formats of real and fake made alike, with intervals.
 
-    With --out, an evaluation that was interrupted goes on where it was.
+    With --out, an evaluation that was interrupted goes on where it was. --replay makes all numbers anew from a file
+    that --out wrote, without pictures; --predict measures somebody else's detector.
     """
-    from gammascope.apps import costs, evaluating, terminal
+    from gammascope.apps import costs, evaluating, predicting, replaying, terminal
 
+    if replay is not None:
+        replaying.refuse_besides(data, benchmark, predict, recode)
+        told = replaying.replayed(replay, black.value)
+        replaying.tell(told, out, as_json=as_json, pictures=False)
+        return
     columns = evaluating.columns_of(recode or ())
     streaming = evaluating.Streaming(image_column, label_column, first)
     name, entries, assumption = evaluating.listed(
@@ -219,25 +227,19 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     terminal.say(f"{name}: {assumption}")
     if out is not None:
         refuse_unwritable(out / evaluating.SUMMARY)
-    pipeline = _pipeline(weights, method, device, then=then, zone=zone)
+    if predict is not None:
+        pipeline, candidate, size = None, predicting.candidate(predict), None
+    else:
+        pipeline = _pipeline(weights, method, device, then=then, zone=zone)
+        candidate, size = evaluating.Candidate.of(pipeline), costs.size_of(weights, then)
     columns = evaluating.with_aligned(columns, entries)
     with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
-        tables, speed = evaluating.scored(pipeline, entries, columns, out, advance)
-    about = {
-        "data": name,
-        "labels": assumption,
-        "speed": speed,
-        "size": costs.size_of(weights, then),
-    }
-    evaluation = evaluating.summarised(pipeline, tables, columns, about=about, black=black.value)
-    if out is not None:
-        for note in evaluating.write(evaluation, tables, out):
-            terminal.say(note)
-    if as_json:
-        typer.echo(json.dumps(evaluation.plain, allow_nan=False))
-    else:
-        terminal.output().print(*evaluating.drawn(evaluation))
-        terminal.say(evaluating.operating_points(evaluation))
+        tables, speed = evaluating.scored(candidate, entries, columns, out, advance)
+    about = {"data": name, "labels": assumption, "speed": speed, "size": size}
+    shown = evaluating.definitions_of(columns)
+    evaluation = evaluating.summarised(candidate, tables, shown, about=about, black=black.value)
+    replaying.tell(replaying.Told(evaluation, tables), out, as_json=as_json)
+    if pipeline is not None and not as_json:
         _say_saving(pipeline)
 
 

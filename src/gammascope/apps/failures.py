@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from gammascope.apps.help import ALIASES, write_commands
 from gammascope.errors import (
     GammascopeError,
     MissingExtraError,
@@ -39,7 +40,15 @@ T = TypeVar("T")
 
 
 class Commands(TyperGroup):
-    """Commands whose errors become one line on stderr."""
+    """Commands in groups, some under a second name; their errors become one line on stderr."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, also by another word of the field."""
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        """Write the commands in their groups."""
+        write_commands(formatter, self.commands)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and turn what went wrong into an exit code."""

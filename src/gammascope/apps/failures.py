@@ -26,6 +26,7 @@ from gammascope.errors import (
     RecipeError,
     UnknownBenchmarkError,
     UnknownMethodError,
+    said_by,
 )
 
 DONE, INTERNAL, USAGE, IMPOSSIBLE, PARTLY_DONE, FOUND = 0, 1, 2, 3, 4, 10
@@ -104,7 +105,7 @@ def _line_and_code(error: BaseException) -> tuple[str, int]:
             return f"Error: {error.strerror or error}{place}.", IMPOSSIBLE
         case MemoryError():
             return "Error: not enough memory.", IMPOSSIBLE
-    what = f"{type(error).__name__}: {error}"
+    what = f"{type(error).__name__}: {said_by(error)}"
     return f"Internal error, please report it ({what}). More: gammascope --debug ...", INTERNAL
 
 

@@ -119,7 +119,7 @@ def autoencoders(
     split: making_options.EditSplit = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train small autoencoders on real photos; ``synthesize --kind twin`` regenerates photos with them.
+    """Train small autoencoders on real photos; synthesize --kind twin regenerates photos with them.
 
     One that is there already is kept.
     """

@@ -73,7 +73,9 @@ EditFolder: TypeAlias = Annotated[
 EditKinds: TypeAlias = Annotated[
     list[EditKind] | None,
     typer.Option(
-        "--kind", help="How to manipulate; repeatable. Default: copy_move, splicing, telea."
+        "--kind",
+        metavar="KIND",
+        help=f"How to manipulate: {', '.join(EditKind)}; repeatable. Default: copy_move, splicing, telea.",
     ),
 ]
 AutoencoderSource: TypeAlias = Annotated[

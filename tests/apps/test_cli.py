@@ -650,7 +650,7 @@ def test_an_evaluation_writes_tables_numbers_and_plots(collection, weights, tmp_
     columns = ["native", "fakes_aligned", "all_recoded", "jpeg_60"]
     assert {path.name for path in out.iterdir()} == {
         *(f"scores_{column}.{ending}" for column in columns for ending in ("csv", "parquet")),
-        *("parts", "summary.json", "tables.md", "worst.jpg"),
+        *("parts", "summary.json", "tables.md", "replay.parquet", "worst.jpg"),
         *(f"{plot}_{question}.png" for plot in ("reliability", "scores") for question in QUESTIONS),
         "roc_generated.png",
     }

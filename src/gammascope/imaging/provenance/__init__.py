@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from gammascope.errors import GammascopeError, UndecodableImageError
-from gammascope.imaging.decode import content_of, decode, format_of, opened
+from gammascope.errors import UndecodableImageError
+from gammascope.imaging.decode import content_of, format_of, opened
 from gammascope.imaging.provenance import (
     aigc_label,
     c2pa,
@@ -54,7 +54,7 @@ def provenance_of(
         trust: Signers of Content Credentials who are trusted; None: whom the C2PA's bundled list names.
         quick: Leave out what looks at pixels and so costs more than all the rest: the search for an earlier save, for
             settings hidden in the pixels, and for watermarks.
-        pixels: Of this file, where they are decoded already.
+        pixels: Of this file, as decoded; None: watermarks are not looked for.
 
     Returns:
         Findings named "provenance:...", each with its strength and limits; "provenance:none" if there is no metadata.
@@ -69,22 +69,14 @@ def provenance_of(
     except UndecodableImageError as error:
         raise UndecodableImageError(f"{name}: {error}.") from error.__cause__
     found = [*c2pa.findings(data, kind, trust), *_declared(data, kind, quick=quick)]
-    if not quick:
-        found += _written_into_pixels(data, pixels)
+    if not quick and pixels is not None:
+        found += watermark.findings(pixels)
     if not found:
         found.append(_NOTHING)
     found += jpeg_tables.findings(data)
     if not quick:
         found += double_jpeg.findings(data)
     return tuple(sorted(found, key=lambda item: _ORDER.index(item.strength or Strength.NEUTRAL)))
-
-
-def _written_into_pixels(data: bytes, pixels: Image | None) -> Iterator[Evidence]:
-    try:
-        image = decode(data).image if pixels is None else pixels
-    except GammascopeError:  # Of broken pixels, the scan itself tells.
-        return
-    yield from watermark.findings(image)
 
 
 def _declared(data: bytes, kind: str, *, quick: bool) -> Iterator[Evidence]:

@@ -259,7 +259,9 @@ def main() -> None:
     blank = linear_probe.build(CONFIG).eval()
     start = chosen.out / "blank.safetensors"
     if not start.with_suffix(".onnx").is_file():
-        facts = checkpoints.Facts("linear_probe", settings.plain(blank.config), blank.view)
+        facts = checkpoints.Facts(
+            method="linear_probe", config=settings.plain(blank.config), view=blank.view
+        )
         checkpoints.save(start, blank, facts)
         export.graph_beside(start)
     folder, graph = chosen.out / "features", start.with_suffix(".onnx")

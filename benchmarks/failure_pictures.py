@@ -84,7 +84,7 @@ def main() -> None:
         count += 1
         if not what:
             name = max(answers, key=lambda n: answers[n].probability)
-            if answers[name].verdict != "real":
+            if answers[name].verdict != "no sign":
                 alarms.append((answers[name].probability, f"{caption}: {name}", image))
         elif answers[what].verdict != "fake":
             misses.append((1 - answers[what].probability, f"{caption}: not {what}", image))

@@ -172,9 +172,10 @@ def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dic
     pipeline = Pipeline.load(checkpoint)
     columns = evaluating.with_aligned(evaluating.columns_of([]), entries)
     started, cpu = time.perf_counter(), time.process_time()
-    tables, _ = evaluating.scored(pipeline, entries, columns, folder / "scores", lambda *_: None)
+    candidate = evaluating.Candidate.of(pipeline)
+    tables, _ = evaluating.scored(candidate, entries, columns, folder / "scores", lambda *_: None)
     about = {"data": str(chosen.evaluate_split), "labels": ""}
-    made = evaluating.summarised(pipeline, tables, columns, about=about)
+    made = evaluating.summarised(candidate, tables, evaluating.definitions_of(columns), about=about)
     count = len(entries) * len(columns)
     return {
         "parameters": parameters_of(checkpoint),

@@ -31,7 +31,7 @@ from gammascope.imaging.decode import Decoded
 from gammascope.imaging.views import ViewSpec
 from gammascope.pipeline import ORDINARY_PROCESSING, Besides, Pipeline
 from gammascope.prediction import Prediction
-from gammascope.report import Evidence, Report, Strength, Verdict
+from gammascope.report import Answer, Evidence, Report, Strength, Verdict
 from gammascope.runtime import TORCH_AT_ONCE
 
 SIDE = 8
@@ -145,8 +145,8 @@ def test_maps_are_nan_where_no_tile_looked():
 @pytest.mark.parametrize(
     ("logit", "verdict"),
     [
-        (-50.0, Verdict.REAL),
-        (0.5 - 1e-9, Verdict.REAL),
+        (-50.0, Verdict.NO_SIGN),
+        (0.5 - 1e-9, Verdict.NO_SIGN),
         (0.5, Verdict.UNCERTAIN),
         (2.5 - 1e-9, Verdict.UNCERTAIN),
         (2.5, Verdict.FAKE),
@@ -159,7 +159,7 @@ def test_verdicts_change_exactly_at_the_thresholds(logit, verdict):
     # What people compare are probabilities: they must fall on the same side.
     uncertain_from, fake_from = answer.thresholds
     assert (answer.probability >= fake_from) == (verdict is Verdict.FAKE)
-    assert (answer.probability >= uncertain_from) == (verdict is not Verdict.REAL)
+    assert (answer.probability >= uncertain_from) == (verdict is not Verdict.NO_SIGN)
 
 
 def test_the_temperature_flattens_the_probability_and_moves_no_verdict():
@@ -173,7 +173,7 @@ def test_the_temperature_flattens_the_probability_and_moves_no_verdict():
         assert flat.probability == pytest.approx(1 / (1 + math.exp(-logit / 4)))
 
 
-@pytest.mark.parametrize(("logit", "verdict"), [(0.0, Verdict.REAL), (1e-6, Verdict.FAKE)])
+@pytest.mark.parametrize(("logit", "verdict"), [(0.0, Verdict.NO_SIGN), (1e-6, Verdict.FAKE)])
 def test_without_calibration_one_half_divides(logit, verdict):
     answer = thermometer()._answer("generated", logit)
     assert (answer.verdict, answer.thresholds) == (verdict, (0.5, 0.5))
@@ -190,7 +190,7 @@ def test_extreme_logits_have_a_probability(logit):
 def test_a_map_is_shown_only_beside_a_verdict_it_supports(level, shown):
     report = thermometer(calibration={"generated": BANDS}).report(grey(level))
     evidence = {item.name: item for item in report.evidence}["mask:generated"]
-    assert (report.verdict is not Verdict.REAL) == shown
+    assert (report.verdict is not Verdict.NO_SIGN) == shown
     assert (evidence.map is not None) == shown
     assert ("No region" in evidence.statement) != shown
 
@@ -226,8 +226,30 @@ def test_the_main_question_is_answered_whatever_else_a_method_can_tell(questions
     report = thermometer(questions=questions).report(grey(103))
     main = "generated" if "generated" in questions else "fake"
     assert set(report.answers) == {main, *questions}
-    assert report.probability == report.answers[main].probability
-    assert report.verdict == report.answers[main].verdict
+
+
+def test_a_picture_has_the_gravest_verdict_of_its_questions():
+    no_sign, unsure, found = (
+        Answer(chance, verdict, (0.4, 0.9))
+        for chance, verdict in (
+            (0.05, Verdict.NO_SIGN),
+            (0.5, Verdict.UNCERTAIN),
+            (0.95, Verdict.FAKE),
+        )
+    )
+    low_but_found = Answer(0.3, Verdict.FAKE, (0.1, 0.2))
+
+    def told(**answers):
+        report = Report("a.png", (64, 64), "thermometer", "0" * 64, True, answers)
+        row = report.to_json()
+        assert row["verdict"] == report.verdict
+        assert row["question"] == report.question
+        return report.question, str(report.verdict), row["probability"]
+
+    assert told(generated=no_sign, edited=found) == ("edited", "fake", 0.95)
+    assert told(generated=unsure, edited=no_sign) == ("generated", "uncertain", 0.5)
+    assert told(generated=unsure, edited=low_but_found) == ("edited", "fake", 0.3)
+    assert told(fake=no_sign) == ("fake", "no sign", 0.05)
 
 
 @pytest.mark.parametrize(
@@ -383,7 +405,7 @@ def test_a_report_is_json_and_names_its_weights(weights, photos):
     assert row["weights_sha256"] == checkpoints.load(weights).sha256
     assert row["calibrated"] is False, "only the other question is calibrated"
     assert set(row["answers"]) == {"generated", "edited"}
-    assert row["verdict"] in {"real", "fake", "uncertain"}
+    assert row["verdict"] in {"no sign", "fake", "uncertain"}
 
 
 def test_the_image_is_not_written_to(weights, photos):
@@ -566,7 +588,7 @@ def test_each_profile_goes_by_thresholds_of_its_own():
     detector = Thermometer(view, ("generated",))
     assert Pipeline(detector, facts, "abc").report(grey(150)).verdict is Verdict.FAKE
     quick = Pipeline(detector, facts, "abc", profile="fast")
-    assert quick.report(grey(150)).verdict is Verdict.REAL
+    assert quick.report(grey(150)).verdict is Verdict.NO_SIGN
     assert quick.facts.calibration["generated"] == fast
     thorough = Pipeline(detector, facts, "abc", profile="thorough")
     assert thorough.facts.calibration["generated"] == default

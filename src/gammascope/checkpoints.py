@@ -138,7 +138,7 @@ class Calibration:
         """Return what an image-level logit means at the two thresholds."""
         if logit >= self.fake_from:
             return Verdict.FAKE
-        return Verdict.UNCERTAIN if logit >= self.uncertain_from else Verdict.REAL
+        return Verdict.UNCERTAIN if logit >= self.uncertain_from else Verdict.NO_SIGN
 
 
 _ABOVE_ZERO = math.nextafter(0.0, 1.0)

@@ -39,7 +39,7 @@ import gammascope
 from gammascope import checkpoints, settings
 from gammascope.detectors import effort, gapl, linear_probe, npr
 from gammascope.detectors.base import Detector
-from gammascope.errors import IncompatibleCheckpointError, MissingDataError, did_you_mean
+from gammascope.errors import IncompatibleCheckpointError, MissingDataError, did_you_mean, said_by
 from gammascope.networks.backbones import FAMILIES, TransformerBackbone
 
 CLIP = "openai/clip-vit-large-patch14"
@@ -370,9 +370,10 @@ def _opened(path: Path) -> Mapping[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        # A number that names no pickled instruction.
+        reason = "torch.save did not write it" if isinstance(error, KeyError) else said_by(error)
         raise IncompatibleCheckpointError(
-            f"{path} cannot be read as plain tensors, and nothing else is read: {reason}"
+            f"{path} cannot be read as plain tensors, and nothing else is read: {reason}."
         ) from error
     if not isinstance(content, Mapping):
         raise IncompatibleCheckpointError(f"{path} holds a {type(content).__name__}, not a table.")
@@ -444,9 +445,8 @@ def _clip_tensor(clip: str, name: str) -> Tensor:
         with safe_open(path, framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
     except (OSError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise MissingDataError(
-            f"No {name} of CLIP in {clip!r} (looked for model.safetensors): {reason}"
+            f"No {name} of CLIP in {clip!r} (looked for model.safetensors): {said_by(error)}"
         ) from error
     return tensor
 

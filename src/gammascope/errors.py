@@ -13,12 +13,14 @@
     ├── ChecksumError                  a file is not the one that was published
     ├── IncompatibleCheckpointError    a file that is not a checkpoint of this method or version
     ├── InterruptedScanError           told to stop before an image was examined
+    ├── ForeignDetectorError           somebody else's detector failed on an image
     └── RecipeError                    a recipe with an unknown key or an impossible value
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -71,8 +73,53 @@ class InterruptedScanError(GammascopeError):
     """Told to stop before an image was examined."""
 
 
+class ForeignDetectorError(GammascopeError):
+    """Somebody else's detector failed on an image, or answered with what is no probability."""
+
+
 class RecipeError(GammascopeError):
     """A recipe with an unknown key or an impossible value."""
+
+
+_TRANSLATED = (
+    (
+        r"Weights only load failed.*?\bGLOBAL (?P<found>[\w.]+)",
+        "it holds {found}, which is code or an object of a program, and no tensor",
+    ),
+    (r"weights_only", "it is damaged, or holds more than plain tensors"),
+    (r"trust_remote_code", "it brings code of its own, which is never run"),
+    (r"allow_pickle|unpickl", "it holds pickled objects, which are never read"),
+    (r"unpack(_from)? requires a buffer|buffer is smaller than", "it ends too early"),
+    (r"not identified by this driver", "its header is damaged"),
+)
+_ADVICE = re.compile(
+    r"arbitrary code|trusted source|verify=False|MAX_IMAGE_PIXELS|LOAD_TRUNCATED_IMAGES|ignore_mismatched",
+    re.I,
+)
+_LONGEST_SAID = 300
+
+
+def said_by(error: BaseException) -> str:
+    """Return why a library failed, as a part of a message of ours: one line, in words for people, and no more.
+
+    Libraries count the bytes of their own buffers, and name the switch that makes them run what strangers wrote. Such
+    words are translated or left out, so that a message of ours never gives that advice.
+
+    >>> said_by(ValueError("Set allow_pickle=True to load it."))
+    'it holds pickled objects, which are never read'
+    >>> said_by(OSError("No such model. Pass verify=False to go on."))
+    'No such model.'
+    """
+    text = str(error).strip()
+    for pattern, words in _TRANSLATED:
+        found = re.search(pattern, text, re.DOTALL | re.IGNORECASE)
+        if found:
+            return words.format(**found.groupdict())
+    line = (text or type(error).__name__).splitlines()[0]
+    kept = [
+        sentence for sentence in re.split(r"(?<=[.!?;])\s+", line) if not _ADVICE.search(sentence)
+    ]
+    return " ".join(kept or [type(error).__name__])[:_LONGEST_SAID]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

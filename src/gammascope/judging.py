@@ -35,6 +35,7 @@ from gammascope.errors import (
     InterruptedScanError,
     MissingDataError,
     MissingExtraError,
+    said_by,
 )
 from gammascope.imaging import codecs
 from gammascope.imaging.views import ViewSpec
@@ -126,9 +127,8 @@ class Judge:
             model = AutoModelForImageTextToText.from_pretrained(how.base, use_safetensors=True)
             processor = AutoProcessor.from_pretrained(how.base)
         except (OSError, ValueError, KeyError) as error:
-            line = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise MissingDataError(
-                f"No model with its processor at {how.base!r}: {line}"
+                f"No model with its processor at {how.base!r}: {said_by(error)}"
             ) from error
         judge = cls(model.to(device), processor, how)
         if (folder / ADAPTER).is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -68,7 +68,7 @@ class Besides:
 
     Attributes:
         provenance: Read what a file says about its origin.
-        trust: Signers of Content Credentials who are trusted; None: nobody is known.
+        trust: Signers of Content Credentials who are trusted; None: whom the C2PA's bundled list names.
         stability: Answer again after ordinary processing; takes about twice the time more.
     """
 
@@ -256,7 +256,7 @@ class Pipeline:
         overview = views.has_overview(size, spec)
         main = np.array(seen.logits, np.float32)
         if not np.isfinite(main).all():
-            # A comparison with NaN is false, so the verdict would silently read "real".
+            # A comparison with NaN is false, so the verdict would silently read "no sign".
             raise IncompatibleCheckpointError(
                 f"The detector's answer is not a number: the weights {self.weights_sha256[:12]} are broken."
             )
@@ -327,7 +327,6 @@ class Pipeline:
         ]
 
     def _report(self, decoded: Decoded, name: str, scores: Scores) -> Report:
-        main = _main_question(scores)
         answers = self._answers(scores)
         height, width = decoded.image.shape[:2]
         too_small = min(width, height) < self.smallest_px
@@ -341,9 +340,7 @@ class Pipeline:
             size=(width, height),
             method=self.facts.method,
             weights_sha256=self.weights_sha256,
-            probability=answers[main].probability,
-            calibrated=main in self.facts.calibration and not too_small,
-            verdict=answers[main].verdict,
+            calibrated=not too_small and not self._raw(answers),
             answers=answers,
             evidence=(
                 *(() if too_small else self._ranks(scores)),
@@ -384,7 +381,8 @@ class Pipeline:
     def _provenance(self, decoded: Decoded) -> tuple[Evidence, ...]:
         if not self.besides.provenance or not decoded.content:
             return ()
-        return provenance_of(decoded.content, self.besides.trust, quick=self.profile == "fast")
+        quick, trust = self.profile == "fast", self.besides.trust
+        return provenance_of(decoded.content, trust, quick=quick, pixels=decoded.image)
 
     def _rechecks(self, image: Image, answers: Mapping[str, Answer]) -> Iterator[Recheck]:
         """Answer again after ordinary processing, if that was asked for."""
@@ -429,6 +427,10 @@ class Pipeline:
         (probability,) = known.probability(np.array([logit])).tolist()
         return Answer(probability, known.verdict(logit), known.thresholds)
 
+    def _raw(self, questions: Iterable[str]) -> list[str]:
+        """Return the questions whose thresholds were never fitted, each once."""
+        return [name for name in dict.fromkeys(questions) if name not in self.facts.calibration]
+
     def _caveats(self, decoded: Decoded, scores: Scores) -> Iterator[str]:
         height, width = decoded.image.shape[:2]
         spec = self.view
@@ -443,8 +445,9 @@ class Pipeline:
         if possible > seen:
             whole = ", and the whole picture reduced" if scores.overview else ""
             yield f"{seen} of {possible} tiles were examined at full resolution, evenly spread{whole}."
-        if not self.facts.calibration:
-            yield "Not calibrated: probabilities and thresholds are raw."
+        if raw := self._raw((_main_question(scores), *scores.answers)):
+            which = f" for {', '.join(raw)}" if self.facts.calibration else ""
+            yield f"Not calibrated{which}: probabilities and thresholds are raw."
         yield from (f"{note[0].upper()}{note[1:]}." for note in decoded.notes)
 
 
@@ -511,7 +514,7 @@ def _mask_evidence(
 ) -> Iterator[Evidence]:
     """State what each mask shows; a map is only shown where its answer is not "no".
 
-    A segmentation head always marks something; beside the verdict "real" such marks would mislead.
+    A segmentation head always marks something; beside "no sign" such marks would mislead.
 
     Args:
         answers: By question.
@@ -523,7 +526,7 @@ def _mask_evidence(
     for name in QUESTIONS:
         if name not in maps or name not in answers:
             continue
-        if answers[name].verdict is Verdict.REAL:
+        if answers[name].verdict is Verdict.NO_SIGN:
             yield Evidence(f"mask:{name}", f"No region stands out as {name}{where}.")
             continue
         shown = maps[name]

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+FORMAT = 2
+"""Of ``Report.to_json`` and all that carries it. 1 had no number, and its "verdict" was that of one question alone."""
+
 
 class Verdict(StrEnum):
-    """Outcome against two operating thresholds."""
+    """What is said of one question, or of a whole picture, after comparison with two thresholds.
 
-    REAL = "real"
-    FAKE = "fake"
+    FAKE: at or above the upper one: the answer is yes. UNCERTAIN: between the two. NO_SIGN: below both: nothing was
+    found, which does not make a picture real. A whole picture has the gravest verdict of its questions.
+    """
+
+    NO_SIGN = "no sign"
     UNCERTAIN = "uncertain"
+    FAKE = "fake"
+
+    @property
+    def gravity(self) -> int:
+        """0 where nothing was found, 2 where something was."""
+        return list(Verdict).index(self)
 
 
 class Strength(StrEnum):
@@ -57,7 +69,7 @@ class Answer:
 
     Attributes:
         probability: Calibrated probability of yes, 0..1.
-        verdict: FAKE = yes, REAL = no, UNCERTAIN = between the two thresholds.
+        verdict: FAKE = yes, NO_SIGN = nothing was found, UNCERTAIN = between the two thresholds.
         thresholds: Probabilities at which the verdict becomes uncertain, then fake.
     """
 
@@ -103,10 +115,9 @@ class Report:
         size: Width and height of the upright image, pixels.
         method: Name of the detection method.
         weights_sha256: Which weights spoke.
-        probability: P(fake) of the method's main question, 0..1.
-        calibrated: Whether probability and thresholds were fitted on held-out photos.
-        verdict: Of the main question.
-        answers: By question: "generated" (contains generated pixels), "edited" (was edited).
+        calibrated: Whether probabilities and thresholds were fitted on held-out photos.
+        answers: By question: "generated" (contains generated pixels), "edited" (was edited), or "fake" (either) where a
+            method does not tell them apart. At least one.
         evidence: What supports it.
         caveats: What weakens it ("96 px wide: below the 160 px seen in training").
         tiles: The views that were looked at, if they were several.
@@ -117,22 +128,45 @@ class Report:
     size: tuple[int, int]
     method: str
     weights_sha256: str
-    probability: float
     calibrated: bool
-    verdict: Verdict
-    answers: Mapping[str, Answer] = field(default_factory=dict)
+    answers: Mapping[str, Answer]
     evidence: tuple[Evidence, ...] = ()
     caveats: tuple[str, ...] = ()
     tiles: tuple[Tile, ...] = ()
     stability: tuple[Recheck, ...] = ()
 
+    @property
+    def question(self) -> str:
+        """The question that decides: with the gravest verdict; among equals, with the highest probability."""
+
+        def weight(name: str) -> tuple[int, float]:
+            answer = self.answers[name]
+            return answer.verdict.gravity, answer.probability
+
+        return max(self.answers, key=weight)
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the whole picture: FAKE where any question is answered with yes."""
+        return self.answers[self.question].verdict
+
+    @property
+    def probability(self) -> float:
+        """Of a yes to the question that decides, 0..1."""
+        return self.answers[self.question].probability
+
     def to_json(self) -> dict[str, Any]:
-        """Return plain types for ``json.dumps``; tiles and maps are left out, a map's share above one half is kept."""
+        """Return plain types for ``json.dumps``; tiles and maps are left out, a map's share above one half is kept.
+
+        The keys are those of ``FORMAT``, which grows whenever one of them goes, or means something else.
+        """
         row: dict[str, Any] = {
+            "format": FORMAT,
             "image": self.image,
             "width": self.size[0],
             "height": self.size[1],
             "verdict": str(self.verdict),
+            "question": self.question,
             "probability": round(self.probability, 6),
             "calibrated": self.calibrated,
             "answers": _answers_json(self.answers),

@@ -18,6 +18,7 @@ import PIL.PngImagePlugin
 import pyarrow.parquet
 import pytest
 import torch
+from tests.generation.made_networks import numbered_styles, upscaler
 from typer.testing import CliRunner, Result
 
 import gammascope
@@ -28,6 +29,7 @@ from gammascope.data.manifest import read_manifest
 from gammascope.detectors import gamma
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.generation.autoencoder import TinyAutoencoder
+from gammascope.sample import Label
 from gammascope.training.progress import Progress
 
 COMMANDS = (
@@ -100,20 +102,29 @@ def test_the_table_has_a_row_for_every_file_and_says_what_it_means(folder, weigh
     result = run("scan", folder, "--weights", weights)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["file", "verdict", "P(generated)", "edited", "P(edited)"]
+    assert lines[0].split() == [
+        "file",
+        "verdict",
+        "generated",
+        "P(generated)",
+        "edited",
+        "P(edited)",
+    ]
     assert [line.split()[0] for line in lines[1:4]] == ["below/cup.png", "cat.png", "rocket.jpg"]
-    assert all(re.search(r"[●◐○] (fake|uncertain|real) .*0\.\d\d", line) for line in lines[1:4])
+    assert all(re.search(r"([●◐○] (fake|uncertain|no sign) .*){3}", line) for line in lines[1:4])
     assert lines[4].startswith("3 files: ")
     assert "All: Not calibrated: probabilities and thresholds are raw." in lines
-    assert "Neither is proof" in result.stdout
+    assert "That is no proof, and 'no sign' only means" in result.stdout
 
 
 def test_verdicts_follow_the_calibration_and_it_is_told_of(folder, tmp_path):
     path = written_checkpoint(tmp_path / "w.safetensors", always(-99.0, 99.0))
     result = run("scan", folder, "--weights", path)
-    assert result.stdout.count("◐ uncertain") == 6
-    assert "3 files: 3 uncertain, 3 perhaps edited" in result.stdout
-    assert "at most 1% of 200 held-out photos were called so (5% with 'uncertain')" in result.stdout
+    assert result.stdout.count("◐ uncertain") == 9
+    assert "3 files: 3 uncertain" in result.stdout
+    assert (
+        "at most 1 % of 200 held-out photos were called so, 5 % with 'uncertain'" in result.stdout
+    )
 
 
 def test_half_a_per_cent_is_not_told_as_none(folder, tmp_path):
@@ -121,7 +132,7 @@ def test_half_a_per_cent_is_not_told_as_none(folder, tmp_path):
         name: replace(known, rates=(0.025, 0.005)) for name, known in always(-99.0, 99.0).items()
     }
     result = run("scan", folder, "--weights", written_checkpoint(tmp_path / "w.safetensors", rare))
-    assert "at most 0.5% of 200 held-out photos were called so (2.5% with" in result.stdout
+    assert "at most 0.5 % of 200 held-out photos were called so, 2.5 % with" in result.stdout
 
 
 def test_what_files_say_is_printed_apart_and_can_be_left_out(folder, weights):
@@ -249,9 +260,9 @@ def test_json_lines_are_all_that_stdout_holds(folder, weights):
     assert [row["image"] for row in rows] == [
         str(folder / name) for name in ("below/cup.png", "broken.jpg", "cat.png", "rocket.jpg")
     ]
-    assert rows[1].keys() == {"image", "error"}
+    assert rows[1].keys() == {"format", "image", "error"}
     assert rows[2]["answers"].keys() == set(QUESTIONS)
-    assert rows[2]["verdict"] in {"real", "fake", "uncertain"}
+    assert rows[2]["verdict"] in {"no sign", "fake", "uncertain"}
     assert result.stderr == ""
 
 
@@ -275,6 +286,13 @@ def test_verdicts_fail_a_scan_only_on_request(folder, tmp_path, thresholds, fail
 def test_an_edit_alone_fails_a_scan_too(folder, tmp_path):
     calibration = always(99.0, 99.0) | {"edited": always(-99.0, -99.0)["edited"]}
     path = written_checkpoint(tmp_path / "w.safetensors", calibration)
+    rows = [
+        json.loads(line)
+        for line in run("scan", folder, "--weights", path, "--json").stdout.splitlines()
+    ]
+    assert {(row["verdict"], row["question"]) for row in rows} == {("fake", "edited")}
+    assert {row["answers"]["generated"]["verdict"] for row in rows} == {"no sign"}
+    assert "3 files: 3 fake" in run("scan", folder, "--weights", path).stdout
     assert run("scan", folder, "--weights", path, "--fail-on", "fake").exit_code == 10
 
 
@@ -310,6 +328,8 @@ def test_a_verdict_that_was_asked_for_outweighs_unreadable_files(folder, tmp_pat
         (["evaluate", "{folder}", "--recode", "gif:3"], 2, "expected jpeg:QUALITY"),
         (["synthesize", "{folder}", "--out", "{empty}", "--quality", "0"], 2, "1..100, or png"),
         (["synthesize", "{folder}", "--out", "{empty}", "--kind", "twin"], 2, "--autoencoder"),
+        (["synthesize", "{folder}", "--out", "{empty}", "--kind", "upscaled"], 2, "--upscaler"),
+        (["synthesize", "{folder}", "--out", "{empty}", "--strength", "0"], 2, "strength=0"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_an_exit_code(
@@ -929,6 +949,22 @@ def test_an_autoencoder_named_by_its_folder_makes_twins(folder, tmp_path):
     entries = read_manifest(out / "manifest.csv", "train")
     assert {(entry.generator, entry.kind) for entry in entries} == {("little", None)}
     assert {entry.host_path for entry in entries} == set(folder.rglob("*.*g"))
+
+
+@pytest.mark.parametrize("kind", ["upscaled", "restyled"])
+def test_networks_named_by_their_files_remake_photos(folder, tmp_path, kind):
+    arguments = ["--upscaler", upscaler(tmp_path / "twice.v3-x2.param")]
+    if kind == "restyled":
+        arguments = ["--styles", numbered_styles(tmp_path / "three.onnx"), "--strength", "0.5"]
+    out = tmp_path / "out"
+    result = run("synthesize", folder, "--out", out, "--kind", kind, *arguments)
+    assert result.exit_code == 0, result.output
+    entries = read_manifest(out / "manifest.csv")
+    fakes = [entry for entry in entries if entry.label is Label.FAKE]
+    name = {"upscaled": "twice.v3-x2", "restyled": "three"}[kind]
+    assert {(entry.generator, entry.kind) for entry in fakes} == {(name, None)}
+    assert {entry.host_path for entry in fakes} == set(folder.rglob("*.*g"))
+    assert len(entries) == 2 * len(fakes)
 
 
 def test_names_that_are_no_text_or_that_stdout_cannot_encode_cost_no_output(

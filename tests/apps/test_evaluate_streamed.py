@@ -14,6 +14,8 @@ from gammascope.apps.cli import app
 
 datasets = pytest.importorskip("datasets")
 
+SMALL = ("--weights", "mobilenet")  # What is tested here is the stream, not the detector.
+
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
@@ -39,7 +41,7 @@ def folder(tmp_path, photos):
 
 def test_a_streamed_dataset_is_scored_and_what_is_there_is_not_scored_again(folder, tmp_path):
     out = tmp_path / "out"
-    result = run("evaluate", f"hf:{folder}", "--out", out, "--json")
+    result = run("evaluate", f"hf:{folder}", *SMALL, "--out", out, "--json")
     assert result.exit_code == 0
     assert "2 real and 3 fake (column 'label': ai = fake; real = real)" in result.stderr
     plain = json.loads(result.stdout)
@@ -51,10 +53,10 @@ def test_a_streamed_dataset_is_scored_and_what_is_there_is_not_scored_again(fold
     assert plain["size"]["parameters"] > 1_000_000
     for part in (out / "parts" / "native").glob("*.parquet"):
         part.unlink()
-    again = json.loads(run("evaluate", f"hf:{folder}", "--out", out, "--json").stdout)
+    again = json.loads(run("evaluate", f"hf:{folder}", *SMALL, "--out", out, "--json").stdout)
     assert again["columns"] == plain["columns"]
     assert again["speed"]["answers"] == 14
-    other = run("evaluate", f"hf:{folder}", "--first", 3, "--out", out)
+    other = run("evaluate", f"hf:{folder}", *SMALL, "--first", 3, "--out", out)
     assert other.exit_code == 2
     assert "holds scores of another run" in " ".join(other.stderr.split())
 

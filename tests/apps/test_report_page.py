@@ -57,7 +57,7 @@ class Elements(HTMLParser):
 
 
 def answer(probability: float) -> Answer:
-    verdict = Verdict.REAL if probability < THRESHOLDS[0] else Verdict.UNCERTAIN
+    verdict = Verdict.NO_SIGN if probability < THRESHOLDS[0] else Verdict.UNCERTAIN
     return Answer(
         probability, Verdict.FAKE if probability >= THRESHOLDS[1] else verdict, THRESHOLDS
     )
@@ -70,10 +70,7 @@ def row(name="cat.jpg", generated=0.9, edited=0.1, pixels=None, maps=None) -> Pa
     )
     answers = {"generated": answer(generated), "edited": answer(edited)}
     size = (pixels.shape[1], pixels.shape[0])
-    main = answers["generated"]
-    report = Report(
-        name, size, "gamma", "ab" * 32, generated, True, main.verdict, answers, evidence, ("Small.",)
-    )  # fmt: skip
+    report = Report(name, size, "gamma", "ab" * 32, True, answers, evidence, ("Small.",))
     return PageRow(report, pixels)
 
 
@@ -98,10 +95,10 @@ def test_rows_hold_the_whole_report(tmp_path):
     assert content["written"] == "2026-01-02T03:04:00+00:00"
 
 
-def test_a_method_without_answers_is_asked_its_main_question(tmp_path):
-    report = Report("a.jpg", (451, 300), "npr", "cd" * 32, 0.7, False, Verdict.UNCERTAIN)
+def test_the_page_asks_what_the_method_was_asked(tmp_path):
+    report = Report("a.jpg", (451, 300), "npr", "cd" * 32, False, {"fake": answer(0.7)})
     content = written(tmp_path, [PageRow(report, data.chelsea())]).json("page-data")
-    assert content["questions"] == ["main"]
+    assert content["questions"] == ["fake"]
 
 
 def test_nothing_is_loaded_from_elsewhere(tmp_path):

@@ -16,7 +16,7 @@ import pytest
 from skimage import data
 
 from gammascope.apps.report_page import FailedRow, PageRow, write_report
-from gammascope.report import Answer, Evidence, Recheck, Report, Strength, Tile, Verdict
+from gammascope.report import FORMAT, Answer, Evidence, Recheck, Report, Strength, Tile, Verdict
 
 CHROMIUM = shutil.which("chromium") or ""
 HOSTILE = "<img src=x onerror=window.hit=1></script x><script>window.hit=1</script >.jpg"
@@ -30,7 +30,7 @@ pytestmark = [
 
 def verdict_of(probability: float, thresholds: tuple[float, float]) -> Verdict:
     if probability < thresholds[0]:
-        return Verdict.REAL
+        return Verdict.NO_SIGN
     return Verdict.FAKE if probability >= thresholds[1] else Verdict.UNCERTAIN
 
 
@@ -51,19 +51,8 @@ def row(name, pixels, generated, edited, caveats=(), calibrated=True) -> PageRow
         Evidence(f"mask:{kind}", f"{kind} region", area.astype(np.float32))
         for kind, area in maps.items()
     )
-    main = answers["generated"]
-    report = Report(
-        name,
-        (width, height),
-        "gamma",
-        "ab" * 32,
-        generated,
-        calibrated,
-        main.verdict,
-        answers,
-        evidence,
-        caveats,
-    )
+    size = (width, height)
+    report = Report(name, size, "gamma", "ab" * 32, calibrated, answers, evidence, caveats)
     return PageRow(report, pixels)
 
 
@@ -136,7 +125,7 @@ def test_the_most_suspicious_come_first_and_names_are_only_text(page):
     ]
     assert page.locator("h1").inner_text() == HOSTILE
     cell = page.locator("#rows tr").first.locator("td.answer").first.inner_text()
-    assert "Likely" in cell
+    assert "Fake" in cell
     assert "0.95 ≥ 0.80" in cell
     assert "Not a complete JPEG." in page.locator("#rows tr.failed").inner_text()
 
@@ -327,6 +316,8 @@ def test_the_download_holds_the_shown_reports(page, report_path):
         page.get_by_role("button", name="Download JSON").click()
     exported = json.loads(Path(download.value.path()).read_text("utf-8"))
     astronaut = row("press/astronaut.jpg", data.astronaut(), 0.95, 0.9, ("Saved at least twice.",))
+    assert exported.keys() == {"format", "title", "written", "rows", "failed"}
+    assert exported["format"] == FORMAT
     assert exported["rows"][0] == astronaut.report.to_json()
     assert [line["image"] for line in exported["rows"]] == [
         "press/astronaut.jpg",
@@ -357,7 +348,9 @@ def told_path(tmp_path_factory):
         Tile(box, {"generated": number / 10, "edited": 0.9}) for number, box in enumerate(boxes)
     )
     kept = Recheck("saved as JPEG at quality 80", told.report.answers, holds=True)
-    moved = told.report.answers | {"generated": Answer(0.1, Verdict.REAL, THRESHOLDS["generated"])}
+    moved = told.report.answers | {
+        "generated": Answer(0.1, Verdict.NO_SIGN, THRESHOLDS["generated"])
+    }
     lost = Recheck("reduced to half its size", moved, holds=False)
     reports = (
         replace(plain.report, evidence=(*plain.report.evidence, NOTHING), stability=(kept,)),
@@ -519,11 +512,12 @@ def test_findings_are_readable_in_both_schemes(browser, told_path, low_contrast,
 
 def test_a_method_with_one_question_and_no_maps(browser, tmp_path):
     path = tmp_path / "plain.html"
-    report = Report("cat.jpg", (451, 300), "npr", "cd" * 32, 0.7, False, Verdict.UNCERTAIN)
+    answers = {"fake": Answer(0.7, Verdict.UNCERTAIN, (0.5, 0.9))}
+    report = Report("cat.jpg", (451, 300), "npr", "cd" * 32, False, answers)
     write_report([PageRow(report, data.chelsea())], path, title="Plain")
     page = browser.new_page()
     page.goto(path.as_uri())
-    assert "0.70, no thresholds" in page.locator("#rows").inner_text()
+    assert "0.50 ≤ 0.70 < 0.90" in page.locator("#rows").inner_text()
     page.get_by_role("button", name="cat.jpg").click()
     assert "Uncertain whether it is generated or edited." in page.locator("#panel").inner_text()
     assert "draws no map" in page.locator("#map-key").inner_text()

@@ -154,7 +154,7 @@ def test_a_chosen_picture_gets_verdict_numbers_evidence_and_caveats(page):
         "640 \N{MULTIPLICATION SIGN} 427 pixels",
     ):
         assert words in panel, words
-    assert "Was edited: Likely" in page.locator("#said").inner_text()
+    assert "Was edited: Fake" in page.locator("#said").inner_text()
 
 
 def test_the_mask_lies_over_the_picture_and_obeys_toggle_and_slider(page):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from tests.generation.made_networks import styles_of_pictures, upscaler
 
-from gammascope.data.edits import KINDS, MANIFEST, Plan, make_edits, photos_of
+from gammascope.data.edits import KINDS, MANIFEST, PLAN, Generators, Plan, make_edits, photos_of
 from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.generation.autoencoder import TinyAutoencoder
+from gammascope.generation.restyling import load
+from gammascope.generation.upscaling import Upscaler
 from gammascope.imaging.codecs import Encoding, jpeg_quality
 from gammascope.imaging.decode import decode
+from gammascope.runtime import openvino_core
 from gammascope.sample import Entry, Label
 
 PNG = Encoding("png")
@@ -58,9 +63,10 @@ def contents(folder):
 
 
 def test_masks_say_exactly_where_a_picture_differs_from_its_photo(entries, tmp_path, autoencoder):
-    kinds = tuple(kind for kind in KINDS if kind != "twin")
+    kinds = tuple(kind for kind, known in KINDS.items() if known.name)
     plan = Plan(kinds, per_photo=len(kinds), encoding=PNG, autoencoder="ae", inpainter="grey")
-    made = make_edits(entries, tmp_path / "out", plan, autoencoder=autoencoder, inpainter=Painter())
+    generators = Generators(autoencoder, Painter())
+    made = make_edits(entries, tmp_path / "out", plan, generators)
     assert made.broken == ()
     read = read_manifest(tmp_path / "out" / MANIFEST)
     assert len(read) == len(entries) * (1 + len(kinds))
@@ -94,7 +100,7 @@ def test_controls_are_the_photos_and_all_pictures_have_one_encoding(entries, tmp
 
 def test_a_twin_is_generated_as_a_whole_and_has_no_masks(entries, tmp_path, autoencoder):
     plan = Plan(("twin",), controls=0, autoencoder="taef2")
-    make_edits(entries, tmp_path / "out", plan, autoencoder=autoencoder)
+    make_edits(entries, tmp_path / "out", plan, Generators(autoencoder))
     read = read_manifest(tmp_path / "out" / MANIFEST)
     assert {(entry.kind, entry.generator, entry.label) for entry in read} == {
         (None, "taef2", Label.FAKE)
@@ -103,6 +109,48 @@ def test_a_twin_is_generated_as_a_whole_and_has_no_masks(entries, tmp_path, auto
     assert sample.generated.all()
     assert not sample.edited.any()
     assert sample.image.shape == decode(read[0].host_path).image.shape
+
+
+def test_upscaled_and_restyled_photos_are_generated_as_a_whole_and_aligned(entries, tmp_path):
+    generators = Generators(
+        upscaler=Upscaler(upscaler(tmp_path / "up.param")),
+        styles=load(styles_of_pictures(tmp_path / "pair"), openvino_core()),
+    )
+    kinds = ("upscaled", "restyled")
+    plan = Plan(kinds, 2, controls=0, encoding=PNG, upscaler="up", styles="pair", strength=0.5)
+    make_edits(entries, tmp_path / "out", plan, generators)
+    read = read_manifest(tmp_path / "out" / MANIFEST)
+    assert sorted((e.generator, e.kind, e.label) for e in read) == [
+        *[("pair", None, Label.FAKE)] * 3,
+        *[("up", None, Label.FAKE)] * 3,
+    ]
+    for entry in read:
+        sample, photo = load_sample(entry), decode(entry.host_path).image.astype(float)
+        assert sample.generated.all()
+        if entry.generator == "pair":  # half in the style's colour, of which again half: a quarter
+            rest = sample.image - 0.75 * photo
+            assert np.ptp(rest, axis=(0, 1)).max() <= 2
+            assert rest.mean() > 5
+
+
+def test_a_lone_photo_finds_no_style(entries, tmp_path):
+    styles = load(styles_of_pictures(tmp_path / "pair"), openvino_core())
+    with pytest.raises(MissingDataError, match="there is no other photo that can be read"):
+        make_edits(
+            entries[:1],
+            tmp_path / "out",
+            Plan(("restyled",), controls=0),
+            Generators(styles=styles),
+        )
+
+
+def test_a_folder_of_an_earlier_version_with_fewer_settings_goes_on(entries, tmp_path):
+    plan = Plan(("copy_move",), controls=0)
+    make_edits(entries, tmp_path / "out", plan)
+    place = tmp_path / "out" / PLAN
+    settings = json.loads(place.read_text())
+    place.write_text(json.dumps({key: settings[key] for key in settings if key != "strength"}))
+    assert make_edits(entries, tmp_path / "out", plan).kept == len(entries)
 
 
 def test_photos_of_the_same_name_do_not_overwrite_each_other(entries, tmp_path):
@@ -196,8 +244,10 @@ def test_objects_of_the_photo_are_what_is_copied(photos, tmp_path):
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (Plan(("twin",)), "'twin' needs an autoencoder: give --autoencoder"),
-        (Plan(("diffusion",)), "'diffusion' needs an inpainter: give --inpainter"),
+        (Plan(("twin",)), "'twin' needs a generator: give --autoencoder"),
+        (Plan(("diffusion",)), "'diffusion' needs a generator: give --inpainter"),
+        (Plan(("upscaled",)), "'upscaled' needs a generator: give --upscaler"),
+        (Plan(("restyled",)), "'restyled' needs a generator: give --styles"),
     ],
 )
 def test_a_kind_without_its_network_is_refused_before_any_work(entries, tmp_path, plan, message):
@@ -222,6 +272,8 @@ def test_unknown_kinds_are_refused_with_the_nearest_one():
         Plan(("copymove",))
     with pytest.raises(RecipeError, match="nothing would be edited"):
         Plan(per_photo=0)
+    with pytest.raises(RecipeError, match=r"strength=1\.5"):
+        Plan(strength=1.5)
 
 
 def test_a_disk_that_is_full_or_closed_is_told_of(entries, tmp_path):

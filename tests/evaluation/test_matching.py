@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gammascope.evaluation.matching import same_sizes
+from gammascope.evaluation.matching import draws_of, same_sizes
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.evaluation.tables import comparison, grids, markdown, summarise
 
@@ -25,7 +25,7 @@ def arrays(images: list[tuple[int, int, int]]) -> tuple[Any, ...]:
 @given(IMAGES)
 def test_every_bucket_holds_as_many_of_either_class(images):
     width, height, truth, path = arrays(images)
-    kept = same_sizes(width, height, truth, path)
+    kept = same_sizes(width, height, truth, draws_of(path))
     assert not kept[(width == 0) | (height == 0) | (truth < 0)].any()
     buckets: dict[tuple[int, int], list[int]] = {}
     for w, h, t, k in zip(width, height, truth, kept, strict=True):
@@ -42,10 +42,10 @@ def test_every_bucket_holds_as_many_of_either_class(images):
 @given(IMAGES, st.randoms())
 def test_the_order_of_the_list_and_the_folder_do_not_matter(images, random):
     width, height, truth, path = arrays(images)
-    kept = same_sizes(width, height, truth, path)
+    kept = same_sizes(width, height, truth, draws_of(path))
     order = np.array(random.sample(range(len(images)), len(images)), dtype=np.int64)
     moved = np.array([f"other/{name.split('/')[1]}" for name in path.tolist()], dtype="U20")
-    again = same_sizes(width[order], height[order], truth[order], moved[order])
+    again = same_sizes(width[order], height[order], truth[order], draws_of(moved[order]))
     np.testing.assert_array_equal(again, kept[order])
 
 
@@ -74,6 +74,6 @@ def test_a_detector_of_sizes_is_at_chance_among_matched_images():
 
 def test_classes_without_a_common_size_leave_nothing():
     kept = same_sizes(
-        np.array([100, 900]), np.array([100, 900]), np.array([0, 1]), np.array(["a", "b"])
+        np.array([100, 900]), np.array([100, 900]), np.array([0, 1]), draws_of(np.array(["a", "b"]))
     )
     assert not kept.any()

@@ -19,6 +19,7 @@ from skimage import data
 
 from gammascope.errors import MissingDataError, MissingExtraError
 from gammascope.imaging.provenance import TrustList, provenance_of
+from gammascope.imaging.provenance import c2pa as module
 from gammascope.imaging.provenance.c2pa import _STORE as STORE
 from gammascope.imaging.provenance.c2pa import _stated as stated
 from gammascope.imaging.provenance.c2pa import require_library
@@ -135,7 +136,10 @@ def test_integrity_and_trust_are_two_findings(acme, signed):
     nobody = found(signed)
     assert nobody["provenance:c2pa_signer"].strength is Strength.NEUTRAL
     assert "“Acme signer” of “Acme”" in nobody["provenance:c2pa_signer"].statement
-    assert "no trust list was given" in nobody["provenance:c2pa_signer"].statement
+    assert (
+        "not certified by the trust list of the C2PA (20"
+        in nobody["provenance:c2pa_signer"].statement
+    )
     assert nobody["provenance:c2pa_origin"].strength is Strength.MODERATE
 
     others = found(signed, TrustList(authority("Other").root, "others.pem"))
@@ -148,6 +152,32 @@ def test_integrity_and_trust_are_two_findings(acme, signed):
     assert "is certified by" in friends["provenance:c2pa_signer"].statement
     assert friends["provenance:c2pa_signer"].strength is Strength.STRONG
     assert friends["provenance:c2pa_origin"].strength is Strength.STRONG
+
+
+def test_the_bundled_list_is_the_c2pas_with_its_date() -> None:
+    x509 = pytest.importorskip("cryptography.x509")
+    bundled = TrustList.bundled()
+    issued = datetime.date.fromisoformat(bundled.name.removeprefix("of the C2PA (").rstrip(")"))
+    assert datetime.date(2026, 1, 1) <= issued <= ANY_TIME.date()
+    certificates = x509.load_pem_x509_certificates(bundled.pem.encode())
+    makers = " ".join(certificate.subject.rfc4514_string() for certificate in certificates)
+    assert all(name in makers for name in ("Google", "Adobe", "DigiCert", "SSL.com"))
+    for certificate in certificates:
+        assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+def test_whom_the_bundled_list_names_is_known_without_asking(acme, signed, tmp_path, monkeypatch):
+    longer = tmp_path / "list.pem"
+    own = module._BUNDLED.read_text("ascii")
+    longer.write_text(own + acme.root, "ascii")
+    monkeypatch.setattr(module, "_BUNDLED", longer)
+    TrustList.bundled.cache_clear()
+    try:
+        signer = found(signed)["provenance:c2pa_signer"]
+    finally:
+        TrustList.bundled.cache_clear()
+    assert "is certified by an authority on the trust list of the C2PA" in signer.statement
+    assert signer.strength is Strength.STRONG
 
 
 def test_strangers_who_declare_a_camera_are_hardly_believed(acme):
@@ -309,7 +339,9 @@ def test_no_credentials_change_what_the_pixels_say(acme, signed):
 def checked(codes: list[dict[str, str]], passed: tuple[str, ...] = ()) -> list[Evidence]:
     results = {"success": [{"code": code} for code in passed], "failure": codes}
     store = {"active_manifest": "a", "manifests": {"a": {}}, "validation_state": "Trusted"}
-    return list(stated(store | {"validation_results": {"activeManifest": results}}, None))
+    return list(
+        stated(store | {"validation_results": {"activeManifest": results}}, TrustList.bundled())
+    )
 
 
 GOOD = ("claimSignature.validated", "assertion.dataHash.match")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from gammascope import checkpoints, settings
 from gammascope.data.batches import Collate
-from gammascope.data.edits import Plan, make_edits
+from gammascope.data.edits import Generators, Plan, make_edits
 from gammascope.data.laws import Mixture, Pairs
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.data.pictures import Pictures
@@ -326,7 +326,7 @@ def edits(collection, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("edits")
     kinds = ("copy_move", "telea", "diffusion", "splicing")
     plan = Plan(kinds=kinds, per_photo=4, controls=0, inpainter="blur")
-    make_edits(photos, folder, plan, inpainter=Blur())
+    make_edits(photos, folder, plan, Generators(inpainter=Blur()))
     return folder / "manifest.csv"
 
 

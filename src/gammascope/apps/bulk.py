@@ -11,8 +11,9 @@ from pathlib import Path
 from gammascope.apps import terminal
 from gammascope.apps.choices import EngineName, FailOn
 from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
+from gammascope.apps.scan_results import fails_on
 from gammascope.pipeline import Execution, Pipeline
-from gammascope.report import Verdict
+from gammascope.report import FORMAT, Verdict
 from gammascope.scanning.bulk import Plan, Progress, scan_into
 from gammascope.scanning.results import ResultsFolder, Summary
 
@@ -54,13 +55,12 @@ def run(folder: Path, plan: Plan, pipeline: Pipeline, engine: Engine, *, bar: bo
 def statement(summary: Summary, folder: Path) -> str:
     """Return what a person is told at the end.
 
-    >>> counts = {Verdict.FAKE: 1, Verdict.UNCERTAIN: 0, Verdict.REAL: 2}
-    >>> statement(Summary(4, counts, dict.fromkeys(Verdict, 0), 1), Path("out"))
-    '4 images: 1 fake, 2 real, 1 unreadable. Rows: out'
+    >>> counts = {Verdict.FAKE: 1, Verdict.UNCERTAIN: 0, Verdict.NO_SIGN: 2}
+    >>> statement(Summary(4, counts, {}, 1), Path("out"))
+    '4 images: 1 fake, 2 no sign, 1 unreadable. Rows: out'
     """
-    parts = [f"{count:,} {verdict}" for verdict, count in _shown(summary.verdicts)]
-    edited = [(verdict, count) for verdict, count in _shown(summary.edited) if verdict in _EDITED]
-    parts += [f"{count:,} {_EDITED[verdict]}" for verdict, count in edited]
+    found = [verdict for verdict in reversed(Verdict) if summary.verdicts[verdict]]
+    parts = [f"{summary.verdicts[verdict]:,} {verdict}" for verdict in found]
     if summary.failed:
         parts.append(f"{summary.failed:,} unreadable")
     return f"{summary.images:,} images: {', '.join(parts)}. Rows: {folder}"
@@ -69,33 +69,24 @@ def statement(summary: Summary, folder: Path) -> str:
 def plain(summary: Summary) -> dict[str, object]:
     """Return the counts as plain types."""
     return {
+        "format": FORMAT,
         "images": summary.images,
         "verdicts": {str(verdict): count for verdict, count in summary.verdicts.items()},
-        "edited": {str(verdict): count for verdict, count in summary.edited.items()},
+        "answers": {
+            question: {str(verdict): count for verdict, count in counts.items()}
+            for question, counts in summary.answers.items()
+        },
         "unreadable": summary.failed,
     }
 
 
 def exit_code(summary: Summary, fail_on: FailOn | None) -> int:
     """Return the exit code, by the rules of a scan without a folder."""
-    asked = {
-        None: (),
-        FailOn.FAKE: (Verdict.FAKE,),
-        FailOn.UNCERTAIN: (Verdict.FAKE, Verdict.UNCERTAIN),
-    }[fail_on]
-    if any(summary.verdicts[verdict] or summary.edited[verdict] for verdict in asked):
+    if any(summary.verdicts[verdict] for verdict in fails_on(fail_on)):
         return FOUND
     if summary.failed:
         return PARTLY_DONE if summary.failed < summary.images else IMPOSSIBLE
     return DONE
-
-
-_EDITED = {Verdict.FAKE: "edited", Verdict.UNCERTAIN: "perhaps edited"}
-
-
-def _shown(counts: dict[Verdict, int]) -> list[tuple[Verdict, int]]:
-    order = (Verdict.FAKE, Verdict.UNCERTAIN, Verdict.REAL)
-    return [(verdict, counts[verdict]) for verdict in order if counts[verdict]]
 
 
 @dataclass(slots=True)

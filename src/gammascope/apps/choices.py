@@ -54,6 +54,8 @@ class EditKind(StrEnum):
     AUTOENCODER = "autoencoder"
     REGENERATED = "regenerated"
     TWIN = "twin"
+    UPSCALED = "upscaled"
+    RESTYLED = "restyled"
     DIFFUSION = "diffusion"
 
 

@@ -17,6 +17,7 @@ from gammascope.apps.failures import (
     refuse_unwritable,
     terminal_that_never_fails,
 )
+from gammascope.apps.help import Command
 
 if TYPE_CHECKING:
     from gammascope.pipeline import Besides, Execution, Pipeline
@@ -25,9 +26,10 @@ app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Tell real photographs from AI-generated and edited ones, and show where.",
+    help="Tell real photographs from AI-generated and edited ones, and show where. Try: gammascope scan holiday/. "
+    "Each command explains itself: gammascope scan --help.",
     epilog="Exit codes: 0 done · 1 bug · 2 wrong option, recipe or method · 3 nothing done: a file, image, "
     "checkpoint or extra is missing, or the output cannot be written · 4 done, but some files were unreadable · "
     "10 scan --fail-on or doctor --strict found something · 130 interrupted.",
@@ -60,7 +62,7 @@ def _globally(
     pass
 
 
-@app.command()
+@app.command(cls=Command)
 def scan(  # noqa: PLR0913, PLR0917 - each is an option
     paths: options.Images,
     recursive: options.Recursive = True,
@@ -128,7 +130,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     raise typer.Exit(results.exit_code(fail_on))
 
 
-@app.command()
+@app.command(cls=Command)
 def train(
     recipe: options.RecipeFile,
     out: options.RunFolder,
@@ -152,7 +154,7 @@ def train(
     terminal.say(f"Checkpoint: {path}. Next: {following}")
 
 
-@app.command()
+@app.command(cls=Command)
 def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     checkpoint: options.CheckpointFile,
     data: options.CalibrationData,
@@ -184,7 +186,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
         terminal.say(line)
 
 
-@app.command()
+@app.command(cls=Command)
 def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     data: options.EvaluationData = None,
     benchmark: options.BenchmarkName = None,
@@ -204,13 +206,21 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
     first: options.First = None,
+    predict: options.ForeignDetector = None,
+    replay: options.ReplayFile = None,
 ) -> None:
     """Measure a detector on labelled images: as they are, with the formats of real and fake made alike, with intervals.
 
-    With --out, an evaluation that was interrupted goes on where it was.
+    With --out, an evaluation that was interrupted goes on where it was. --replay makes all numbers anew from a file
+    that --out wrote, without pictures; --predict measures somebody else's detector.
     """
-    from gammascope.apps import costs, evaluating, terminal
+    from gammascope.apps import costs, evaluating, predicting, replaying, terminal
 
+    if replay is not None:
+        replaying.refuse_besides(data, benchmark, predict, recode)
+        told = replaying.replayed(replay, black.value)
+        replaying.tell(told, out, as_json=as_json, pictures=False)
+        return
     columns = evaluating.columns_of(recode or ())
     streaming = evaluating.Streaming(image_column, label_column, first)
     name, entries, assumption = evaluating.listed(
@@ -219,29 +229,23 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     terminal.say(f"{name}: {assumption}")
     if out is not None:
         refuse_unwritable(out / evaluating.SUMMARY)
-    pipeline = _pipeline(weights, method, device, then=then, zone=zone)
+    if predict is not None:
+        pipeline, candidate, size = None, predicting.candidate(predict), None
+    else:
+        pipeline = _pipeline(weights, method, device, then=then, zone=zone)
+        candidate, size = evaluating.Candidate.of(pipeline), costs.size_of(weights, then)
     columns = evaluating.with_aligned(columns, entries)
     with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
-        tables, speed = evaluating.scored(pipeline, entries, columns, out, advance)
-    about = {
-        "data": name,
-        "labels": assumption,
-        "speed": speed,
-        "size": costs.size_of(weights, then),
-    }
-    evaluation = evaluating.summarised(pipeline, tables, columns, about=about, black=black.value)
-    if out is not None:
-        for note in evaluating.write(evaluation, tables, out):
-            terminal.say(note)
-    if as_json:
-        typer.echo(json.dumps(evaluation.plain, allow_nan=False))
-    else:
-        terminal.output().print(*evaluating.drawn(evaluation))
-        terminal.say(evaluating.operating_points(evaluation))
+        tables, speed = evaluating.scored(candidate, entries, columns, out, advance)
+    about = {"data": name, "labels": assumption, "speed": speed, "size": size}
+    shown = evaluating.definitions_of(columns)
+    evaluation = evaluating.summarised(candidate, tables, shown, about=about, black=black.value)
+    replaying.tell(replaying.Told(evaluation, tables), out, as_json=as_json)
+    if pipeline is not None and not as_json:
         _say_saving(pipeline)
 
 
-@app.command()
+@app.command(cls=Command)
 def compare(
     first: options.FirstEvaluation,
     second: options.SecondEvaluation,
@@ -258,7 +262,7 @@ def compare(
         terminal.say(comparing.notes(compared))
 
 
-@app.command()
+@app.command(cls=Command)
 def leaderboard(
     tables: options.Evaluations,
     out: options.LeaderboardPage = None,
@@ -282,7 +286,7 @@ def leaderboard(
         terminal.say(f"Page: {out}")
 
 
-@app.command()
+@app.command(cls=Command)
 def robustness(  # noqa: PLR0913, PLR0917 - each is an option
     data: options.LabelledData,
     out: options.RobustnessFolder,
@@ -318,7 +322,7 @@ def robustness(  # noqa: PLR0913, PLR0917 - each is an option
         terminal.output().print(running.table(points))
 
 
-@app.command()
+@app.command(cls=Command)
 def doctor(
     data: options.AuditedData,
     out: options.AuditFolder = None,
@@ -359,10 +363,10 @@ for _command in (
     making.convert,
     making.export,
 ):
-    app.command()(_command)
+    app.command(cls=Command)(_command)
 
 
-@app.command()
+@app.command(cls=Command)
 def benchmarks(name: options.OneBenchmark = None, as_json: options.Json = False) -> None:
     """List the public datasets that can be evaluated by name, or show how one of them must lie on disk."""
     from gammascope.apps import benchmark_list, terminal
@@ -375,7 +379,7 @@ def benchmarks(name: options.OneBenchmark = None, as_json: options.Json = False)
         terminal.output().print(benchmark_list.table(benchmark_list.rows()))
 
 
-@app.command()
+@app.command(cls=Command)
 def serve(  # noqa: PLR0913, PLR0917 - each is an option
     host: options.Host = "127.0.0.1",
     port: options.Port = 8000,
@@ -405,7 +409,7 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option
         serving.serve(chosen, parts, listening)
 
 
-@app.command()
+@app.command(cls=Command)
 def api_key(name: options.KeyName, files_per_minute: options.FilesPerMinute = 120.0) -> None:
     """Make a key for serve: the key goes to stderr, once; its entry for the file of keys to stdout."""
     from gammascope.apps import terminal
@@ -419,7 +423,7 @@ def api_key(name: options.KeyName, files_per_minute: options.FilesPerMinute = 12
     typer.echo(entry, nl=False)
 
 
-@app.command()
+@app.command(cls=Command)
 def methods(as_json: options.Json = False) -> None:
     """List the detection methods."""
     from gammascope.apps import method_list, terminal

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.table import Table
 
@@ -31,6 +31,7 @@ from gammascope.evaluation.contact_sheet import (
 from gammascope.evaluation.localisation import Black
 from gammascope.evaluation.score_store import ScoreStore, StoredTables
 from gammascope.evaluation.scoring import AsIs, Column, ScoreTable, score_columns
+from gammascope.evaluation.scoring import Scores as AnsweredScores
 from gammascope.imaging import codecs
 from gammascope.names import shown
 from gammascope.pipeline import Pipeline, Scores
@@ -161,6 +162,11 @@ def listed(
     )
 
 
+def definitions_of(columns: Mapping[str, Column]) -> dict[str, Mapping[str, Any]]:
+    """Return what is shown in each column, in plain types."""
+    return {name: column.definition for name, column in columns.items()}
+
+
 def columns_of(recodes: Sequence[str]) -> dict[str, Column]:
     """Read "jpeg:90" and the like: "native" and "all_recoded" are there whether asked for or not.
 
@@ -200,8 +206,71 @@ def with_aligned(columns: Mapping[str, Column], entries: Sequence[Entry]) -> dic
     return {NATIVE: columns[NATIVE]} | aligned | dict(columns)
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Whose scores they are: a detector of ours, or somebody else's.
+
+    Attributes:
+        method: Its name.
+        weights_sha256: "" where there are none that we know of.
+        calibration: By question; empty if there is none.
+    """
+
+    method: str
+    weights_sha256: str
+    calibration: Mapping[str, Calibration]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate(Answered):
+    """What is evaluated.
+
+    Attributes:
+        predict: Answers for samples, and counts how often.
+        threads: How many images to work on at once.
+        device: What it runs on, for a person.
+    """
+
+    predict: Counting
+    threads: int
+    device: str
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Candidate:
+        """Return a detector of ours."""
+        facts = pipeline.facts
+        return cls(
+            facts.method,
+            pipeline.weights_sha256,
+            facts.calibration,
+            Predictor(pipeline),
+            threads_of(pipeline),
+            pipeline.network.name,
+        )
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells its scores from another's; a new version may decode differently."""
+        return {
+            "method": self.method,
+            "weights_sha256": self.weights_sha256,
+            "gammascope": gammascope.__version__,
+        }
+
+
+class Counting(Protocol):
+    """A ``Predict`` that counts."""
+
+    @property
+    def answers(self) -> int:
+        """How many were given."""
+
+    def __call__(self, sample: Sample) -> AnsweredScores:
+        """Answer for one sample."""
+
+
 def scored(
-    pipeline: Pipeline,
+    candidate: Candidate,
     entries: Sequence[Entry],
     columns: Mapping[str, Column],
     folder: Path | None,
@@ -215,26 +284,17 @@ def scored(
     Raises:
         RecipeError: If the folder holds scores of another detector or of other images.
     """
-    watch, predict, threads = Stopwatch(), Predictor(pipeline), threads_of(pipeline)
+    watch, predict, threads = Stopwatch(), candidate.predict, candidate.threads
     if folder is not None:
         try:
             store = ScoreStore(folder / PARTS, threads=threads)
-            store.score(predict, entries, columns, identity(pipeline), progress)
-            speed = watch.speed(predict.answers, pipeline.network.name, folder / PARTS)
+            store.score(predict, entries, columns, candidate.identity, progress)
+            speed = watch.speed(predict.answers, candidate.device, folder / PARTS)
             return StoredTables(store, tuple(columns)), speed
         except MissingExtraError:
             pass  # without pyarrow, which ``write`` tells of, scores stay in memory until the end
     tables = score_columns(predict, entries, columns, threads=threads, progress=progress)
-    return tables, watch.speed(predict.answers, pipeline.network.name)
-
-
-def identity(pipeline: Pipeline) -> dict[str, str]:
-    """Return what tells a detector's scores from another's; a new version may decode differently."""
-    return {
-        "method": pipeline.facts.method,
-        "weights_sha256": pipeline.weights_sha256,
-        "gammascope": gammascope.__version__,
-    }
+    return tables, watch.speed(predict.answers, candidate.device)
 
 
 def threads_of(pipeline: Pipeline) -> int:
@@ -269,9 +329,9 @@ class Predictor:
 
 
 def summarised(
-    pipeline: Pipeline,
+    candidate: Answered,
     tables: Mapping[str, ScoreTable],
-    columns: Mapping[str, Column],
+    definitions: Mapping[str, Mapping[str, Any]],
     *,
     about: Mapping[str, Any],
     black: Black = "skip",
@@ -279,9 +339,9 @@ def summarised(
     """Make numbers of score tables, at the thresholds of the checkpoint's calibration (0 without one).
 
     Args:
-        pipeline: Whose scores they are.
+        candidate: Whose scores they are.
         tables: By column.
-        columns: What was shown.
+        definitions: What was shown in each column.
         about: Facts that go into the summary as they are, in plain types: "data" (name of the images), "labels" (what
             these were taken to be), "speed" and "size" (``apps.costs``).
         black: What images without a true pixel count in F1 and IoU.
@@ -289,8 +349,8 @@ def summarised(
     Raises:
         MissingDataError: If no question can be measured on these images.
     """
-    facts, questions = pipeline.facts, next(iter(tables.values())).questions
-    calibration = {name: facts.calibration.get(name, RAW) for name in questions}
+    questions = next(iter(tables.values())).questions
+    calibration = {name: candidate.calibration.get(name, RAW) for name in questions}
     made: dict[str, dict[str, laid_out.Summary]] = {}
     unmeasured: dict[str, str] = {}
     for name, table in tables.items():
@@ -306,13 +366,13 @@ def summarised(
         raise MissingDataError(" ".join(unmeasured.values()))
     plain = {
         "gammascope": gammascope.__version__,
-        "method": facts.method,
-        "weights_sha256": pipeline.weights_sha256,
-        "calibrated": bool(facts.calibration),
+        "method": candidate.method,
+        "weights_sha256": candidate.weights_sha256,
+        "calibrated": bool(candidate.calibration),
         "calibration": {name: settings.plain(known) for name, known in calibration.items()},
         **about,
         "unmeasured": unmeasured,
-        "definitions": {name: dict(column.definition) for name, column in columns.items()},
+        "definitions": {name: dict(definition) for name, definition in definitions.items()},
         "columns": made,
     }
     return Evaluation(plain, calibration)
@@ -340,11 +400,18 @@ def operating_points(evaluation: Evaluation) -> str:
     )
 
 
-def write(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path) -> Iterator[str]:
+def write(
+    evaluation: Evaluation,
+    tables: Mapping[str, ScoreTable],
+    folder: Path,
+    *,
+    pictures: bool = True,
+) -> Iterator[str]:
     """Write everything into a folder; yield one line for people about each part.
 
     Files, besides those of ``scored``: ``scores_<column>.csv`` (and ``.parquet`` with pyarrow), ``summary.json``,
-    ``tables.md``, ``worst.jpg``, and with matplotlib ``roc_``, ``reliability_`` and ``scores_<question>.png``.
+    ``tables.md``, ``worst.jpg`` (if the pictures are there), and with matplotlib ``roc_``, ``reliability_`` and
+    ``scores_<question>.png``.
     """
     for name, table in tables.items():
         table.to_csv(folder / f"scores_{name}.csv")
@@ -363,7 +430,8 @@ def write(evaluation: Evaluation, tables: Mapping[str, ScoreTable], folder: Path
     lists = [*_grids(evaluation), *(grid for grid in slices if grid.rows)]
     with complete_or_absent(folder / TABLES) as unfinished:
         unfinished.write_text(laid_out.markdown(lists), "utf-8")
-    draw_contact_sheet(_worst(evaluation, tables[NATIVE]), folder / WORST)
+    if pictures:
+        draw_contact_sheet(_worst(evaluation, tables[NATIVE]), folder / WORST)
     yield from _plot(evaluation, tables, folder)
     failed = sum(int((table["error"] != "").sum()) for table in tables.values())
     if failed:

@@ -19,12 +19,14 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from gammascope.apps.help import ALIASES, write_commands
 from gammascope.errors import (
     GammascopeError,
     MissingExtraError,
     RecipeError,
     UnknownBenchmarkError,
     UnknownMethodError,
+    said_by,
 )
 
 DONE, INTERNAL, USAGE, IMPOSSIBLE, PARTLY_DONE, FOUND = 0, 1, 2, 3, 4, 10
@@ -39,7 +41,15 @@ T = TypeVar("T")
 
 
 class Commands(TyperGroup):
-    """Commands whose errors become one line on stderr."""
+    """Commands in groups, some under a second name; their errors become one line on stderr."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, also by another word of the field."""
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        """Write the commands in their groups."""
+        write_commands(formatter, self.commands)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and turn what went wrong into an exit code."""
@@ -95,7 +105,7 @@ def _line_and_code(error: BaseException) -> tuple[str, int]:
             return f"Error: {error.strerror or error}{place}.", IMPOSSIBLE
         case MemoryError():
             return "Error: not enough memory.", IMPOSSIBLE
-    what = f"{type(error).__name__}: {error}"
+    what = f"{type(error).__name__}: {said_by(error)}"
     return f"Internal error, please report it ({what}). More: gammascope --debug ...", INTERNAL
 
 

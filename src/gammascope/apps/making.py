@@ -73,6 +73,9 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
     controls: making_options.Controls = None,
     autoencoder: making_options.AutoencoderSource = None,
     inpainter: making_options.InpainterSource = None,
+    upscaler: making_options.UpscalerSource = None,
+    styles: making_options.StylesSource = None,
+    strength: making_options.StyleStrength = 1.0,
     quality: making_options.Quality = "90",
     largest_side: making_options.LargestSide = None,
     seed: making_options.Seed = 0,
@@ -95,11 +98,14 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
         largest_side=largest_side,
         autoencoder=synthesis.short_name(autoencoder),
         inpainter=synthesis.short_name(inpainter),
+        upscaler=synthesis.short_name(upscaler),
+        styles=synthesis.short_name(styles),
+        strength=strength,
     )
     entries = synthesis.photos_at(photos, out, split)
-    networks = synthesis.networks(autoencoder, inpainter)
+    generators = synthesis.generators(autoencoder, inpainter, upscaler, styles)
     with terminal.progress_bar("Editing", shown=not quiet) as advance:
-        made = make_edits(entries, out, plan, **networks, progress=advance)
+        made = make_edits(entries, out, plan, generators, progress=advance)
     terminal.output().print(synthesis.table(made))
     terminal.say(synthesis.closing(made, out))
     raise typer.Exit(PARTLY_DONE if made.broken else 0)
@@ -113,7 +119,7 @@ def autoencoders(
     split: making_options.EditSplit = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train small autoencoders on real photos; ``synthesize --kind twin`` regenerates photos with them.
+    """Train small autoencoders on real photos; synthesize --kind twin regenerates photos with them.
 
     One that is there already is kept.
     """

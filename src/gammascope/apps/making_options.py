@@ -73,7 +73,9 @@ EditFolder: TypeAlias = Annotated[
 EditKinds: TypeAlias = Annotated[
     list[EditKind] | None,
     typer.Option(
-        "--kind", help="How to manipulate; repeatable. Default: copy_move, splicing, telea."
+        "--kind",
+        metavar="KIND",
+        help=f"How to manipulate: {', '.join(EditKind)}; repeatable. Default: copy_move, splicing, telea.",
     ),
 ]
 AutoencoderSource: TypeAlias = Annotated[
@@ -96,6 +98,25 @@ InpainterSource: TypeAlias = Annotated[
     typer.Option(
         "--inpainter", help="Folder of a diffusers inpainting pipeline, or a hub id (downloads)."
     ),
+]
+UpscalerSource: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--upscaler",
+        metavar="FILE.param",
+        help="ncnn network that enlarges pictures; its .bin lies beside it.",
+    ),
+]
+StylesSource: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--styles",
+        metavar="FOLDER|FILE.onnx",
+        help="Folder with *predict.onnx and *transform.onnx, or one network of numbered styles.",
+    ),
+]
+StyleStrength: TypeAlias = Annotated[
+    float, typer.Option(help="Share of the restyled photo, above 0; the rest is the photo.")
 ]
 PerPhoto: TypeAlias = Annotated[
     int, typer.Option(min=1, help="Edits per photo; the kinds take turns.")

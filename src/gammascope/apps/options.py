@@ -136,7 +136,8 @@ TrustedSigners: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--trust",
-        help="PEM file, or folder of such files: authorities whose signers of Content Credentials are trusted.",
+        help="PEM file, or folder of such files: authorities whose signers of Content Credentials are trusted, "
+        "instead of the C2PA's list.",
     ),
 ]
 Stability: TypeAlias = Annotated[
@@ -274,6 +275,24 @@ BlackMasks: TypeAlias = Annotated[
 ]
 EvaluationFolder: TypeAlias = Annotated[
     Path | None, typer.Option("--out", help="Folder for score tables, numbers and plots.")
+]
+
+ForeignDetector: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--predict",
+        metavar="MODULE:FUNCTION",
+        help="Measure a Python function of your own, which is imported and run: path of a PNG file in, "
+        "probability of fake (0 to 1) out.",
+    ),
+]
+ReplayFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--replay",
+        metavar="FILE",
+        help="Make all numbers anew from replay.parquet, which --out writes: no pictures are needed.",
+    ),
 ]
 
 RobustnessFolder: TypeAlias = Annotated[

@@ -29,7 +29,7 @@ from PIL import Image as PillowImage
 
 from gammascope.apps.static_page import policy, web_part
 from gammascope.data.manifest import complete_or_absent
-from gammascope.report import Report, Verdict
+from gammascope.report import FORMAT, Report
 from gammascope.sample import Image
 
 PICTURES_KEPT: Final = 500
@@ -61,7 +61,6 @@ _SCRIPTS: Final = (
     "start.js",
 )  # fmt: skip
 _QUESTION_ORDER: Final = ("generated", "edited")
-_SUSPICION: Final = {Verdict.REAL: 0, Verdict.UNCERTAIN: 1, Verdict.FAKE: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,7 @@ def _collect(rows: Iterable[PageRow | FailedRow], limit: int) -> _Content:
         if isinstance(row, FailedRow):
             content.failed.append({"id": index, "image": row.image, "reason": row.reason})
             continue
-        questions.update(row.report.answers or ("main",))
+        questions.update(row.report.answers)
         content.rows.append(_row_json(index, row.report, content.weights))
         entry = (_suspicion(row.report), -index)
         if limit <= 0 or (len(kept) >= limit and entry < kept[0]):
@@ -165,10 +164,8 @@ def _question_rank(name: str) -> tuple[int, str]:
 
 def _suspicion(report: Report) -> tuple[int, float]:
     """Rank by the worst verdict over the questions, then by the highest probability."""
-    verdicts = [answer.verdict for answer in report.answers.values()] or [report.verdict]
-    chances = [answer.probability for answer in report.answers.values()] or [report.probability]
-    finite = [value for value in chances if math.isfinite(value)]
-    return max(_SUSPICION[verdict] for verdict in verdicts), max(finite, default=0.0)
+    finite = [p for answer in report.answers.values() if math.isfinite(p := answer.probability)]
+    return report.verdict.gravity, max(finite, default=0.0)
 
 
 def _row_json(index: int, report: Report, weights: list[dict[str, str]]) -> dict[str, Any]:
@@ -342,6 +339,7 @@ def _page_pieces(
     script = "\n".join(web_part(name) for name in _SCRIPTS)
     style = web_part("page.css")
     data = {
+        "format": FORMAT,
         "title": title,
         "written": moment.astimezone(UTC).isoformat(timespec="seconds"),
         "questions": content.questions,

@@ -45,9 +45,9 @@ def measured(
     columns = evaluating.with_aligned(columns, entries)
     unperturbed = tuple(columns)
     columns |= {each.name: each for each in perturbations}
-    store = ScoreStore(folder / evaluating.PARTS, threads=evaluating.threads_of(pipeline))
-    predict, identity = evaluating.Predictor(pipeline), evaluating.identity(pipeline)
-    store.score(predict, entries, columns, identity, progress)
+    candidate = evaluating.Candidate.of(pipeline)
+    store = ScoreStore(folder / evaluating.PARTS, threads=candidate.threads)
+    store.score(candidate.predict, entries, columns, candidate.identity, progress)
     question = store.read(evaluating.NATIVE).questions[0]
     known = pipeline.facts.calibration.get(question)
     threshold = known.fake_from if known else 0.0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gammascope import checkpoints, names
 from gammascope.apps import terminal
@@ -21,16 +22,14 @@ from gammascope.apps.report_page import FailedRow, PageRow, write_report
 from gammascope.imaging import provenance
 from gammascope.imaging.decode import Limits
 from gammascope.pipeline import Pipeline
-from gammascope.report import Report, Strength, Verdict
+from gammascope.report import FORMAT, Report, Strength, Verdict
 from gammascope.scanning.scan import Scanned, scan
 
-_STYLES = {Verdict.FAKE: "bold red", Verdict.UNCERTAIN: "yellow", Verdict.REAL: "green"}
+_STYLES = {Verdict.FAKE: "bold red", Verdict.UNCERTAIN: "yellow", Verdict.NO_SIGN: "green"}
 # No check mark: that nothing was found confirms nothing.
-_SYMBOLS = {Verdict.FAKE: "●", Verdict.UNCERTAIN: "◐", Verdict.REAL: "○"}
-_PLAIN_SYMBOLS = {Verdict.FAKE: "!", Verdict.UNCERTAIN: "?", Verdict.REAL: "-"}
-_MAIN_WORDS = {verdict: str(verdict) for verdict in Verdict}
+_SYMBOLS = {Verdict.FAKE: "●", Verdict.UNCERTAIN: "◐", Verdict.NO_SIGN: "○"}
+_PLAIN_SYMBOLS = {Verdict.FAKE: "!", Verdict.UNCERTAIN: "?", Verdict.NO_SIGN: "-"}
 _FINDINGS_SHOWN = 20
-_EDITED_WORDS = {Verdict.FAKE: "edited", Verdict.UNCERTAIN: "uncertain", Verdict.REAL: "no sign"}
 
 
 @dataclass(slots=True)
@@ -90,12 +89,7 @@ class Results:
 
     def exit_code(self, fail_on: FailOn | None) -> int:
         """Return the exit code of the scan; a verdict that was asked for outweighs unreadable files."""
-        asked = {
-            None: set(),
-            FailOn.FAKE: {Verdict.FAKE},
-            FailOn.UNCERTAIN: {Verdict.FAKE, Verdict.UNCERTAIN},
-        }[fail_on]
-        if any(verdicts_of(report) & asked for report in self.reports.values()):
+        if any(report.verdict in fails_on(fail_on) for report in self.reports.values()):
             return FOUND
         if self.failed:
             return PARTLY_DONE if self.reports else IMPOSSIBLE
@@ -127,17 +121,8 @@ class Results:
     def counts(self) -> str:
         """Return one line: how many files, which verdicts, how many unreadable."""
         seen, total = len(self.reports) + len(self.failed), len(self.files)
-        main = Counter(report.verdict for report in self.reports.values())
-        parts = [f"{main[verdict]} {_MAIN_WORDS[verdict]}" for verdict in _STYLES if main[verdict]]
-        edited = Counter(
-            report.answers["edited"].verdict
-            for report in self.reports.values()
-            if "edited" in report.answers
-        )
-        if edited[Verdict.FAKE]:
-            parts.append(f"{edited[Verdict.FAKE]} edited")
-        if edited[Verdict.UNCERTAIN]:
-            parts.append(f"{edited[Verdict.UNCERTAIN]} perhaps edited")
+        found = Counter(report.verdict for report in self.reports.values())
+        parts = [f"{found[verdict]} {verdict}" for verdict in _STYLES if found[verdict]]
         if self.failed:
             parts.append(f"{len(self.failed)} unreadable")
         part = f"{seen} of " if seen < total else ""
@@ -154,10 +139,11 @@ class Results:
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         table.add_column("file", overflow="fold", ratio=2 if console.is_terminal else None)
         some = next(iter(self.reports.values()))
-        main = "generated" if "generated" in some.answers else next(iter(some.answers), "fake")
-        further = [question for question in some.answers if question != main]
-        for question in (main, *further):
-            table.add_column("verdict" if question == main else question, no_wrap=True)
+        questions = list(some.answers)
+        table.add_column("verdict", no_wrap=True)
+        for question in questions:
+            if len(questions) > 1:  # where there is one question, its answer is the verdict
+                table.add_column(question, no_wrap=True)
             table.add_column(f"P({question})", justify="right", no_wrap=True)
         caveats = {
             name: " ".join(caveat for caveat in report.caveats if caveat not in shared)
@@ -166,17 +152,17 @@ class Results:
         if any(caveats.values()):
             table.add_column("caveats", overflow="fold", ratio=3 if console.is_terminal else None)
         symbols = _SYMBOLS if terminal.speaks_unicode(console) else _PLAIN_SYMBOLS
+
+        def said(verdict: Verdict) -> Text:
+            return terminal.literal(f"{symbols[verdict]} {verdict}", _STYLES[verdict])
+
         for name, report in self.reports.items():
-            cells = [terminal.literal(name)]
-            for question in (main, *further):
-                answer = report.answers.get(question)
-                verdict = answer.verdict if answer else report.verdict
-                words = _MAIN_WORDS if question == main else _EDITED_WORDS
-                cells.append(
-                    terminal.literal(f"{symbols[verdict]} {words[verdict]}", _STYLES[verdict])
-                )
-                chance = answer.probability if answer else report.probability
-                cells.append(terminal.literal(shown_chance(chance)))
+            cells = [terminal.literal(name), said(report.verdict)]
+            for question in questions:
+                answer = report.answers[question]
+                if len(questions) > 1:
+                    cells.append(said(answer.verdict))
+                cells.append(terminal.literal(shown_chance(answer.probability)))
             if any(caveats.values()):
                 cells.append(terminal.literal(caveats[name], "dim"))
             table.add_row(*cells)
@@ -196,26 +182,32 @@ def trusted(place: Path | None) -> provenance.TrustList | None:
     return provenance.TrustList.read(place)
 
 
+def fails_on(weakest: FailOn | None) -> frozenset[Verdict]:
+    """Return the verdicts on a whole picture that make a scan exit with FOUND."""
+    if weakest is None:
+        return frozenset()
+    return frozenset(one for one in Verdict if one.gravity >= Verdict(weakest.value).gravity)
+
+
 def json_row(row: Scanned) -> dict[str, object]:
     """Return a row as plain types, with the file's absolute path."""
     image = names.shown(row.path.absolute())
     if row.report is None:
-        return {"image": image, "error": names.shown(row.error or "unknown reason")}
+        return {
+            "format": FORMAT,
+            "image": image,
+            "error": names.shown(row.error or "unknown reason"),
+        }
     return row.report.to_json() | {"image": image}
-
-
-def verdicts_of(report: Report) -> set[Verdict]:
-    """Return the verdicts on all questions."""
-    return {report.verdict, *(answer.verdict for answer in report.answers.values())}
 
 
 def shown_share(share: float) -> str:
     """Return a rate in per cent with the digits that it has: half a per cent is not none.
 
     >>> shown_share(0.01), shown_share(0.005), shown_share(0.05)
-    ('1%', '0.5%', '5%')
+    ('1 %', '0.5 %', '5 %')
     """
-    return f"{100 * share:.3g}%"
+    return f"{100 * share:.3g} %"
 
 
 def shown_chance(probability: float) -> str:
@@ -232,27 +224,22 @@ def shown_chance(probability: float) -> str:
 def meaning(facts: checkpoints.Facts) -> str:
     """Return what the verdicts mean, in the words of the calibration."""
     known: Mapping[str, checkpoints.Calibration] = facts.calibration
-    limits = "Neither is proof, and 'real' or 'no sign' only means that nothing was found."
-    words = "'fake': contains AI-generated pixels"
-    if not known or "edited" in known:
-        words += ", 'edited': a part was replaced"
-    if not known:
-        return f"{words}. {limits}"
-    first = known.get("generated") or next(iter(known.values()))
-    unsure, called = map(shown_share, first.rates)
-    if first.zone == "conformal":
-        missed = (
-            "" if first.missed is None else f" ({shown_share(first.missed)} of fakes called real)"
-        )
-        return (
-            f"{words}. At most "
-            f"{called} of new photos like the {first.photos} held-out ones are called so{missed}. "
-            f"{limits}"
-        )
-    return (
-        f"{words}; at most {called} of {first.photos} "
-        f"held-out photos were called so ({unsure} with 'uncertain'). {limits}"
-    )
+    ways = [f"{_WAYS.get(name, name)} ({_rates(one)})" for name, one in known.items()]
+    words = " or ".join(ways or _WAYS.values())
+    return f"'fake': {words}. That is no proof, and 'no sign' only means that nothing was found."
+
+
+_WAYS = {"generated": "contains AI-generated pixels", "edited": "was edited"}
+
+
+def _rates(known: checkpoints.Calibration) -> str:
+    unsure, called = map(shown_share, known.rates)
+    if known.zone != "conformal":
+        return f"at most {called} of {known.photos} held-out photos were called so, {unsure} with 'uncertain'"
+    promised = f"at most {called} of new photos like the {known.photos} held-out ones are called so"
+    if known.missed is None:
+        return promised
+    return f"{promised}, and {shown_share(known.missed)} of fakes get 'no sign'"
 
 
 def page_title(files: Sequence[Path]) -> str:

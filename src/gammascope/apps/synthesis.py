@@ -5,31 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypedDict
 
 from rich.table import Table
 
-from gammascope.data.edits import MANIFEST, Edits, photos_of
+from gammascope.data.edits import MANIFEST, Edits, Generators, photos_of
 from gammascope.data.folder import find_images
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
+from gammascope.generation import restyling
 from gammascope.generation.autoencoder import Autoencoder, TinyAutoencoder, from_diffusers
 from gammascope.generation.small_autoencoder import FILE, SmallAutoencoder
+from gammascope.generation.upscaling import Upscaler
 from gammascope.imaging.codecs import Encoding
 from gammascope.manipulation.inpainting import Inpainter
+from gammascope.runtime import openvino_core
 from gammascope.sample import Entry, Label
 
 _TABLES = {".csv", ".parquet"}
+_NETWORK_FILES = {".param", ".onnx"}
 _BROKEN_SHOWN = 10
 _PICTURES_BYTES = 4 * 10**9
-
-
-class Networks(TypedDict):
-    """What generates pixels, where it was asked for."""
-
-    autoencoder: Autoencoder | None
-    inpainter: Inpainter | None
 
 
 def photos_at(paths: Sequence[str], out: Path, split: str | None) -> list[Entry]:
@@ -70,12 +66,16 @@ def encoding_of(quality: str) -> Encoding:
         raise RecipeError(f"--quality {quality}: expected a JPEG quality 1..100, or png.") from None
 
 
-def networks(autoencoder: str | None, inpainter: str | None) -> Networks:
-    """Load what was named: a folder, or a hub id, which downloads."""
-    return {
-        "autoencoder": None if autoencoder is None else _autoencoder(autoencoder),
-        "inpainter": None if inpainter is None else _inpainter(inpainter),
-    }
+def generators(
+    autoencoder: str | None, inpainter: str | None, upscaler: Path | None, styles: Path | None
+) -> Generators:
+    """Load what was named; a hub id, which only the first two take, downloads."""
+    return Generators(
+        None if autoencoder is None else _autoencoder(autoencoder),
+        None if inpainter is None else _inpainter(inpainter),
+        None if upscaler is None else Upscaler(upscaler),
+        None if styles is None else restyling.load(styles, openvino_core()),
+    )
 
 
 def designs(names: Sequence[str] | None) -> list[str]:
@@ -127,9 +127,12 @@ def autoencoder_made(
     return f"{name}: {decibels:.1f} dB on photos it was trained on, {folder}"
 
 
-def short_name(place: str | None) -> str:
-    """Return a generator's name for manifests: the last part of a folder or hub id."""
-    return Path(place).name if place else ""
+def short_name(place: str | Path | None) -> str:
+    """Return a generator's name for manifests: the last part of a folder or hub id, a file's without its ending."""
+    if not place:
+        return ""
+    path = Path(place)
+    return path.stem if path.suffix in _NETWORK_FILES else path.name
 
 
 def table(made: Edits) -> Table:

@@ -1,8 +1,8 @@
 """Edited pictures on disk, made from photos: with both masks, a manifest, and authentic controls encoded alike.
 
 For evaluation and for other people's trainings; our own training edits on the fly (``data.synthesis``). What picture
-number ``n`` of a photo becomes depends on the photo's name, ``n`` and the seed (a splice also on the other photos), so
-an interrupted run goes on where it stopped and ends with the same files.
+number ``n`` of a photo becomes depends on the photo's name, ``n`` and the seed (a splice and a style also on the other
+photos), so an interrupted run goes on where it stopped and ends with the same files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import PIL.Image
@@ -24,6 +24,8 @@ from gammascope.data.pictures import Pictures
 from gammascope.data.twins import TwinLaw
 from gammascope.errors import GammascopeError, MissingDataError, RecipeError, did_you_mean
 from gammascope.generation.autoencoder import Autoencoder, AutoencoderFill
+from gammascope.generation.restyling import Restyler
+from gammascope.generation.upscaling import Upscaler
 from gammascope.imaging import codecs
 from gammascope.manipulation.base import SMALLEST_PX, Manipulated, Manipulation
 from gammascope.manipulation.copy_move import CopyMove
@@ -37,6 +39,8 @@ PLAN = "plan.json"
 CHEAP_KINDS = ("copy_move", "splicing", "telea")
 """What is made unless other kinds are asked for: needs no network."""
 
+_T = TypeVar("_T")
+
 _DONOR_TRIES = 20
 _MEMORY_BYTES = 10**9  # decoded photos kept, because splices look at many of them
 _SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
@@ -48,7 +52,7 @@ class _Kind:
 
     Attributes:
         name: ``kind`` of its entries; None: the whole picture is generated.
-        needs: "autoencoder", "inpainter" or "".
+        needs: Which of ``Generators``; "": none.
     """
 
     name: str | None
@@ -63,10 +67,30 @@ KINDS: Mapping[str, _Kind] = {
     "autoencoder": _Kind("inpainting", "autoencoder"),
     "regenerated": _Kind("inpainting", "autoencoder"),
     "twin": _Kind(None, "autoencoder"),
+    "upscaled": _Kind(None, "upscaler"),
+    "restyled": _Kind(None, "styles"),
     "diffusion": _Kind("inpainting", "inpainter"),
 }
 """How a photo can be changed: "autoencoder" decodes a region anew, "regenerated" one that was smeared over before,
-"twin" the whole photo; "diffusion" paints a region."""
+"twin" the whole photo; "upscaled" enlarges the reduced photo, "restyled" gives it another style; "diffusion" paints a
+region."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generators:
+    """What writes pixels, where a kind needs it.
+
+    Attributes:
+        autoencoder: For the kinds "autoencoder", "regenerated" and "twin".
+        inpainter: For the kind "diffusion".
+        upscaler: For the kind "upscaled".
+        styles: For the kind "restyled".
+    """
+
+    autoencoder: Autoencoder | None = None
+    inpainter: Inpainter | None = None
+    upscaler: Upscaler | None = None
+    styles: Restyler | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +106,9 @@ class Plan:
         largest_side: Larger photos are first reduced to this longer side, pixels; None: never.
         autoencoder: Its name in the manifest's ``generator`` column.
         inpainter: Likewise.
+        upscaler: Likewise.
+        styles: Likewise.
+        strength: Of a style: 1 is the restyled photo alone, 0.5 half of it and half of the photo.
     """
 
     kinds: tuple[str, ...] = CHEAP_KINDS
@@ -92,6 +119,9 @@ class Plan:
     largest_side: int | None = None
     autoencoder: str = ""
     inpainter: str = ""
+    upscaler: str = ""
+    styles: str = ""
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -103,6 +133,8 @@ class Plan:
             raise RecipeError(
                 f"kinds={self.kinds}, per_photo={self.per_photo}: nothing would be edited."
             )
+        if not 0 < self.strength <= 1:
+            raise RecipeError(f"strength={self.strength}: expected more than 0, at most 1.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +156,8 @@ def make_edits(
     photos: Sequence[Entry],
     folder: Path,
     plan: Plan,
+    generators: Generators | None = None,
     *,
-    autoencoder: Autoencoder | None = None,
-    inpainter: Inpainter | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Edits:
     """Write edited pictures, masks, controls and ``manifest.csv``; pictures already there are kept.
@@ -139,18 +170,18 @@ def make_edits(
         photos: Authentic entries; fakes are refused.
         folder: Where everything goes; may hold an earlier, interrupted run of the same plan.
         plan: What is made.
-        autoencoder: For the kinds "autoencoder", "regenerated" and "twin".
-        inpainter: For the kind "diffusion".
+        generators: What the plan's kinds need.
         progress: Called with (done, all) after each photo.
 
     Raises:
-        MissingDataError: If there is no photo, a kind lacks its network, splices lack a second photo, or nothing
+        MissingDataError: If there is no photo, a kind lacks its generator, splices lack a second photo, or nothing
             could be made.
         RecipeError: If the folder holds another plan's run, or a fake is among the photos.
     """
-    _check(photos, plan, autoencoder, inpainter)
+    generators = generators or Generators()
+    _check(photos, plan, generators)
     _claim(folder, plan)
-    work = _Work(photos, folder, plan, autoencoder, inpainter)
+    work = _Work(photos, folder, plan, generators)
     for done, photo in enumerate(photos, start=1):
         work.treat(photo)
         progress(done, len(photos))
@@ -167,15 +198,10 @@ class _Work:
     """The mutable side of one run."""
 
     def __init__(
-        self,
-        photos: Sequence[Entry],
-        folder: Path,
-        plan: Plan,
-        autoencoder: Autoencoder | None,
-        inpainter: Inpainter | None,
+        self, photos: Sequence[Entry], folder: Path, plan: Plan, generators: Generators
     ) -> None:
         self.photos, self.folder, self.plan = photos, folder, plan
-        self.autoencoder, self.inpainter = autoencoder, inpainter
+        self.generators = generators
         self.pictures = Pictures(_MEMORY_BYTES)
         self.entries: list[Entry] = []
         self.broken: list[tuple[Path, str]] = []
@@ -234,17 +260,26 @@ class _Work:
 
     def _made(self, photo: Entry, kind: str, rng: np.random.Generator) -> Manipulated:
         image = self._photo(photo.path)
-        if kind == "twin":
-            twin = TwinLaw()(image, cast(Autoencoder, self.autoencoder), rng)
+        if KINDS[kind].name is None:
             whole = np.ones(image.shape[:2], bool)
-            return Manipulated(twin, whole, ~whole, None)
+            return Manipulated(self._generated(photo, image, kind, rng), whole, ~whole, None)
         return self._manipulation(photo, kind, rng)(image, rng, self._objects(photo))
+
+    def _generated(self, photo: Entry, image: Image, kind: str, rng: np.random.Generator) -> Image:
+        """Return the whole photo anew, of its size."""
+        if kind == "twin":
+            return TwinLaw()(image, cast(Autoencoder, self.generators.autoencoder), rng)
+        if kind == "upscaled":
+            return cast(Upscaler, self.generators.upscaler)(image)
+        restyle = cast(Restyler, self.generators.styles)
+        styled = restyle(image, lambda: self._of_another(photo, rng, self._picture), rng)
+        return codecs.blend(image, styled, self.plan.strength)
 
     def _manipulation(self, photo: Entry, kind: str, rng: np.random.Generator) -> Manipulation:
         if kind == "copy_move":
             return CopyMove()
         if kind == "splicing":
-            return Splicing(lambda draws: self._donor(photo, draws))
+            return Splicing(lambda draws: self._of_another(photo, draws, self._donor))
         filler = self._filler(kind)
         # Keeping an inpainter's whole frame and pasting back leave different traces: both are made.
         whole = filler.generative and filler.replaces_content and rng.random() < 0.5
@@ -253,22 +288,30 @@ class _Work:
     def _filler(self, kind: str) -> Inpainter:
         """Return what fills regions; _check has seen to it that there is one."""
         if kind == "diffusion":
-            return cast(Inpainter, self.inpainter)
+            return cast(Inpainter, self.generators.inpainter)
         if kind in {"telea", "navier_stokes"}:
             return Telea() if kind == "telea" else NavierStokes()
         before = Telea() if kind == "regenerated" else None
-        autoencoder = cast(Autoencoder, self.autoencoder)
+        autoencoder = cast(Autoencoder, self.generators.autoencoder)
         return AutoencoderFill(autoencoder, before=before, latent_noise=(0.0, 0.25))
 
-    def _donor(self, host: Entry, rng: np.random.Generator) -> Donor:
-        others = [photo for photo in self.photos if photo.path != host.path]
-        for _ in range(_DONOR_TRIES):
-            donor = others[int(rng.integers(len(others)))]
+    def _of_another(
+        self, photo: Entry, rng: np.random.Generator, read: Callable[[Entry], _T]
+    ) -> _T:
+        """Draw another photo that can be read, and read it."""
+        others = [entry for entry in self.photos if entry.path != photo.path]
+        for _ in range(_DONOR_TRIES if others else 0):
             try:
-                return Donor(self._photo(donor.path), self._objects(donor))
+                return read(others[int(rng.integers(len(others)))])
             except GammascopeError:
-                continue  # a broken donor is told of when its own turn comes
-        raise MissingDataError(f"No readable photo found to cut a piece from for {host.path.name}.")
+                continue  # a broken one is told of when its own turn comes
+        raise MissingDataError(f"{photo.path.name}: there is no other photo that can be read.")
+
+    def _donor(self, photo: Entry) -> Donor:
+        return Donor(self._photo(photo.path), self._objects(photo))
+
+    def _picture(self, photo: Entry) -> Image:
+        return self._photo(photo.path)
 
     def _photo(self, path: Path) -> Image:
         """Decode, reduce, and refuse what is too small to be edited."""
@@ -320,22 +363,16 @@ def photos_of(paths: Sequence[Path], split: str) -> list[Entry]:
     ]
 
 
-def _check(
-    photos: Sequence[Entry],
-    plan: Plan,
-    autoencoder: Autoencoder | None,
-    inpainter: Inpainter | None,
-) -> None:
+def _check(photos: Sequence[Entry], plan: Plan, generators: Generators) -> None:
     if not photos:
         raise MissingDataError("No photo to edit: the list is empty.")
     fakes = [photo.path for photo in photos if photo.label is not Label.REAL]
     if fakes:
         raise RecipeError(f"{len(fakes)} of the pictures are fakes ({fakes[0]}): give real photos.")
     for kind in plan.kinds:
-        given = {"autoencoder": autoencoder, "inpainter": inpainter}
         needs = KINDS[kind].needs
-        if needs and given[needs] is None:
-            raise RecipeError(f"Kind {kind!r} needs an {needs}: give --{needs} FOLDER.")
+        if needs and getattr(generators, needs) is None:
+            raise RecipeError(f"Kind {kind!r} needs a generator: give --{needs}.")
     if "splicing" in plan.kinds and len({photo.path for photo in photos}) < 2:
         raise MissingDataError("Splicing needs at least two photos: a host and a donor.")
 
@@ -346,7 +383,8 @@ def _claim(folder: Path, plan: Plan) -> None:
     wanted = settings.plain(replace(plan, per_photo=1, controls=None))
     place = folder / PLAN
     if place.is_file():
-        if json.loads(place.read_text("utf-8")) != wanted:
+        # An earlier version knew fewer settings; what it made is what their defaults make.
+        if settings.plain(Plan()) | json.loads(place.read_text("utf-8")) != wanted:
             raise RecipeError(
                 f"{folder} holds pictures made in another way ({PLAN}): choose another folder."
             )

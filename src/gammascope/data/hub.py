@@ -17,7 +17,13 @@ from typing import Any, overload
 
 from gammascope.data.layouts import plain
 from gammascope.data.manifest import LABEL_WORDS, PARTLY_WORDS
-from gammascope.errors import MissingDataError, MissingExtraError, RecipeError, did_you_mean
+from gammascope.errors import (
+    MissingDataError,
+    MissingExtraError,
+    RecipeError,
+    did_you_mean,
+    said_by,
+)
 from gammascope.imaging.cells import bytes_held
 from gammascope.sample import Entry, Label
 
@@ -199,8 +205,7 @@ class _Read:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, (OSError, ValueError, RuntimeError, KeyError)):
-            said = " ".join(str(error).split())
-            raise MissingDataError(f"{self._name} cannot be read: {said[:300]}.") from error
+            raise MissingDataError(f"{self._name} cannot be read: {said_by(error)}.") from error
 
 
 def _pinned(name: Name) -> Name:

@@ -14,7 +14,7 @@ def same_sizes(
     width: Int[np.ndarray, " n"],
     height: Int[np.ndarray, " n"],
     truth: Int[np.ndarray, " n"],
-    path: Shaped[np.ndarray, " n"],
+    draw: Int[np.ndarray, " n"],
 ) -> Bool[np.ndarray, " n"]:
     """Mark as many images of either class in every bucket of sizes, as many as there are of both.
 
@@ -26,7 +26,7 @@ def same_sizes(
         width: Pixels; 0 = unknown, never marked.
         height: Pixels; 0 = unknown, never marked.
         truth: 1 or 0; others are never marked.
-        path: Whose last part is the file name.
+        draw: As ``draws_of`` makes them.
     """
     known: Bool[np.ndarray, " n"] = (width > 0) & (height > 0) & ((truth == 0) | (truth == 1))
     rows = np.flatnonzero(known)
@@ -36,7 +36,7 @@ def same_sizes(
     bucket = 1000 * _half_octave(short) + _half_octave(long)
     _, bucket = np.unique(bucket, return_inverse=True)
     group = 2 * bucket + truth[rows]
-    order = np.lexsort((_draws(path[rows]), group))
+    order = np.lexsort((draw[rows], group))
     counts = np.bincount(group, minlength=2 * (int(bucket.max()) + 1))
     starts = np.cumsum(counts) - counts
     place = np.empty(len(rows), dtype=np.int64)  # of each image among those of its bucket and class
@@ -50,7 +50,8 @@ def _half_octave(side: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return np.asarray(np.floor(2.0 * np.log2(side)), dtype=np.int64)
 
 
-def _draws(path: Shaped[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+def draws_of(path: Shaped[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Return the number by which each image is drawn: the checksum of its file's name, the last part of its path."""
     draws = np.empty(len(path), dtype=np.int64)
     for start in range(0, len(path), _AT_ONCE):
         names = [str(name).replace("\\", "/") for name in path[start : start + _AT_ONCE].tolist()]

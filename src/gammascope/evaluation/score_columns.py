@@ -14,10 +14,12 @@ from gammascope.data.ledger import damaged
 from gammascope.errors import MissingDataError
 from gammascope.imaging.cells import pyarrow_for
 
-TEXTS = ("path", "generator", "kind", "source", "split", "format", "mask_error", "error")
+TEXTS = (
+    *("path", "generator", "kind", "source", "split", "format", "sha256", "mask_error", "error"),
+)
 """Columns of texts; "" is not known."""
 
-WHOLES = ("label", "width", "height")
+WHOLES = ("label", "width", "height", "draw")
 """Columns of whole numbers; all others are float64, NaN for what is not there."""
 
 STRING = np.dtypes.StringDType()  # a path of any length costs no more than itself

@@ -7,6 +7,7 @@ stated way. Each image is decoded once for all columns.
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -119,7 +120,7 @@ Row: TypeAlias = dict[str, Any]
 class ScoreTable:
     """One row per image, by column; rebuild any number from it without running a detector again.
 
-    Columns: path, label, generator, kind, source, split, format (texts, "" = unknown; label 0 or
+    Columns: path, label, generator, kind, source, split, format, sha256 (of the file; texts, "" = unknown; label 0 or
     1), width, height (of the file; 0 = unknown), jpeg_quality, ``logit_<question>``,
     ``<mask>_tp/fp/fn/tn`` at MAP_THRESHOLD, ``<mask>_tp@<t>/fp@<t>`` at the thresholds of
     ``localisation.GRID`` where not all pixels are true, ``<mask>_auroc`` and
@@ -414,6 +415,7 @@ def rows_of(
     try:
         decoded = decode(entry.path if source is None else source)
         known["format"], known["jpeg_quality"] = decoded.format, decoded.jpeg_quality
+        known["sha256"] = hashlib.sha256(decoded.content).hexdigest()
         known["height"], known["width"] = decoded.image.shape[:2]
         sample = _sample(entry, decoded.image, known)
     except (GammascopeError, MemoryError) as problem:
@@ -492,6 +494,7 @@ def row_of(entry: Entry) -> Row:
         "width": 0,
         "height": 0,
         "jpeg_quality": None,
+        "sha256": "",
         "mask_error": "",
         "error": "",
     }

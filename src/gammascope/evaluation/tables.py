@@ -23,7 +23,7 @@ from gammascope.evaluation.intervals import (
     wilson,
 )
 from gammascope.evaluation.localisation import Black, locate, mean
-from gammascope.evaluation.matching import same_sizes
+from gammascope.evaluation.matching import draws_of, same_sizes
 from gammascope.evaluation.metrics import (
     Metric,
     PixelCounts,
@@ -397,7 +397,9 @@ def _of_same_sizes(
     if not {"width", "height"} <= set(table.columns):
         return None
     width, height = (table[side][used].astype(np.int64) for side in ("width", "height"))
-    return same_sizes(width, height, truth[used], table["path"][used])
+    # A table that is replayed has no paths, but the draws that were made of them.
+    draw = table["draw"][used] if "draw" in table.columns else draws_of(table["path"][used])
+    return same_sizes(width, height, truth[used], draw)
 
 
 def _masks_unusable(table: ScoreTable) -> int:

@@ -12,6 +12,7 @@ choice.
 
 from __future__ import annotations
 
+import pickle
 import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -24,7 +25,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from gammascope.errors import IncompatibleCheckpointError, MissingDataError, MissingExtraError
+from gammascope.errors import (
+    IncompatibleCheckpointError,
+    MissingDataError,
+    MissingExtraError,
+    said_by,
+)
 from gammascope.manipulation.inpainting import Inpainter
 from gammascope.sample import Image, Mask
 
@@ -212,7 +218,12 @@ def _parameters(folder: Path, part: str) -> dict[str, Tensor]:
             f"Expected one file *{part}.pth in {folder}, found {len(files)}. "
             "Put both halves of one autoencoder of madebyollin/taesd into a folder of their own."
         )
-    loaded: dict[str, Tensor] = torch.load(files[0], map_location="cpu", weights_only=True)
+    try:
+        loaded: dict[str, Tensor] = torch.load(files[0], map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise IncompatibleCheckpointError(
+            f"{files[0]} cannot be read as plain tensors, and nothing else is read: {said_by(error)}."
+        ) from error
     return {key: value.float() for key, value in loaded.items()}
 
 
@@ -301,7 +312,7 @@ def from_diffusers(model: str | Path | nn.Module, *, subfolder: str | None = Non
         network = AutoModel.from_pretrained(str(model), subfolder=subfolder)
     except OSError as error:
         raise MissingDataError(
-            f"No autoencoder at {model} (subfolder {subfolder}): {str(error).splitlines()[0]}"
+            f"No autoencoder at {model} (subfolder {subfolder}): {said_by(error)}"
         ) from error
     if not (hasattr(network, "encode") and hasattr(network, "decode")):
         raise IncompatibleCheckpointError(

@@ -11,7 +11,7 @@ import PIL.Image
 import torch
 from jaxtyping import Float
 
-from gammascope.errors import GammascopeError, MissingDataError, MissingExtraError
+from gammascope.errors import GammascopeError, MissingDataError, MissingExtraError, said_by
 from gammascope.sample import Image, Mask
 
 _FEATURE = "Diffusion inpainting"
@@ -77,7 +77,7 @@ class InpaintingPipeline:
             pipeline = AutoPipelineForInpainting.from_pretrained(str(model))
         except (OSError, ValueError) as error:
             raise MissingDataError(
-                f"No inpainting pipeline at {model}: {str(error).splitlines()[0]}"
+                f"No inpainting pipeline at {model}: {said_by(error)}"
             ) from error
         pipeline.set_progress_bar_config(disable=True)
         return cls(pipeline.to(device, dtype), **ours)

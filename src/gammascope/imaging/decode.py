@@ -35,6 +35,7 @@ from gammascope.errors import (
     MissingExtraError,
     NotAnImageError,
     UndecodableImageError,
+    said_by,
 )
 from gammascope.imaging import appearance, cells, directories, members, mending, turbo, unsupported
 from gammascope.imaging.codecs import jpeg_quality, unusual_frame
@@ -511,11 +512,11 @@ def _reason(error: Exception, kind: str, data: bytes) -> str:
     least = _declared_bytes(kind, data)
     if least > len(data):
         return f"truncated after {_amount(len(data))} of at least {_amount(least)}"
-    if isinstance(error, EOFError) or re.search("truncated|end of", text.lower()):
+    if isinstance(error, EOFError) or re.search("truncated|end of|requires a buffer", text.lower()):
         return f"truncated after {_amount(len(data))} of {_TITLES[kind]} data"
     if unsupported := _unsupported(error, text, kind, data):
         return f"this kind of {_TITLES[kind]} is not supported ({unsupported})"
-    return f"broken {_TITLES[kind]} data ({text or type(error).__name__})"
+    return f"broken {_TITLES[kind]} data ({_printable(said_by(error))})"
 
 
 def _unsupported(error: Exception, text: str, kind: str, data: bytes) -> str:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
+from gammascope.errors import MissingDataError, MissingExtraError, RecipeError, said_by
 
 _NOUNS = (
     "person woman man child baby face hand crowd family bride athlete soldier dancer dog cat horse cow sheep "
@@ -99,9 +99,8 @@ def model_and_tokenizer(name_or_path: str) -> tuple[Any, Any]:
         model = AutoModel.from_pretrained(name_or_path, use_safetensors=True, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except (OSError, ValueError, KeyError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MissingDataError(
-            f"No text tower with its tokenizer at {name_or_path!r}: {line}"
+            f"No text tower with its tokenizer at {name_or_path!r}: {said_by(error)}"
         ) from error
     # Where the files of a tokenizer are missing, an empty one is made without a word, to which all captions are alike.
     words = model.config.text_config.vocab_size

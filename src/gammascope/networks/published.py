@@ -9,7 +9,12 @@ from typing import Any
 
 import torch
 
-from gammascope.errors import IncompatibleCheckpointError, MissingDataError, MissingExtraError
+from gammascope.errors import (
+    IncompatibleCheckpointError,
+    MissingDataError,
+    MissingExtraError,
+    said_by,
+)
 
 
 def transformers_package() -> Any:
@@ -73,7 +78,7 @@ def tower_of(name: str, kind: str, config: Any, revision: str | None) -> Any:
     except OSError as error:
         raise _not_found(name, "*.safetensors", error) from error
     except (RuntimeError, SafetensorError) as error:
-        line = _first_line(error)
+        line = said_by(error)
         raise IncompatibleCheckpointError(
             f"The weights in {name!r} do not load into {kind}: {line}"
         ) from error
@@ -107,10 +112,6 @@ def preprocessing_of(name: str, revision: str | None) -> Mapping[str, Any]:
 def _not_found(name: str, wanted: str, error: Exception) -> MissingDataError:
     tried = "as a local folder" if Path(name).is_dir() else "as a local folder, then on the hub"
     return MissingDataError(
-        f"No backbone {name!r}: looked for {wanted} {tried} ({_first_line(error).rstrip('.')}); "
+        f"No backbone {name!r}: looked for {wanted} {tried} ({said_by(error).rstrip('.')}); "
         "give a local folder with config.json and safetensors."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

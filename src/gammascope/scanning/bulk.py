@@ -17,6 +17,7 @@ from gammascope.imaging.decode import DEFAULT_LIMITS, Decoded, Limits, decode
 from gammascope.imaging.remote import is_remote
 from gammascope.names import shown
 from gammascope.pipeline import Pipeline
+from gammascope.report import FORMAT
 from gammascope.scanning.results import ResultsFolder, Row
 from gammascope.scanning.scan import HELD_BYTES
 from gammascope.scanning.seen import Forgetful, Memory, Seen
@@ -209,7 +210,7 @@ def _run(plan: Plan, pipeline: Pipeline) -> dict[str, Any]:
     import gammascope
 
     return {
-        "format": 1,
+        "format": FORMAT,
         "version": gammascope.__version__,
         "method": pipeline.facts.method,
         "weights_sha256": pipeline.weights_sha256,

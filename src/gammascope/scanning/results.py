@@ -23,6 +23,7 @@ FEATURE = "A scan into a folder"
 
 _LISTED = "listed.json"
 _WHAT = "results"
+_QUESTIONS = ("generated", "edited")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,14 @@ class Summary:
 
     Attributes:
         images: Rows.
-        verdicts: Images by verdict of the main question.
-        edited: Images by verdict on "edited", if the method answers it.
+        verdicts: Images by verdict on the whole picture.
+        answers: Images by question, "generated" or "edited", and verdict on it; only those that were asked it.
         failed: Images that could not be examined.
     """
 
     images: int
     verdicts: dict[Verdict, int]
-    edited: dict[Verdict, int]
+    answers: dict[str, dict[Verdict, int]]
     failed: int
 
 
@@ -176,17 +177,18 @@ class ResultsFolder:
         """Count verdicts; reads columns part by part."""
         _, parquet = pyarrow_for(FEATURE)
         images, failed = 0, 0
-        verdicts, edited = dict.fromkeys(Verdict, 0), dict.fromkeys(Verdict, 0)
+        counts = {name: dict.fromkeys(Verdict, 0) for name in ("", *_QUESTIONS)}
+        columns = {f"{name}_verdict".lstrip("_"): found for name, found in counts.items()}
         for path, _ in ledger.parts(self.folder):
-            columns = ["verdict", "edited_verdict", "error"]
-            for batch in parquet.ParquetFile(path).iter_batches(65536, columns=columns):
+            file = parquet.ParquetFile(path)
+            for batch in file.iter_batches(65536, columns=[*columns, "error"]):
                 images += batch.num_rows
                 failed += batch.num_rows - batch.column("error").null_count
-                for counts, name in ((verdicts, "verdict"), (edited, "edited_verdict")):
+                for name, found in columns.items():
                     for count in batch.column(name).value_counts().to_pylist():
                         if count["values"] is not None:
-                            counts[Verdict(count["values"])] += count["counts"]
-        return Summary(images, verdicts, edited, failed)
+                            found[Verdict(count["values"])] += count["counts"]
+        return Summary(images, counts.pop(""), counts, failed)
 
     def _write_listing(self, first: int, items: list[Item]) -> None:
         arrow, _ = pyarrow_for(FEATURE)
@@ -254,15 +256,18 @@ def _stored(item: Item) -> tuple[Any, ...]:
 def table_of(rows: list[Row]) -> Any:
     """Return rows as a ``pyarrow.Table``.
 
-    Columns: number, image, sha256, bytes; width and height; verdict and probability of the main question, and of
-    "edited" where the method answers it; report (JSON, everything that is said); error. What is unknown is null.
+    Columns: number, image, sha256, bytes; width and height; verdict on the whole picture, the question that decided
+    it and its probability; the same for "generated" and "edited" where the method answers them; report (JSON,
+    everything that is said); error. What is unknown is null.
     """
     arrow, _ = pyarrow_for(FEATURE)
     schema = arrow.schema(
         [
             *(("number", arrow.int64()), ("image", arrow.string()), ("sha256", arrow.string())),
             *(("bytes", arrow.int64()), ("width", arrow.int32()), ("height", arrow.int32())),
-            *(("verdict", arrow.string()), ("probability", arrow.float64())),
+            *(("verdict", arrow.string()), ("question", arrow.string())),
+            ("probability", arrow.float64()),
+            *(("generated_verdict", arrow.string()), ("generated_probability", arrow.float64())),
             *(("edited_verdict", arrow.string()), ("edited_probability", arrow.float64())),
             *(("report", arrow.string()), ("error", arrow.string())),
         ]
@@ -275,10 +280,10 @@ def _values(row: Row) -> dict[str, Any]:
     values = {"number": row.number, "image": row.image, "sha256": row.sha256, "bytes": row.size}
     if "error" in said:
         return values | {"error": said["error"]}
-    edited = said["answers"].get("edited", {})
-    return values | {
-        **{name: said[name] for name in ("width", "height", "verdict", "probability")},
-        "edited_verdict": edited.get("verdict"),
-        "edited_probability": edited.get("probability"),
-        "report": row.outcome,
+    whole = ("width", "height", "verdict", "question", "probability")
+    each = {
+        f"{question}_{name}": said["answers"].get(question, {}).get(name)
+        for question in _QUESTIONS
+        for name in ("verdict", "probability")
     }
+    return values | {name: said[name] for name in whole} | each | {"report": row.outcome}

@@ -29,6 +29,7 @@ from gammascope.apps.server.results import Database, Results
 from gammascope.apps.server.uploads import FormLimits, Held, Upload, read_form
 from gammascope.apps.server.webhooks import Webhooks
 from gammascope.pipeline import Pipeline
+from gammascope.report import FORMAT
 
 router = APIRouter()
 
@@ -171,7 +172,7 @@ async def detect(
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             service.figures.files.labels(problem_of(outcome).kind).inc()
-    return problem.response() if problem else JSONResponse({"results": rows})
+    return problem.response() if problem else JSONResponse({"format": FORMAT, "results": rows})
 
 
 @router.post(
@@ -250,7 +251,7 @@ async def methods(service: Serving, caller: Asking) -> Response:  # noqa: ARG001
         "job_files": limits.job_files,
     }
     rows = await asyncio.to_thread(_usable_methods)
-    return JSONResponse({"serving": serving, "methods": rows})
+    return JSONResponse({"format": FORMAT, "serving": serving, "methods": rows})
 
 
 def _usable_methods() -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from gammascope.apps.server.problems import Problem, problem_of
 from gammascope.apps.server.results import Results
 from gammascope.apps.server.uploads import Share, Upload
 from gammascope.apps.server.webhooks import Webhooks
+from gammascope.report import FORMAT
 
 _FILES_AT_ONCE: Final = 4  # of each job in the queue, so that it leaves room for those who wait
 _CALLS_AT_ONCE: Final = (
@@ -57,6 +58,7 @@ class Job:
         """Return the job as the server sends it."""
         finished = len(self.results) == self.files
         row: dict[str, Any] = {
+            "format": FORMAT,
             "id": self.id,
             "status": "finished" if finished else "accepted",
             "accepted": datetime.fromtimestamp(self.accepted, UTC).isoformat(timespec="seconds"),

@@ -1,7 +1,7 @@
 """What was examined before, and the results of finished jobs: SQLite, or PostgreSQL for several servers.
 
-A report depends on the content, the weights and the version of this package alone, so these three are its key. No
-content is kept, and no name but those inside a job's own results, which go when they expire.
+A report depends on the content, the weights, the version of this package and the format of its JSON alone, so these
+are its key. No content is kept, and no name but those inside a job's own results, which go when they expire.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from gammascope import __version__
 from gammascope.apps.server.logs import log
 from gammascope.errors import MissingDataError, MissingExtraError
+from gammascope.report import FORMAT
 
 IN_MEMORY: Final = "memory"
 
@@ -165,7 +166,7 @@ class Results:
     def key(self, content: bytes) -> str:
         """Return under which key the report of a content is kept."""
         digest = hashlib.sha256(content).hexdigest()
-        return f"{digest}:{self._weights}:{__version__}"
+        return f"{digest}:{self._weights}:{__version__}:{FORMAT}"
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return a report as it was put, or None."""

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gammascope.apps.server.problems import KINDS, MEDIA_TYPE
 
-_Verdict = Literal["real", "fake", "uncertain"]
+_Verdict = Literal["no sign", "uncertain", "fake"]
+_Format = Literal[2]
 
 
 class _Shape(BaseModel):
@@ -16,7 +17,7 @@ class _Shape(BaseModel):
 
 
 class AnswerShape(_Shape):
-    """One question, answered: "fake" is yes, "real" is no."""
+    """One question, answered: "fake" is yes; "no sign" means that nothing was found."""
 
     verdict: _Verdict
     probability: float = Field(ge=0, le=1)
@@ -56,11 +57,13 @@ class RecheckShape(_Shape):
 class ReportShape(_Shape):
     """What is said about one picture; as ``gammascope scan --json``."""
 
+    format: _Format
     image: str = Field(description="File name as it was sent.")
     width: int
     height: int
-    verdict: _Verdict
-    probability: float = Field(ge=0, le=1)
+    verdict: _Verdict = Field(description="The gravest of all answers.")
+    question: str = Field(description="Which of the answers that is.")
+    probability: float = Field(ge=0, le=1, description="Of a yes to that question.")
     calibrated: bool
     answers: dict[str, AnswerShape]
     evidence: list[EvidenceShape]
@@ -90,12 +93,14 @@ class FailedShape(_Shape):
 class DetectShape(_Shape):
     """One row for each file, in the order they were sent."""
 
+    format: _Format
     results: list[ReportShape | FailedShape]
 
 
 class JobShape(_Shape):
     """A job; with its results once it is finished."""
 
+    format: _Format
     id: str
     status: Literal["accepted", "finished", "lost"]
     accepted: str
@@ -125,6 +130,7 @@ class MethodShape(_Shape):
 class MethodsShape(_Shape):
     """What this server answers with, and what else the package knows."""
 
+    format: _Format
     serving: dict[str, Any]
     methods: list[MethodShape]
 

@@ -25,7 +25,7 @@ function finding(question, answer, calibrated) {
   const lines = words(question);
   const scale = element("div", { class: "scale" }, bar(answer));
   const marks = element("div", { class: "marks", "aria-hidden": "true" });
-  for (const [index, threshold] of (answer.thresholds || []).entries()) {
+  for (const [index, threshold] of answer.thresholds.entries()) {
     const mark = element("span", { class: index ? "upper" : "lower" }, threshold.toFixed(2));
     mark.style.setProperty("--at", threshold);
     marks.append(mark);
@@ -33,14 +33,12 @@ function finding(question, answer, calibrated) {
   scale.append(marks);
   const number = element("p", { class: "number" },
     element("span", {}, calibrated ? "Probability " : "Score ", element("b", {}, shortNumber(answer.probability)), ";"), " ",
-    element("span", {}, answer.thresholds
-      ? `uncertain from ${answer.thresholds[0].toFixed(2)}, likely from ${answer.thresholds[1].toFixed(2)}`
-      : "no thresholds are known"));
-  return element("section", { class: `finding ${answer.verdict}` },
+    element("span", {},
+      `uncertain from ${answer.thresholds[0].toFixed(2)}, fake from ${answer.thresholds[1].toFixed(2)}`));
+  return element("section", { class: `finding ${styleOf(answer.verdict)}` },
     element("h3", {}, element("span", { class: `swatch ${question}` }), lines.column, chip(answer.verdict)),
     element("p", { class: "plainly" }, lines[answer.verdict]), scale, number,
-    answer.thresholds
-      ? element("p", { class: "explained" }, EXPLAINED[answer.verdict].slice(0, calibrated ? 2 : 1).join(" ")) : null);
+    element("p", { class: "explained" }, EXPLAINED[answer.verdict].slice(0, calibrated ? 2 : 1).join(" ")));
 }
 
 function evidenceItem(evidence) {

@@ -140,10 +140,10 @@ function drawCounts() {
     const group = element("section", { class: "count", "aria-label": words(question).column },
       element("h2", {}, element("span", { class: `swatch ${question}` }), words(question).column));
     const buttons = element("div", { class: "count-buttons" });
-    for (const verdict of ["fake", "uncertain", "real"]) {
+    for (const verdict of Object.keys(CHIPS)) {
       const number = asked.filter((item) => item.answers[question].verdict === verdict).length;
       const button = element("button", {
-        type: "button", class: `count-button ${verdict}`, "data-question": question, "data-verdict": verdict,
+        type: "button", class: `count-button ${styleOf(verdict)}`, "data-question": question, "data-verdict": verdict,
         "aria-pressed": "false", "aria-label": `${words(question).column}: ${CHIPS[verdict]}, ${number}`,
       }, element("b", {}, String(number)), element("span", {}, CHIPS[verdict]));
       button.style.setProperty("--share", asked.length ? number / asked.length : 0);

@@ -12,7 +12,7 @@ function said(report) {
 
 const items = [
   ...PAGE.rows.map((row) => ({
-    id: row.id, name: printable(row.report.image), report: row.report, answers: answers(row.report),
+    id: row.id, name: printable(row.report.image), report: row.report, answers: row.report.answers,
     suspicion: row.suspicion, said: said(row.report), spoke: PAGE.weights[row.weights], pictured: row.pictured, failed: null,
     written: PAGE.written,
   })),
@@ -35,6 +35,7 @@ function picture(item) {
 function exported(shown) {
   const reports = shown.filter((item) => item.report);
   return {
+    format: PAGE.format,
     title: PAGE.title,
     written: PAGE.written,
     rows: reports.map((item) => ({ ...item.report, ...item.spoke })),

@@ -18,7 +18,7 @@ function showPicture(item) {
   stage.style.setProperty("--aspect", found.width / found.height);
   const names = ["generated", "edited"].filter((name) => found.layers[name]);
   // A localiser paints a little on every picture. Where the verdict is "no sign" its map stays off until asked for.
-  viewer.layers = Object.fromEntries(names.map((name) => [name, !item.answers[name] || item.answers[name].verdict !== "real"]));
+  viewer.layers = Object.fromEntries(names.map((name) => [name, !item.answers[name] || item.answers[name].verdict !== "no sign"]));
   viewer.overlay = names.some((name) => viewer.layers[name]);
   if (!viewer.overlay) for (const name of names) viewer.layers[name] = true;
   const photo = () => element("img", { class: "photo", src: found.preview, alt: `Preview of ${item.name}`, draggable: "false" });

@@ -8,32 +8,35 @@ const WORDS = {
     layer: "Generated",
     fake: "Likely contains AI-generated pixels.",
     uncertain: "Uncertain whether it contains AI-generated pixels.",
-    real: "No sign of AI-generated pixels.",
+    "no sign": "No sign of AI-generated pixels.",
   },
   edited: {
     column: "Was edited",
     layer: "Edited",
     fake: "Likely edited: a part of the picture was not there before.",
     uncertain: "Uncertain whether it was edited.",
-    real: "No sign of editing.",
+    "no sign": "No sign of editing.",
   },
-  main: {
-    column: "Fake",
+  fake: {
+    column: "Generated or edited",
     layer: "Fake",
     fake: "Looks generated or edited.",
     uncertain: "Uncertain whether it is generated or edited.",
-    real: "No sign of generation or editing.",
+    "no sign": "No sign of generation or editing.",
   },
 };
 
-const CHIPS = { fake: "Likely", uncertain: "Uncertain", real: "No sign" };
+// As in the table of a scan and in JSON: what is said of every question, and of a whole picture.
+const CHIPS = { fake: "Fake", uncertain: "Uncertain", "no sign": "No sign" };
+
+const styleOf = (verdict) => verdict.replace(" ", "-");
 
 // Where the number lies, and what that means if it was calibrated.
 const EXPLAINED = {
   fake: ["At or above the upper threshold.", "Real photographs seldom score this high, but some do."],
   uncertain: ["Between the two thresholds.", "Real and fake pictures alike score like this one. The method does not " +
     "decide, and neither should you on this number."],
-  real: ["Below the lower threshold.", "Nothing was found. That is not evidence that the picture is genuine."],
+  "no sign": ["Below the lower threshold.", "Nothing was found. That is not evidence that the picture is genuine."],
 };
 
 const LIMITS = [
@@ -67,8 +70,8 @@ const aboutFile = (evidence) => evidence.name.startsWith("provenance:");
 
 function words(question) {
   return WORDS[question] || {
-    column: question, layer: question, fake: `Likely: ${question}.`, uncertain: `Uncertain: ${question}.`,
-    real: `No sign: ${question}.`,
+    column: question, layer: question, fake: `Fake: ${question}.`, uncertain: `Uncertain: ${question}.`,
+    "no sign": `No sign: ${question}.`,
   };
 }
 
@@ -87,11 +90,6 @@ function printable(text) {
     (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-function answers(report) {
-  if (Object.keys(report.answers).length) return report.answers;
-  return { main: { verdict: report.verdict, probability: report.probability, thresholds: null } };
-}
-
 function shortNumber(value) {
   if (value === null) return "unknown";
   if (value > 0 && value < 0.005) return "<0.01";
@@ -101,25 +99,24 @@ function shortNumber(value) {
 
 // "0.93 ≥ 0.80": a probability never stands without the threshold that gives it meaning.
 function against(answer) {
-  if (!answer.thresholds) return `${shortNumber(answer.probability)}, no thresholds`;
   const near = answer.thresholds.some((threshold) => answer.probability !== null && Math.abs(answer.probability - threshold) < 0.01);
   // "0.71 < 0.71" would be wrong.
   const shown = near ? answer.probability.toFixed(4) : shortNumber(answer.probability);
   const [low, high] = answer.thresholds.map((value) => value.toFixed(near ? 4 : 2));
   if (answer.verdict === "fake") return `${shown} ≥ ${high}`;
-  if (answer.verdict === "real") return `${shown} < ${low}`;
+  if (answer.verdict === "no sign") return `${shown} < ${low}`;
   return `${low} ≤ ${shown} < ${high}`;
 }
 
 function chip(verdict) {
-  return element("span", { class: `chip ${verdict}` }, CHIPS[verdict] || verdict);
+  return element("span", { class: `chip ${styleOf(verdict)}` }, CHIPS[verdict] || verdict);
 }
 
 // A bar from 0 to 1 with both thresholds drawn in.
 function bar(answer) {
   const ns = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(ns, "svg");
-  svg.setAttribute("class", `bar ${answer.verdict}`);
+  svg.setAttribute("class", `bar ${styleOf(answer.verdict)}`);
   svg.setAttribute("viewBox", "0 0 100 10");
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("aria-hidden", "true");
@@ -129,11 +126,9 @@ function bar(answer) {
     svg.append(rect);
   };
   part("track", 0, 100, 2, 6);
-  if (answer.thresholds) {
-    const [low, high] = answer.thresholds;
-    part("between", 100 * low, Math.max(0, 100 * (high - low)), 2, 6);
-  }
+  const [low, high] = answer.thresholds;
+  part("between", 100 * low, Math.max(0, 100 * (high - low)), 2, 6);
   if (answer.probability !== null) part("value", 0, Math.max(0.8, 100 * answer.probability), 3, 4);
-  for (const threshold of answer.thresholds || []) part("threshold", Math.min(99.2, 100 * threshold), 0.8);
+  for (const threshold of answer.thresholds) part("threshold", Math.min(99.2, 100 * threshold), 0.8);
   return svg;
 }

@@ -2,7 +2,7 @@
 
 Signed statements (``c2pa``), declared source types (``xmp``), settings of generators (``generators``), names of
 programs (``software``), camera and dates (``exif``, ``thumbnail``), traces of JPEG saves (``jpeg_tables``,
-``double_jpeg``).
+``double_jpeg``), and what generators write into pixels (``stealth``, ``watermark``).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from gammascope.errors import UndecodableImageError
-from gammascope.imaging.decode import content_of, format_of, opened
+from gammascope.errors import GammascopeError, UndecodableImageError
+from gammascope.imaging.decode import content_of, decode, format_of, opened
 from gammascope.imaging.provenance import (
     aigc_label,
     c2pa,
@@ -23,12 +23,14 @@ from gammascope.imaging.provenance import (
     software,
     stealth,
     thumbnail,
+    watermark,
     xmp,
 )
 from gammascope.imaging.provenance.c2pa import TrustList
 from gammascope.imaging.provenance.containers import metadata_of
 from gammascope.imaging.provenance.excerpts import excerpt
 from gammascope.report import Evidence, Strength
+from gammascope.sample import Image
 
 __all__ = ["TrustList", "provenance_of"]
 
@@ -37,7 +39,11 @@ _MOST_PROBLEMS = 8
 
 
 def provenance_of(
-    source: Path | bytes, trust: TrustList | None = None, *, quick: bool = False
+    source: Path | bytes,
+    trust: TrustList | None = None,
+    *,
+    quick: bool = False,
+    pixels: Image | None = None,
 ) -> tuple[Evidence, ...]:
     """Read what a file says about its origin and history; the strongest findings come first.
 
@@ -45,9 +51,10 @@ def provenance_of(
 
     Args:
         source: A file, or its content.
-        trust: Signers of Content Credentials who are trusted; None: nobody is known.
-        quick: Leave out what decodes pixels and so costs more than all the rest: the search for an earlier save, and
-            for settings hidden in the pixels.
+        trust: Signers of Content Credentials who are trusted; None: whom the C2PA's bundled list names.
+        quick: Leave out what looks at pixels and so costs more than all the rest: the search for an earlier save, for
+            settings hidden in the pixels, and for watermarks.
+        pixels: Of this file, where they are decoded already.
 
     Returns:
         Findings named "provenance:...", each with its strength and limits; "provenance:none" if there is no metadata.
@@ -62,12 +69,22 @@ def provenance_of(
     except UndecodableImageError as error:
         raise UndecodableImageError(f"{name}: {error}.") from error.__cause__
     found = [*c2pa.findings(data, kind, trust), *_declared(data, kind, quick=quick)]
+    if not quick:
+        found += _written_into_pixels(data, pixels)
     if not found:
         found.append(_NOTHING)
     found += jpeg_tables.findings(data)
     if not quick:
         found += double_jpeg.findings(data)
     return tuple(sorted(found, key=lambda item: _ORDER.index(item.strength or Strength.NEUTRAL)))
+
+
+def _written_into_pixels(data: bytes, pixels: Image | None) -> Iterator[Evidence]:
+    try:
+        image = decode(data).image if pixels is None else pixels
+    except GammascopeError:  # Of broken pixels, the scan itself tells.
+        return
+    yield from watermark.findings(image)
 
 
 def _declared(data: bytes, kind: str, *, quick: bool) -> Iterator[Evidence]:

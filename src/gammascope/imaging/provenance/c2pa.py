@@ -3,10 +3,7 @@
 Two questions are kept apart. *Integrity*: are file and statements as they were when they were signed? *Trust*: is
 whoever signed them on a list of trusted signers? Anyone can sign with a certificate of their own making, under any
 name; without a trust list, integrity alone says little about who speaks. Nothing is fetched: no remote manifests, no
-revocation lists.
-
-No list is bundled: the lists of the C2PA and others change often and have terms of their own. ``TrustList.read`` takes
-files in PEM form.
+revocation lists. The list of the C2PA comes with the package and its date; ``TrustList.read`` takes others in PEM form.
 """
 
 from __future__ import annotations
@@ -17,7 +14,8 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,8 @@ from gammascope.report import Evidence, Strength
 _STORE = b"jumdc2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----")
+_BUNDLED = Path(__file__).with_name("c2pa_trust_list.pem")
+_ISSUED = re.compile(r"issued (\d{4}-\d{2}-\d{2})")
 _LIST_SUFFIXES = frozenset((".pem", ".crt", ".cer"))
 _LONGEST_LIST = 16 * 2**20
 
@@ -111,6 +111,14 @@ class TrustList:
             )
         return cls("\n".join(blocks), place.name)
 
+    @classmethod
+    @lru_cache(maxsize=1)
+    def bundled(cls) -> TrustList:
+        """Return the C2PA's list as it was when this version was made; the name says when it was issued."""
+        issued = _ISSUED.search(_beginning(_BUNDLED))
+        name = f"of the C2PA ({issued[1]})" if issued else _BUNDLED.name
+        return replace(cls.read(_BUNDLED), name=name)
+
 
 def validates() -> bool:
     """Tell whether the library that validates Content Credentials is installed."""
@@ -139,17 +147,18 @@ def findings(data: bytes, kind: str, trust: TrustList | None = None) -> Iterator
     Args:
         data: The file's content.
         kind: Its format.
-        trust: Who is trusted; None: nobody is known.
+        trust: Who is trusted; None: whom the C2PA's list names.
     """
     if not _carries(data, kind):
         return
+    known = TrustList.bundled() if trust is None else trust
     if not validates():
         yield _unread(
             "Content Credentials (C2PA) are present, not validated: install gammascope[provenance]."
         )
         return
     try:
-        store = _read(data, kind, trust)
+        store = _read(data, kind, known)
     except Exception as error:  # The library has a type of its own for each of its many errors.
         if str(error).startswith("ManifestNotFound"):  # The letters of one, but none.
             return
@@ -157,7 +166,7 @@ def findings(data: bytes, kind: str, trust: TrustList | None = None) -> Iterator
             f"Content Credentials (C2PA) are present but cannot be read: {excerpt(str(error), 120)}."
         )
         return
-    yield from _stated(store, trust)
+    yield from _stated(store, known)
 
 
 def _carries(data: bytes, kind: str) -> bool:
@@ -174,14 +183,13 @@ def _carries(data: bytes, kind: str) -> bool:
     return _ELSEWHERE.get(kind, b"") in data
 
 
-def _read(data: bytes, kind: str, trust: TrustList | None) -> Mapping[str, Any]:
+def _read(data: bytes, kind: str, trust: TrustList) -> Mapping[str, Any]:
     import c2pa
 
     settings: dict[str, Any] = {
-        "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": True}
+        "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": True},
+        "trust": {"trust_anchors": trust.pem},
     }
-    if trust is not None:
-        settings["trust"] = {"trust_anchors": trust.pem}
     with (
         c2pa.Context.from_dict(settings) as context,
         c2pa.Reader(f"image/{kind}", io.BytesIO(data), context=context) as reader,
@@ -192,7 +200,7 @@ def _read(data: bytes, kind: str, trust: TrustList | None) -> Mapping[str, Any]:
     return store
 
 
-def _stated(store: Mapping[str, Any], trust: TrustList | None) -> Iterator[Evidence]:
+def _stated(store: Mapping[str, Any], trust: TrustList) -> Iterator[Evidence]:
     manifests = _manifests(store)
     active = manifests[0] if manifests else {}
     results = _mapping(store.get("validation_results"))
@@ -206,7 +214,7 @@ def _stated(store: Mapping[str, Any], trust: TrustList | None) -> Iterator[Evide
         for delta in _sequence(results.get("ingredientDeltas"))
     ]
     # The library has anchors of its own: only those that were given count.
-    trusted = trust is not None and intact and store.get("validation_state") == "Trusted"
+    trusted = intact and store.get("validation_state") == "Trusted"
     yield (
         _integrity(active, sum(bool(_about_content(source)) for source in sources))
         if intact
@@ -255,25 +263,22 @@ def _integrity(active: Mapping[str, Any], sources: int) -> Evidence:
 
 
 def _signer(
-    active: Mapping[str, Any], failures: list[str], trust: TrustList | None, *, trusted: bool
+    active: Mapping[str, Any], failures: list[str], trust: TrustList, *, trusted: bool
 ) -> Evidence:
     info = _mapping(active.get("signature_info"))
     names = [excerpt(str(info[key]), 60) for key in ("common_name", "issuer") if info.get(key)]
     name = " of ".join(f"“{part}”" for part in names) or "without a name"
     expired = any("expired" in code or "revoked" in code for code in failures)
-    if trust is not None and trusted:
+    if trusted:
         return Evidence(
             "provenance:c2pa_signer",
             f"The signer {name} is certified by an authority on the trust list {excerpt(trust.name, 60)}.",
             strength=Strength.STRONG,
             limits="The signer's key could have been stolen or lent: nothing is fetched, so nobody is asked.",
         )
-    if trust is None:
-        statement = f"Signed as {name}; no trust list was given, so the name was not checked."
-    else:
-        statement = (
-            f"Signed as {name}, who is not certified by the trust list {excerpt(trust.name, 60)}."
-        )
+    statement = (
+        f"Signed as {name}, who is not certified by the trust list {excerpt(trust.name, 60)}."
+    )
     if expired:
         statement = f"{statement[:-1]}; the certificate is expired or revoked."
     return Evidence(

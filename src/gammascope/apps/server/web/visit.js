@@ -41,7 +41,7 @@ async function tell(entry, state, details) {
     const layers = await overlays(report);
     if (entry.dropped) return;
     Object.assign(entry, {
-      report, answers: answers(report), layers, written: new Date().toISOString(),
+      report, answers: report.answers, layers, written: new Date().toISOString(),
       spoke: { method: report.method, weights_sha256: report.weights_sha256 },
     });
     say(`${entry.name}: ${spoken(entry)}.`);

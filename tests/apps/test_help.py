@@ -1,0 +1,78 @@
+"""``--help``: readable in a narrow terminal, every command in a group, with an example that works."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gammascope.apps import choices
+from gammascope.apps.cli import app
+from gammascope.apps.help import ALIASES, GROUPS
+from gammascope.pipeline import ORDINARY_PROCESSING
+
+COMMANDS: Any = typer.main.get_command(app)
+EXAMPLES = {name: line for commands in GROUPS.values() for name, line in commands.items()}
+
+
+def shown(*arguments: str) -> str:
+    result = CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).invoke(
+        app, [*arguments, "--help"]
+    )
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_every_command_is_in_one_group():
+    named = [name for group in GROUPS.values() for name in group]
+    assert sorted(named) == sorted(COMMANDS.commands)
+    text = shown()
+    for group in GROUPS:
+        assert f"\n{group}:\n" in text
+
+
+@pytest.mark.parametrize("name", ["", *EXAMPLES, *ALIASES])
+def test_help_fits_a_narrow_terminal_and_says_nothing_about_flags_that_they_do_not(name):
+    text = shown(*name.split())
+    assert max(map(len, text.splitlines())) <= 80
+    for noise in ("<bool>", "``", "│", "…"):
+        assert noise not in text
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_command_has_an_example_that_is_understood(name):
+    assert f"Example:\n  {EXAMPLES[name]}\n" in shown(name)
+    program, *words = shlex.split(EXAMPLES[name].partition(" >> ")[0])
+    assert program == "gammascope"
+    with COMMANDS.make_context("gammascope", list(words)) as context:
+        found, command, rest = COMMANDS.resolve_command(context, list(words))
+        assert found == name
+        command.make_context(name, rest, parent=context).close()
+
+
+@pytest.mark.parametrize(
+    ("command", "values"),
+    [
+        ("scan", choices.ProfileName),
+        ("scan", choices.RuntimeName),
+        ("calibrate", choices.ZoneName),
+        ("calibrate", choices.CurveName),
+    ],
+)
+def test_words_to_choose_from_are_whole(command, values):
+    assert f"<{'|'.join(values)}>" in shown(command)
+
+
+def test_help_of_stability_is_what_the_code_does():
+    times = {3: "three"}[1 + len(ORDINARY_PROCESSING)]
+    assert f"up to {times} times slower" in " ".join(shown("scan").split())
+
+
+@pytest.mark.parametrize(("alias", "command"), ALIASES.items())
+def test_a_word_of_the_field_runs_the_same_command(alias, command, tmp_path):
+    outputs = [CliRunner().invoke(app, [name, str(tmp_path)]) for name in (alias, command)]
+    assert outputs[0].exit_code == outputs[1].exit_code == 3
+    assert outputs[0].stderr == outputs[1].stderr

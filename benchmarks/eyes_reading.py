@@ -1,0 +1,255 @@
+"""What CLIP's tower reads of pictures, kept in a folder: the features that ``eyes.py`` fits to.
+
+Every picture is seen as its largest square reduced and through a native window; some also through two windows more,
+and as a square and a window after a random law of reworking, resizing and re-encoding. Tokens come from the graph that
+users run, in its int8 arithmetic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageFilter
+
+from gammascope import runtime
+from gammascope.errors import UndecodableImageError
+from gammascope.imaging import codecs, views
+from gammascope.imaging.decode import decode
+from gammascope.sample import Entry, Image, Label
+
+SIDE = 224
+SHARED_PX = 1_500_000
+"""Area that larger pictures are reduced to before they are perturbed."""
+AHEAD = 4
+"""Pictures that are decoded while the tower looks at another."""
+FEW = 2
+"""Views of a picture that is not seen fully."""
+HEAD = "detector.head.weight"
+"""Weight in the graph of what follows the features."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What is known of a picture, and what the tower read of its views by name.
+
+    Attributes:
+        name: Hash of its bytes.
+        source: Its collection; of a twin, that of its photo.
+        family: What counts as one collection when weights are shared out; the decoder of a twin.
+        fake: Whether a generator wrote it.
+        copy: Whether it was made from a photo that is listed, too: decoded anew (fake) or saved like that one (real).
+        graded: Whether its perturbed views were reworked, too.
+        size: Longer side, pixels.
+        quality: Of a JPEG file; 0 for others.
+        read: Features by view.
+    """
+
+    name: str
+    source: str
+    family: str
+    fake: bool
+    copy: bool
+    graded: bool
+    size: int
+    quality: int
+    read: Mapping[str, np.ndarray]
+
+
+def square(image: Image) -> Image:
+    """Return the largest centred square, 224 px; smaller pictures are enlarged."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    box = (float((width - side) // 2), float((height - side) // 2), float(side), float(side))
+    spec = views.ViewSpec(SIDE, "resize", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    if side > SIDE:
+        spec = dataclasses.replace(spec, fit="tiles", overview=0.5)
+    pixels = views.pixels_at(image, box, spec)
+    return (pixels.transpose(1, 2, 0) * 255).round().astype(np.uint8)
+
+
+def window(image: Image, across: float, down: float) -> Image:
+    """Return a native window at a place, 0..1 in each direction; small pictures are mirrored."""
+    height, width = image.shape[:2]
+    left = int((width - SIDE) * across) if width > SIDE else (width - SIDE) // 2
+    top = int((height - SIDE) * down) if height > SIDE else (height - SIDE) // 2
+    return views.crop_at(image, left, top, SIDE)
+
+
+def reworked(image: Image, rng: np.random.Generator) -> Image:
+    """Change a picture as people do in an editor: tones, colour, local contrast, sharpness. The law is our choice."""
+    image = codecs.adjust(
+        image,
+        brightness=rng.uniform(-0.06, 0.06),
+        contrast=rng.uniform(0.85, 1.3),
+        gamma=float(np.exp(rng.uniform(-0.35, 0.35))),
+    )
+    grey = np.repeat(image.mean(2, keepdims=True), 3, 2).round().astype(np.uint8)
+    image = codecs.blend(grey, image, rng.uniform(0.5, 1.6)).astype(np.uint8)
+    if rng.random() < 0.5:
+        file = PIL.Image.fromarray(image)
+        wide = np.asarray(file.filter(PIL.ImageFilter.GaussianBlur(rng.uniform(8, 40))))
+        image = codecs.blend(wide, image, 1 + rng.uniform(0.2, 0.8))
+    if rng.random() < 0.4:
+        image = codecs.sharpen(image, rng.uniform(0.3, 1.2))
+    return image
+
+
+def seen(image: Image, name: str, *, fully: bool) -> tuple[dict[str, Image], bool]:
+    """Return all views of a picture, and whether the perturbed ones were reworked: the law is its name."""
+    shown = {"square": square(image), "window": window(image, 0.5, 0.5)}
+    if not fully:
+        return shown, False
+    rng = np.random.default_rng(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
+    graded, scaled = rng.random(2) < 0.5
+    scale = float(np.exp(rng.uniform(np.log(0.4), np.log(1.3)))) if scaled else 1.0
+    # Large pictures are passed on reduced; smaller ones are scaled first, too, so that reworking ends in a few pixels.
+    scale *= min(1.0, (SHARED_PX / (image.shape[0] * image.shape[1])) ** 0.5)
+    changed = codecs.rescale(image, scale) if scale != 1 else image
+    if graded:
+        changed = reworked(changed, rng)
+    law = codecs.EncodingLaw(untouched=0.0, jpeg=0.8, double_jpeg=0.0, webp=0.2)
+    changed = law(changed, rng)
+    shown |= {
+        "window 2": window(image, 0.15, 0.2),
+        "window 3": window(image, 0.85, 0.8),
+        "square, perturbed": square(changed),
+        "window, perturbed": window(changed, rng.random(), rng.random()),
+    }
+    return shown, bool(graded)
+
+
+class Tower:
+    """The part of an exported linear probe before its head."""
+
+    def __init__(self, graph: Path) -> None:
+        openvino = runtime.import_openvino()
+        whole = runtime.openvino_core().read_model(graph)
+        head = next(op for op in whole.get_ops() if op.get_friendly_name() == HEAD)
+        product = next(iter(head.output(0).get_target_inputs())).get_node()
+        tokens = product.input_value(0)
+        model = openvino.Model([tokens], whole.get_parameters(), "tokens")
+        model.reshape([1, 3, SIDE, SIDE])
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "NUM_STREAMS": runtime.cores(),
+            "INFERENCE_NUM_THREADS": runtime.cores(),
+            "ENABLE_CPU_PINNING": False,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": runtime.QUANTISED_TOGETHER,
+        }
+        compiled = runtime.openvino_core().compile_model(model, "CPU", settings)
+        self._queue = openvino.AsyncInferQueue(compiled, 2 * runtime.cores())
+        self._queue.set_callback(self._keep)
+        self._answers: dict[int, np.ndarray] = {}
+
+    def _keep(self, request: Any, place: int) -> None:
+        self._answers[place] = request.output_tensors[0].data[0].astype(np.float16)
+
+    def __call__(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
+        """Read normalised views, 3 x 224 x 224 each; returns views x features."""
+        self._answers.clear()
+        for place, one in enumerate(pixels):
+            self._queue.start_async([one[None]], userdata=place)
+        self._queue.wait_all()
+        return np.stack([self._answers[place] for place in range(len(pixels))])
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A row of a manifest, and how it should be seen.
+
+    Attributes:
+        entry: The row.
+        fully: Through all views; else only as a square and through one window.
+        copy: As in ``Picture``.
+    """
+
+    entry: Entry
+    fully: bool
+    copy: bool = False
+
+
+def read(wishes: Sequence[Wish], folder: Path, graph: Path, view: views.ViewSpec) -> list[Picture]:
+    """Read every picture with the tower, or what is kept of it. A picture that cannot be decoded is named and left out.
+
+    Args:
+        wishes: What to read.
+        folder: Where features are kept, a file for each picture's bytes.
+        graph: A linear probe of the same tower and layers, as ONNX.
+        view: How the tower wants pixels to be normalised.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tower, found, start = Tower(graph), [], time.monotonic()
+
+    def prepared(wish: Wish) -> tuple[Wish, Path, dict[str, Any], list[np.ndarray]] | str:
+        data = wish.entry.path.read_bytes()
+        name = hashlib.sha256(data).hexdigest()
+        kept = folder / f"{name}.npz"
+        if kept.is_file() and (not wish.fully or _is_full(kept)):
+            return wish, kept, {}, []
+        try:
+            image = decode(wish.entry.path).image
+        except UndecodableImageError as error:
+            return f"left out: {error}"
+        shown, graded = seen(image, name, fully=wish.fully)
+        facts = {"views": np.array(list(shown)), "graded": np.array(graded)}
+        facts |= {"size": np.array(max(image.shape[:2]))}
+        facts |= {"quality": np.array(codecs.jpeg_quality(data) or 0)}
+        return wish, kept, facts, [views.normalised(one, view) for one in shown.values()]
+
+    for number, ready in enumerate(_ahead(wishes, prepared)):
+        if isinstance(ready, str):
+            print(ready)
+            continue
+        wish, kept, facts, pixels = ready
+        if pixels:
+            partial = kept.with_suffix(".part.npz")
+            np.savez(partial, tokens=tower(pixels), **facts)
+            partial.replace(kept)
+        found.append(_loaded(wish, kept))
+        if number % 100 == 0:
+            speed = number / (time.monotonic() - start)
+            print(f"{number} of {len(wishes)} pictures, {speed:.1f}/s", flush=True)
+    return found
+
+
+def _ahead(wishes: Iterable[Wish], prepare: Any) -> Iterator[Any]:
+    """Prepare the next pictures in threads of their own."""
+    left = iter(wishes)
+    with ThreadPoolExecutor(2) as pool:
+        waiting: list[Future[Any]] = [pool.submit(prepare, e) for e in islice(left, AHEAD)]
+        while waiting:
+            yield waiting.pop(0).result()
+            waiting += [pool.submit(prepare, e) for e in islice(left, 1)]
+
+
+def _is_full(kept: Path) -> bool:
+    with np.load(kept) as values:
+        return len(values["views"]) > FEW
+
+
+def _loaded(wish: Wish, kept: Path) -> Picture:
+    with np.load(kept) as values:
+        read_of = dict(zip(values["views"].tolist(), values["tokens"], strict=True))
+        facts = {key: values[key].item() for key in ("graded", "size", "quality")}
+    if not wish.fully:
+        read_of = {view: read_of[view] for view in ("square", "window")}
+    source, fake = wish.entry.source or "", wish.entry.label is not Label.REAL
+    return Picture(
+        name=kept.stem,
+        source=source,
+        family=f"twin {wish.entry.generator}" if wish.copy and fake else source,
+        fake=fake,
+        copy=wish.copy,
+        read=read_of,
+        **facts,
+    )

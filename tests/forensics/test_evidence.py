@@ -57,19 +57,21 @@ def names(source: bytes, profile: str, besides: Besides | None = None) -> list[s
     return [e.name.removeprefix("forensics:") for e in found if e.name.startswith("forensics:")]
 
 
-def test_reports_hold_the_quick_methods_all_when_thorough_and_none_when_fast(photos):
+def test_thorough_reports_hold_every_method_and_others_none(photos):
     file = io.BytesIO()
     PIL.Image.fromarray(np.ascontiguousarray(photos["cat"][:256, :256])).save(file, "PNG")
     data = file.getvalue()
-    assert names(data, "default") == [n for n, method in METHODS.items() if not method.heavy]
     assert names(data, "thorough") == list(METHODS)
+    assert names(data, "default") == []
     assert names(data, "fast") == []
-    assert names(data, "default", Besides(forensics=False)) == []
+    assert names(data, "thorough", Besides(forensics=False)) == []
 
 
 def test_forensics_changes_no_verdict(composite):
     with_it, without = (
-        Pipeline.load("mobilenet", besides=Besides(forensics=on)).report(composite)
+        Pipeline.load(
+            "mobilenet", besides=Besides(forensics=on), execution=Execution(profile="thorough")
+        ).report(composite)
         for on in (True, False)
     )
     assert with_it.answers == without.answers

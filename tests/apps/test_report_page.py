@@ -266,6 +266,16 @@ def test_findings_travel_with_strength_and_limits(tmp_path):
     ]
 
 
+def test_what_forensics_marks_is_a_layer_of_its_own_and_hides_nothing(tmp_path):
+    told = row()
+    marked = np.full((300, 451), np.nan, np.float32)
+    marked[100:200, 100:200] = 1
+    found = Evidence("forensics:quantisation", "A part.", marked, Strength.WEAK)
+    report = replace(told.report, evidence=(found,))
+    page = written(tmp_path, [PageRow(report, told.preview)])
+    assert list(page.json("picture-0")["layers"]) == ["forensics:quantisation"]
+
+
 def test_an_empty_scan_gives_a_page(tmp_path):
     content = written(tmp_path, []).json("page-data")
     assert content["rows"] == content["failed"] == []

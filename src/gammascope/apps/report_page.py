@@ -68,7 +68,7 @@ class PageRow:
     """One examined picture.
 
     Attributes:
-        report: What was found. Of its evidence, the maps "mask:generated" and "mask:edited" become overlays.
+        report: What was found. Of its evidence, the maps of masks and of forensic methods become overlays.
         preview: The picture the report speaks about, whole, at any size; scaled down here.
     """
 
@@ -184,16 +184,19 @@ def _picture_json(row: PageRow) -> dict[str, Any]:
     how = PillowImage.Resampling.LANCZOS
     photo = PillowImage.fromarray(row.preview).resize(size, how, reducing_gap=2.0)
     preview = _photo(photo, _PREVIEW_STEPS, _PREVIEW_BYTES)
-    maps = {item.name: item.map for item in row.report.evidence if item.map is not None}
     layers: dict[str, str] = {}
     unseen: Bool[np.ndarray, "h w"] = np.zeros((size[1], size[0]), bool)
-    for name, colour in _LAYER_COLOURS.items():
-        values = maps.get(f"mask:{name}")
-        if values is None or not values.size:
+    for item in row.report.evidence:
+        name = item.name.removeprefix("mask:")
+        forensic = name.startswith("forensics:")
+        if item.map is None or not item.map.size or not (forensic or name in _LAYER_COLOURS):
             continue
-        shrunk = shrunk_map(values, size)
-        layers[name] = _layer(np.nan_to_num(shrunk, nan=0.0), colour)
-        unseen |= np.isnan(shrunk)
+        shrunk = shrunk_map(item.map, size)
+        layers[name] = _layer(
+            np.nan_to_num(shrunk, nan=0.0), _LAYER_COLOURS["edited" if forensic else name]
+        )
+        if not forensic:
+            unseen |= np.isnan(shrunk)
     if unseen.any():
         layers["unexamined"] = _hatching(unseen)
     return {

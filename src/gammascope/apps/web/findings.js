@@ -10,9 +10,11 @@ function findings(item, further = null) {
   if (report.caveats.length) {
     parts.push(listOf("What weakens these verdicts", report.caveats.map((caveat) => element("li", {}, printable(caveat))), "weak"));
   }
-  const seen = report.evidence.filter((one) => !aboutFile(one));
+  const seen = report.evidence.filter((one) => !aboutFile(one) && !aboutParts(one));
   if (seen.length) parts.push(listOf("What they rest on", seen.map(evidenceItem), "strong"));
   if (report.stability) parts.push(stability(report));
+  const inside = report.evidence.filter(aboutParts);
+  if (inside.length) parts.push(forensics(inside));
   const file = report.evidence.filter(aboutFile);
   if (file.length) parts.push(provenance(file));
   if (further) parts.push(further);
@@ -52,6 +54,17 @@ function evidenceItem(evidence) {
 
 // Beside the verdicts, not part of them: each finding with its strength, what it says, and what it cannot say.
 function provenance(findings) {
+  return besides("What the file says about its origin",
+    "Read from the file itself. It stands beside the verdicts, which look at pixels only, and changes none of them.", findings);
+}
+
+// Parts with another history than the rest, or why a method cannot tell.
+function forensics(findings) {
+  return besides("Parts with another history",
+    "Computed from the pixels and the compression, without training. Hints for a person: they change no verdict.", findings);
+}
+
+function besides(heading, explained, findings) {
   const lines = findings.map((one) => {
     const [label, meaning] = STRENGTHS[one.strength] || [one.strength, ""];
     return element("li", { class: one.strength },
@@ -59,8 +72,7 @@ function provenance(findings) {
       element("p", {}, element("bdi", {}, printable(one.statement))),
       element("p", { class: "bounds" }, printable(one.limits || "")));
   });
-  return element("section", { class: "provenance" }, element("h3", {}, "What the file says about its origin"),
-    element("p", { class: "explained" }, "Read from the file itself. It stands beside the verdicts, which look at pixels only, and changes none of them."),
+  return element("section", { class: "provenance" }, element("h3", {}, heading), element("p", { class: "explained" }, explained),
     element("ul", {}, ...lines));
 }
 

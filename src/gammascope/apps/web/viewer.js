@@ -16,7 +16,7 @@ function showPicture(item) {
   }
   viewer.size = [found.width, found.height];
   stage.style.setProperty("--aspect", found.width / found.height);
-  const names = ["generated", "edited"].filter((name) => found.layers[name]);
+  const names = Object.keys(found.layers).filter((name) => name !== "unexamined");
   // A localiser paints a little on every picture. Where the verdict is "no sign" its map stays off until asked for.
   viewer.layers = Object.fromEntries(names.map((name) => [name, !item.answers[name] || item.answers[name].verdict !== "no sign"]));
   viewer.overlay = names.some((name) => viewer.layers[name]);

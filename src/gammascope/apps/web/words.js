@@ -26,6 +26,15 @@ const WORDS = {
   },
 };
 
+// Overlays of what forensic methods found.
+const FORENSIC_LAYERS = {
+  "forensics:quantisation": "Compressed once",
+  "forensics:variance": "Less detail",
+  "forensics:grids": "Other JPEG grid",
+  "forensics:cloning": "There twice",
+  "forensics:noise": "Other noise",
+};
+
 // As in the table of a scan and in JSON: what is said of every question, and of a whole picture.
 const CHIPS = { fake: "Fake", uncertain: "Uncertain", "no sign": "No sign" };
 
@@ -67,10 +76,11 @@ const FINDINGS = {
 };
 
 const aboutFile = (evidence) => evidence.name.startsWith("provenance:");
+const aboutParts = (evidence) => evidence.name.startsWith("forensics:");
 
 function words(question) {
   return WORDS[question] || {
-    column: question, layer: question, fake: `Fake: ${question}.`, uncertain: `Uncertain: ${question}.`,
+    column: question, layer: FORENSIC_LAYERS[question] || question, fake: `Fake: ${question}.`, uncertain: `Uncertain: ${question}.`,
     "no sign": `No sign: ${question}.`,
   };
 }

@@ -1,0 +1,173 @@
+"""What a forensic method is: a picture goes in; a finding with a map, or the reason for silence, comes out.
+
+Nothing here is learned. Every method states what it assumes, and says nothing where that does not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float, Int, UInt8
+
+from gammascope.imaging.luma import StoredLuma, stored_luma
+from gammascope.sample import Image
+
+CELL_PX = 8
+"""Side of the cells that most maps are made of: a JPEG block."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What methods look at; what several need is made once.
+
+    Attributes:
+        image: Upright sRGB pixels.
+        content: The file it comes from; empty if there is none.
+    """
+
+    image: Image
+    content: bytes = b""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, pixels."""
+        return self.image.shape[1], self.image.shape[0]
+
+    @cached_property
+    def luma(self) -> UInt8[np.ndarray, "h w"]:
+        """Brightness 0..255 of the upright pixels, rounded."""
+        return np.asarray(PIL.Image.fromarray(self.image).convert("L"))
+
+    @cached_property
+    def stored(self) -> StoredLuma | None:
+        """Brightness as the JPEG file stores it, before any conversion of colours; None if this is no such file."""
+        return stored_luma(self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a method saw in a picture.
+
+    Attributes:
+        score: How clearly a part differs from the rest, in the method's own unit; more is clearer.
+        cells: By cell, 0..1: how much it belongs to that part, above one half if it does; NaN: nothing can be said.
+        origin: Left and top of the first cell, pixels of the upright picture; may lie outside.
+        cell_px: Side of a cell.
+        size: Width and height of the picture.
+    """
+
+    score: float
+    cells: Float[np.ndarray, "gh gw"]
+    origin: tuple[int, int]
+    cell_px: int
+    size: tuple[int, int]
+
+    def map(self) -> Float[np.ndarray, "h w"]:
+        """Return the cells in the picture's frame, interpolated; NaN beyond them."""
+        width, height = self.size
+        rows = (np.arange(height) - self.origin[1]) // self.cell_px
+        columns = (np.arange(width) - self.origin[0]) // self.cell_px
+        inside = np.ix_(
+            (rows >= 0) & (rows < self.cells.shape[0]),
+            (columns >= 0) & (columns < self.cells.shape[1]),
+        )
+        out = np.full((height, width), np.nan, np.float32)
+        out[inside] = self.cells[np.ix_(rows[inside[0][:, 0]], columns[inside[1][0]])]
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Why a method cannot speak about a picture: one clause for a person ("not a JPEG file")."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Finding | Silence
+Method: TypeAlias = Callable[[Picture], Outcome]
+"""A pure function of a picture; it never fails on one."""
+
+
+def cell_sums(values: np.ndarray, cell_px: int = CELL_PX) -> Float[np.ndarray, "gh gw"]:
+    """Add values up within whole cells; what is left over at the right and below is not counted."""
+    rows, columns = values.shape[0] // cell_px, values.shape[1] // cell_px
+    cut = values[: rows * cell_px, : columns * cell_px]
+    # Rows first: whole rows are added in the order of memory.
+    down = np.add.reduceat(cut, np.arange(0, rows * cell_px, cell_px), axis=0, dtype=np.float32)
+    return np.asarray(down.reshape(rows, columns, cell_px).sum(2))
+
+
+def box_means(values: np.ndarray, reach: int) -> Float[np.ndarray, "gh gw *c"]:
+    """Average over a square of ``2 reach + 1`` cells, or what of it lies inside."""
+    out = values.astype(np.float64)
+    for axis in (0, 1):
+        extent = out.shape[axis]
+        total = np.cumsum(out, axis=axis)
+        total = np.concatenate([np.zeros_like(total.take([0], axis)), total], axis=axis)
+        ends = np.minimum(np.arange(extent) + reach + 1, extent)
+        starts = np.maximum(np.arange(extent) - reach, 0)
+        length = (ends - starts).reshape([-1 if a == axis else 1 for a in range(out.ndim)])
+        out = (total.take(ends, axis) - total.take(starts, axis)) / length
+    return out.astype(np.float32)
+
+
+def blobs(
+    inside: Bool[np.ndarray, "gh gw"],
+    linked: tuple[Bool[np.ndarray, "_gh _w1"], Bool[np.ndarray, "_h1 _gw"]] | None = None,
+) -> Int[np.ndarray, "gh gw"]:
+    """Number connected parts 1, 2, ... from the largest to the smallest; 0 outside.
+
+    Args:
+        inside: The cells to be connected.
+        linked: Whether a cell belongs together with its right, and with its lower neighbour; None: wherever both lie
+            inside.
+    """
+    across, down = inside[:, :-1] & inside[:, 1:], inside[:-1] & inside[1:]
+    if linked is not None:
+        across, down = across & linked[0], down & linked[1]
+    number = np.arange(inside.size).reshape(inside.shape)
+    one = np.concatenate([number[:, :-1][across], number[:-1][down]])
+    other = np.concatenate([number[:, 1:][across], number[1:][down]])
+    parent = number.ravel().copy()
+    while len(one):
+        a, b = parent[one], parent[other]
+        apart = a != b
+        one, other, a, b = one[apart], other[apart], a[apart], b[apart]
+        np.minimum.at(parent, np.maximum(a, b), np.minimum(a, b))
+        while (parent != (above := parent[parent])).any():
+            parent = above
+    roots, part, sizes = np.unique(parent[inside.ravel()], return_inverse=True, return_counts=True)
+    rank = np.empty(len(roots), np.int64)
+    rank[np.argsort(-sizes, kind="stable")] = np.arange(1, len(roots) + 1)
+    out = np.zeros(inside.shape, np.int64)
+    out[inside] = rank[part]
+    return out
+
+
+def clearest_blob(
+    evidence: Float[np.ndarray, "gh gw"], level: float, share: tuple[float, float]
+) -> tuple[float, Bool[np.ndarray, "gh gw"]]:
+    """Find the one connected part that stands out.
+
+    Args:
+        evidence: By cell; NaN = none.
+        level: What a cell needs to be counted.
+        share: Smallest and largest share of the cells that a part may cover.
+
+    Returns:
+        Its mean evidence times the square root of its cells over that of a tenth of all (a small part must be clearer),
+        and where it is; 0 and nothing if there is none.
+    """
+    parts = blobs(evidence > level)
+    sizes = np.bincount(parts.ravel(), minlength=2)[1:]
+    sums = np.bincount(parts.ravel(), np.nan_to_num(evidence).ravel(), minlength=2)[1:]
+    fits = (sizes >= max(4, share[0] * evidence.size)) & (sizes <= share[1] * evidence.size)
+    if not fits.any():
+        return 0.0, np.zeros(evidence.shape, bool)
+    scores = np.where(fits, sums / np.sqrt(np.maximum(sizes, 1)), 0) / np.sqrt(evidence.size / 10)
+    return float(scores.max()), parts == int(scores.argmax()) + 1

@@ -1,0 +1,105 @@
+"""Fine detail that is weaker than its surroundings explain: an area that was smoothed, filled or generated.
+
+In a camera picture the variance of noise follows brightness and texture. A decoder's or a classical fill's pixels carry
+less of it. The relation is fitted to the picture itself, so nothing is known of cameras.
+
+Source: idea of local variance maps in FLAME (arXiv 2606.02178) and INP-X (arXiv 2602.00192); the regression is ours.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from gammascope.forensics.base import (
+    CELL_PX,
+    Finding,
+    Outcome,
+    Picture,
+    Silence,
+    box_means,
+    cell_sums,
+    clearest_blob,
+)
+
+SMALLEST_PX = 160
+"""Shorter side below which there are too few cells to fit anything to (our choice)."""
+
+COARSEST_STEP = 12
+"""Mean of the six lowest steps of luminance above which JPEG has removed the noise (about quality 70)."""
+
+_BINS = 8
+_FEWEST = 24  # cells in a bin
+_LEVEL = 2.0  # robust deviations below what is expected
+_SHARE = (0.004, 0.4)
+_CLIPPED = (8.0, 247.0)  # mean brightness beyond which noise is cut off
+
+
+def examine(picture: Picture) -> Outcome:
+    """Mark the connected part whose fine detail is weakest for its brightness and texture."""
+    if min(picture.size) < SMALLEST_PX:
+        return Silence(f"smaller than {SMALLEST_PX} px on the shorter side")
+    if (
+        picture.stored is not None
+        and picture.stored.steps.ravel()[[0, 1, 2, 8, 9, 16]].mean() > COARSEST_STEP
+    ):
+        return Silence("JPEG compression has removed the noise")
+    luma = picture.luma
+    brightness = cell_sums(luma) / CELL_PX**2
+    detail = np.log(_detail(luma) + 0.05)
+    texture = np.log(_texture(brightness) + 0.25)
+    usable = (brightness > _CLIPPED[0]) & (brightness < _CLIPPED[1])
+    if usable.mean() < 0.5:
+        return Silence("most of the picture is black or white")
+    deviation = np.where(usable, -_deviations(detail, brightness, texture, usable), np.nan)
+    score, part = clearest_blob(deviation, _LEVEL, _SHARE)
+    shown = np.where(np.isnan(deviation), np.nan, np.clip(deviation / 4, 0, 0.5) + 0.5 * part)
+    return Finding(score, shown.astype(np.float32), (0, 0), CELL_PX, picture.size)
+
+
+def _detail(luma: np.ndarray) -> Float[np.ndarray, "gh gw"]:
+    """Return the mean square of third-order differences along rows and columns, in squares of 3 x 3 cells."""
+    values = luma.astype(np.int16)
+    total: np.ndarray | float = 0.0
+    for turned in (values, values.T):
+        step = turned[:, 1:] - turned[:, :-1]
+        third = step[:, 2:] - 2 * step[:, 1:-1] + step[:, :-2]
+        square = np.zeros(turned.shape, np.float32)
+        np.square(third, out=square[:, 1:-2], dtype=np.float32, casting="unsafe")
+        total = total + cell_sums(square if turned is values else square.T)
+    return box_means(np.asarray(total) / (2 * CELL_PX**2), 1)
+
+
+def _texture(brightness: np.ndarray) -> Float[np.ndarray, "gh gw"]:
+    """Return the energy of the gradient between cells."""
+    down, right = np.gradient(brightness)
+    return box_means(down**2 + right**2, 1)
+
+
+def _deviations(
+    detail: np.ndarray, brightness: np.ndarray, texture: np.ndarray, usable: np.ndarray
+) -> Float[np.ndarray, "gh gw"]:
+    """Return by how many robust deviations detail exceeds the median of like cells."""
+    rows = _ranked(texture, usable)
+    columns = np.zeros_like(rows)
+    for row in range(_BINS):
+        chosen = rows == row
+        columns[chosen] = _ranked(brightness, usable & chosen)[chosen]
+    middle, spread = np.median(detail[usable]), _spread(detail[usable])
+    out = (detail - middle) / spread
+    for cell in range(_BINS * _BINS):
+        chosen = (rows * _BINS + columns == cell) & usable
+        if chosen.sum() >= _FEWEST:
+            values = detail[chosen]
+            out[chosen] = (values - np.median(values)) / max(_spread(values), 0.25 * spread)
+    return np.asarray(out)
+
+
+def _ranked(values: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Return the equally filled bin that each value falls into."""
+    edges = np.quantile(values[usable], np.linspace(0, 1, _BINS + 1)[1:-1]) if usable.any() else []
+    return np.searchsorted(edges, values)
+
+
+def _spread(values: np.ndarray) -> float:
+    return float(1.4826 * np.median(np.abs(values - np.median(values)))) + 1e-3

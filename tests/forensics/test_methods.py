@@ -1,0 +1,296 @@
+"""Every method on made cases whose truth is known, and on pictures it has to be silent about."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from gammascope.forensics import (
+    METHODS,
+    Finding,
+    Picture,
+    Silence,
+    cloning,
+    examine,
+    grids,
+    noise,
+    quantisation,
+    variance,
+)
+from gammascope.imaging.codecs import Encoding, blur, encode, reencode
+from gammascope.imaging.decode import decode
+
+RNG = np.random.default_rng
+
+
+def saved(image: np.ndarray, quality: int) -> Picture:
+    data = encode(image, Encoding("jpeg", quality, "4:4:4"))
+    return Picture(decode(data).image, data)
+
+
+def agreement(found: Finding, truth: np.ndarray) -> float:
+    """Return F1 of the marked pixels."""
+    marked = found.map() > 0.5
+    return float(2 * (marked & truth).sum() / max(1, marked.sum() + truth.sum()))
+
+
+def somewhere(shape: tuple[int, ...], top: int, left: int, size: int) -> np.ndarray:
+    truth = np.zeros(shape[:2], bool)
+    truth[top : top + size, left : left + size] = True
+    return truth
+
+
+def grainy(shape: tuple[int, int], seed: int = 0, grain: float = 4) -> np.ndarray:
+    """Make a scene of soft shapes with a camera's noise on it."""
+    rng = RNG(seed)
+    soft = PIL.Image.fromarray((rng.random((12, 16)) * 160 + 45).astype(np.uint8))
+    scene = np.asarray(soft.resize(shape[::-1], PIL.Image.Resampling.BICUBIC), float)[..., None]
+    return np.clip(np.rint(scene + rng.normal(0, grain, (*shape, 3))), 0, 255).astype(np.uint8)
+
+
+def reason(outcome: object) -> str:
+    assert isinstance(outcome, Silence)
+    return outcome.reason
+
+
+# Double quantisation
+
+
+@pytest.mark.parametrize(("first", "last"), [(60, 90), (75, 95), (85, 95)])
+def test_a_part_compressed_once_is_found_in_a_picture_compressed_twice(photos, first, last):
+    host = reencode(photos["coffee"], Encoding("jpeg", first, "4:4:4"))
+    truth = somewhere(host.shape, 120, 200, 120)
+    other = reencode(photos["astronaut"][3:, 5:], Encoding("jpeg", first, "4:4:4"))
+    edited = host.copy()
+    edited[truth] = other[100:220, 150:270].reshape(-1, 3)
+    found = quantisation.examine(saved(edited, last))
+    assert found.score > METHODS["quantisation"].threshold
+    assert agreement(found, truth) > 0.8
+
+
+def test_a_picture_that_was_saved_twice_as_a_whole_shows_no_part(photos):
+    host = reencode(photos["coffee"], Encoding("jpeg", 75, "4:4:4"))
+    found = quantisation.examine(saved(host, 95))
+    assert found.score < METHODS["quantisation"].threshold
+
+
+def test_the_first_step_of_quantisation_is_measured():
+    once = RNG(0).laplace(0, 20, (200, 200))
+    twice = np.rint(np.rint(once / 7) * 7 + RNG(1).normal(0, 0.3, once.shape))
+    values = np.clip(np.abs(twice) / 3 + 0.5, 0, 24).astype(np.int64)
+    law = quantisation.law_of(values, RNG(2).laplace(0, 20, (200, 200)).astype(np.float32), 3)
+    assert law.step == 7
+    assert (
+        quantisation.law_of(
+            np.clip(np.abs(once) / 3 + 0.5, 0, 24).astype(np.int64), once.astype(np.float32), 3
+        )
+        is None
+    )
+
+
+def test_a_part_of_a_turned_file_is_marked_where_it_is_seen(photos):
+    host = reencode(photos["coffee"][:390], Encoding("jpeg", 70, "4:4:4"))
+    host[40:140, 60:160] = photos["astronaut"][100:200, 150:250]
+    file, exif = io.BytesIO(), PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.fromarray(host).save(file, "JPEG", quality=95, exif=exif)
+    seen = decode(file.getvalue()).image
+    assert seen.shape[0] > seen.shape[1]
+    truth = np.rot90(somewhere(host.shape, 40, 60, 100), -1)
+    assert agreement(quantisation.examine(Picture(seen, file.getvalue())), truth) > 0.7
+
+
+def test_double_quantisation_is_silent_where_there_is_none(photos):
+    photo = photos["coffee"]
+    assert "not a JPEG file" in reason(quantisation.examine(Picture(photo)))
+    assert "not a JPEG" in reason(
+        quantisation.examine(Picture(photo, encode(photo, Encoding("png"))))
+    )
+    assert "no trace of an earlier" in reason(quantisation.examine(saved(photo, 90)))
+    assert "smaller than 128 px" in reason(quantisation.examine(saved(photo[:100], 90)))
+
+
+# Grids
+
+
+def test_the_grid_of_a_cropped_jpeg_is_measured(photos):
+    cropped = reencode(photos["coffee"], Encoding("jpeg", 75))[3:, 6:]
+    assert grids.main_grid(grids.votes_of(cropped)) == 8 * 5 + 2
+    assert grids.main_grid(grids.votes_of(photos["coffee"][:200, :200])) is None
+
+
+def test_a_part_on_another_grid_is_found(photos):
+    host = reencode(photos["coffee"], Encoding("jpeg", 85))
+    other = reencode(photos["astronaut"], Encoding("jpeg", 80))
+    truth = somewhere(host.shape, 101, 203, 140)
+    host = host.copy()
+    host[truth] = other[104:244, 154:294].reshape(-1, 3)
+    found = grids.examine(Picture(host))
+    assert found.score > 10
+    assert agreement(found, truth) > 0.6
+
+
+def test_a_part_without_the_grid_of_the_rest_is_found(photos):
+    host = reencode(photos["coffee"], Encoding("jpeg", 80))[4:, 4:].copy()
+    truth = somewhere(host.shape, 96, 200, 160)
+    host[truth] = grainy((160, 160), grain=1).reshape(-1, 3)
+    found = grids.examine(Picture(host))
+    assert found.score > 1
+    assert agreement(found, truth) > 0.5
+
+
+def test_an_untouched_jpeg_has_one_grid(photos):
+    found = grids.examine(Picture(reencode(photos["coffee"], Encoding("jpeg", 85))))
+    assert (found.score, found.map().max()) == (0, 0)
+
+
+def test_grids_are_silent_where_none_can_be_seen(photos):
+    assert "no trace of a JPEG grid" in reason(grids.examine(Picture(grainy((200, 240)))))
+    assert "saved again" in reason(grids.examine(saved(photos["coffee"], 75)))
+    assert "smaller than 64 px" in reason(grids.examine(Picture(photos["coffee"][:60])))
+
+
+# Fine detail
+
+
+def test_a_smoothed_part_is_found_in_noise():
+    scene = grainy((400, 520))
+    truth = somewhere(scene.shape, 120, 200, 120)
+    edited = np.where(truth[..., None], blur(scene, 1.5), scene)
+    found = variance.examine(Picture(edited))
+    assert found.score > METHODS["variance"].threshold
+    assert agreement(found, truth) > 0.8
+
+
+def test_noise_that_follows_brightness_is_no_finding():
+    scene = grainy((400, 520), grain=0)
+    noise_of = np.sqrt(scene.astype(float)) / 3
+    camera = np.clip(scene + RNG(3).normal(0, 1, scene.shape) * noise_of, 0, 255).astype(np.uint8)
+    assert variance.examine(Picture(camera)).score < 1
+
+
+def test_fine_detail_is_silent_where_there_is_none(photos):
+    black = np.zeros((300, 300, 3), np.uint8)
+    assert "black or white" in reason(variance.examine(Picture(black)))
+    assert "smaller than 160 px" in reason(variance.examine(Picture(photos["coffee"][:120])))
+    assert "removed the noise" in reason(variance.examine(saved(photos["coffee"], 50)))
+
+
+# Noise
+
+
+def test_a_part_with_noise_of_another_kind_is_found():
+    scene = grainy((480, 640), grain=0)
+    white = RNG(1).normal(0, 5, scene.shape)
+    demosaiced = (white + np.roll(white, 1, 0) + np.roll(white, 1, 1)) / np.sqrt(3)
+    truth = somewhere(scene.shape, 160, 240, 200)
+    edited = scene + np.where(truth[..., None], white, demosaiced)
+    found = noise.examine(Picture(np.clip(edited, 0, 255).astype(np.uint8)))
+    assert found.score > 5
+    assert agreement(found, truth) > 0.7
+
+
+def test_the_same_noise_everywhere_is_no_finding():
+    assert noise.examine(Picture(grainy((480, 640)))).score < 5
+
+
+def test_noise_is_silent_where_there_is_none(photos):
+    assert "smaller than 300 px" in reason(noise.examine(Picture(photos["coffee"][:250])))
+    grey = np.full((320, 320, 3), 128, np.uint8)
+    assert "no noise" in reason(noise.examine(Picture(grey)))
+    assert "black or white" in reason(noise.examine(Picture(grey // 128 * 255)))
+
+
+# Cloning
+
+
+def cloned(photo: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, ...]:
+    edited = photo.copy()
+    edited[250:350, 60:160] = change(photo[60:160, 200:300])
+    return edited, somewhere(photo.shape, 250, 60, 100) | somewhere(photo.shape, 60, 200, 100)
+
+
+@pytest.mark.parametrize("change", [np.array, np.fliplr, np.flipud, np.rot90])
+def test_a_copy_is_found_with_its_original_however_it_is_turned(photos, change):
+    edited, truth = cloned(photos["astronaut"], change)
+    found = cloning.examine(Picture(edited))
+    assert found.score > METHODS["cloning"].threshold
+    assert agreement(found, truth) > 0.65
+
+
+def test_a_copy_survives_compression(photos):
+    edited, truth = cloned(photos["astronaut"], np.array)
+    found = cloning.examine(saved(edited, 90))
+    assert found.score > 0.8
+    assert agreement(found, truth) > 0.6
+
+
+def test_a_copy_that_was_turned_by_some_degrees_is_found(photos):
+    def turned(piece: np.ndarray) -> np.ndarray:
+        image = PIL.Image.fromarray(piece).rotate(8, PIL.Image.Resampling.BICUBIC)
+        return np.asarray(image)
+
+    edited, _ = cloned(photos["astronaut"], turned)
+    assert cloning.examine(Picture(edited)).score > 0.85
+
+
+def test_a_copy_in_a_large_picture_is_compared_at_full_resolution(photos):
+    photo = PIL.Image.fromarray(photos["astronaut"]).resize(
+        (1400, 1400), PIL.Image.Resampling.BICUBIC
+    )
+    large = np.asarray(photo) // 2 + grainy((1400, 1400)) // 2
+    large[900:1201, 151:452] = large[100:401, 700:1001]
+    assert cloning.examine(Picture(large)).score > 0.8
+
+
+def test_two_things_of_one_kind_are_no_copies():
+    scene = grainy((360, 480), grain=0).astype(float)
+    thing = PIL.Image.fromarray((RNG(5).random((12, 12)) * 200).astype(np.uint8)).resize((100, 100))
+    scene[40:140, 60:160] = scene[200:300, 300:400] = np.asarray(thing)[..., None]
+    seen = np.clip(scene + RNG(6).normal(0, 4, scene.shape), 0, 255).astype(np.uint8)
+    assert cloning.examine(Picture(seen)).score < METHODS["cloning"].threshold
+
+
+def test_cloning_is_silent_where_nothing_can_be_told_apart(photos):
+    assert "too little texture" in reason(
+        cloning.examine(Picture(np.full((200, 200, 3), 90, np.uint8)))
+    )
+    assert "smaller than 96 px" in reason(cloning.examine(Picture(photos["coffee"][:90])))
+
+
+# All of them
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (97, 131), (301, 309)])
+@pytest.mark.parametrize("kind", ["noise", "black", "stripes"])
+def test_no_picture_makes_a_method_fail(name, size, kind):
+    image = {
+        "noise": RNG(0).integers(0, 256, (*size, 3)),
+        "black": np.zeros((*size, 3)),
+        "stripes": np.broadcast_to(np.arange(size[1])[None, :, None] % 2 * 255, (*size, 3)),
+    }[kind].astype(np.uint8)
+    before = image.copy()
+    found = METHODS[name].examine(Picture(image))
+    assert np.array_equal(image, before)
+    if isinstance(found, Silence):
+        assert found.reason
+    else:
+        shown = found.map()
+        assert shown.shape == size
+        assert np.isfinite(found.score)
+        assert np.nanmin(shown) >= 0
+        assert np.nanmax(shown) <= 1
+
+
+def test_the_heavy_methods_run_only_when_asked_for(photos):
+    picture = Picture(photos["cat"])
+    quick = examine(picture)
+    assert set(quick) == {name for name, method in METHODS.items() if not method.heavy}
+    everything = examine(picture, thorough=True)
+    assert list(everything) == list(METHODS)
+    assert all(repr(everything[name]) == repr(outcome) for name, outcome in quick.items())

@@ -161,13 +161,16 @@ def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dic
     from gammascope import checkpoints
     from gammascope.apps import calibration, evaluating
     from gammascope.apps.costs import parameters_of
-    from gammascope.evaluation.calibrating import calibrate
+    from gammascope.evaluation.calibrating import Plan, calibrate
+    from gammascope.evaluation.calibration import lowest_rate
     from gammascope.pipeline import Pipeline
+    from gammascope.sample import Label
 
     if not checkpoints.read_facts(checkpoint).calibration:
         kept = calibration.entries_of([checkpoint], [chosen.manifest], [])
         half = kept[:: max(1, len(kept) // (2 * chosen.limit))] if chosen.limit else kept
-        calibrate(checkpoint, half)
+        photos = sum(entry.label is Label.REAL for entry in half)
+        calibrate(checkpoint, half, Plan(false_alarms=max(0.01, lowest_rate(photos))))
     entries = entries_of(chosen)
     pipeline = Pipeline.load(checkpoint)
     columns = evaluating.with_aligned(evaluating.columns_of([]), entries)

@@ -21,6 +21,9 @@ from gammascope.evaluation.calibrating import (
     calibrate,
 )
 
+ROUGH = Plan(false_alarms=0.5)
+"""What a single photo can promise."""
+
 
 def gathered(photos: int, seed: int = 0) -> _Gathered:
     """As many fakes as photos, two versions of each."""
@@ -119,11 +122,11 @@ def test_others_answer_for_what_they_kept_apart(checkpoint_of, collection):
     with pytest.raises(
         MissingDataError, match="coffee was trained on: what was kept apart is held-out"
     ):
-        calibrate(one, [*mine, *theirs])
+        calibrate(one, [*mine, *theirs], ROUGH)
     assert not checkpoints.read_facts(one).calibration
-    together = calibrate(one, [*mine, *theirs], like=[other]).calibration["generated"]
+    together = calibrate(one, [*mine, *theirs], ROUGH, like=[other]).calibration["generated"]
     assert together.sources == ("coffee", "held-out")
-    alone = calibrate(other, theirs).calibration["generated"]
+    alone = calibrate(other, theirs, ROUGH).calibration["generated"]
     coffee = [point for point in together.points if point.source == "coffee"]
     assert coffee == list(alone.points)  # as the other sees it, to the last bit
     assert checkpoints.read_facts(one).calibration["generated"] == together
@@ -132,13 +135,16 @@ def test_others_answer_for_what_they_kept_apart(checkpoint_of, collection):
 def test_what_it_kept_apart_itself_it_answers_itself(checkpoint_of, collection):
     mine = [entry for entry in read_manifest(collection) if entry.source == "held-out"]
     one, other = checkpoint_of("one", ["held-out"]), checkpoint_of("other", ["held-out"], seed=1)
-    assert calibrate(one, mine, like=[other]).calibration == calibrate(one, mine).calibration
+    assert (
+        calibrate(one, mine, ROUGH, like=[other]).calibration
+        == calibrate(one, mine, ROUGH).calibration
+    )
 
 
 def test_another_design_cannot_help(checkpoint_of, collection):
     one, other = checkpoint_of("one", ["held-out"]), checkpoint_of("other", ["coffee"], pool="max")
     with pytest.raises(IncompatibleCheckpointError, match="other settings"):
-        calibrate(one, read_manifest(collection), like=[other])
+        calibrate(one, read_manifest(collection), ROUGH, like=[other])
 
 
 def test_photos_of_ones_own_may_be_calibrated_on(checkpoint_of, collection):
@@ -146,8 +152,8 @@ def test_photos_of_ones_own_may_be_calibrated_on(checkpoint_of, collection):
     path = checkpoint_of("one", [], seen=("coffee",))
     entries = read_manifest(collection)
     mine = [entry for entry in entries if entry.source == "motorcycle"]
-    assert calibrate(path, mine).calibration["generated"].sources == ("motorcycle",)
+    assert calibrate(path, mine, ROUGH).calibration["generated"].sources == ("motorcycle",)
     with pytest.raises(MissingDataError, match="coffee was trained on"):
-        calibrate(path, entries)
+        calibrate(path, entries, ROUGH)
     with pytest.raises(MissingDataError, match="has no source"):
-        calibrate(path, [replace(entry, source=None) for entry in mine])
+        calibrate(path, [replace(entry, source=None) for entry in mine], ROUGH)

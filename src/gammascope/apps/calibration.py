@@ -11,6 +11,7 @@ from rich.table import Table
 
 from gammascope import checkpoints, settings
 from gammascope.apps import terminal
+from gammascope.apps.scan_results import shown_share
 from gammascope.data.manifest import complete_or_absent, read_manifest
 from gammascope.errors import MissingDataError, MissingExtraError, did_you_mean
 from gammascope.evaluation.calibrating import Calibrated
@@ -92,14 +93,14 @@ def notes(calibrated: Calibrated) -> list[str]:
         if known.zone == "conformal":
             lines.append(
                 f"{question}: of new images like these (same sources, same mix) at most "
-                f"{known.rates[1]:.1%} of real photos are called fake and at most "
-                f"{known.missed:.1%} of fakes real; {known.rates[0]:.1%} of {known.photos} photos "
-                "were uncertain or fake."
+                f"{shown_share(known.rates[1])} of real photos are called fake, and at most "
+                f"{shown_share(known.missed or 0.0)} of fakes get 'no sign'; {shown_share(known.rates[0])} of "
+                f"{known.photos} photos were uncertain or fake."
             )
         else:
             lines.append(
-                f"{question}: {known.rates[1]:.1%} of these {known.photos} photos are called fake and "
-                f"{known.rates[0]:.1%} uncertain or fake, {_SPREAD[known.zone]}; of new ones "
+                f"{question}: {shown_share(known.rates[1])} of these {known.photos} photos are called fake and "
+                f"{shown_share(known.rates[0])} uncertain or fake, {_SPREAD[known.zone]}; of new ones "
                 "it may be more (--zone conformal limits that)."
             )
         if missing := calibrated.held_out[question].missing:

@@ -209,7 +209,10 @@ CalibrationZone: TypeAlias = Annotated[
 FalseAlarms: TypeAlias = Annotated[
     float,
     typer.Option(
-        "--false-alarms", min=1e-6, max=0.5, help="Share of real photos that may be called fake."
+        "--false-alarms",
+        min=1e-6,
+        max=0.5,
+        help="Share of real photos that may be called fake; n of them promise 1/(n+1) at best.",
     ),
 ]
 Missed: TypeAlias = Annotated[
@@ -218,7 +221,7 @@ Missed: TypeAlias = Annotated[
         "--missed",
         min=1e-6,
         max=0.5,
-        help="Share of fakes that may be called real, with --zone conformal: sizes the uncertain zone.",
+        help="Share of fakes that may get 'no sign', with --zone conformal: sizes the uncertain zone.",
     ),
 ]
 CalibrationFolder: TypeAlias = Annotated[

@@ -27,6 +27,7 @@ from gammascope.evaluation.calibration import (
     fit_scale,
     fit_thresholds,
     fit_worst,
+    refuse_too_few,
     source_points,
 )
 from gammascope.evaluation.scoring import ScoreTable, row_of
@@ -60,8 +61,9 @@ class Plan:
         zone: "quantile" keeps its rates on the images it is fitted on, each source weighing the same; "worst" in every
             source that has enough photos to tell; "conformal" keeps them for new images of the same sources
             (``fit_conformal``), and limits missed fakes too.
-        false_alarms: Share of real photos that may be called fake.
-        missed: Share of fakes that may be called real; only "conformal" looks at it.
+        false_alarms: Share of real photos that may be called fake; n photos can promise 1 / (n + 1) at best, and with
+            any zone a lower rate is refused.
+        missed: Share of fakes that may get "no sign"; only "conformal" looks at it.
     """
 
     method: Literal["platt", "isotonic"] = "platt"
@@ -193,6 +195,7 @@ def calibrate(
         raise MissingDataError(
             "No real photo among the images to calibrate on: thresholds need them."
         )
+    refuse_too_few(len(photos), plan.false_alarms, "real photos")
     gathered: dict[str, _Gathered] = {}
     for done, (entry, pipeline) in enumerate(zip(entries, asked, strict=True), start=1):
         try:
@@ -205,6 +208,9 @@ def calibrate(
             pass  # a broken file calibrates nothing
         if progress is not None:
             progress(done, len(entries))
+    for found in gathered.values():  # files that could not be read are not there
+        readable = np.array(found.image)[np.array(found.photo, np.bool_)]
+        refuse_too_few(len(np.unique(readable)), plan.false_alarms, "real photos")
     calibration = {
         question: _fit(_Versions.of(found), plan) for question, found in gathered.items()
     }

@@ -129,6 +129,34 @@ def fit_conformal(
     return min(uncertain_from, fake_from), fake_from
 
 
+def lowest_rate(images: int) -> float:
+    """Return the lowest rate that so many images can promise: with a threshold above them all.
+
+    A new image, exchangeable with n others, is the highest of all with a probability of 1 / (n + 1).
+
+    >>> round(lowest_rate(30), 3), lowest_rate(99)
+    (0.032, 0.01)
+    """
+    return 1.0 / (images + 1)
+
+
+def refuse_too_few(images: int, rate: float, what: str) -> None:
+    """Refuse a rate that so many images cannot promise, and say which they can.
+
+    Raises:
+        MissingDataError: If the rate is lower than ``lowest_rate``.
+    """
+    lowest = lowest_rate(images)
+    if rate < lowest - 1e-9:
+        least = math.ceil(1.0 / rate - 1.0 - 1e-9)
+        option = {"real photos": "--false-alarms", "fakes": "--missed"}.get(what, "a higher rate")
+        accepted = math.ceil(1e4 * lowest - 1e-6) / 1e4
+        raise MissingDataError(
+            f"{images} {what} cannot promise a rate of {rate:.3g}: at least {least} are needed. {images} promise "
+            f"{100 * accepted:.3g} % at best; to accept that, say so: {option} {accepted:.4g}."
+        )
+
+
 def fit_worst(
     real_logits: Float[np.ndarray, " n"],
     sources: Sequence[str | None],
@@ -178,13 +206,8 @@ def _promised(logits: Float[np.ndarray, " n"], rate: float, what: str) -> float:
         raise ValueError("Thresholds cannot be fitted to logits that are NaN: drop them.")
     # Among n + 1 exchangeable logits, the new one is strictly above the k-th highest of the others only if it is one
     # of the k highest of all: probability k / (n + 1).
+    refuse_too_few(len(logits), rate, what)
     highest = math.floor(rate * (len(logits) + 1) + 1e-9)
-    if highest < 1:
-        least = math.ceil(1.0 / rate - 1.0 - 1e-9)
-        raise MissingDataError(
-            f"{len(logits)} {what} cannot promise a rate of {rate:.3g}: at least {least} are needed "
-            "(or choose a higher rate, or the zone 'quantile')."
-        )
     ranked = np.sort(logits.astype(np.float64))[::-1]
     return float(np.nextafter(ranked[highest - 1], np.inf))
 

@@ -45,8 +45,12 @@ class MissingExtraError(GammascopeError):
 
     @classmethod
     def of(cls, feature: str, package: str, extra: str) -> MissingExtraError:
-        """Name the feature, the package it needs and the command that installs it."""
-        return cls(f"{feature} needs {package}: pip install 'gammascope[{extra}]'.")
+        """Name the feature, the package it needs and the command that installs it.
+
+        The command works in a clone: no package index has a package of ours, and what lies there under its name would
+        be somebody else's.
+        """
+        return cls(f"{feature} needs {package}: in your clone, pip install '.[{extra}]'.")
 
 
 class UndecodableImageError(GammascopeError):

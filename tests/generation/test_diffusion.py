@@ -144,5 +144,5 @@ def test_precision_can_be_chosen(folder):
 
 def test_without_diffusers_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "diffusers", None)
-    with pytest.raises(MissingExtraError, match=r"gammascope\[diffusion\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[diffusion\]"):
         InpaintingPipeline.load(tmp_path)

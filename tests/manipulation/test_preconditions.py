@@ -27,5 +27,5 @@ def test_without_opencv_the_extra_is_named(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_cv2)
-    with pytest.raises(MissingExtraError, match=r"gammascope\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[train\]"):
         CopyMove()(PHOTO, np.random.default_rng(0))

@@ -152,7 +152,7 @@ def test_the_address_that_is_shown_can_be_opened():
 
 def test_without_the_extra_the_command_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'gammascope\[serve\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[serve\]'"):
         serving.require_extra()
     result = CliRunner().invoke(command_line, ["serve"])
     assert result.exit_code == 3

@@ -154,7 +154,7 @@ def findings(data: bytes, kind: str, trust: TrustList | None = None) -> Iterator
     known = TrustList.bundled() if trust is None else trust
     if not validates():
         yield _unread(
-            "Content Credentials (C2PA) are present, not validated: install gammascope[provenance]."
+            "Content Credentials (C2PA) are present, not validated: install the extra 'provenance'."
         )
         return
     try:

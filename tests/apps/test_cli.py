@@ -160,6 +160,9 @@ def test_stability_is_asked_for_by_an_option(folder, weights):
     changes = [check["change"] for check in row["stability"]]
     assert changes == ["saved as JPEG at quality 80", "reduced to half its size"]
     broken = [check["change"] for check in row["stability"] if not check["holds"]]
+    shown = run("scan", folder / "cat.png", "--weights", weights, "--stability").stdout.splitlines()
+    assert shown[0].split()[-1] == "holds"
+    assert shown[1].split()[-1] == ("no" if broken else "yes")
     assert [c for c in row["caveats"] if c.startswith("The verdict changes")] == [
         f"The verdict changes when the picture is {change}." for change in broken
     ]
@@ -583,7 +586,8 @@ def test_methods_are_listed_for_people_and_programs(weights, monkeypatch):
 
 def test_calibrating_sets_the_thresholds_that_a_scan_uses(collection, folder, tmp_path):
     path = written_checkpoint(tmp_path / "w.safetensors")
-    result = run("calibrate", path, "--data", collection, "--source", "held-out")
+    fit = ("calibrate", path, "--data", collection, "--source", "held-out")
+    result = run(*fit, "--false-alarms", "0.34")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[0].split()[:2] == ["question", "temperature"]
     fitted = checkpoints.read_facts(path).calibration
@@ -599,7 +603,7 @@ def test_a_curve_and_a_conformal_zone_are_stored_told_of_and_used(collection, fo
     fit = ("calibrate", path, "--data", collection, "--source", "held-out", *options)
     result = run(*fit, "--missed", "0.4", "--out", out)
     assert result.exit_code == 0, result.output
-    assert "at most 40.0% of real photos are called fake" in result.stderr.replace("\n", " ")
+    assert "at most 40 % of real photos are called fake" in result.stderr.replace("\n", " ")
     fitted = checkpoints.read_facts(path).calibration
     for values in fitted.values():
         assert (values.method, values.zone, values.missed) == ("isotonic", "conformal", 0.4)
@@ -612,17 +616,21 @@ def test_a_curve_and_a_conformal_zone_are_stored_told_of_and_used(collection, fo
     row = json.loads(run("scan", folder / "cat.png", "--weights", path, "--json").stdout)
     for question, answer in row["answers"].items():
         assert answer["thresholds"] == pytest.approx(fitted[question].thresholds, abs=1e-6)
-    assert "At most 40% of new photos" in run("scan", folder, "--weights", path).stdout
+    assert "at most 40 % of new photos" in run("scan", folder, "--weights", path).stdout
 
 
-def test_a_promise_that_photos_are_too_few_for_leaves_the_checkpoint_alone(collection, tmp_path):
+@pytest.mark.parametrize("zone", ["quantile", "worst", "conformal"])
+def test_a_promise_that_photos_are_too_few_for_leaves_the_checkpoint_alone(
+    collection, tmp_path, zone
+):
     path = written_checkpoint(tmp_path / "w.safetensors")
     before = path.read_bytes()
-    result = run(
-        *("calibrate", path, "--data", collection, "--source", "held-out", "--zone", "conformal")
-    )
+    result = run(*("calibrate", path, "--data", collection, "--source", "held-out", "--zone", zone))
     assert result.exit_code == 3
     assert "2 real photos cannot promise a rate of 0.01: at least 99 are needed" in result.stderr
+    assert (
+        "2 promise 33.3 % at best; to accept that, say so: --false-alarms 0.3334" in result.stderr
+    )
     assert path.read_bytes() == before
 
 

@@ -41,7 +41,7 @@ class Engine:
 
 def run(folder: Path, plan: Plan, pipeline: Pipeline, engine: Engine, *, bar: bool) -> Summary:
     """Scan into a folder and say what came out."""
-    with _progress(shown=bar) as progress:
+    with _progress(shown=bar) as progress, _told_how_to_go_on(folder):
         if engine.name is EngineName.RAY:
             from gammascope.scanning.ray_engine import Cluster, scan_on
 
@@ -50,6 +50,18 @@ def run(folder: Path, plan: Plan, pipeline: Pipeline, engine: Engine, *, bar: bo
         else:
             scan_into(folder, plan, pipeline, progress)
     return ResultsFolder(folder).summary()
+
+
+@contextmanager
+def _told_how_to_go_on(folder: Path) -> Iterator[None]:
+    """Let Ctrl-C say that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        stopped.add_note(
+            f"What was found is kept in {folder}: the same command goes on from there."
+        )
+        raise
 
 
 def statement(summary: Summary, folder: Path) -> str:

@@ -151,22 +151,41 @@ class Results:
         }
         if any(caveats.values()):
             table.add_column("caveats", overflow="fold", ratio=3 if console.is_terminal else None)
+        rechecked = any(report.stability for report in self.reports.values())
+        if rechecked:
+            table.add_column("holds", no_wrap=True)
         symbols = _SYMBOLS if terminal.speaks_unicode(console) else _PLAIN_SYMBOLS
-
-        def said(verdict: Verdict) -> Text:
-            return terminal.literal(f"{symbols[verdict]} {verdict}", _STYLES[verdict])
-
         for name, report in self.reports.items():
-            cells = [terminal.literal(name), said(report.verdict)]
-            for question in questions:
-                answer = report.answers[question]
-                if len(questions) > 1:
-                    cells.append(said(answer.verdict))
-                cells.append(terminal.literal(shown_chance(answer.probability)))
+            cells = [terminal.literal(name), *_answered(report, questions, symbols)]
             if any(caveats.values()):
                 cells.append(terminal.literal(caveats[name], "dim"))
+            if rechecked:
+                cells.append(_holds(report))
             table.add_row(*cells)
         return table
+
+
+def _answered(
+    report: Report, questions: Sequence[str], symbols: Mapping[Verdict, str]
+) -> Iterator[Text]:
+    """Yield the cells of the verdict on the picture, and of each question's verdict and probability."""
+
+    def said(verdict: Verdict) -> Text:
+        return terminal.literal(f"{symbols[verdict]} {verdict}", _STYLES[verdict])
+
+    yield said(report.verdict)
+    for question in questions:
+        answer = report.answers[question]
+        if len(questions) > 1:
+            yield said(answer.verdict)
+        yield terminal.literal(shown_chance(answer.probability))
+
+
+def _holds(report: Report) -> Text:
+    """Say whether the verdicts survived ordinary processing."""
+    if all(check.holds for check in report.stability):
+        return terminal.literal("yes")
+    return terminal.literal("no", "yellow")
 
 
 def trusted(place: Path | None) -> provenance.TrustList | None:

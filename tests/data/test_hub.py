@@ -99,5 +99,7 @@ def test_what_cannot_be_told_is_asked_for(folder, tmp_path, monkeypatch):
     assert {entry.label for entry in images} == {Label.FAKE}
     assert next(images.contents(range(1))) == picture(0)
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingExtraError, match=r"needs datasets: in your clone, pip install '\.\[hub\]'"):
+    with pytest.raises(
+        MissingExtraError, match=r"needs datasets: in your clone, pip install '\.\[hub\]'"
+    ):
         stream(Name.parse(f"hf:{folder}"))

@@ -64,10 +64,10 @@ def cases(autoencoder: Path | None) -> Iterator[tuple[str, Image, str]]:
         splice = Splicing(partial(_donor, some[number - 1][1]))
         yield f"{name}, splice", splice(image, rng).image, "edited"
         if autoencoder is not None:
-            from gammascope.apps.synthesis import networks
+            from gammascope.apps.synthesis import generators
             from gammascope.generation.autoencoder import round_trip
 
-            network = networks(str(autoencoder), None)["autoencoder"]
+            network = generators(str(autoencoder), None, None, None).autoencoder
             if network is not None:
                 yield f"{name}, round trip", round_trip(image[:512, :512], network), "generated"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gammascope
-from gammascope.apps import choices, making, options
+from gammascope.apps import choices, error_report, making, options
 from gammascope.apps.failures import (
     Commands,
     explain,
@@ -356,6 +356,7 @@ def doctor(
 
 
 for _command in (
+    error_report.report_error,
     making.synthesize,
     making.autoencoders,
     making.fuse,

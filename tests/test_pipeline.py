@@ -190,9 +190,28 @@ def test_extreme_logits_have_a_probability(logit):
 def test_a_map_is_shown_only_beside_a_verdict_it_supports(level, shown):
     report = thermometer(calibration={"generated": BANDS}).report(grey(level))
     evidence = {item.name: item for item in report.evidence}["mask:generated"]
-    assert (report.verdict is not Verdict.NO_SIGN) == shown
+    assert (report.answers["generated"].verdict is not Verdict.NO_SIGN) == shown
     assert (evidence.map is not None) == shown
     assert ("No region" in evidence.statement) != shown
+
+
+@pytest.mark.parametrize(("width", "reduced"), [(SIDE, SIDE), (40 * SIDE, 64)])
+def test_a_map_beside_no_is_there_on_request_only(monkeypatch, width, reduced):
+    monkeypatch.setattr("gammascope.pipeline.QUIET_SIDE_PX", 64)
+    pipeline = thermometer(calibration={"generated": BANDS})
+    pipeline.besides = Besides(quiet_maps=True)
+    report = pipeline.report(grey(100, width=width))
+    assert report.answers["generated"].verdict is Verdict.NO_SIGN
+    found = {item.name: item for item in report.evidence}
+    quiet, loud = found["mask:generated"], found["mask:edited"]
+    assert (quiet.on_request, loud.on_request) == (True, False)
+    assert quiet.map is not None
+    assert quiet.map.shape == (max(1, round(SIDE * reduced / width)), reduced)
+    assert np.nanmean(quiet.map) == pytest.approx(0.5, abs=1e-3)
+    assert "No region" in quiet.statement
+    plain = {item["name"]: item for item in report.to_json()["evidence"]}
+    assert "marked_share" not in plain["mask:generated"], "no number tells of what is not shown"
+    assert "marked_share" in plain["mask:edited"]
 
 
 def test_no_map_is_made_to_know_whether_there_is_one(monkeypatch):

@@ -48,6 +48,9 @@ SMALLEST_PX = 64
 HEAVY_COMPRESSION = 60
 """JPEG quality below which most high-frequency traces are gone (our choice)."""
 
+QUIET_SIDE_PX = 1024
+"""Longer side of maps that are shown on request: as large as pages show them, for nearly every picture has one."""
+
 QUESTIONS: Mapping[str, str] = {
     "generated": "contains AI-generated pixels",
     "edited": "was edited",
@@ -71,6 +74,7 @@ class Besides:
         provenance: Read what a file says about its origin.
         trust: Signers of Content Credentials who are trusted; None: whom the C2PA's bundled list names.
         stability: Answer again after ordinary processing; takes about twice the time more.
+        quiet_maps: Keep maps beside answers of "no", too, reduced and marked as shown on request.
         forensics: Under "thorough", look for parts with another history than the rest; its false alarms have been
             counted on few photos, so other profiles do without.
     """
@@ -78,6 +82,7 @@ class Besides:
     provenance: bool = True
     trust: TrustList | None = None
     stability: bool = False
+    quiet_maps: bool = False
     forensics: bool = True
 
 
@@ -141,7 +146,19 @@ class _Maps(Mapping[str, Float[np.ndarray, "h w"]]):
         self._cells, self._boxes, self._size = cells, boxes, size
 
     def __getitem__(self, name: str) -> Float[np.ndarray, "h w"]:
-        pasted = views.paste_boxes(self._cells[name], self._boxes, self._size)
+        return self._pasted(name, 1.0)
+
+    def reduced(self, name: str, side: int) -> Float[np.ndarray, "h w"]:
+        """Return a map of which the longer side is ``side`` pixels, or the image's own if that is less."""
+        return self._pasted(name, min(1.0, side / max(self._size)))
+
+    def _pasted(self, name: str, scale: float) -> Float[np.ndarray, "h w"]:
+        width, height = (max(1, round(scale * side)) for side in self._size)
+        boxes = [
+            (scale * left, scale * top, scale * across, scale * down)
+            for left, top, across, down in self._boxes
+        ]
+        pasted = views.paste_boxes(self._cells[name], boxes, (width, height))
         for _, band in views.bands(pasted):
             if np.isfinite(band).any():
                 band[:] = checkpoints.expit(band)
@@ -349,7 +366,10 @@ class Pipeline:
             evidence=(
                 *(() if too_small else self._ranks(scores)),
                 *_mask_evidence(
-                    answers, {} if too_small else scores.maps, self._unseen(decoded, scores)
+                    answers,
+                    {} if too_small else scores.maps,
+                    self._unseen(decoded, scores),
+                    quiet=self.besides.quiet_maps,
                 ),
                 *self._forensics(decoded),
                 *self._provenance(decoded),
@@ -520,8 +540,10 @@ def _mask_evidence(
     answers: Mapping[str, Answer],
     maps: Mapping[str, Float[np.ndarray, "h w"]],
     looked: tuple[int, int],
+    *,
+    quiet: bool,
 ) -> Iterator[Evidence]:
-    """State what each mask shows; a map is only shown where its answer is not "no".
+    """State what each mask shows; beside an answer of "no" a map is shown on request only.
 
     A segmentation head always marks something; beside "no sign" such marks would mislead.
 
@@ -529,6 +551,7 @@ def _mask_evidence(
         answers: By question.
         maps: By question.
         looked: How many tiles were looked at, and of how many.
+        quiet: Keep a map beside "no", too.
     """
     seen, possible = looked
     where = f" in the {seen} of {possible} tiles examined" if seen < possible else ""
@@ -536,7 +559,11 @@ def _mask_evidence(
         if name not in maps or name not in answers:
             continue
         if answers[name].verdict is Verdict.NO_SIGN:
-            yield Evidence(f"mask:{name}", f"No region stands out as {name}{where}.")
+            nothing = Evidence(f"mask:{name}", f"No region stands out as {name}{where}.")
+            if quiet and isinstance(maps, _Maps):
+                small = maps.reduced(name, QUIET_SIDE_PX)
+                nothing = replace(nothing, map=small, on_request=True)
+            yield nothing
             continue
         shown = maps[name]
         share = shares(shown)[1]

@@ -52,6 +52,8 @@ class Evidence:
         name: What kind of evidence ("mask:generated", "mask:edited", "provenance:c2pa").
         statement: One sentence for a person.
         map: 0..1 per pixel in the image's frame; NaN where no view looked. None if the evidence has no place.
+        on_request: The map belongs to an answer of "no", where its marks mislead: only who asks for it sees it. It may
+            be smaller than the image.
         strength: How far it carries; None for maps, whose answers have a probability.
         limits: What it cannot show, for a person; empty if the answer it belongs to says so.
     """
@@ -61,6 +63,7 @@ class Evidence:
     map: Float[np.ndarray, "h w"] | None = None
     strength: Strength | None = None
     limits: str = ""
+    on_request: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,36 @@ class Report:
         return row
 
 
+def without_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``Report.to_json`` gave without any number of confidence, for who publishes labels alone.
+
+    Probabilities, thresholds, ranks of scores and marked shares go. What else is counted stays: sizes, tiles examined.
+    """
+    plain = {name: value for name, value in row.items() if name not in _NUMBERS}
+    if "answers" in row:
+        plain["answers"] = {
+            name: without_numbers(answer) for name, answer in row["answers"].items()
+        }
+    if "evidence" in row:
+        kept = (item for item in row["evidence"] if not item["name"].startswith("rank:"))
+        plain["evidence"] = [_unmeasured(item) for item in kept]
+    for name in ("stability", "second_opinions"):
+        if name in row:
+            plain[name] = [without_numbers(one) for one in row[name]]
+    return plain
+
+
+_NUMBERS = frozenset(("probability", "thresholds"))
+
+
+def _unmeasured(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    if "marked_share" not in evidence:
+        return dict(evidence)
+    plain = {name: value for name, value in evidence.items() if name != "marked_share"}
+    look = str(evidence["name"]).removeprefix("mask:")
+    return plain | {"statement": f"Some of the examined pixels look {look}."}
+
+
 def shares(values: Float[np.ndarray, "h w"]) -> tuple[float, float]:
     """Return which share of a map's pixels was examined, and which share of those is marked (above 0.5)."""
     seen = int(np.count_nonzero(np.isfinite(values)))
@@ -207,7 +240,7 @@ def _answers_json(answers: Mapping[str, Answer]) -> dict[str, Any]:
 
 def _evidence_json(evidence: Evidence) -> dict[str, Any]:
     row: dict[str, Any] = {"name": evidence.name, "statement": evidence.statement}
-    if evidence.map is not None:
+    if evidence.map is not None and not evidence.on_request:
         examined, marked = shares(evidence.map)
         row["examined_share"], row["marked_share"] = round(examined, 4), round(marked, 4)
     if evidence.strength is not None:

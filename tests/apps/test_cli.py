@@ -34,7 +34,7 @@ from gammascope.training.progress import Progress
 
 COMMANDS = (
     *("scan", "train", "calibrate", "evaluate", "compare", "leaderboard", "robustness", "doctor"),
-    *("autoencoders", "synthesize", "benchmarks", "methods"),
+    *("autoencoders", "synthesize", "benchmarks", "methods", "report-error"),
 )
 QUESTIONS = ("generated", "edited")
 

@@ -459,10 +459,8 @@ def test_the_printed_page_is_a_readable_document(browser, told_path, low_contras
     page.goto(told_path.as_uri())
     sizes = [len(page.pdf(format="A4"))]
     page.locator("#rows .open", has_text="told").click()
-    document = page.pdf(format="A4")
-    assert document.startswith(b"%PDF-")
-    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", document)) <= 4
-    page.emulate_media(media="print")
+    assert page.pdf(format="A4").startswith(b"%PDF-")
+    lay_out_sheet(page)
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert low_contrast(page) == []
     assert sizes[0] > 5_000
@@ -489,15 +487,77 @@ def test_the_table_download_opens_in_a_spreadsheet(told):
 
 def test_what_is_printed_holds_findings_and_no_controls(told):
     told.locator("#rows .open", has_text="told").click()
-    told.emulate_media(media="print")
-    assert told.locator("#panel .provenance").is_visible()
-    for hidden in ("#tile-toggles", "#layer-toggles", "#download", "#close"):
+    lay_out_sheet(told)
+    sheet = told.locator("#sheet")
+    for said in (
+        "Uncertain whether it contains AI-generated pixels.",
+        "Small.",
+        "Intact.",
+        "Settings",
+    ):
+        assert said in sheet.inner_text()
+    for fact in ("gammascope", "ab" * 32, "Report written", "What this cannot tell you"):
+        assert fact in sheet.inner_text()
+    assert sheet.locator(".print-box img").first.is_visible()
+    for hidden in ("#tile-toggles", "#layer-toggles", "#download", "#close", "#list"):
         assert not told.locator(hidden).is_visible()
-    width = told.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert width <= 0
-    assert told.locator("#panel").evaluate("one => one.scrollHeight - one.clientHeight") <= 1, (
-        "nothing is cut off"
+    assert told.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    told.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert sheet.count() == 0
+
+
+def lay_out_sheet(page) -> None:
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+
+
+def pages_of(document: bytes) -> int:
+    return len(re.findall(rb"/Type\s*/Page\b", document))
+
+
+def printed_path(tmp_path, one: PageRow) -> Path:
+    path = tmp_path / "printed.html"
+    write_report([one, row("other.jpg", data.coffee(), 0.5, 0.2)], path, title="Printed")
+    return path
+
+
+def talkative(findings: int) -> PageRow:
+    one = row("talkative.jpg", data.rocket()[:, :200], 0.95, 0.9, ("Small.",) * 3)
+    said = tuple(
+        Evidence(
+            "provenance:generator",
+            f"Finding {number}: {'a long statement about settings ' * 6}.",
+            strength=Strength.MODERATE,
+            limits="Anyone can write it. " * 6,
+        )
+        for number in range(findings)
     )
+    return replace(one, report=replace(one.report, evidence=(*one.report.evidence, *said)))
+
+
+@pytest.mark.parametrize("size", ["A4", "Letter"])
+@pytest.mark.parametrize("findings", [0, 3, 60])
+def test_a_picture_is_one_page_of_paper_however_much_is_said(browser, tmp_path, size, findings):
+    page = browser.new_page()
+    page.goto(printed_path(tmp_path, talkative(findings)).as_uri())
+    page.locator("#rows .open", has_text="talkative").click()
+    document = page.pdf(format=size)
+    assert pages_of(document) == 1
+    assert b"/Subtype /Image" in document, "the picture is on it"
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    left_out = page.locator("#sheet .print-left-out")
+    assert bool(left_out.count()) == (findings == 60), "nothing is left out without a word"
+    assert "Likely contains AI-generated pixels." in page.locator("#sheet").text_content()
+    page.close()
+
+
+def test_without_an_open_picture_the_list_is_printed(browser, told_path):
+    page = browser.new_page()
+    page.goto(told_path.as_uri())
+    lay_out_sheet(page)
+    assert page.locator("#sheet").count() == 0
+    assert page.locator("#list").is_visible()
+    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -524,6 +584,121 @@ def test_a_method_with_one_question_and_no_maps(browser, tmp_path):
     assert not page.get_by_label("Overlay opacity").is_visible()
     assert page.locator("#stage .marked .photo").is_visible()
     page.close()
+
+
+def second_opinion(tmp_path, **options) -> Path:
+    """A page where one detector finds what the other does not, and they agree on a second picture."""
+    path = tmp_path / "opinions.html"
+    rows = []
+    for name, pixels, chances in (
+        ("cat.jpg", data.chelsea(), ((0.95, 0.1), (0.1, 0.2))),
+        ("coffee.jpg", data.coffee(), ((0.1, 0.1), (0.2, 0.1))),
+    ):
+        first, other = (row(name, pixels, *pair).report for pair in chances)
+        other = replace(other, method="npr", weights_sha256="cd" * 32, caveats=("Only this one.",))
+        quiet = (replace(item, on_request=True) for item in other.evidence)
+        other = replace(other, evidence=tuple(quiet))
+        rows.append(PageRow(first, pixels, "eager", {"de@f": other}))
+    write_report(rows, path, title="Opinions", **options)
+    return path
+
+
+@pytest.fixture
+def opinions(browser, tmp_path):
+    """The page of two detectors; afterwards, no console message and no error."""
+    page = browser.new_page(viewport={"width": 1366, "height": 850}, accept_downloads=True)
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(second_opinion(tmp_path).as_uri())
+    yield page
+    page.close()
+    assert problems == []
+
+
+def test_detectors_stand_side_by_side_and_differences_are_said(opinions):
+    heads = opinions.locator("#columns th.answer").all_inner_texts()
+    assert heads == [
+        f"{column} · {name}"
+        for name in ("eager", "de@f")
+        for column in ("AI-generated pixels", "Was edited")
+    ]
+    assert opinions.locator("#rows tr").first.locator(".chip").all_inner_texts() == [
+        "Fake", *["No sign"] * 3,
+    ]  # fmt: skip
+    assert opinions.locator("#rows .differs").count() == 1
+    assert "de@f: Only this one." in opinions.locator("#rows td.caveats").first.inner_text()
+    opinions.locator("#rows .open", has_text="cat").click()
+    panel = opinions.locator("#panel")
+    assert (
+        "The detectors differ on “AI-generated pixels”: eager says “Fake”, de@f says “No sign”."
+        in panel.inner_text()
+    )
+    assert panel.locator("article.opinion").count() == 2
+    assert "Only this one." not in panel.locator("article").first.inner_text()
+    assert {"ab" * 32, "cd" * 32} <= set(panel.locator(".origin dd").all_inner_texts())
+    assert pages_of(opinions.pdf(format="A4")) == 1
+    opinions.keyboard.press("Escape")
+    opinions.locator("#rows .open", has_text="coffee").click()
+    assert "The detectors say the same" in panel.inner_text()
+    assert opinions.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_what_is_downloaded_holds_every_opinion(opinions):
+    with opinions.expect_download() as download:
+        opinions.locator("#download").click()
+    first, *_ = json.loads(Path(download.value.path()).read_text())["rows"]
+    assert (first["detector"], first["second_opinions"][0]["detector"]) == ("eager", "de@f")
+    assert first["second_opinions"][0]["answers"]["generated"]["probability"] == 0.1
+    assert len(first["differences"]) == 1
+    with opinions.expect_download() as download:
+        opinions.locator("#download-table").click()
+    (line, _) = csv.DictReader(
+        io.StringIO(Path(download.value.path()).read_text("utf-8-sig"), newline="")
+    )
+    assert line["generated@de@f verdict"] == "no sign"
+
+
+def test_maps_beside_no_sign_wait_for_a_click_and_are_named_so(opinions):
+    opinions.locator("#rows .open", has_text="cat").click()
+    layers = opinions.locator("#stage .marked .layer")
+    shown = {one.get_attribute("data-layer"): one.is_visible() for one in layers.all()}
+    assert shown == {
+        "generated@eager": True, "edited@eager": False, "unexamined@eager": True,
+        "generated@de@f": False, "edited@de@f": False, "unexamined@de@f": False,
+    }  # fmt: skip
+    button = opinions.locator('#layer-toggles button[data-layer="edited@de@f"]')
+    assert "shown on request; nothing stood out" in button.inner_text()
+    loud = opinions.locator('#layer-toggles button[data-layer="generated@eager"]')
+    assert "request" not in loud.inner_text()
+    button.click()
+    asked = opinions.locator('#stage .marked .layer[data-layer="edited@de@f"]')
+    assert asked.is_visible()
+    assert "Edited · de@f: shown on request" in opinions.locator("#map-key").inner_text()
+    opinions.keyboard.press("Escape")
+    opinions.locator("#rows .open", has_text="coffee").click()
+    assert [one.is_visible() for one in layers.all()] == [False] * 6
+
+
+def test_labels_alone_show_no_number_anywhere(browser, tmp_path):
+    page = browser.new_page(accept_downloads=True)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(second_opinion(tmp_path, numbers=False).as_uri())
+    assert "Fake" in page.locator("#rows").inner_text()
+    page.locator("#sort").select_option("answer:generated@eager")
+    assert names(page) == ["cat.jpg", "coffee.jpg"]
+    page.locator("#rows .open", has_text="cat").click()
+    for text in (page.locator("#rows"), page.locator("#panel"), page.locator("#sheet")):
+        if text.count():
+            assert re.findall(r"\d\.\d\d|%|≥|Probability", text.inner_text()) == []
+    assert page.locator("svg.bar").count() == 0
+    page.keyboard.press("Escape")
+    with page.expect_download() as download:
+        page.locator("#download-table").click()
+    assert "probability" not in Path(download.value.path()).read_text("utf-8-sig")
+    page.close()
+    assert problems == []
 
 
 @narrow

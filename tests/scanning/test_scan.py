@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -93,6 +95,27 @@ def test_decoding_runs_ahead_but_no_further_than_allowed(files, pipeline, monkey
     time.sleep(0.1)
     assert sorted(decoded) == files[:3]
     rows.close()
+
+
+def test_further_detectors_look_at_the_same_pixels_and_none_at_a_file_again(
+    files, pipeline, monkeypatch
+):
+    decoded = []
+
+    def noted(path, limits):
+        decoded.append(path)
+        return decode(path, limits)
+
+    other = copy(pipeline)
+    other.facts = replace(pipeline.facts, method="other")
+    monkeypatch.setattr("gammascope.scanning.scan.decode", noted)
+    rows = list(scan(files, pipeline, further=[other]))
+    assert sorted(decoded) == files
+    assert rows[3].further == ()
+    for row in (*rows[:3], *rows[4:]):
+        assert row.report is not None
+        (further,) = row.further
+        assert further.to_json() == row.report.to_json() | {"method": "other"}
 
 
 def test_decoding_pauses_while_huge_pictures_wait(files, pipeline, monkeypatch):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import typer
 
 from gammascope.apps import terminal
 from gammascope.apps.choices import EngineName, FailOn
@@ -37,6 +39,44 @@ class Engine:
     weights: Path | None
     device: str
     execution: Execution
+
+
+def refuse_beside_out(
+    report: Path | None,
+    then: str | None,
+    engine: EngineName,
+    weights: Sequence[str],
+    *,
+    labels_only: bool,
+) -> None:
+    """Refuse options of a scan that do not go with a folder of rows.
+
+    Raises:
+        BadParameter: With the option's name and the reason.
+    """
+    if report is not None:
+        raise typer.BadParameter(
+            "a page of millions of images helps nobody", param_hint="--report with --out"
+        )
+    if then is not None:
+        raise typer.BadParameter(
+            "not together with --out: name a fusion file as --weights", param_hint="--then"
+        )
+    if len(weights) > 1:
+        raise typer.BadParameter(
+            "one detector fills a folder: scan into another folder with the other",
+            param_hint="--weights with --out",
+        )
+    if labels_only:
+        raise typer.BadParameter(
+            "rows of a folder are for programs and hold the numbers: leave out that column",
+            param_hint="--labels-only with --out",
+        )
+    if engine is EngineName.RAY and weights[0].endswith(".json"):
+        raise typer.BadParameter(
+            "a fusion is of several files, and machines of a cluster are sent one: scan without --engine ray",
+            param_hint="--weights",
+        )
 
 
 def run(folder: Path, plan: Plan, pipeline: Pipeline, engine: Engine, *, bar: bool) -> Summary:

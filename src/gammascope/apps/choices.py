@@ -37,6 +37,15 @@ class FailOn(StrEnum):
     UNCERTAIN = "uncertain"
 
 
+class Truth(StrEnum):
+    """What a picture is, as labels of a manifest say it."""
+
+    REAL = "real"
+    FAKE = "fake"
+    MANIPULATED = "manipulated"
+    UNKNOWN = "unknown"
+
+
 class EngineName(StrEnum):
     """Where a scan into a folder runs."""
 

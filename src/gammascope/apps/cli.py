@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import gammascope
-from gammascope.apps import choices, making, options
+from gammascope.apps import choices, error_report, making, options
 from gammascope.apps.failures import (
     Commands,
     explain,
@@ -73,7 +73,8 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     provenance: options.FileFindings = True,
     trust: options.TrustedSigners = None,
     stability: options.Stability = False,
-    weights: options.Weights = "default",
+    labels_only: options.LabelsOnly = False,
+    weights: options.SeveralWeights = None,
     then: options.Then = None,
     zone: options.Zone = None,
     method: options.MethodName = None,
@@ -95,36 +96,33 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     --fail-on found something.
     """
     from gammascope import checkpoints
-    from gammascope.apps import bulk, scan_results, terminal
+    from gammascope.apps import bulk, opinions, scan_results, terminal
     from gammascope.data.folder import SCANNED_SUFFIXES, find_images
     from gammascope.imaging.decode import Limits
     from gammascope.pipeline import Besides, Execution
     from gammascope.scanning.bulk import Plan
 
+    named = weights or ["default"]
     if out is not None:
-        _refuse_beside_out(report, then, engine, weights)
+        bulk.refuse_beside_out(report, then, engine, named, labels_only=labels_only)
+    opinions.refuse_beside_several(named, then, method)
     if report is not None:
         refuse_unwritable(report)
-    besides = Besides(provenance, scan_results.trusted(trust), stability)
+    besides = Besides(provenance, scan_results.trusted(trust), stability, report is not None)
     execution = Execution(runtime.value, precision.value, profile.value)
+    load = partial(_pipeline, method=method, device=device, execution=execution)
     limits = Limits(max_pixels=int(max_megapixels * 1e6))
     if out is not None:
-        place = None if weights == "default" else checkpoints.resolve(weights)
+        place = None if named[0] == "default" else checkpoints.resolve(named[0])
         where = bulk.Engine(engine, address, place, device, execution)
         plan = Plan(tuple(paths), recursive, limits, deduplicate)
-        pipeline = _pipeline(weights, method, device, besides, execution)
-        summary = bulk.run(out, plan, pipeline, where, bar=not quiet)
+        summary = bulk.run(out, plan, load(named[0], besides=besides), where, bar=not quiet)
         typer.echo(json.dumps(bulk.plain(summary)) if as_json else bulk.statement(summary, out))
         raise typer.Exit(bulk.exit_code(summary, fail_on))
     files = scan_results.distinct(find_images(paths, recursive, suffixes=SCANNED_SUFFIXES))
-    pipeline = _pipeline(weights, method, device, besides, execution, then=then, zone=zone)
-    results = scan_results.Results(files, json_lines=as_json)
-    try:
-        results.run(pipeline, limits, report, bar=not (as_json or quiet))
-    finally:  # what was found before an interruption is worth showing
-        if not as_json:
-            results.print(pipeline.facts)
-            _say_saving(pipeline)
+    detectors = opinions.Detectors.load(named, besides, partial(load, then=then, zone=zone))
+    results = scan_results.Results(files, detectors, as_json, numbers=not labels_only)
+    results.run(limits, report, bar=not (as_json or quiet))
     if report is not None:
         terminal.say(f"Page: {report}")
     raise typer.Exit(results.exit_code(fail_on))
@@ -356,6 +354,7 @@ def doctor(
 
 
 for _command in (
+    error_report.report_error,
     making.synthesize,
     making.autoencoders,
     making.fuse,
@@ -463,24 +462,6 @@ def _pipeline(  # noqa: PLR0913 - each is an option
         raise typer.BadParameter(
             f"{device!r} cannot be used: {reason}", param_hint="--device"
         ) from error
-
-
-def _refuse_beside_out(
-    report: Path | None, then: str | None, engine: choices.EngineName, weights: str
-) -> None:
-    if report is not None:
-        raise typer.BadParameter(
-            "a page of millions of images helps nobody", param_hint="--report with --out"
-        )
-    if then is not None:
-        raise typer.BadParameter(
-            "not together with --out: name a fusion file as --weights", param_hint="--then"
-        )
-    if engine is choices.EngineName.RAY and weights.endswith(".json"):
-        raise typer.BadParameter(
-            "a fusion is of several files, and machines of a cluster are sent one: scan without --engine ray",
-            param_hint="--weights",
-        )
 
 
 def _say_saving(pipeline: Pipeline) -> None:

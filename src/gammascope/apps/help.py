@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "Look at pictures": {
         "scan": "gammascope scan holiday/ --report report.html",
+        "report-error": "gammascope report-error photo.jpg --truth real",
     },
     "Measure a detector": {
         "evaluate": "gammascope evaluate dataset/ --recode jpeg:90 --out results",

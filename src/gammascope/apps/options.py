@@ -28,6 +28,15 @@ Weights: TypeAlias = Annotated[
         rich_help_panel=_DETECTOR,
     ),
 ]
+SeveralWeights: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights",
+        help="Checkpoint, fusion file (.json), or an embedded detector: 'default', 'clip', 'mobilenet'. Repeatable: a "
+        "second opinion beside the first.",
+        rich_help_panel=_DETECTOR,
+    ),
+]
 MethodName: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -146,6 +155,11 @@ Stability: TypeAlias = Annotated[
         "--stability",
         help="Ask whether the verdicts hold under JPEG 80 and at half size; up to three times slower.",
     ),
+]
+
+LabelsOnly: TypeAlias = Annotated[
+    bool,
+    typer.Option("--labels-only", help="Labels without any number of confidence."),
 ]
 
 RecipeFile: TypeAlias = Annotated[Path, typer.Argument(help="Recipe, a TOML file.")]

@@ -3,9 +3,10 @@
 Everything is inside the file: style, script, pictures, overlays, rows. The page carries a content security policy that
 forbids every request and every script but its own, because file names and metadata come from strangers.
 
-Bytes: a picture costs at most ``PICTURE_BYTES`` (0.32 MB), whatever the photo, and usually 0.05 to 0.15 MB; a row
-without one costs its JSON, about 0.6 kB, and 0.5 kB for each finding about the file. Only the ``PICTURES_KEPT`` most
-suspicious rows keep a picture, and the page says so when others do not.
+Bytes: a picture costs at most ``PICTURE_BYTES`` (0.32 MB), whatever the photo, and usually 0.05 to 0.15 MB, and at most
+``OPINION_BYTES`` (0.15 MB) more for each further detector; a row without one costs its JSON, about 0.6 kB, and 0.5 kB
+for each finding about the file. Only the ``PICTURES_KEPT`` most suspicious rows keep a picture, and the page says so
+when others do not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +28,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image as PillowImage
 
+from gammascope import __version__
 from gammascope.apps.static_page import policy, web_part
 from gammascope.data.manifest import complete_or_absent
-from gammascope.report import FORMAT, Report
+from gammascope.report import FORMAT, Report, without_numbers
 from gammascope.sample import Image
 
 PICTURES_KEPT: Final = 500
@@ -44,6 +46,9 @@ PICTURE_BYTES: Final = (
 )
 """Upper bound of one picture in the page: preview, three layers and thumbnail in base64, tiles, and their names."""
 
+OPINION_BYTES: Final = math.ceil(3 * _LAYER_BYTES * 4 / 3) + _TILES_BYTES + 1_000
+"""What a further detector may add to that: three layers and its tiles."""
+
 # Long side in pixels and WebP quality, tried in turn until the budget is met; the last fits pure noise.
 _PREVIEW_STEPS: Final = ((1000, 80), (1000, 65), (800, 60), (640, 50), (480, 40), (320, 30))
 _THUMBNAIL_STEPS: Final = ((160, 70), (160, 40), (112, 30), (80, 20))
@@ -57,7 +62,7 @@ _FAINTEST: Final = 0.1  # below this a map is noise and is not drawn
 _HATCH_PERIOD_PX: Final = 12
 
 _SCRIPTS: Final = (
-    "words.js", "model.js", "list.js", "viewer.js", "findings.js", "similar.js", "detail.js",
+    "words.js", "model.js", "list.js", "viewer.js", "findings.js", "similar.js", "detail.js", "sheet.js",
     "start.js",
 )  # fmt: skip
 _QUESTION_ORDER: Final = ("generated", "edited")
@@ -70,10 +75,19 @@ class PageRow:
     Attributes:
         report: What was found. Of its evidence, the maps of masks and of forensic methods become overlays.
         preview: The picture the report speaks about, whole, at any size; scaled down here.
+        detector: Name of what found it, where there are several.
+        further: What others found, by their names.
     """
 
     report: Report
     preview: Image
+    detector: str = ""
+    further: Mapping[str, Report] = field(default_factory=dict)
+
+    @property
+    def reports(self) -> dict[str, Report]:
+        """All reports by their detectors' names, the first one first."""
+        return {self.detector: self.report, **self.further}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +103,7 @@ class FailedRow:
     reason: str
 
 
-def write_report(
+def write_report(  # noqa: PLR0913 - each says what the page shows
     rows: Iterable[PageRow | FailedRow],
     path: Path,
     *,
@@ -97,6 +111,7 @@ def write_report(
     summary: Mapping[str, str] | None = None,
     written: datetime | None = None,
     pictures: int = PICTURES_KEPT,
+    numbers: bool = True,
 ) -> None:
     """Write one self-contained page; ``path`` appears complete or not at all.
 
@@ -109,11 +124,12 @@ def write_report(
         summary: Facts about the scan by name ("Folder", "Duration"), shown as they are.
         written: Date shown on the page; None = now.
         pictures: How many rows keep a picture, the most suspicious first.
+        numbers: Show numbers of confidence; without them, none is in the file.
 
     Raises:
         OSError: If the page cannot be written.
     """
-    content = _collect(rows, pictures)
+    content = _collect(rows, pictures, numbers=numbers)
     moment = written if written is not None else datetime.now(UTC)
     with complete_or_absent(path) as unfinished, unfinished.open("wb") as file:
         for piece in _page_pieces(content, title, dict(summary or {}), moment):
@@ -124,34 +140,39 @@ def write_report(
 class _Content:
     """What the page shows, after pixels were let go."""
 
+    numbers: bool = True
     rows: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, Any]] = field(default_factory=list)
     pictures: dict[int, bytes] = field(default_factory=dict)
     weights: list[dict[str, str]] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
 
-def _collect(rows: Iterable[PageRow | FailedRow], limit: int) -> _Content:
-    content = _Content()
+def _collect(rows: Iterable[PageRow | FailedRow], limit: int, *, numbers: bool) -> _Content:
+    content = _Content(numbers)
     kept: list[
         tuple[tuple[int, float], int]
     ] = []  # a heap: the least suspicious picture is the next to go
-    questions: set[str] = set()
+    questions: set[tuple[int, str]] = set()
     for index, row in enumerate(rows):
         if isinstance(row, FailedRow):
             content.failed.append({"id": index, "image": row.image, "reason": row.reason})
             continue
-        questions.update(row.report.answers)
-        content.rows.append(_row_json(index, row.report, content.weights))
-        entry = (_suspicion(row.report), -index)
+        for place, report in enumerate(row.reports.values()):
+            questions.update((place, question) for question in report.answers)
+        content.names = content.names or list(row.reports)
+        content.rows.append(_row_json(index, row, content))
+        entry = (_suspicion(row.reports), -index)
         if limit <= 0 or (len(kept) >= limit and entry < kept[0]):
             continue
         if len(kept) < limit:
             heapq.heappush(kept, entry)
         else:
             del content.pictures[-heapq.heapreplace(kept, entry)[1]]
-        content.pictures[index] = _script_json(_picture_json(row))
-    content.questions = sorted(questions, key=_question_rank)
+        content.pictures[index] = _script_json(_picture_json(row, tiles=numbers))
+    ordered = sorted(questions, key=lambda one: (one[0], *_question_rank(one[1])))
+    content.questions = [_key(content.names, place, question) for place, question in ordered]
     for line in content.rows:
         line["pictured"] = line["id"] in content.pictures
     return content
@@ -162,31 +183,65 @@ def _question_rank(name: str) -> tuple[int, str]:
     return (_QUESTION_ORDER.index(name) if known else len(_QUESTION_ORDER), name)
 
 
-def _suspicion(report: Report) -> tuple[int, float]:
-    """Rank by the worst verdict over the questions, then by the highest probability."""
-    finite = [p for answer in report.answers.values() if math.isfinite(p := answer.probability)]
-    return report.verdict.gravity, max(finite, default=0.0)
+def _key(names: Sequence[str], place: int, question: str) -> str:
+    """Return what the script calls a question: with its detector's name where there are several."""
+    return f"{question}@{names[place]}" if len(names) > 1 else question
 
 
-def _row_json(index: int, report: Report, weights: list[dict[str, str]]) -> dict[str, Any]:
-    """Return the row with method and weights, the same for nearly every row, replaced by a number."""
-    row = report.to_json()
-    spoke = {"method": row.pop("method"), "weights_sha256": row.pop("weights_sha256")}
-    if spoke not in weights:
-        weights.append(spoke)
-    rank, chance = _suspicion(report)
-    return {"id": index, "weights": weights.index(spoke), "suspicion": rank + chance, "report": row}
+def _suspicion(reports: Mapping[str, Report]) -> tuple[int, float]:
+    """Rank by the worst verdict over detectors and questions, then by the highest probability."""
+    answers = [answer for report in reports.values() for answer in report.answers.values()]
+    finite = [one.probability for one in answers if math.isfinite(one.probability)]
+    return max(one.verdict.gravity for one in answers), max(finite, default=0.0)
 
 
-def _picture_json(row: PageRow) -> dict[str, Any]:
+def _row_json(index: int, row: PageRow, content: _Content) -> dict[str, Any]:
+    """Return the row; method and weights, the same for nearly every row, are replaced by a number."""
+
+    def opinion(name: str, report: Report) -> dict[str, Any]:
+        plain = report.to_json() if content.numbers else without_numbers(report.to_json())
+        spoke = {"method": plain.pop("method"), "weights_sha256": plain.pop("weights_sha256")}
+        if spoke not in content.weights:
+            content.weights.append(spoke)
+        return {"detector": name, "weights": content.weights.index(spoke), "report": plain}
+
+    first, *further = (opinion(name, report) for name, report in row.reports.items())
+    rank, chance = _suspicion(row.reports)
+    suspicion = rank + chance if content.numbers else rank
+    return {"id": index, "suspicion": suspicion, **first, "further": further}
+
+
+def _picture_json(row: PageRow, *, tiles: bool) -> dict[str, Any]:
     """Return preview, thumbnail and overlays of one picture as data URIs."""
     size = fitted((row.preview.shape[1], row.preview.shape[0]), _PREVIEW_STEPS[0][0])
     how = PillowImage.Resampling.LANCZOS
     photo = PillowImage.fromarray(row.preview).resize(size, how, reducing_gap=2.0)
     preview = _photo(photo, _PREVIEW_STEPS, _PREVIEW_BYTES)
+    names = list(row.reports)
+    layers: dict[str, str] = {}
+    scored: dict[str, dict[str, Any]] = {}
+    for place, report in enumerate(row.reports.values()):
+        for name, uri in _layers(report, size).items():
+            layers[_key(names, place, name)] = uri
+        if tiles and (found := _tiles_json(report)):
+            scores = {_key(names, place, name): one for name, one in found["scores"].items()}
+            scored[names[place]] = found | {"scores": scores}
+    return {
+        "width": preview.width,
+        "height": preview.height,
+        "preview": preview.uri,
+        "thumbnail": _photo(photo, _THUMBNAIL_STEPS, _THUMBNAIL_BYTES).uri,
+        "layers": layers,
+        "tiles": scored.pop(row.detector, {}),
+        "further_tiles": list(scored.values()),
+    }
+
+
+def _layers(report: Report, size: tuple[int, int]) -> dict[str, str]:
+    """Return the maps of one detector as overlays of a size, with what it did not look at."""
     layers: dict[str, str] = {}
     unseen: Bool[np.ndarray, "h w"] = np.zeros((size[1], size[0]), bool)
-    for item in row.report.evidence:
+    for item in report.evidence:
         name = item.name.removeprefix("mask:")
         forensic = name.startswith("forensics:")
         if item.map is None or not item.map.size or not (forensic or name in _LAYER_COLOURS):
@@ -199,14 +254,7 @@ def _picture_json(row: PageRow) -> dict[str, Any]:
             unseen |= np.isnan(shrunk)
     if unseen.any():
         layers["unexamined"] = _hatching(unseen)
-    return {
-        "width": preview.width,
-        "height": preview.height,
-        "preview": preview.uri,
-        "thumbnail": _photo(photo, _THUMBNAIL_STEPS, _THUMBNAIL_BYTES).uri,
-        "layers": layers,
-        "tiles": _tiles_json(row.report),
-    }
+    return layers
 
 
 def _tiles_json(report: Report) -> dict[str, Any]:
@@ -345,7 +393,9 @@ def _page_pieces(
         "format": FORMAT,
         "title": title,
         "written": moment.astimezone(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
         "questions": content.questions,
+        "numbers": content.numbers,
         "weights": content.weights,
         "rows": content.rows,
         "failed": content.failed,

@@ -121,6 +121,9 @@ _UPRIGHT = {
 
 _PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
+PROFILE_NOTE = "colours converted from"
+"""How the one note begins that quotes the file: its colour profile's own name."""
+
 _SRGB_TOLERANCE = 2  # Grey levels; Display P3 differs by dozens, roundings of sRGB by one.
 
 _WHITE_IS_ZERO = 0  # TIFF photometric interpretation.
@@ -493,7 +496,7 @@ def _converted(image: PIL.Image.Image, profile: bytes, notes: list[str]) -> PIL.
     converted = PIL.Image.new("RGB", image.size)
     transform.apply(image, converted)
     name = _printable(" ".join(ImageCms.getProfileDescription(source).split()))
-    notes.append(f"colours converted from {name or 'an unnamed profile'} to sRGB")
+    notes.append(f"{PROFILE_NOTE} {name or 'an unnamed profile'} to sRGB")
     return converted
 
 

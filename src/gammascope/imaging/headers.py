@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 from gammascope.imaging.codecs import jpeg_segments
@@ -53,6 +54,12 @@ _WEBP_CHUNKS = {
 }
 
 
+_JPEG_MARKERS = {0xC4: "DHT", 0xC8: "JPG", 0xCC: "DAC", 0xDB: "DQT", 0xDD: "DRI", 0xFE: "COM"}
+
+MOST_PARTS = 200
+"""Runs of parts that ``parts`` names at most."""
+
+
 def traits(data: bytes) -> frozenset[str]:
     """Return which of TRAITS a JPEG, PNG or WebP file shows; nothing of other formats is read.
 
@@ -72,6 +79,57 @@ def traits(data: bytes) -> frozenset[str]:
         for known, start, trait in _JPEG_SEGMENTS
         if marker == known and body.startswith(start)
     )
+
+
+def parts(data: bytes) -> list[str]:
+    """Name the parts that a JPEG, PNG, WebP, AVIF or HEIC file is made of, and nothing of what they say.
+
+    Returns:
+        In the file's order, up to ``MOST_PARTS``: "APP1 exif", "DQT", "IDAT x 12" for twelve in a row; empty for other
+        formats.
+    """
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        kinds = (_letters(name) for name in _webp_chunks(data))
+    elif data[:8] == b"\x89PNG\r\n\x1a\n":
+        kinds = (_letters(name) for name, _ in _png_chunks(data))
+    elif data[4:8] == b"ftyp":
+        kinds = (_letters(name) for name in _boxes(data))
+    else:
+        kinds = (_segment(marker, body) for marker, body in jpeg_segments(data))
+    runs = ((kind, len(list(run))) for kind, run in itertools.groupby(kinds))
+    counted = (kind if count == 1 else f"{kind} x {count}" for kind, count in runs)
+    return list(itertools.islice(counted, MOST_PARTS))
+
+
+def _segment(marker: int, body: bytes) -> str:
+    """Name a JPEG segment as ITU-T T.81, table B.1, does, with what is known to be in it."""
+    if marker in _JPEG_MARKERS:
+        name = _JPEG_MARKERS[marker]
+    elif marker & 0xF0 == 0xE0:
+        name = f"APP{marker & 15}"
+    else:
+        name = f"SOF{marker & 15}" if marker & 0xF0 == 0xC0 else f"{marker:02X}"
+    for known, start, trait in _JPEG_SEGMENTS:
+        if start and marker == known and body.startswith(start):
+            return f"{name} {trait}"
+    return name
+
+
+def _letters(name: bytes) -> str:
+    return name.decode("ascii") if name.strip().isalnum() and name.isascii() else name.hex()
+
+
+def _boxes(data: bytes) -> Iterator[bytes]:
+    """Yield the names of the outer boxes of an ISO base media file. Source: ISO/IEC 14496-12, 4.2."""
+    position = 0
+    while position + 8 <= len(data):
+        yield data[position + 4 : position + 8]
+        length = int.from_bytes(data[position : position + 4], "big")
+        if length == 1:  # It stands behind the name, in eight bytes.
+            length = int.from_bytes(data[position + 8 : position + 16], "big")
+        if length < 8:  # 0: up to the end of the file; others are nonsense.
+            return
+        position += length
 
 
 def _webp_chunks(data: bytes) -> Iterator[bytes]:

@@ -33,18 +33,21 @@ class Scanned:
         report: What was found; None if the file could not be examined.
         image: Its upright pixels; None if the file could not be examined.
         error: One line that says why it could not; None if it was.
+        further: What further detectors found, in their order.
     """
 
     path: Path
     report: Report | None
     image: Image | None
     error: str | None
+    further: tuple[Report, ...] = ()
 
 
 def scan(
     paths: Sequence[Path],
     pipeline: Pipeline,
     *,
+    further: Sequence[Pipeline] = (),
     ahead: int | None = None,
     limits: Limits | None = None,
 ) -> Generator[Scanned, None, None]:
@@ -55,6 +58,7 @@ def scan(
     Args:
         paths: Image files.
         pipeline: Answers for one image.
+        further: Answer for the same pixels, each for itself; a file is decoded once.
         ahead: Pictures begun at most before they are asked for, 1 and up; fewer if they are huge (``HELD_BYTES``).
             None: twice the cores.
         limits: What a file may cost; None: the decoder's own limits.
@@ -65,6 +69,7 @@ def scan(
     if ahead < 1:
         raise ValueError(f"ahead={ahead}: expected 1 or more.")
     limits, stop = limits or Limits(), threading.Event()
+    asked = (pipeline, *further)
     waiting: deque[Future[Scanned]] = deque()
     left = iter(paths)
     with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
@@ -74,7 +79,7 @@ def scan(
                     path = next(left, None)
                     if path is None:
                         break
-                    waiting.append(pool.submit(_examined, path, pipeline, limits, stop))
+                    waiting.append(pool.submit(_examined, path, asked, limits, stop))
                 if not waiting:
                     return
                 yield waiting.popleft().result()
@@ -90,13 +95,15 @@ def _held(waiting: deque[Future[Scanned]]) -> int:
     return sum(row.image.nbytes for row in done if row.image is not None)
 
 
-def _examined(path: Path, pipeline: Pipeline, limits: Limits, stop: threading.Event) -> Scanned:
+def _examined(
+    path: Path, asked: Sequence[Pipeline], limits: Limits, stop: threading.Event
+) -> Scanned:
     """Decode and look, or say why not: an error belongs to its row and must not reach the ones before it."""
     try:
         decoded = decode(path, limits)
-        report = pipeline.report_of(decoded, path.name, stop)
+        report, *further = [one.report_of(decoded, path.name, stop) for one in asked]
     except GammascopeError as error:
         return Scanned(path, None, None, str(error))
     except MemoryError:
         return Scanned(path, None, None, f"{path.name}: not enough memory to examine it.")
-    return Scanned(path, report, decoded.image, None)
+    return Scanned(path, report, decoded.image, None, tuple(further))

@@ -9,9 +9,11 @@ from pathlib import Path
 
 DETECTORS: Mapping[str, str] = {
     "default": "clip_probe.safetensors",
+    "clip": "clip_probe.safetensors",
     "mobilenet": "gamma_embedded.safetensors",
 }
-"""Files of the embedded detectors by the name that ``--weights`` takes; older ones stay, for who validated them."""
+"""Files of the embedded detectors by the name that ``--weights`` takes; older ones stay, for who validated them.
+The default has a second name, which it keeps when another one takes its place."""
 
 TOWERS: Mapping[str, str] = {"clip-vit-b16": "clip_vit_b16.safetensors"}
 """Files of the vision towers that came with the package, by the name that ``method.backbone`` takes."""

@@ -85,6 +85,21 @@ def test_masks_come_only_when_asked_for_and_lie_over_the_picture(serve, suspicio
     assert masked == plain, "apart from the masks"
 
 
+def test_labels_come_without_numbers_where_that_is_asked_for(serve, suspicious, pictures):
+    client = serve(pipeline=suspicious)
+    asked = "/v1/detect?labels_only=true&masks=true"
+    (row,) = client.post(asked, files=sent(pictures, "cat.jpg")).json()["results"]
+    (whole,) = client.post("/v1/detect", files=sent(pictures, "cat.jpg")).json()["results"]
+    assert row["verdict"] == whole["verdict"]
+    assert {name: answer["verdict"] for name, answer in whole["answers"].items()} == {
+        name: answer["verdict"] for name, answer in row["answers"].items()
+    }
+    for number in ("probability", "thresholds", "marked_share", "%"):
+        assert number not in json.dumps(row)
+        assert number in json.dumps(whole)
+    assert any("mask" in item for item in row["evidence"])
+
+
 def test_what_no_tile_looked_at_is_transparent_in_the_mask(serve, suspicious, photos):
     wide = np.ascontiguousarray(np.tile(photos["coffee"][:96, :96], (1, 130, 1)))
     data = io.BytesIO()

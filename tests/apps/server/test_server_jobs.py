@@ -53,6 +53,17 @@ def test_a_job_gives_the_same_answers_as_a_request(client, pictures):
     assert job["results"][:-1] == answered
 
 
+def test_a_job_is_told_in_labels_alone_where_that_is_asked_for(client, pictures):
+    files = {"files": ("cat.jpg", pictures["cat.jpg"])}
+    place = client.post("/v1/jobs", files=files).headers["location"]
+    whole = finished(client, place)
+    labels = client.get(f"{place}?labels_only=true").json()
+    JobShape.model_validate(labels)
+    assert labels["results"][0]["verdict"] == whole["results"][0]["verdict"]
+    assert "probability" in json.dumps(whole)
+    assert "probability" not in json.dumps(labels)
+
+
 def test_a_job_says_how_far_it_is(serve, gated, pictures):
     client = serve(pipeline=gated)
     place = client.post("/v1/jobs", files={"f": ("a.png", pictures["cat.png"])}).headers["location"]

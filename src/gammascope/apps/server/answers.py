@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image as PillowImage
 
 from gammascope.apps.report_page import fitted, shrunk_map
-from gammascope.report import Report
+from gammascope.report import Report, without_numbers
 
 MASK_SIDE_PX: Final = 384
 """Longer side of a mask that is sent; the network's own grid is coarser still."""
@@ -26,13 +26,13 @@ def plain(report: Report) -> dict[str, Any]:
     return row
 
 
-def shown(row: dict[str, Any], name: str, *, masks: bool) -> dict[str, Any]:
-    """Return what ``plain`` gave under a file's own name, with or without masks."""
-    named = row | {"image": name}
+def shown(row: dict[str, Any], name: str, *, masks: bool, labels_only: bool) -> dict[str, Any]:
+    """Return what ``plain`` gave under a file's own name, with or without masks and numbers of confidence."""
+    named = (without_numbers(row) if labels_only else row) | {"image": name}
     if not masks:
         named["evidence"] = [
             {key: value for key, value in evidence.items() if key != "mask"}
-            for evidence in row["evidence"]
+            for evidence in named["evidence"]
         ]
     return named
 

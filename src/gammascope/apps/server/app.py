@@ -29,7 +29,7 @@ from gammascope.apps.server.results import Database, Results
 from gammascope.apps.server.uploads import FormLimits, Held, Upload, read_form
 from gammascope.apps.server.webhooks import Webhooks
 from gammascope.pipeline import Pipeline
-from gammascope.report import FORMAT
+from gammascope.report import FORMAT, without_numbers
 
 router = APIRouter()
 
@@ -144,12 +144,17 @@ Asking = Annotated[Caller, Depends(_caller)]
     openapi_extra=schema.form(webhook=False),
 )
 async def detect(
-    request: Request, service: Serving, caller: Asking, masks: bool = False
+    request: Request,
+    service: Serving,
+    caller: Asking,
+    masks: bool = False,
+    labels_only: bool = False,
 ) -> Response:
     """Answer one report for each file, in order; a file that cannot be examined gets a problem instead.
 
     If no file can be examined, the answer is a problem itself: that of the file if there was one, else
-    "no-file-examined" with all of them. ``masks`` adds the maps of suspicious regions to the evidence.
+    "no-file-examined" with all of them. ``masks`` adds the maps of suspicious regions to the evidence; ``labels_only``
+    leaves out every number of confidence.
     """
     caller.take(0)
     service.engine.refuse_if_full()
@@ -164,7 +169,7 @@ async def detect(
     rows = [
         failed(upload.name, outcome)
         if isinstance(outcome, BaseException)
-        else answers.shown(outcome, upload.name, masks=masks)
+        else answers.shown(outcome, upload.name, masks=masks, labels_only=labels_only)
         for upload, outcome in zip(form.files, outcomes, strict=True)
     ]
     request.state.facts.update(files=len(rows), failed=sum("problem" in row for row in rows))
@@ -216,12 +221,19 @@ async def accept_job(request: Request, service: Serving, caller: Asking) -> Resp
         "results-unreadable",
     ),
 )
-async def get_job(job: str, service: Serving, caller: Asking) -> Response:
-    """Say how far a job is, and give its results once it is finished; only to the key that sent it."""
+async def get_job(
+    job: str, service: Serving, caller: Asking, labels_only: bool = False
+) -> Response:
+    """Say how far a job is, and give its results once it is finished; only to the key that sent it.
+
+    ``labels_only`` leaves out every number of confidence.
+    """
     found = await asyncio.to_thread(service.jobs.get, job, caller.name)
     if found is None:
         detail = "No such job of this key, or its results have expired."
         raise Problem("not-found", detail)
+    if labels_only and "results" in found:
+        found = found | {"results": [without_numbers(row) for row in found["results"]]}
     headers = {} if found["status"] != "accepted" else {"Retry-After": "1"}
     return JSONResponse(found, headers=headers)
 

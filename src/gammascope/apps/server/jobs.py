@@ -194,7 +194,7 @@ class Jobs:
         try:
             async with turns, asyncio.timeout(until - time.monotonic()):
                 row = await self._answer(upload)
-            return answers.shown(row, upload.name, masks=True)
+            return answers.shown(row, upload.name, masks=True, labels_only=False)
         except TimeoutError:
             detail = f"More than {self._limits.job_seconds:g} seconds after the job was accepted."
             return failed(upload.name, Problem("out-of-time", detail))

@@ -11,6 +11,8 @@ from gammascope.apps.server.problems import KINDS, MEDIA_TYPE
 _Verdict = Literal["no sign", "uncertain", "fake"]
 _Format = Literal[2]
 
+_UNLESS_LABELS = "Absent where only labels were asked for."
+
 
 class _Shape(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -20,9 +22,10 @@ class AnswerShape(_Shape):
     """One question, answered: "fake" is yes; "no sign" means that nothing was found."""
 
     verdict: _Verdict
-    probability: float = Field(ge=0, le=1)
-    thresholds: tuple[float, float] = Field(
-        description="Probabilities from which the verdict is uncertain, then fake."
+    probability: float | None = Field(None, ge=0, le=1, description=_UNLESS_LABELS)
+    thresholds: tuple[float, float] | None = Field(
+        None,
+        description=f"Probabilities from which the verdict is uncertain, then fake. {_UNLESS_LABELS}",
     )
 
 
@@ -63,7 +66,9 @@ class ReportShape(_Shape):
     height: int
     verdict: _Verdict = Field(description="The gravest of all answers.")
     question: str = Field(description="Which of the answers that is.")
-    probability: float = Field(ge=0, le=1, description="Of a yes to that question.")
+    probability: float | None = Field(
+        None, ge=0, le=1, description=f"Of a yes to that question. {_UNLESS_LABELS}"
+    )
     calibrated: bool
     answers: dict[str, AnswerShape]
     evidence: list[EvidenceShape]

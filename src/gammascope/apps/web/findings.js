@@ -2,7 +2,19 @@
 
 function findings(item, further = null) {
   const { report } = item;
-  const parts = Object.entries(item.answers).map(([question, answer]) => finding(question, answer, report.calibrated));
+  const opinions = item.opinions || [item];
+  const parts = opinions.length > 1 ? sideBySide(item) : pixels(item);
+  const file = report.evidence.filter(aboutFile);
+  if (file.length) parts.push(provenance(file));
+  if (further) parts.push(further);
+  parts.push(listOf("What this cannot tell you", LIMITS.map((limit) => element("li", {}, limit)), "limits"));
+  parts.push(element("section", {}, element("h3", {}, "Where this comes from"), origin(item)));
+  return parts;
+}
+
+// What one detector says of the pixels, and what weakens and supports that.
+function pixels({ report, answers: given }) {
+  const parts = Object.entries(given).map(([question, answer]) => finding(question, answer, report.calibrated));
   if (!report.calibrated) {
     parts.push(element("p", { class: "notice" }, "Not calibrated: these numbers were not fitted on held-out photographs. " +
       "They rank pictures; they are no probabilities, and the thresholds promise no rate of false alarms."));
@@ -15,16 +27,21 @@ function findings(item, further = null) {
   if (report.stability) parts.push(stability(report));
   const inside = report.evidence.filter(aboutParts);
   if (inside.length) parts.push(forensics(inside));
-  const file = report.evidence.filter(aboutFile);
-  if (file.length) parts.push(provenance(file));
-  if (further) parts.push(further);
-  parts.push(listOf("What this cannot tell you", LIMITS.map((limit) => element("li", {}, limit)), "limits"));
-  parts.push(element("section", {}, element("h3", {}, "Where this comes from"), origin(item)));
   return parts;
+}
+
+// Each detector for itself: nothing is made of their answers together but the statement that they differ.
+function sideBySide(item) {
+  const differ = item.differences.length ? item.differences : ["The detectors say the same wherever they are asked the same."];
+  const each = item.opinions.map((opinion) => element("article", { class: "opinion", "aria-label": opinion.detector },
+    element("h3", {}, "Detector ", element("bdi", {}, printable(opinion.detector))), ...pixels(opinion)));
+  return [element("section", { class: item.differences.length ? "differing" : "agreeing" },
+    ...differ.map((sentence) => element("p", { class: "plainly" }, printable(sentence)))), ...each];
 }
 
 function finding(question, answer, calibrated) {
   const lines = words(question);
+  if (!numbered(answer)) return label(question, answer);
   const scale = element("div", { class: "scale" }, bar(answer));
   const marks = element("div", { class: "marks", "aria-hidden": "true" });
   for (const [index, threshold] of answer.thresholds.entries()) {
@@ -38,9 +55,17 @@ function finding(question, answer, calibrated) {
     element("span", {},
       `uncertain from ${answer.thresholds[0].toFixed(2)}, fake from ${answer.thresholds[1].toFixed(2)}`));
   return element("section", { class: `finding ${styleOf(answer.verdict)}` },
-    element("h3", {}, element("span", { class: `swatch ${question}` }), lines.column, chip(answer.verdict)),
-    element("p", { class: "plainly" }, lines[answer.verdict]), scale, number,
+    headed(question, answer), element("p", { class: "plainly" }, lines[answer.verdict]), scale, number,
     element("p", { class: "explained" }, EXPLAINED[answer.verdict].slice(0, calibrated ? 2 : 1).join(" ")));
+}
+
+function headed(question, answer) {
+  return element("h3", {}, element("span", { class: `swatch ${baseOf(question)}` }), words(baseOf(question)).column, chip(answer.verdict));
+}
+
+function label(question, answer) {
+  return element("section", { class: `finding ${styleOf(answer.verdict)}` },
+    headed(question, answer), element("p", { class: "plainly" }, words(question)[answer.verdict]));
 }
 
 function evidenceItem(evidence) {
@@ -82,7 +107,7 @@ function stability(report) {
     if (check.holds) return element("li", {}, `They hold when the picture is ${printable(check.change)}.`);
     const moved = Object.entries(check.answers)
       .filter(([question, answer]) => report.answers[question] && report.answers[question].verdict !== answer.verdict)
-      .map(([question, answer]) => `${words(question).column} becomes “${CHIPS[answer.verdict]}” (${against(answer)})`);
+      .map(([question, answer]) => `${words(question).column} becomes “${CHIPS[answer.verdict]}”${numbered(answer) ? ` (${against(answer)})` : ""}`);
     return element("li", {}, `Not when it is ${printable(check.change)}: ${moved.join("; ")}.`);
   });
   return element("section", { class: "stability" },
@@ -102,8 +127,13 @@ function listOf(heading, lines, kind) {
 }
 
 function origin(item) {
-  const facts = [["File", item.name], ["Size", `${item.report.width} × ${item.report.height} pixels`],
-    ["Method", item.spoke.method], ["Weights, SHA-256", item.spoke.weights_sha256], ["Report written", item.written]];
+  const opinions = item.opinions || [item];
+  const spoke = opinions.flatMap(({ detector, spoke: { method, weights_sha256: weights } }) => {
+    const which = opinions.length > 1 ? ` · ${detector}` : "";
+    return [[`Method${which}`, method], [`Weights, SHA-256${which}`, weights]];
+  });
+  const facts = [["File", item.name], ["Size", `${item.report.width} × ${item.report.height} pixels`], ...spoke,
+    ...(item.version ? [["gammascope", item.version]] : []), ["Report written", item.written]];
   return element("dl", { class: "origin" }, ...facts.map(([name, value]) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, element("bdi", {}, printable(value))))));
 }

@@ -10,20 +10,25 @@ const ORDERS = {
   suspicion: { label: "Most suspicious first", value: (item) => item.suspicion, descending: true },
   name: { label: "Name", value: (item) => item.sought, descending: false },
   id: { label: "Order of the scan", value: (item) => item.id, descending: false },
-  caveats: { label: "Most caveats first", value: (item) => (item.report ? item.report.caveats.length : -1), descending: true },
+  caveats: { label: "Most caveats first", value: (item) => (item.report ? item.caveats.length : -1), descending: true },
 };
 for (const question of PAGE.questions) {
   ORDERS[`answer:${question}`] = {
     label: `${words(question).column}: highest first`,
-    value: (item) => (item.answers[question] ? item.answers[question].probability ?? -0.5 : -1),
+    value: (item) => (item.answers[question] ? height(item.answers[question]) : -1),
     descending: true,
   };
+}
+
+// Without numbers, verdicts alone tell which answer is higher.
+function height(answer) {
+  return numbered(answer) ? answer.probability ?? -0.5 : Object.keys(CHIPS).reverse().indexOf(answer.verdict);
 }
 
 function matches(item) {
   if (view.search && !item.sought.includes(view.search)) return false;
   if (view.failed) return item.failed !== null;
-  if (view.caveats && !(item.report && item.report.caveats.length)) return false;
+  if (view.caveats && !item.caveats.length) return false;
   if (view.said && !item.said.length) return false;
   return Object.entries(view.verdict).every(
     ([question, wanted]) => !wanted || (item.answers[question] && item.answers[question].verdict === wanted));
@@ -106,7 +111,8 @@ function row(item) {
   if (item.report) {
     name.append(element("button", { type: "button", class: "open", "data-id": item.id }, label),
       element("span", { class: "size" }, `${item.report.width} × ${item.report.height}`),
-      item.said.length ? element("span", { class: "says" }, `File: ${item.said.join(", ")}`) : "");
+      item.said.length ? element("span", { class: "says" }, `File: ${item.said.join(", ")}`) : "",
+      item.differences.length ? element("span", { class: "differs" }, "Detectors differ") : "");
   } else {
     name.append(element("span", { class: "open", tabindex: "0", "data-id": item.id }, label));
   }
@@ -117,7 +123,7 @@ function row(item) {
     return line;
   }
   for (const question of PAGE.questions) line.append(answerCell(item, question));
-  const caveats = item.report.caveats.map((caveat) => element("li", {}, printable(caveat)));
+  const caveats = item.caveats.map((caveat) => element("li", {}, printable(caveat)));
   line.append(element("td", { role: "cell", class: "caveats" }, caveats.length ? element("ul", {}, ...caveats) : null));
   return line;
 }
@@ -129,7 +135,8 @@ function answerCell(item, question) {
     cell.append(element("span", { class: "absent" }, "not asked"));
     return cell;
   }
-  cell.append(chip(answer.verdict), element("span", { class: "number" }, against(answer)), bar(answer));
+  cell.append(chip(answer.verdict));
+  if (numbered(answer)) cell.append(element("span", { class: "number" }, against(answer)), bar(answer));
   return cell;
 }
 
@@ -138,7 +145,7 @@ function drawCounts() {
   for (const question of PAGE.questions) {
     const asked = reports.filter((item) => item.answers[question]);
     const group = element("section", { class: "count", "aria-label": words(question).column },
-      element("h2", {}, element("span", { class: `swatch ${question}` }), words(question).column));
+      element("h2", {}, element("span", { class: `swatch ${baseOf(question)}` }), words(question).column));
     const buttons = element("div", { class: "count-buttons" });
     for (const verdict of Object.keys(CHIPS)) {
       const number = asked.filter((item) => item.answers[question].verdict === verdict).length;

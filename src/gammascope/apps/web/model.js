@@ -10,14 +10,47 @@ function said(report) {
   return [...new Set(loud.map((one) => FINDINGS[one.name]).filter(Boolean))];
 }
 
+// What each detector says of a picture; the first one speaks for the scan.
+function opinionsOf(row) {
+  return [row, ...row.further].map((one) => ({
+    detector: one.detector, report: one.report, spoke: PAGE.weights[one.weights],
+    answers: Object.fromEntries(Object.entries(one.report.answers).map(
+      ([question, answer]) => [row.further.length ? `${question}@${one.detector}` : question, answer])),
+  }));
+}
+
+// What weakens the verdicts; of one detector only, with its name.
+function caveatsOf(opinions) {
+  const [first, ...further] = opinions.map(({ report }) => report.caveats);
+  const common = first.filter((caveat) => further.every((other) => other.includes(caveat)));
+  const own = opinions.flatMap(({ detector, report }) =>
+    report.caveats.filter((caveat) => !common.includes(caveat)).map((caveat) => `${detector}: ${caveat}`));
+  return [...common, ...own];
+}
+
+// On which questions detectors do not say the same, in words.
+function differences(opinions) {
+  const every = Object.assign({}, ...opinions.map((one) => one.answers));
+  const asked = [...new Set(Object.keys(every).map(baseOf))];
+  return asked.flatMap((question) => {
+    const said = Object.entries(every).filter(([key]) => baseOf(key) === question);
+    if (new Set(said.map(([, answer]) => answer.verdict)).size < 2) return [];
+    const each = said.map(([key, answer]) => `${detectorOf(key)} says “${CHIPS[answer.verdict]}”`);
+    return [`The detectors differ on “${words(question).column}”: ${each.join(", ")}.`];
+  });
+}
+
 const items = [
-  ...PAGE.rows.map((row) => ({
-    id: row.id, name: printable(row.report.image), report: row.report, answers: row.report.answers,
-    suspicion: row.suspicion, said: said(row.report), spoke: PAGE.weights[row.weights], pictured: row.pictured, failed: null,
-    written: PAGE.written,
-  })),
+  ...PAGE.rows.map((row) => {
+    const opinions = opinionsOf(row);
+    return {
+      id: row.id, name: printable(row.report.image), report: row.report, opinions, answers: Object.assign({}, ...opinions.map((one) => one.answers)),
+      caveats: caveatsOf(opinions), differences: differences(opinions), suspicion: row.suspicion, said: said(row.report),
+      pictured: row.pictured, failed: null, written: PAGE.written, version: PAGE.version,
+    };
+  }),
   ...PAGE.failed.map((row) => ({
-    id: row.id, name: printable(row.image), image: row.image, report: null, answers: {}, suspicion: -1, said: [], spoke: null, pictured: false,
+    id: row.id, name: printable(row.image), image: row.image, report: null, answers: {}, suspicion: -1, said: [], caveats: [], pictured: false,
     failed: row.reason,
   })),
 ].sort((a, b) => a.id - b.id);
@@ -38,7 +71,12 @@ function exported(shown) {
     format: PAGE.format,
     title: PAGE.title,
     written: PAGE.written,
-    rows: reports.map((item) => ({ ...item.report, ...item.spoke })),
+    rows: reports.map(({ opinions: [first, ...further], differences: differ }) => ({
+      ...first.report, ...first.spoke, ...(further.length ? {
+        detector: first.detector, differences: differ,
+        second_opinions: further.map(({ detector, report, spoke }) => ({ detector, ...report, ...spoke })),
+      } : {}),
+    })),
     failed: shown.filter((item) => item.failed !== null).map((item) => ({ image: item.image, reason: item.failed })),
   };
 }
@@ -51,15 +89,16 @@ function cell(value) {
 }
 
 function table(shown) {
-  const each = PAGE.questions.flatMap((question) => [`${question} verdict`, `${question} probability`]);
+  const figures = PAGE.numbers ? ["verdict", "probability"] : ["verdict"];
+  const each = PAGE.questions.flatMap((question) => figures.map((figure) => `${question} ${figure}`));
   const head = ["image", "width", "height", ...each, "calibrated", "caveats", "findings", "holds", "method", "weights_sha256", "error"];
-  const lines = shown.map(({ report, answers: given, spoke, image, failed }) => {
+  const lines = shown.map(({ report, answers: given, opinions, caveats, image, failed }) => {
     if (!report) return [image, ...head.slice(2).map(() => null), failed];
-    const verdicts = PAGE.questions.flatMap((question) => [given[question]?.verdict, given[question]?.probability]);
+    const verdicts = PAGE.questions.flatMap((question) => figures.map((figure) => given[question]?.[figure]));
     const findings = report.evidence.filter(aboutFile).map((one) => `${one.strength}: ${one.statement}`);
     const holds = report.stability ? report.stability.every((check) => check.holds) : null;
-    return [report.image, report.width, report.height, ...verdicts, report.calibrated, report.caveats.join(" "),
-      findings.join(" "), holds, spoke.method, spoke.weights_sha256, null];
+    return [report.image, report.width, report.height, ...verdicts, report.calibrated, caveats.join(" "),
+      findings.join(" "), holds, ...["method", "weights_sha256"].map((fact) => opinions.map(({ spoke }) => spoke[fact]).join(" ")), null];
   });
   return [head, ...lines].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
 }

@@ -17,7 +17,7 @@ function similar(item) {
     .map((other) => ({ other, gap: distance(item, other) })).filter(({ gap }) => gap <= ALIKE)
     .sort((a, b) => a.gap - b.gap || a.other.id - b.other.id);
   const total = items.filter((other) => other.report).length - 1;
-  if (!total) return null;
+  if (!total || !PAGE.numbers) return null;
   const heading = element("h3", {}, "Similar scores in this scan");
   const number = others.length === 0 ? "none scores" : others.length === 1 ? "1 scores" : `${others.length} score`;
   const said = `Of ${total} other ${total === 1 ? "picture" : "pictures"}, ${number} within ${ALIKE.toFixed(2)} of this one on every question.`;
@@ -30,7 +30,7 @@ function similarRow(item) {
   const found = picture(item);
   const image = found ? element("img", { alt: "", src: found.thumbnail }) : element("span", { class: "blank", "aria-hidden": "true" }, "–");
   const scores = Object.entries(item.answers).map(([question, answer]) => element("span", { class: "similar-score" },
-    element("span", { class: `swatch ${question}` }), element("span", { class: "hidden" }, `${words(question).column}: `),
+    element("span", { class: `swatch ${baseOf(question)}` }), element("span", { class: "hidden" }, `${words(question).column}: `),
     chip(answer.verdict), shortNumber(answer.probability)));
   return element("li", {}, element("button", { type: "button", "data-id": item.id }, image,
     element("span", { class: "similar-words" }, element("bdi", {}, item.name), element("span", { class: "similar-scores" }, ...scores))));

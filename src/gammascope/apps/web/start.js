@@ -43,6 +43,7 @@ function listKey(event) {
 }
 
 function startList() {
+  byId("list").classList.toggle("many", PAGE.questions.length > 2);
   drawCounts();
   drawControls();
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
@@ -90,6 +91,7 @@ function startList() {
 }
 
 function startAbout() {
+  byId("about-numbers").hidden = !PAGE.numbers;
   byId("limits").append(...LIMITS.map((limit) => element("li", {}, limit)));
   for (const [name, [label, meaning]] of Object.entries(STRENGTHS)) {
     byId("strengths").append(element("dt", {}, element("span", { class: `strength ${name}` }, label)), element("dd", {}, meaning));
@@ -104,4 +106,5 @@ startList();
 startAbout();
 startViewer();
 startDetail();
+startPrinting();
 update();

@@ -2,7 +2,9 @@
 
 const MAX_ZOOM = 12;
 
-const viewer = { zoom: 1, x: 0, y: 0, layers: {}, overlay: true, tiles: "", size: [1, 1], drag: null };
+const ON_REQUEST = "shown on request; nothing stood out";
+
+const viewer = { zoom: 1, x: 0, y: 0, layers: {}, quiet: [], overlay: true, tiles: "", size: [1, 1], drag: null };
 
 function showPicture(item) {
   const found = picture(item);
@@ -16,22 +18,26 @@ function showPicture(item) {
   }
   viewer.size = [found.width, found.height];
   stage.style.setProperty("--aspect", found.width / found.height);
-  const names = Object.keys(found.layers).filter((name) => name !== "unexamined");
+  const names = Object.keys(found.layers).filter((name) => baseOf(name) !== "unexamined");
   // A localiser paints a little on every picture. Where the verdict is "no sign" its map stays off until asked for.
-  viewer.layers = Object.fromEntries(names.map((name) => [name, !item.answers[name] || item.answers[name].verdict !== "no sign"]));
+  viewer.quiet = names.filter((name) => item.answers[name] && item.answers[name].verdict === "no sign");
+  viewer.layers = Object.fromEntries(names.map((name) => [name, !viewer.quiet.includes(name)]));
   viewer.overlay = names.some((name) => viewer.layers[name]);
   if (!viewer.overlay) for (const name of names) viewer.layers[name] = true;
   const photo = () => element("img", { class: "photo", src: found.preview, alt: `Preview of ${item.name}`, draggable: "false" });
   const layers = element("div", { class: "layers", "aria-hidden": "true" });
   for (const [name, source] of Object.entries(found.layers)) layers.append(layer(name, source));
   viewer.tiles = "";
-  const questions = found.tiles && found.tiles.scores ? Object.keys(found.tiles.scores) : [];
-  for (const question of questions) layers.append(tileLayer(found, question));
+  const tiled = [found.tiles, ...(found.further_tiles || [])].filter((tiles) => tiles && tiles.scores);
+  for (const tiles of tiled) {
+    for (const question of Object.keys(tiles.scores)) layers.append(tileLayer({ ...found, tiles }, question));
+  }
+  const questions = tiled.flatMap((tiles) => Object.keys(tiles.scores));
   stage.append(
     element("div", { class: "pane plain" }, element("div", { class: "box" }, photo())),
     element("div", { class: "pane marked" }, element("div", { class: "box" }, photo(), layers)),
     element("div", { class: "divider", "aria-hidden": "true" }));
-  drawToggles(item, names, "unexamined" in found.layers, questions);
+  drawToggles(item, names, Object.keys(found.layers).length > names.length, questions);
   setZoom(1);
   fit();
 }
@@ -39,7 +45,7 @@ function showPicture(item) {
 // The page of a scan holds its overlays as image files, the page of a server paints them itself.
 function layer(name, source) {
   const node = typeof source === "string" ? element("img", { src: source, alt: "", draggable: "false" }) : source;
-  node.className = `layer ${name}`;
+  node.className = `layer ${baseOf(name)}`;
   node.dataset.layer = name;
   return node;
 }
@@ -78,7 +84,7 @@ function tileLayer(found, question) {
   const { width, height, tiles } = found;
   const edges = apart(tiles.boxes);
   const svg = add(document.createDocumentFragment(), "svg",
-    { class: `tiles ${question}`, viewBox: `0 0 ${width} ${height}`, "data-tiles": question });
+    { class: `tiles ${baseOf(question)}`, viewBox: `0 0 ${width} ${height}`, "data-tiles": question });
   const scores = tiles.scores[question];
   for (const [number, [left, top, right, bottom]] of edges.entries()) {
     const [x, y, w, h] = [left * width, top * height, (right - left) * width, (bottom - top) * height];
@@ -93,7 +99,8 @@ function tileLayer(found, question) {
 
 function drawToggles(item, names, hatched, tiled) {
   const toggles = names.map((name) => element("button", { type: "button", "data-layer": name },
-    element("span", { class: `swatch ${name}` }), words(name).layer));
+    element("span", { class: `swatch ${baseOf(name)}` }), 
+    element("span", {}, words(name).layer, viewer.quiet.includes(name) ? element("small", {}, ON_REQUEST) : null)));
   if (names.length) toggles.push(element("button", { type: "button", "data-layer": "" }, "None"));
   byId("layer-toggles").hidden = !toggles.length;
   byId("tile-toggles").hidden = !tiled.length;
@@ -109,7 +116,8 @@ function drawToggles(item, names, hatched, tiled) {
     const draws = item.report.evidence.some((evidence) => evidence.name.startsWith("mask:"));
     key.append(draws ? "No map: nothing stood out." : "This method draws no map of the picture.");
   } else {
-    for (const name of names) key.append(element("span", {}, element("span", { class: `ramp ${name}` }), words(name).layer));
+    for (const name of names) key.append(element("span", {}, element("span", { class: `ramp ${baseOf(name)}` }),
+      viewer.quiet.includes(name) ? `${words(name).layer}: ${ON_REQUEST}` : words(name).layer));
     key.append(element("span", {}, "deeper tint: higher value; line: one half"));
   }
   if (hatched) key.append(element("span", {}, element("span", { class: "swatch hatched" }), "not examined"));
@@ -117,10 +125,17 @@ function drawToggles(item, names, hatched, tiled) {
   applyLayers();
 }
 
+const visible = (name) => viewer.overlay && viewer.layers[name];
+
+// What was not looked at is always shown; of several detectors, with their own maps only.
+function marksUnseen(detector) {
+  return !detector || Object.keys(viewer.layers).some((name) => detectorOf(name) === detector && visible(name));
+}
+
 function applyLayers() {
   for (const image of document.querySelectorAll("#stage .layer")) {
     const name = image.dataset.layer;
-    image.hidden = name !== "unexamined" && !(viewer.overlay && viewer.layers[name]);
+    image.hidden = baseOf(name) === "unexamined" ? !marksUnseen(detectorOf(name)) : !visible(name);
   }
   for (const drawing of document.querySelectorAll("#stage .tiles")) {
     drawing.classList.toggle("absent", drawing.dataset.tiles !== viewer.tiles);

@@ -78,12 +78,22 @@ const FINDINGS = {
 const aboutFile = (evidence) => evidence.name.startsWith("provenance:");
 const aboutParts = (evidence) => evidence.name.startsWith("forensics:");
 
-function words(question) {
-  return WORDS[question] || {
+// Where several detectors look, "generated@clip" is what one of them says on a question.
+const baseOf = (key) => key.split("@")[0];
+const detectorOf = (key) => (key.includes("@") ? key.slice(key.indexOf("@") + 1) : "");
+
+function words(key) {
+  const question = baseOf(key);
+  const said = WORDS[question] || {
     column: question, layer: FORENSIC_LAYERS[question] || question, fake: `Fake: ${question}.`, uncertain: `Uncertain: ${question}.`,
     "no sign": `No sign: ${question}.`,
   };
+  const detector = printable(detectorOf(key));
+  return detector ? { ...said, column: `${said.column} · ${detector}`, layer: `${said.layer} · ${detector}` } : said;
 }
+
+// Labels may stand alone: then there is no number anywhere.
+const numbered = (answer) => answer.probability !== undefined;
 
 function element(tag, attributes, ...children) {
   const node = document.createElement(tag);
@@ -109,6 +119,7 @@ function shortNumber(value) {
 
 // "0.93 ≥ 0.80": a probability never stands without the threshold that gives it meaning.
 function against(answer) {
+  if (!numbered(answer)) return "";
   const near = answer.thresholds.some((threshold) => answer.probability !== null && Math.abs(answer.probability - threshold) < 0.01);
   // "0.71 < 0.71" would be wrong.
   const shown = near ? answer.probability.toFixed(4) : shortNumber(answer.probability);

@@ -50,7 +50,7 @@ def test_the_table_says_what_the_embedded_detector_says(reports):
         report = reports[name]
         thresholds = report.answers["generated"].thresholds
         if all(abs(report.probability - threshold) > NEAR for threshold in thresholds):
-            assert cells[3].split()[0].strip("*:,") == str(report.verdict), name
+            assert cells[3].strip("*").startswith(str(report.verdict)), name
 
 
 def test_no_untouched_photo_raises_an_alarm(verdicts):

@@ -294,15 +294,19 @@ def caveats(pipeline: Pipeline, source: Path | bytes | np.ndarray) -> str:
 
 
 def test_caveats_say_what_weakens_the_verdict():
-    calibrated = thermometer(calibration={"generated": BANDS})
+    both = {"generated": BANDS, "edited": BANDS}
+    calibrated = thermometer(calibration=both)
     assert caveats(calibrated, grey(0)) == ""
+    assert caveats(thermometer(calibration={"generated": BANDS}), grey(0)) == (
+        "Not calibrated for edited: probabilities and thresholds are raw."
+    )
     assert caveats(thermometer(), grey(0)) == (
         "Not calibrated: probabilities and thresholds are raw."
     )
     assert caveats(calibrated, grey(0, 5, 20)) == (
         "5 x 20 px: smaller than the 8 px views seen in training."
     )
-    assert caveats(thermometer("resize", calibration={"generated": BANDS}), grey(0, 5, 20)) == ""
+    assert caveats(thermometer("resize", calibration=both), grey(0, 5, 20)) == ""
     assert caveats(calibrated, grey(0, 8, 800)) == ""
 
 
@@ -315,7 +319,8 @@ def test_heavy_compression_is_a_caveat(quality, heavy):
 def test_notes_of_decoding_are_caveats():
     file = io.BytesIO()
     PIL.Image.new("RGBA", (20, 20), (9, 9, 9, 128)).save(file, "PNG")
-    notes = thermometer(calibration={"generated": BANDS}).report(file.getvalue()).caveats
+    both = {"generated": BANDS, "edited": BANDS}
+    notes = thermometer(calibration=both).report(file.getvalue()).caveats
     assert len(notes) == 1
     assert notes[0][0].isupper()
     assert notes[0].endswith(".")

@@ -171,7 +171,7 @@ def test_the_detail_says_verdict_thresholds_caveats_limits_and_origin(page):
     for sentence in (
         "Uncertain whether it contains AI-generated pixels.",
         "The method does not decide",
-        "uncertain from 0.35, likely from 0.80",
+        "uncertain from 0.35, fake from 0.80",
         "No sign of editing.",
         "Blurred.",
         "generated region",

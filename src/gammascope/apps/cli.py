@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gammascope
-from gammascope.apps import choices, error_report, making, options
+from gammascope.apps import choices, error_report, making, options, serving_options
 from gammascope.apps.failures import (
     Commands,
     explain,
@@ -380,14 +380,14 @@ def benchmarks(name: options.OneBenchmark = None, as_json: options.Json = False)
 
 @app.command(cls=Command)
 def serve(  # noqa: PLR0913, PLR0917 - each is an option
-    host: options.Host = "127.0.0.1",
-    port: options.Port = 8000,
-    keys: options.KeyFile = None,
-    insecure_no_keys: options.InsecureNoKeys = False,
-    allow_host: options.AllowHosts = None,
-    webhook_host: options.WebhookHosts = None,
-    results: options.ResultsPlace = None,
-    limit: options.ServerBounds = None,
+    host: serving_options.Host = "127.0.0.1",
+    port: serving_options.Port = 8000,
+    keys: serving_options.KeyFile = None,
+    insecure_no_keys: serving_options.InsecureNoKeys = False,
+    allow_host: serving_options.AllowHosts = None,
+    webhook_host: serving_options.WebhookHosts = None,
+    results: serving_options.ResultsPlace = None,
+    limit: serving_options.ServerBounds = None,
     weights: options.Weights = "default",
     method: options.MethodName = None,
     device: options.Device = "cpu",
@@ -409,7 +409,9 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option
 
 
 @app.command(cls=Command)
-def api_key(name: options.KeyName, files_per_minute: options.FilesPerMinute = 120.0) -> None:
+def api_key(
+    name: serving_options.KeyName, files_per_minute: serving_options.FilesPerMinute = 120.0
+) -> None:
     """Make a key for serve: the key goes to stderr, once; its entry for the file of keys to stdout."""
     from gammascope.apps import terminal
     from gammascope.apps.server import serving

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gammascope import checkpoints, names
 from gammascope.apps import fusing, terminal

@@ -22,6 +22,7 @@ from gammascope.apps.server.problems import Problem
 from gammascope.apps.server.results import Results, opened
 from gammascope.apps.server.schema import JobShape
 from gammascope.apps.server.webhooks import Webhooks, is_public
+from gammascope.report import FORMAT
 
 loopback = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -128,6 +129,7 @@ def test_a_job_whose_server_died_is_lost_and_says_so(serve, tmp_path):
     results = Results(opened(str(place)), "w", 10, 1.0)
     for name, accepted in (("new", datetime.now(UTC)), ("old", datetime(2020, 1, 1, tzinfo=UTC))):
         row = {
+            "format": FORMAT,
             "id": name,
             "status": "accepted",
             "accepted": accepted.isoformat(),

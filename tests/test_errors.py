@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -71,7 +72,8 @@ def test_pickled_arrays_are_no_advice_either(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"\xff\xd8\xff", "its header is damaged"),
+        # Which of the two it is hangs on the version of Pillow.
+        (b"\xff\xd8\xff", "its header is damaged|truncated after 3 bytes of JPEG data"),
         (b"\xff\xd8\xff\xe0", "truncated after 4 bytes of JPEG data"),
         (b"\x89PNG\r\n\x1a\n", "truncated after 8 bytes of PNG data"),
         (b"GIF89a", "truncated after 6 bytes of GIF data"),
@@ -81,5 +83,5 @@ def test_pickled_arrays_are_no_advice_either(tmp_path):
 )
 def test_a_stump_of_a_file_is_told_in_words_for_people(data, words):
     text = refused(lambda: decode(data), UndecodableImageError)
-    assert words in text
+    assert re.search(words, text)
     assert "buffer" not in text

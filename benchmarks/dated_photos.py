@@ -7,9 +7,10 @@ changed before July 2021, when no generator of photographs was public, or if it 
 or a date, and declares no generator. Such pictures are what detectors raise false alarms on: graded, sharpened,
 reduced, cropped, converted.
 
-Every repository is a source, and none gives more than ``--most`` pictures of each proof; no picture counts twice. Those
-that are mostly flat (logos, screenshots, certificates, a few product shots) become a source of their own, "graphics":
-they teach what is not generated, and are no measure for photographs.
+Every repository is a source, and none gives more than ``--most`` pictures of each proof; no picture counts twice. What
+is mostly flat, or PNG, or of a repository named by ``--graphics`` (logos, screenshots, certificates, drawings,
+renderings, a few product shots) gets a source of its own, "graphics-...": it teaches what is not generated, and is no
+measure for photographs.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def pictures(repository: Path) -> Iterator[Found]:
                 blobs[path] = blob
     days: dict[str, str] = {}
     day = ""
-    log = git(repository, "log", "--diff-filter=AM", "--name-only", "-z", "--format=@@%as")
+    log = git(
+        repository, "log", "--no-renames", "--diff-filter=AM", "--name-only", "-z", "--format=@@%as"
+    )
     for word in re.split("[\0\n]", log.decode(errors="replace")):
         if word.startswith("@@"):
             day = word[2:]
@@ -128,7 +131,7 @@ def why(found: Found, content: bytes) -> str | None:
         return None
     if by_camera(exif):
         return "camera"
-    if found.day < UNTIL and not SUSPECT.search(found.path) and not found.path.endswith(".png"):
+    if found.day < UNTIL and not SUSPECT.search(found.path):
         return "day"
     return None
 
@@ -138,12 +141,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("repositories", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--graphics", nargs="*", default=[], help="repositories that hold no photos"
+    )
     parser.add_argument("--most", type=int, default=40, help="pictures of a repository and proof")
     chosen = parser.parse_args()
     rows, seen = [], set[str]()
     for name, repository in repositories(chosen.repositories):
-        source = f"web-{name.split('+')[0].lower()[:20]}"
-        drawn = list(pictures(repository))
+        try:
+            drawn = list(pictures(repository))
+        except subprocess.CalledProcessError as error:
+            print(f"{name}: left out, git says: {error.stderr.decode(errors='replace').strip()}")
+            continue
         drawn.sort(key=lambda found: found.blob)  # in an order that nobody chose
         taken: Counter[str] = Counter()
         for found in drawn:
@@ -154,11 +163,13 @@ def main() -> None:
             if proof is None or taken[proof] >= chosen.most:
                 continue
             taken[proof] += 1
-            kind = "graphics" if flat(decode(content).image) >= FLAT else source
-            path = chosen.out / kind / f"{digest[:16]}{Path(found.path).suffix.lower()}"
+            drawn_by_hand = name in chosen.graphics or found.path.lower().endswith(".png")
+            graphic = drawn_by_hand or flat(decode(content).image) >= FLAT
+            source = f"{'graphics' if graphic else 'web'}-{name.split('+')[0].lower()}"
+            path = chosen.out / source / f"{digest[:16]}{Path(found.path).suffix.lower()}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-            rows.append((path.relative_to(chosen.out).as_posix(), "real", kind, "train", digest))
+            rows.append((path.relative_to(chosen.out).as_posix(), "real", source, "train", digest))
         print(f"{name}: {taken['day']} by day, {taken['camera']} by camera", flush=True)
     if not rows:
         sys.exit(f"No dated pictures in the git repositories of {chosen.repositories}.")

@@ -51,8 +51,9 @@ FEWEST = 20
 """Photos of a collection that counts as one of its own where thresholds are set; smaller ones are pooled."""
 RATES = (0.05, 0.01)
 """Shares of left-out photos called uncertain or worse, and fake."""
-NOT_PHOTOS = frozenset({"majed-manga109"})
-"""Art by humans: trained on as not generated, but no measure of a threshold for photographs."""
+NOT_PHOTOS = ("graphics-", "majed-manga109")
+"""How names of sources begin whose pictures people drew, rendered or typed: trained on as not generated, but no measure
+of a threshold for photographs."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,8 @@ def calibration(
     """
     rows: dict[str, list[Any]] = defaultdict(list)
     found = {p: logit_of(p, said, windows) for p in pictures if not p.copy}
-    own = {p: z for p, z in found.items() if z is not None and p.source not in NOT_PHOTOS}
+    seen = {p: z for p, z in found.items() if z is not None}
+    own = {p: z for p, z in seen.items() if not p.source.startswith(NOT_PHOTOS)}
     sizes = Counter(p.source for p in own if not p.fake)
     for picture, said_of_it in own.items():
         rows["logit"].append(said_of_it)
@@ -191,6 +193,12 @@ def calibration(
         own = photos[sources[~fake] == source]
         print(
             f"  {source:24} {len(own):4} photos: {(own >= called).mean():.3f} fake, {(own >= uncertain).mean():.3f}"
+        )
+    drawn = np.array([z for p, z in seen.items() if p.source.startswith(NOT_PHOTOS)])
+    if len(drawn):
+        print(
+            f"  {len(drawn)} pictures by people that are no photos: {(drawn >= called).mean():.3f} fake, "
+            f"{(drawn >= uncertain).mean():.3f} uncertain or fake"
         )
     return Calibration(
         temperature=temperature,

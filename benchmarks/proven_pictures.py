@@ -1,14 +1,16 @@
-"""Photos that people put on their websites, dated by git or by a camera, as a manifest to train on.
+"""Pictures of people's websites and repositories whose origin something shows, as a manifest to train on.
 
-    python benchmarks/dated_photos.py REPOSITORIES --out photos
+    python benchmarks/proven_pictures.py REPOSITORIES --out pictures
 
-REPOSITORIES holds git repositories, bare or not, each in a folder of its name. A picture is taken if its file was last
-changed before July 2021, when no generator of photographs was public, or if it carries a camera's name with an exposure
-or a date, and declares no generator. Such pictures are what detectors raise false alarms on: graded, sharpened,
-reduced, cropped, converted.
+REPOSITORIES holds git repositories, bare or not, each in a folder of its name. A picture is taken
+
+- as real if its file was last changed before July 2021, when no generator of photographs was public, or if it carries a
+  camera's name with an exposure or a date. Such pictures are what detectors raise false alarms on: graded, sharpened,
+  reduced, cropped, converted, put together;
+- as generated if the file declares it: ComfyUI's and other programs' settings, Content Credentials, IPTC's source type.
 
 Every repository is a source, and none gives more than ``--most`` pictures of each proof; no picture counts twice. What
-is mostly flat, or PNG, or of a repository named by ``--graphics`` (logos, screenshots, certificates, drawings,
+is real and mostly flat, or PNG, or of a repository named by ``--graphics`` (logos, screenshots, certificates, drawings,
 renderings, a few product shots) gets a source of its own, "graphics-...": it teaches what is not generated, and is no
 measure for photographs.
 """
@@ -38,11 +40,8 @@ UNTIL = "2021-07"
 SMALLEST_PX, LARGEST_BYTES, SMALLEST_BYTES = 256, 4_000_000, 20_000
 FLAT = 0.75
 """Share of neighbouring pixels without a difference, in a picture reduced to 512 px, from which it is a graphic."""
-DECLARES = frozenset(
-    f"provenance:{name}"
-    for name in ("generator", "ai_software", "aigc_label", "source_type", "c2pa_origin")
-)
-"""Findings that name a generator."""
+DECLARES = re.compile(r"\btrainedAlgorithmicMedia", re.IGNORECASE)
+"""The source type that C2PA and IPTC have for what a generator made as a whole."""
 PICTURE = re.compile(r"\.(jpe?g|webp|png)$", re.IGNORECASE)
 SUSPECT = re.compile(
     r"midjourney|dall|stable.?diff|comfy|generated|\bai\b|\bgan\b|result|output|style", re.I
@@ -116,19 +115,24 @@ def flat(pixels: np.ndarray) -> float:
 
 
 def declared(content: bytes) -> bool:
-    """Return whether the file says that a generator had a part in it."""
-    return any(one.name in DECLARES for one in provenance_of(content, quick=True))
+    """Return whether the file says that a generator made it."""
+    return any(
+        one.name == "provenance:generator" or DECLARES.search(one.statement)
+        for one in provenance_of(content, quick=True)
+    )
 
 
-def why(found: Found, content: bytes) -> str | None:
-    """Return what shows that people made a picture, "day" or "camera"; None if nothing does, or it is no use."""
+def proof_of(found: Found, content: bytes) -> str | None:
+    """Return what shows a picture's origin, "generator", "camera" or "day"; None if nothing does, or it is no use."""
     try:
         image = decode(content).image
         exif = PIL.Image.open(io.BytesIO(content)).getexif()
     except (GammascopeError, OSError, ValueError, SyntaxError):
         return None
-    if min(image.shape[:2]) < SMALLEST_PX or declared(content):
+    if min(image.shape[:2]) < SMALLEST_PX:
         return None
+    if declared(content):
+        return "generator"
     if by_camera(exif):
         return "camera"
     if found.day < UNTIL and not SUSPECT.search(found.path):
@@ -158,19 +162,32 @@ def main() -> None:
         for found in drawn:
             content = git(repository, "cat-file", "blob", found.blob)
             digest = hashlib.sha256(content).hexdigest()
-            proof = None if digest in seen else why(found, content)
+            proof = None if digest in seen else proof_of(found, content)
             seen.add(digest)
             if proof is None or taken[proof] >= chosen.most:
                 continue
             taken[proof] += 1
             drawn_by_hand = name in chosen.graphics or found.path.lower().endswith(".png")
             graphic = drawn_by_hand or flat(decode(content).image) >= FLAT
-            source = f"{'graphics' if graphic else 'web'}-{name.split('+')[0].lower()}"
+            made = proof == "generator"
+            kind = "declared" if made else "graphics" if graphic else "web"
+            source = f"{kind}-{name.split('+')[0].lower()}"
             path = chosen.out / source / f"{digest[:16]}{Path(found.path).suffix.lower()}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-            rows.append((path.relative_to(chosen.out).as_posix(), "real", source, "train", digest))
-        print(f"{name}: {taken['day']} by day, {taken['camera']} by camera", flush=True)
+            rows.append(
+                (
+                    path.relative_to(chosen.out).as_posix(),
+                    "fake" if made else "real",
+                    source,
+                    "train",
+                    digest,
+                )
+            )
+        print(
+            f"{name}: " + ", ".join(f"{n} by {proof}" for proof, n in sorted(taken.items())),
+            flush=True,
+        )
     if not rows:
         sys.exit(f"No dated pictures in the git repositories of {chosen.repositories}.")
     with (chosen.out / "manifest.csv").open("w", newline="", encoding="utf-8") as file:

@@ -132,7 +132,8 @@ def proof_of(found: Found, content: bytes) -> str | None:
     if min(image.shape[:2]) < SMALLEST_PX:
         return None
     if declared(content):
-        return "generator"
+        # A flat one is a screenshot of the program, which writes the same settings.
+        return "generator" if flat(image) < FLAT else None
     if by_camera(exif):
         return "camera"
     if found.day < UNTIL and not SUSPECT.search(found.path):

@@ -1,6 +1,6 @@
 """Fit the embedded detector: linear readings of CLIP's tower, cross-fitted thresholds, one checkpoint.
 
-    python benchmarks/eyes.py --data MANIFEST.csv --data MANIFEST.csv --twins MANIFEST.csv --out runs/eyes
+    python benchmarks/eyes.py --data MANIFEST.csv --data MANIFEST.csv --out runs/eyes
 
 What the tower reads of each picture is kept in ``features`` (``eyes_reading.py``), so a second run goes on where the
 first stopped: about an hour on two cores. Pictures of ``--apart`` sources are left out.
@@ -46,10 +46,14 @@ CONFIG = linear_probe.Config(
 COMPONENTS, PENALTY, GRADIENT = 1024, 0.1, 1e-4
 PERTURBED = 0.5
 """Weight of a perturbed view beside an untouched one; each window counts as one."""
+LIGHT = 0.25
+"""How much pictures of the small collections of ``proven_pictures.py`` count (docs/experiments.md, E30)."""
+SMALL = ("web-", "graphics-", "declared-")
+"""How the names of their sources begin."""
 FOLDS = 6
 FEWEST = 20
 """Photos of a collection that counts as one of its own where thresholds are set; smaller ones are pooled."""
-RATES = (0.05, 0.01)
+RATES = (0.03, 0.01)
 """Shares of left-out photos called uncertain or worse, and fake."""
 NOT_PHOTOS = ("graphics-", "majed-manga109")
 """How names of sources begin whose pictures people drew, rendered or typed: trained on as not generated, but no measure
@@ -87,9 +91,10 @@ class Space:
 
 
 def counts(pictures: Sequence[Picture]) -> np.ndarray:
-    """Let a collection count as the square root of its pictures, and both classes the same."""
+    """Let a collection count as the square root of its pictures, many small ones less, and both classes the same."""
     sizes = Counter((p.family, p.fake) for p in pictures)
     weight = np.array([sizes[p.family, p.fake] ** -0.5 for p in pictures])
+    weight[[p.source.startswith(SMALL) for p in pictures]] *= LIGHT
     fake = np.array([p.fake for p in pictures])
     for members in (fake, ~fake):
         weight[members] /= weight[members].sum()

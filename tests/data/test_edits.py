@@ -11,8 +11,9 @@ import pytest
 import torch
 from tests.generation.made_networks import styles_of_pictures, upscaler
 
-from gammascope.data.edits import KINDS, MANIFEST, PLAN, Generators, Plan, make_edits, photos_of
+from gammascope.data.edits import KINDS, Generators, Plan, make_edits, photos_of
 from gammascope.data.manifest import load_sample, read_manifest
+from gammascope.data.products import MANIFEST, PLAN
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.generation.restyling import load

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gammascope
-from gammascope.apps import choices, error_report, making, options, serving_options
+from gammascope.apps import choices, contexts, error_report, making, options, serving_options
 from gammascope.apps.failures import (
     Commands,
     explain,
@@ -357,6 +357,7 @@ for _command in (
     error_report.report_error,
     making.synthesize,
     making.autoencoders,
+    contexts.contexts,
     making.fuse,
     making.average,
     making.convert,

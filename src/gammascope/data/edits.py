@@ -7,7 +7,6 @@ photos), so an interrupted run goes on where it stopped and ends with the same f
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +15,10 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
-import PIL.Image
 
-from gammascope import settings
-from gammascope.data.manifest import complete_or_absent, load_mask, write_manifest
+from gammascope.data.manifest import load_mask, write_manifest
 from gammascope.data.pictures import Pictures
+from gammascope.data.products import MANIFEST, SUFFIXES, claim, write_mask, write_picture
 from gammascope.data.twins import TwinLaw
 from gammascope.errors import GammascopeError, MissingDataError, RecipeError, did_you_mean
 from gammascope.generation.autoencoder import Autoencoder, AutoencoderFill
@@ -34,8 +32,6 @@ from gammascope.manipulation.splicing import Donor, Splicing
 from gammascope.names import shown
 from gammascope.sample import Entry, Image, Label, Mask
 
-MANIFEST = "manifest.csv"
-PLAN = "plan.json"
 CHEAP_KINDS = ("copy_move", "splicing", "telea")
 """What is made unless other kinds are asked for: needs no network."""
 
@@ -43,7 +39,6 @@ _T = TypeVar("_T")
 
 _DONOR_TRIES = 20
 _MEMORY_BYTES = 10**9  # decoded photos kept, because splices look at many of them
-_SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +175,8 @@ def make_edits(
     """
     generators = generators or Generators()
     _check(photos, plan, generators)
-    _claim(folder, plan)
+    # How many are made may grow: what is there stays valid.
+    claim(folder, replace(plan, per_photo=1, controls=None), Plan())
     work = _Work(photos, folder, plan, generators)
     for done, photo in enumerate(photos, start=1):
         work.treat(photo)
@@ -223,7 +219,7 @@ class _Work:
     def _control(self, photo: Entry) -> None:
         path = self._place(photo, "authentic", "")
         if not self._has(path):
-            self._write(path, self._photo(photo.path))
+            write_picture(path, self._photo(photo.path), self.plan.encoding)
         self.entries.append(
             Entry(path, Label.REAL, source=photo.source, split=photo.split, host_path=None)
         )
@@ -240,9 +236,9 @@ class _Work:
             rng = np.random.default_rng((self.plan.seed, _code(photo.path), number))
             made = self._made(photo, kind, rng)
             if known.name is not None:
-                _write_mask(masks["generated"], made.generated)
-                _write_mask(masks["edited"], made.edited)
-            self._write(path, made.image)
+                write_mask(masks["generated"], made.generated)
+                write_mask(masks["edited"], made.edited)
+            write_picture(path, made.image, self.plan.encoding)
         self.entries.append(
             Entry(
                 path,
@@ -338,21 +334,13 @@ class _Work:
     def _place(self, photo: Entry, below: str, ending: str, suffix: str | None = None) -> Path:
         """Name a file after its photo, suffix included: "a.jpg" and "a.png" are different photos."""
         inside = os.path.relpath(photo.path.absolute(), self._root)
-        suffix = suffix or _SUFFIXES[self.plan.encoding.format]
+        suffix = suffix or SUFFIXES[self.plan.encoding.format]
         return self.folder / below / f"{inside}{ending}{suffix}"
 
     def _has(self, path: Path) -> bool:
         found = path.exists()
         self.kept += found
         return found
-
-    def _write(self, path: Path, image: Image) -> None:
-        try:
-            data = codecs.encode(image, self.plan.encoding)
-        except ValueError as error:  # a side longer than the format can hold
-            raise MissingDataError(f"{path.name}: {error}") from error
-        with complete_or_absent(path) as unfinished:
-            unfinished.write_bytes(data)
 
 
 def photos_of(paths: Sequence[Path], split: str) -> list[Entry]:
@@ -375,27 +363,6 @@ def _check(photos: Sequence[Entry], plan: Plan, generators: Generators) -> None:
             raise RecipeError(f"Kind {kind!r} needs a generator: give --{needs}.")
     if "splicing" in plan.kinds and len({photo.path for photo in photos}) < 2:
         raise MissingDataError("Splicing needs at least two photos: a host and a donor.")
-
-
-def _claim(folder: Path, plan: Plan) -> None:
-    """Write the plan into the folder; refuse a folder that holds another one's pictures."""
-    # How many are made may grow: what is there stays valid.
-    wanted = settings.plain(replace(plan, per_photo=1, controls=None))
-    place = folder / PLAN
-    if place.is_file():
-        # An earlier version knew fewer settings; what it made is what their defaults make.
-        if settings.plain(Plan()) | json.loads(place.read_text("utf-8")) != wanted:
-            raise RecipeError(
-                f"{folder} holds pictures made in another way ({PLAN}): choose another folder."
-            )
-        return
-    with complete_or_absent(place) as unfinished:
-        unfinished.write_text(json.dumps(wanted, indent=1) + "\n", "utf-8")
-
-
-def _write_mask(path: Path, mask: Mask) -> None:
-    with complete_or_absent(path) as unfinished:
-        PIL.Image.fromarray(mask).save(unfinished, "PNG")
 
 
 def _code(path: Path) -> int:

@@ -15,6 +15,7 @@ from gammascope.data.edits import KINDS, Generators, Plan, make_edits, photos_of
 from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.data.products import MANIFEST, PLAN
 from gammascope.errors import MissingDataError, RecipeError
+from gammascope.generation import base
 from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.generation.restyling import load
 from gammascope.generation.upscaling import Upscaler
@@ -65,8 +66,16 @@ def contents(folder):
 
 def test_masks_say_exactly_where_a_picture_differs_from_its_photo(entries, tmp_path, autoencoder):
     kinds = tuple(kind for kind, known in KINDS.items() if known.name)
-    plan = Plan(kinds, per_photo=len(kinds), encoding=PNG, autoencoder="ae", inpainter="grey")
-    generators = Generators(autoencoder, Painter())
+    writer = base.build("small_diffusion", base.get("small_diffusion").tiny)
+    plan = Plan(
+        kinds,
+        per_photo=len(kinds),
+        encoding=PNG,
+        autoencoder="ae",
+        inpainter="grey",
+        generator=writer.signature,
+    )
+    generators = Generators(autoencoder, Painter(), generator=writer)
     made = make_edits(entries, tmp_path / "out", plan, generators)
     assert made.broken == ()
     read = read_manifest(tmp_path / "out" / MANIFEST)
@@ -85,6 +94,7 @@ def test_masks_say_exactly_where_a_picture_differs_from_its_photo(entries, tmp_p
         ("inpainting_classical", None),
         ("inpainting", "ae"),
         ("inpainting", "grey"),
+        ("inpainting", "small_diffusion:untrained"),
     }
 
 

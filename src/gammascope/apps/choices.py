@@ -66,6 +66,9 @@ class EditKind(StrEnum):
     UPSCALED = "upscaled"
     RESTYLED = "restyled"
     DIFFUSION = "diffusion"
+    INPAINT = "inpaint"
+    EDIT = "edit"
+    SAMPLE = "sample"
 
 
 class HowFused(StrEnum):

@@ -76,6 +76,8 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
     upscaler: making_options.UpscalerSource = None,
     styles: making_options.StylesSource = None,
     strength: making_options.StyleStrength = 1.0,
+    generator: making_options.GeneratorFolder = None,
+    prompt: making_options.Prompt = "",
     quality: making_options.Quality = "90",
     largest_side: making_options.LargestSide = None,
     seed: making_options.Seed = 0,
@@ -89,6 +91,7 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.apps import synthesis, terminal
     from gammascope.data.edits import CHEAP_KINDS, Plan, make_edits
 
+    writer = synthesis.generator_of(generator)
     plan = Plan(
         kinds=tuple(str(name) for name in kind) if kind else CHEAP_KINDS,
         per_photo=per_photo,
@@ -101,9 +104,12 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
         upscaler=synthesis.short_name(upscaler),
         styles=synthesis.short_name(styles),
         strength=strength,
+        generator="" if writer is None else writer.signature,
+        prompt=prompt,
+        square=None if writer is None or writer.any_size else writer.native_px,
     )
     entries = synthesis.photos_at(photos, out, split)
-    generators = synthesis.generators(autoencoder, inpainter, upscaler, styles)
+    generators = synthesis.generators(autoencoder, inpainter, upscaler, styles, writer)
     with terminal.progress_bar("Editing", shown=not quiet) as advance:
         made = make_edits(entries, out, plan, generators, progress=advance)
     terminal.output().print(synthesis.table(made))
@@ -134,6 +140,17 @@ def autoencoders(
         with terminal.progress_bar(f"Training {name}", shown=not quiet) as advance:
             made = synthesis.autoencoder_made(name, whole, pictures, out / name, steps, advance)
         terminal.say(made)
+
+
+def generators(as_json: options.Json = False) -> None:
+    """List the generators: what each can do, and under which terms."""
+    from gammascope.apps import generator_list, terminal
+
+    rows = generator_list.rows()
+    if as_json:
+        typer.echo(json.dumps(rows))
+    else:
+        terminal.output().print(generator_list.table(rows))
 
 
 def export(

@@ -116,7 +116,14 @@ StylesSource: TypeAlias = Annotated[
     ),
 ]
 StyleStrength: TypeAlias = Annotated[
-    float, typer.Option(help="Share of the restyled photo, above 0; the rest is the photo.")
+    float, typer.Option(help="Share of the restyled photo, or of an edit's strength, above 0.")
+]
+GeneratorFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--generator", metavar="FOLDER", help="Of a generator that train made."),
+]
+Prompt: TypeAlias = Annotated[
+    str, typer.Option(help="What the generator is asked for: one of its classes.")
 ]
 PerPhoto: TypeAlias = Annotated[
     int, typer.Option(min=1, help="Edits per photo; the kinds take turns.")

@@ -16,6 +16,7 @@ from gammascope.data.products import MANIFEST
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
 from gammascope.generation import restyling
 from gammascope.generation.autoencoder import Autoencoder, TinyAutoencoder, from_diffusers
+from gammascope.generation.base import Generator, load
 from gammascope.generation.small_autoencoder import FILE, SmallAutoencoder
 from gammascope.generation.upscaling import Upscaler
 from gammascope.imaging.codecs import Encoding
@@ -67,8 +68,17 @@ def encoding_of(quality: str) -> Encoding:
         raise RecipeError(f"--quality {quality}: expected a JPEG quality 1..100, or png.") from None
 
 
+def generator_of(folder: Path | None) -> Generator | None:
+    """Load a generator's folder, if one was named."""
+    return None if folder is None else load(folder)
+
+
 def generators(
-    autoencoder: str | None, inpainter: str | None, upscaler: Path | None, styles: Path | None
+    autoencoder: str | None,
+    inpainter: str | None,
+    upscaler: Path | None,
+    styles: Path | None,
+    generator: Generator | None = None,
 ) -> Generators:
     """Load what was named; a hub id, which only the first two take, downloads."""
     return Generators(
@@ -76,6 +86,7 @@ def generators(
         None if inpainter is None else _inpainter(inpainter),
         None if upscaler is None else Upscaler(upscaler),
         None if styles is None else restyling.load(styles, openvino_core()),
+        generator,
     )
 
 

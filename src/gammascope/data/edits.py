@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
+from jaxtyping import UInt8
 
 from gammascope.data.manifest import load_mask, write_manifest
 from gammascope.data.pictures import Pictures
@@ -22,6 +23,7 @@ from gammascope.data.products import MANIFEST, SUFFIXES, claim, write_mask, writ
 from gammascope.data.twins import TwinLaw
 from gammascope.errors import GammascopeError, MissingDataError, RecipeError, did_you_mean
 from gammascope.generation.autoencoder import Autoencoder, AutoencoderFill
+from gammascope.generation.base import Ability, Editor, Generator, Painter, Painting
 from gammascope.generation.restyling import Restyler
 from gammascope.generation.upscaling import Upscaler
 from gammascope.imaging import codecs
@@ -30,7 +32,7 @@ from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainter, Inpainting, NavierStokes, Telea
 from gammascope.manipulation.splicing import Donor, Splicing
 from gammascope.names import shown
-from gammascope.sample import Entry, Image, Label, Mask
+from gammascope.sample import Entry, Image, Label, Mask, Origin
 
 CHEAP_KINDS = ("copy_move", "splicing", "telea")
 """What is made unless other kinds are asked for: needs no network."""
@@ -65,10 +67,16 @@ KINDS: Mapping[str, _Kind] = {
     "upscaled": _Kind(None, "upscaler"),
     "restyled": _Kind(None, "styles"),
     "diffusion": _Kind("inpainting", "inpainter"),
+    "inpaint": _Kind("inpainting", "generator"),
+    "edit": _Kind(None, "generator"),
+    "sample": _Kind(None, "generator"),
 }
 """How a photo can be changed: "autoencoder" decodes a region anew, "regenerated" one that was smeared over before,
 "twin" the whole photo; "upscaled" enlarges the reduced photo, "restyled" gives it another style; "diffusion" paints a
-region."""
+region; "inpaint", "edit" and "sample" are a generator's: a region, the whole photo, a picture from nothing."""
+
+EDIT_STRENGTHS = (0.3, 0.5, 0.75)
+"""One is drawn for each "edit"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +88,14 @@ class Generators:
         inpainter: For the kind "diffusion".
         upscaler: For the kind "upscaled".
         styles: For the kind "restyled".
+        generator: For the kinds "inpaint", "edit" and "sample".
     """
 
     autoencoder: Autoencoder | None = None
     inpainter: Inpainter | None = None
     upscaler: Upscaler | None = None
     styles: Restyler | None = None
+    generator: Generator | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,11 @@ class Plan:
         inpainter: Likewise.
         upscaler: Likewise.
         styles: Likewise.
-        strength: Of a style: 1 is the restyled photo alone, 0.5 half of it and half of the photo.
+        strength: Of a style: 1 is the restyled photo alone, 0.5 half of it and half of the photo. Of an edit: the share
+            of the strength that is drawn.
+        generator: Likewise.
+        prompt: What the generator is asked for in edits and samples.
+        square: Photos are reduced and cut to a square of this side, for a generator that knows no other; None: never.
     """
 
     kinds: tuple[str, ...] = CHEAP_KINDS
@@ -117,6 +131,9 @@ class Plan:
     upscaler: str = ""
     styles: str = ""
     strength: float = 1.0
+    generator: str = ""
+    prompt: str = ""
+    square: int | None = None
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -221,7 +238,14 @@ class _Work:
         if not self._has(path):
             write_picture(path, self._photo(photo.path), self.plan.encoding)
         self.entries.append(
-            Entry(path, Label.REAL, source=photo.source, split=photo.split, host_path=None)
+            Entry(
+                path,
+                Label.REAL,
+                source=photo.source,
+                split=photo.split,
+                host_path=None,
+                origin=self._origin(photo),
+            )
         )
 
     def _edit(self, photo: Entry, number: int) -> None:
@@ -250,26 +274,50 @@ class _Work:
                 # A picture that is generated as a whole has no masks: the label says it all.
                 generated_path=masks["generated"] if known.name else None,
                 edited_path=masks["edited"] if known.name else None,
-                host_path=None if self.plan.largest_side else photo.path,
+                host_path=photo.path if self._aligned(kind) else None,
+                origin=self._origin(photo, kind),
             )
         )
+
+    def _aligned(self, kind: str) -> bool:
+        return kind != "sample" and not self.plan.largest_side and not self.plan.square
+
+    def _origin(self, photo: Entry, kind: str = "") -> Origin:
+        prompt = self.plan.prompt if kind in {"edit", "sample"} else ""
+        twin = os.path.relpath(photo.path.absolute(), self._root)
+        return Origin(prompt=prompt, seed=self.plan.seed, twin=shown(Path(twin).as_posix()))
 
     def _made(self, photo: Entry, kind: str, rng: np.random.Generator) -> Manipulated:
         image = self._photo(photo.path)
         if KINDS[kind].name is None:
-            whole = np.ones(image.shape[:2], bool)
-            return Manipulated(self._generated(photo, image, kind, rng), whole, ~whole, None)
+            picture = self._generated(photo, image, kind, rng)
+            whole = np.ones(picture.shape[:2], bool)
+            return Manipulated(picture, whole, ~whole, None)
         return self._manipulation(photo, kind, rng)(image, rng, self._objects(photo))
 
-    def _generated(self, photo: Entry, image: Image, kind: str, rng: np.random.Generator) -> Image:
-        """Return the whole photo anew, of its size."""
+    def _generated(
+        self, photo: Entry, image: Image, kind: str, rng: np.random.Generator
+    ) -> UInt8[np.ndarray, "rows columns 3"]:
+        """Return the whole photo anew, of its size, or a picture from nothing."""
         if kind == "twin":
             return TwinLaw()(image, cast(Autoencoder, self.generators.autoencoder), rng)
+        if kind in {"edit", "sample"}:
+            return self._anew(image, kind, rng)
         if kind == "upscaled":
             return cast(Upscaler, self.generators.upscaler)(image)
         restyle = cast(Restyler, self.generators.styles)
         styled = restyle(image, lambda: self._of_another(photo, rng, self._picture), rng)
         return codecs.blend(image, styled, self.plan.strength)
+
+    def _anew(
+        self, image: Image, kind: str, rng: np.random.Generator
+    ) -> UInt8[np.ndarray, "rows columns 3"]:
+        generator = cast(Generator, self.generators.generator)
+        if kind == "sample":
+            side = generator.native_px
+            return generator.sample(self.plan.prompt or None, (side, side), rng)
+        strength = self.plan.strength * float(rng.choice(EDIT_STRENGTHS))
+        return cast(Editor, generator).edit(image, self.plan.prompt, strength, rng)
 
     def _manipulation(self, photo: Entry, kind: str, rng: np.random.Generator) -> Manipulation:
         if kind == "copy_move":
@@ -279,10 +327,14 @@ class _Work:
         filler = self._filler(kind)
         # Keeping an inpainter's whole frame and pasting back leave different traces: both are made.
         whole = filler.generative and filler.replaces_content and rng.random() < 0.5
+        if isinstance(filler, Painting):
+            whole = whole and cast(Generator, self.generators.generator).rewrites
         return Inpainting(filler, paste_back=not whole)
 
     def _filler(self, kind: str) -> Inpainter:
         """Return what fills regions; _check has seen to it that there is one."""
+        if kind == "inpaint":
+            return Painting(cast(Painter, self.generators.generator))
         if kind == "diffusion":
             return cast(Inpainter, self.generators.inpainter)
         if kind in {"telea", "navier_stokes"}:
@@ -313,9 +365,11 @@ class _Work:
         """Decode, reduce, and refuse what is too small to be edited."""
         image = self.pictures.image(path)
         height, width = image.shape[:2]
-        factor = self._factor(max(height, width))
+        factor = self._factor(height, width)
         if factor < 1:
             image = codecs.rescale(image, factor)
+        if self.plan.square:
+            image = self._cut(image, self.plan.square, path.name)
         if min(image.shape[:2]) < SMALLEST_PX:
             raise MissingDataError(
                 f"{path.name}: {width} x {height} px, both sides need {SMALLEST_PX} px."
@@ -323,13 +377,26 @@ class _Work:
         return image
 
     def _objects(self, photo: Entry) -> list[Mask]:
-        size = self.pictures.image(photo.path).shape[:2]
-        masks = [load_mask(path, (size[0], size[1])) for path in photo.object_paths]
-        factor = self._factor(max(size))
-        return [codecs.rescale_mask(mask, factor) for mask in masks] if factor < 1 else masks
+        height, width = self.pictures.image(photo.path).shape[:2]
+        masks = [load_mask(path, (height, width)) for path in photo.object_paths]
+        factor = self._factor(height, width)
+        if factor < 1:
+            masks = [codecs.rescale_mask(mask, factor) for mask in masks]
+        square = self.plan.square
+        return [self._cut(mask, square, photo.path.name) for mask in masks] if square else masks
 
-    def _factor(self, side: int) -> float:
-        return min(1.0, (self.plan.largest_side or side) / side)
+    def _factor(self, height: int, width: int) -> float:
+        if self.plan.square:
+            return min(1.0, self.plan.square / min(height, width))
+        return min(1.0, (self.plan.largest_side or max(height, width)) / max(height, width))
+
+    @staticmethod
+    def _cut(array: np.ndarray, side: int, name: str) -> np.ndarray:
+        height, width = array.shape[:2]
+        if min(height, width) < side:
+            raise MissingDataError(f"{name}: {width} x {height} px, both sides need {side} px.")
+        top, left = (height - side) // 2, (width - side) // 2
+        return array[top : top + side, left : left + side].copy()
 
     def _place(self, photo: Entry, below: str, ending: str, suffix: str | None = None) -> Path:
         """Name a file after its photo, suffix included: "a.jpg" and "a.png" are different photos."""
@@ -361,6 +428,10 @@ def _check(photos: Sequence[Entry], plan: Plan, generators: Generators) -> None:
         needs = KINDS[kind].needs
         if needs and getattr(generators, needs) is None:
             raise RecipeError(f"Kind {kind!r} needs a generator: give --{needs}.")
+        if needs == "generator":
+            generator = cast(Generator, generators.generator)
+            generator.require(cast(Ability, kind))
+            generator.class_of(plan.prompt or None)
     if "splicing" in plan.kinds and len({photo.path for photo in photos}) < 2:
         raise MissingDataError("Splicing needs at least two photos: a host and a donor.")
 

@@ -94,6 +94,24 @@ class Generator(nn.Module, ABC):
         """Where the parameters are."""
         return next(self.parameters()).device
 
+    def class_of(self, condition: Condition | None) -> int:
+        """Return a class's index among the config's ``classes``; -1: nothing is asked for.
+
+        Raises:
+            RecipeError: If it has no such class.
+        """
+        if condition is None:
+            return -1
+        if not isinstance(condition, str):
+            self.require("map")
+        known: tuple[str, ...] = getattr(self.config, "classes", ())
+        if condition not in known:
+            near = did_you_mean(str(condition), known)
+            raise RecipeError(
+                f"{self.name} knows no class {condition!r}.{near} Known: {', '.join(known) or 'none'}."
+            )
+        return known.index(str(condition))
+
     def require(self, ability: Ability, size: tuple[int, int] | None = None) -> None:
         """Refuse what it cannot do.
 

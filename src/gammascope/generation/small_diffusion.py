@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gammascope.errors import RecipeError, did_you_mean
+from gammascope.errors import RecipeError
 from gammascope.generation.base import (
     Ability,
     Condition,
@@ -182,7 +182,7 @@ class SmallDiffusion(Generator):
     ) -> Image:
         """Write a picture, of a class if one is named."""
         self.require("sample", size)
-        label = self._class(condition)
+        label = self.class_of(condition)
         padded = self._padded(size)
         return self._written(drawn((1, 3, *padded), rng), 1.0, label, size)
 
@@ -205,7 +205,7 @@ class SmallDiffusion(Generator):
         """Noise the photo as far as ``strength`` says, and denoise it; the prompt is a class."""
         if not 0 <= strength <= 1:
             raise RecipeError(f"strength={strength}: expected 0..1.")
-        label = self._class(prompt or None)
+        label = self.class_of(prompt or None)
         return self._edited(image, strength, label, rng)
 
     def guided(self, image: Image, critic: Critic, rng: np.random.Generator) -> Image:
@@ -284,19 +284,6 @@ class SmallDiffusion(Generator):
         rows, columns = self._padded((height, width))
         rim = [0, columns - width, 0, rows - height]
         return functional.pad(2 * to_pixels(image).to(self.device) - 1, rim, mode="reflect")
-
-    def _class(self, condition: Condition | None) -> int:
-        if condition is None:
-            return -1
-        known: tuple[str, ...] = self.config.classes
-        if not isinstance(condition, str):
-            self.require("map")
-        if condition not in known:
-            near = did_you_mean(str(condition), known)
-            raise RecipeError(
-                f"{self.name} knows no class {condition!r}.{near} Known: {', '.join(known) or 'none'}."
-            )
-        return known.index(str(condition))
 
 
 def _levels(time: float) -> tuple[float, float]:

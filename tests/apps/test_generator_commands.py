@@ -135,3 +135,39 @@ def test_an_unknown_generator_in_a_recipe_is_told(folder, tmp_path):
     assert wrong.exit_code == 2
     assert "Unknown generator" in wrong.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_a_policy_makes_pairs_within_its_budget(folder, tmp_path):
+    entries = made(folder, tmp_path, "--policy", "interventions", "--budget", 2)
+    assert [entry.label for entry in entries] == [Label.FAKE, Label.REAL] * 2
+    assert {entry.origin.policy for entry in entries if entry.origin} == {"interventions"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("--policy", "interventions"), "belong together"),
+        (("--budget", 3), "belong together"),
+        (("--policy", "interventions", "--budget", 9), "A budget of 9 with 3 photos"),
+        (("--policy", "interventions", "--budget", 3, "--held-out", "a"), "with 0 photos"),
+        (("--policy", "genmix", "--budget", 1), "--accept-patent-notice"),
+        (("--policy", "genmx", "--budget", 1), "Did you mean 'genmix'"),
+        (("--policy", "interventions", "--budget", 1, "--kind", "edit"), "no --kind"),
+    ],
+    ids=str,
+)
+def test_what_a_policy_cannot_do_is_one_line_and_leaves_nothing(folder, tmp_path, asked, said):
+    wrong = run(
+        *("synthesize", folder / "m.csv", "--out", tmp_path / "new"),
+        *("--generator", folder / "run", *asked),
+    )
+    assert wrong.exit_code == 2
+    assert said in " ".join(wrong.stderr.split())
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_policy_needs_a_generator(folder, tmp_path):
+    asked = ("--policy", "interventions", "--budget", 1)
+    wrong = run("synthesize", folder / "m.csv", "--out", tmp_path, *asked)
+    assert wrong.exit_code == 2
+    assert "give --generator" in wrong.stderr

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from gammascope.apps import choices, making_options, options
 from gammascope.apps.failures import PARTLY_DONE, refuse_unwritable
+
+if TYPE_CHECKING:
+    from gammascope.data.edits import Edits
 
 
 def fuse(  # noqa: PLR0913, PLR0917 - each is an option
@@ -78,6 +83,10 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
     strength: making_options.StyleStrength = 1.0,
     generator: making_options.GeneratorFolder = None,
     prompt: making_options.Prompt = "",
+    policy: making_options.PolicyName = None,
+    budget: making_options.Budget = None,
+    held_out: making_options.HeldOut = None,
+    accept_patent_notice: making_options.AcceptNotice = False,
     quality: making_options.Quality = "90",
     largest_side: making_options.LargestSide = None,
     seed: making_options.Seed = 0,
@@ -92,6 +101,17 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.data.edits import CHEAP_KINDS, Plan, make_edits
 
     writer = synthesis.generator_of(generator)
+    if policy is not None or budget is not None:
+        synthesis.refuse_beside_policy(policy, budget, kind, prompt)
+        made = synthesis.augmented(
+            synthesis.photos_at(photos, out, split),
+            out,
+            writer,
+            (str(policy), int(budget or 0), accept_patent_notice, tuple(held_out or ())),
+            (seed, synthesis.encoding_of(quality)),
+            quiet=quiet,
+        )
+        _tell(made, out)
     plan = Plan(
         kinds=tuple(str(name) for name in kind) if kind else CHEAP_KINDS,
         per_photo=per_photo,
@@ -112,6 +132,12 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
     generators = synthesis.generators(autoencoder, inpainter, upscaler, styles, writer)
     with terminal.progress_bar("Editing", shown=not quiet) as advance:
         made = make_edits(entries, out, plan, generators, progress=advance)
+    _tell(made, out)
+
+
+def _tell(made: Edits, out: Path) -> NoReturn:
+    from gammascope.apps import synthesis, terminal
+
     terminal.output().print(synthesis.table(made))
     terminal.say(synthesis.closing(made, out))
     raise typer.Exit(PARTLY_DONE if made.broken else 0)

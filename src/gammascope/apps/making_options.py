@@ -122,6 +122,20 @@ GeneratorFolder: TypeAlias = Annotated[
     Path | None,
     typer.Option("--generator", metavar="FOLDER", help="Of a generator that train made."),
 ]
+PolicyName: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="What decides what is made: interventions or genmix; in place of --kind."),
+]
+Budget: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, help="Of a policy: pairs of a picture and its control.")
+]
+HeldOut: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(help="Source that a policy never touches; repeatable."),
+]
+AcceptNotice: TypeAlias = Annotated[
+    bool, typer.Option("--accept-patent-notice", help="You know of the patent beside genmix.")
+]
 Prompt: TypeAlias = Annotated[
     str, typer.Option(help="What the generator is asked for: one of its classes.")
 ]

@@ -90,6 +90,56 @@ def generators(
     )
 
 
+def refuse_beside_policy(
+    policy: str | None, budget: int | None, kinds: Sequence[str] | None, prompt: str
+) -> None:
+    """Refuse what a policy decides itself, and a policy without a budget.
+
+    Raises:
+        RecipeError: With what does not go together.
+    """
+    if policy is None or budget is None:
+        raise RecipeError("--policy and --budget belong together: give both.")
+    if kinds or prompt:
+        raise RecipeError(
+            "--policy decides kinds and prompts itself: give no --kind and no --prompt."
+        )
+
+
+def augmented(
+    photos: Sequence[Entry],
+    out: Path,
+    generator: Generator | None,
+    policy: tuple[str, int, bool, tuple[str, ...]],
+    how: tuple[int, Encoding],
+    *,
+    quiet: bool,
+) -> Edits:
+    """Run a policy.
+
+    Args:
+        photos: The pool.
+        out: Where everything goes.
+        generator: What writes pixels.
+        policy: Its name and budget, whether its notice was accepted, and sources held out.
+        how: Seed, and encoding of all pictures.
+        quiet: Without a bar.
+
+    Raises:
+        RecipeError: If there is no generator.
+    """
+    from gammascope.apps import terminal
+    from gammascope.data.augmenting import PolicyPlan, augment
+
+    if generator is None:
+        raise RecipeError("A policy needs a generator: give --generator.")
+    name, budget, accepted, held_out = policy
+    square = None if generator.any_size else generator.native_px
+    plan = PolicyPlan(name, budget, generator.signature, held_out, *how, square, accepted)
+    with terminal.progress_bar("Augmenting", shown=not quiet) as advance:
+        return augment(photos, out, plan, generator, progress=advance)
+
+
 def designs(names: Sequence[str] | None) -> list[str]:
     """Check names of autoencoder designs; None: all of them.
 

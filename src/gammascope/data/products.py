@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import PIL.Image
+from jaxtyping import UInt8
 
 from gammascope import settings
 from gammascope.data.manifest import complete_or_absent
@@ -41,6 +43,22 @@ def claim(folder: Path, plan: Any, defaults: Any = None) -> None:
         return
     with complete_or_absent(place) as unfinished:
         unfinished.write_text(json.dumps(wanted, indent=1) + "\n", "utf-8")
+
+
+def cut_square(
+    image: UInt8[np.ndarray, "h w 3"], side: int, name: str
+) -> UInt8[np.ndarray, "side side 3"]:
+    """Reduce a photo and cut the square in its middle.
+
+    Raises:
+        MissingDataError: If it is smaller.
+    """
+    shorter = min(image.shape[:2])
+    if shorter < side:
+        raise MissingDataError(f"{name}: its shorter side is {shorter} px, {side} px are needed.")
+    image = codecs.rescale(image, side / shorter)
+    top, left = ((extent - side) // 2 for extent in image.shape[:2])
+    return image[top : top + side, left : left + side].copy()
 
 
 def write_picture(path: Path, image: Image, encoding: codecs.Encoding) -> None:

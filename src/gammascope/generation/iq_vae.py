@@ -45,7 +45,7 @@ PLANES = 5
 """Of a condition: edges, three of the known photo, which pixels are known."""
 
 _SAMPLED_ONCE_IN = 4
-_USE_DECAY = 0.99
+_USE_DECAY = 0.9
 _DEAD = 0.02
 """Codes used less than this share of equal use are moved to where latents are."""
 

@@ -294,3 +294,23 @@ def test_a_disk_that_is_full_or_closed_is_told_of(entries, tmp_path):
     place.write_text("in the way")
     with pytest.raises(OSError, match="copy_move"):
         make_edits(entries, tmp_path / "out", Plan(("copy_move",), controls=0))
+
+
+def test_a_square_is_cut_from_photo_and_objects_alike(tmp_path):
+    """A generator of one size only sees squares: what an object's mask covers stays covered."""
+    photo = np.zeros((60, 90, 3), np.uint8)
+    photo[20:40, 30:60] = 255
+    PIL.Image.fromarray(photo).save(tmp_path / "p.png")
+    PIL.Image.fromarray(photo[..., 0]).save(tmp_path / "m.png")
+    entry = Entry(tmp_path / "p.png", Label.REAL, object_paths=(tmp_path / "m.png",))
+    torch.manual_seed(0)
+    writer = base.build("iq_vae", base.get("iq_vae").tiny)
+    plan = Plan(("inpaint",), encoding=PNG, generator=writer.signature, square=16)
+    make_edits([entry], tmp_path / "out", plan, Generators(generator=writer))
+    fake = next(e for e in read_manifest(tmp_path / "out" / MANIFEST) if e.label is Label.FAKE)
+    sample = load_sample(fake)
+    assert sample.image.shape == (16, 16, 3)
+    assert fake.host_path is None
+    small = Plan(("inpaint",), encoding=PNG, generator=writer.signature, square=61)
+    with pytest.raises(MissingDataError, match="shorter side is 60 px"):
+        make_edits([entry], tmp_path / "small", small, Generators(generator=writer))

@@ -19,7 +19,15 @@ from jaxtyping import UInt8
 
 from gammascope.data.manifest import load_mask, write_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.products import MANIFEST, SUFFIXES, claim, write_mask, write_picture
+from gammascope.data.products import (
+    MANIFEST,
+    SUFFIXES,
+    claim,
+    cut_square,
+    middle,
+    write_mask,
+    write_picture,
+)
 from gammascope.data.twins import TwinLaw
 from gammascope.errors import GammascopeError, MissingDataError, RecipeError, did_you_mean
 from gammascope.generation.autoencoder import Autoencoder, AutoencoderFill
@@ -366,10 +374,10 @@ class _Work:
         image = self.pictures.image(path)
         height, width = image.shape[:2]
         factor = self._factor(height, width)
-        if factor < 1:
-            image = codecs.rescale(image, factor)
         if self.plan.square:
-            image = self._cut(image, self.plan.square, path.name)
+            image = cut_square(image, self.plan.square, path.name)
+        elif factor < 1:
+            image = codecs.rescale(image, factor)
         if min(image.shape[:2]) < SMALLEST_PX:
             raise MissingDataError(
                 f"{path.name}: {width} x {height} px, both sides need {SMALLEST_PX} px."
@@ -383,20 +391,12 @@ class _Work:
         if factor < 1:
             masks = [codecs.rescale_mask(mask, factor) for mask in masks]
         square = self.plan.square
-        return [self._cut(mask, square, photo.path.name) for mask in masks] if square else masks
+        return [middle(mask, square) for mask in masks] if square else masks
 
     def _factor(self, height: int, width: int) -> float:
         if self.plan.square:
             return min(1.0, self.plan.square / min(height, width))
         return min(1.0, (self.plan.largest_side or max(height, width)) / max(height, width))
-
-    @staticmethod
-    def _cut(array: np.ndarray, side: int, name: str) -> np.ndarray:
-        height, width = array.shape[:2]
-        if min(height, width) < side:
-            raise MissingDataError(f"{name}: {width} x {height} px, both sides need {side} px.")
-        top, left = (height - side) // 2, (width - side) // 2
-        return array[top : top + side, left : left + side].copy()
 
     def _place(self, photo: Entry, below: str, ending: str, suffix: str | None = None) -> Path:
         """Name a file after its photo, suffix included: "a.jpg" and "a.png" are different photos."""

@@ -56,9 +56,13 @@ def cut_square(
     shorter = min(image.shape[:2])
     if shorter < side:
         raise MissingDataError(f"{name}: its shorter side is {shorter} px, {side} px are needed.")
-    image = codecs.rescale(image, side / shorter)
-    top, left = ((extent - side) // 2 for extent in image.shape[:2])
-    return image[top : top + side, left : left + side].copy()
+    return middle(codecs.rescale(image, side / shorter), side)
+
+
+def middle(array: np.ndarray, side: int) -> np.ndarray:
+    """Cut the square in the middle of an image or a mask that is no smaller."""
+    top, left = ((extent - side) // 2 for extent in array.shape[:2])
+    return array[top : top + side, left : left + side].copy()
 
 
 def write_picture(path: Path, image: Image, encoding: codecs.Encoding) -> None:

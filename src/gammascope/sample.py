@@ -26,6 +26,23 @@ class Label(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """How a picture was made, beyond who made its pixels.
+
+    Attributes:
+        policy: What decided to make it; "": a person.
+        prompt: What the generator was asked for.
+        seed: Of the plan.
+        twin: Pictures of one twin show the same photo and went through the same processing.
+    """
+
+    policy: str = ""
+    prompt: str = ""
+    seed: int | None = None
+    twin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One row of a manifest: where an image is and what is known about it. Listing decodes nothing.
 
@@ -41,6 +58,7 @@ class Entry:
         host_path: The photo it was made from, same size and aligned pixel by pixel; None if there is none.
         panels: Pictures along each side of a collage: 2 for four pictures in one; a view never crosses their seams.
         object_paths: Mask files of objects, to choose natural regions for manipulations.
+        origin: How it was made; None: not known, or nobody made it.
     """
 
     path: Path
@@ -54,6 +72,7 @@ class Entry:
     host_path: Path | None = None
     panels: int = 1
     object_paths: tuple[Path, ...] = ()
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ import pytest
 import torch
 from tests.generation.made_networks import styles_of_pictures, upscaler
 
-from gammascope.data.edits import KINDS, MANIFEST, PLAN, Generators, Plan, make_edits, photos_of
+from gammascope.data.edits import KINDS, Generators, Plan, make_edits, photos_of
 from gammascope.data.manifest import load_sample, read_manifest
+from gammascope.data.products import MANIFEST, PLAN
 from gammascope.errors import MissingDataError, RecipeError
+from gammascope.generation import base
 from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.generation.restyling import load
 from gammascope.generation.upscaling import Upscaler
@@ -64,8 +66,16 @@ def contents(folder):
 
 def test_masks_say_exactly_where_a_picture_differs_from_its_photo(entries, tmp_path, autoencoder):
     kinds = tuple(kind for kind, known in KINDS.items() if known.name)
-    plan = Plan(kinds, per_photo=len(kinds), encoding=PNG, autoencoder="ae", inpainter="grey")
-    generators = Generators(autoencoder, Painter())
+    writer = base.build("small_diffusion", base.get("small_diffusion").tiny)
+    plan = Plan(
+        kinds,
+        per_photo=len(kinds),
+        encoding=PNG,
+        autoencoder="ae",
+        inpainter="grey",
+        generator=writer.signature,
+    )
+    generators = Generators(autoencoder, Painter(), generator=writer)
     made = make_edits(entries, tmp_path / "out", plan, generators)
     assert made.broken == ()
     read = read_manifest(tmp_path / "out" / MANIFEST)
@@ -84,6 +94,7 @@ def test_masks_say_exactly_where_a_picture_differs_from_its_photo(entries, tmp_p
         ("inpainting_classical", None),
         ("inpainting", "ae"),
         ("inpainting", "grey"),
+        ("inpainting", "small_diffusion:untrained"),
     }
 
 
@@ -283,3 +294,23 @@ def test_a_disk_that_is_full_or_closed_is_told_of(entries, tmp_path):
     place.write_text("in the way")
     with pytest.raises(OSError, match="copy_move"):
         make_edits(entries, tmp_path / "out", Plan(("copy_move",), controls=0))
+
+
+def test_a_square_is_cut_from_photo_and_objects_alike(tmp_path):
+    """A generator of one size only sees squares: what an object's mask covers stays covered."""
+    photo = np.zeros((60, 90, 3), np.uint8)
+    photo[20:40, 30:60] = 255
+    PIL.Image.fromarray(photo).save(tmp_path / "p.png")
+    PIL.Image.fromarray(photo[..., 0]).save(tmp_path / "m.png")
+    entry = Entry(tmp_path / "p.png", Label.REAL, object_paths=(tmp_path / "m.png",))
+    torch.manual_seed(0)
+    writer = base.build("iq_vae", base.get("iq_vae").tiny)
+    plan = Plan(("inpaint",), encoding=PNG, generator=writer.signature, square=16)
+    make_edits([entry], tmp_path / "out", plan, Generators(generator=writer))
+    fake = next(e for e in read_manifest(tmp_path / "out" / MANIFEST) if e.label is Label.FAKE)
+    sample = load_sample(fake)
+    assert sample.image.shape == (16, 16, 3)
+    assert fake.host_path is None
+    small = Plan(("inpaint",), encoding=PNG, generator=writer.signature, square=61)
+    with pytest.raises(MissingDataError, match="shorter side is 60 px"):
+        make_edits([entry], tmp_path / "small", small, Generators(generator=writer))

@@ -66,6 +66,9 @@ class EditKind(StrEnum):
     UPSCALED = "upscaled"
     RESTYLED = "restyled"
     DIFFUSION = "diffusion"
+    INPAINT = "inpaint"
+    EDIT = "edit"
+    SAMPLE = "sample"
 
 
 class HowFused(StrEnum):
@@ -104,3 +107,25 @@ class ZoneName(StrEnum):
     QUANTILE = "quantile"
     WORST = "worst"
     CONFORMAL = "conformal"
+
+
+class ContextAction(StrEnum):
+    """What is done with pictures of a stochastic context model."""
+
+    DRAW = "draw"
+    TEST = "test"
+
+
+class ContextFamily(StrEnum):
+    """The names of ``gammascope.generation.spatial_context.FAMILIES``."""
+
+    FLAGS = "flags"
+    VORONOI = "voronoi"
+    ALPHABET = "alphabet"
+
+
+class ContextBounds(StrEnum):
+    """Whose bounds decide."""
+
+    CALIBRATED = "calibrated"
+    PAPER = "paper"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gammascope
-from gammascope.apps import choices, error_report, making, options, serving_options
+from gammascope.apps import choices, contexts, error_report, making, options, serving_options
 from gammascope.apps.failures import (
     Commands,
     explain,
@@ -137,15 +137,24 @@ def train(
     resume: options.Resume = False,
     steps: options.StopAfter = None,
 ) -> None:
-    """Train a detector as a recipe says; the checkpoint still has to be calibrated."""
+    """Train a detector or a generator as a recipe says; a detector's checkpoint still has to be calibrated."""
     from gammascope.apps import terminal
+    from gammascope.training import generators
     from gammascope.training.following import follow
-    from gammascope.training.recipe import read_recipe
+    from gammascope.training.recipe import read_values, recipe_of
 
     assignments = list(overrides or ())
     if data:
         assignments.append(f"data.manifests={json.dumps([str(path) for path in data])}")
-    plan = read_recipe(recipe, assignments)
+    values, where = read_values(recipe, assignments), f"recipe {recipe.name}"
+    if "generator" in values:
+        wanted = generators.recipe_of(values, where)
+        with terminal.TrainingDisplay() as display:
+            path = generators.train(wanted, out, resume=resume, stop_after=steps, report=display)
+        following = "gammascope synthesize --generator" if display.finished else "--resume"
+        terminal.say(f"Generator: {path}. Next: {following}")
+        return
+    plan = recipe_of(values, where)
     with terminal.TrainingDisplay() as display:
         path = follow(plan, out, resume=resume, stop_after=steps, report=display)
     following = f"gammascope calibrate {path} --data MANIFEST" if display.finished else "--resume"
@@ -357,6 +366,8 @@ for _command in (
     error_report.report_error,
     making.synthesize,
     making.autoencoders,
+    making.generators,
+    contexts.contexts,
     making.fuse,
     making.average,
     making.convert,

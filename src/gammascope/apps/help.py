@@ -24,6 +24,8 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "doctor": "gammascope doctor manifest.csv --out audit",
         "synthesize": "gammascope synthesize photos/ --out edited --kind copy_move",
         "autoencoders": "gammascope autoencoders photos/ --out decoders",
+        "generators": "gammascope generators --json",
+        "contexts": "gammascope contexts draw flags --out flags",
     },
     "Train, and make of several one": {
         "train": "gammascope train recipe.toml --data manifest.csv --out runs/mine",

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from gammascope.apps import choices, making_options, options
 from gammascope.apps.failures import PARTLY_DONE, refuse_unwritable
+
+if TYPE_CHECKING:
+    from gammascope.data.edits import Edits
 
 
 def fuse(  # noqa: PLR0913, PLR0917 - each is an option
@@ -76,6 +81,12 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
     upscaler: making_options.UpscalerSource = None,
     styles: making_options.StylesSource = None,
     strength: making_options.StyleStrength = 1.0,
+    generator: making_options.GeneratorFolder = None,
+    prompt: making_options.Prompt = "",
+    policy: making_options.PolicyName = None,
+    budget: making_options.Budget = None,
+    held_out: making_options.HeldOut = None,
+    accept_patent_notice: making_options.AcceptNotice = False,
     quality: making_options.Quality = "90",
     largest_side: making_options.LargestSide = None,
     seed: making_options.Seed = 0,
@@ -89,6 +100,18 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.apps import synthesis, terminal
     from gammascope.data.edits import CHEAP_KINDS, Plan, make_edits
 
+    writer = synthesis.generator_of(generator)
+    if policy is not None or budget is not None:
+        synthesis.refuse_beside_policy(policy, budget, kind, prompt)
+        made = synthesis.augmented(
+            synthesis.photos_at(photos, out, split),
+            out,
+            writer,
+            (str(policy), int(budget or 0), accept_patent_notice, tuple(held_out or ())),
+            (seed, synthesis.encoding_of(quality)),
+            quiet=quiet,
+        )
+        _tell(made, out)
     plan = Plan(
         kinds=tuple(str(name) for name in kind) if kind else CHEAP_KINDS,
         per_photo=per_photo,
@@ -101,11 +124,20 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
         upscaler=synthesis.short_name(upscaler),
         styles=synthesis.short_name(styles),
         strength=strength,
+        generator="" if writer is None else writer.signature,
+        prompt=prompt,
+        square=None if writer is None or writer.any_size else writer.native_px,
     )
     entries = synthesis.photos_at(photos, out, split)
-    generators = synthesis.generators(autoencoder, inpainter, upscaler, styles)
+    generators = synthesis.generators(autoencoder, inpainter, upscaler, styles, writer)
     with terminal.progress_bar("Editing", shown=not quiet) as advance:
         made = make_edits(entries, out, plan, generators, progress=advance)
+    _tell(made, out)
+
+
+def _tell(made: Edits, out: Path) -> NoReturn:
+    from gammascope.apps import synthesis, terminal
+
     terminal.output().print(synthesis.table(made))
     terminal.say(synthesis.closing(made, out))
     raise typer.Exit(PARTLY_DONE if made.broken else 0)
@@ -134,6 +166,17 @@ def autoencoders(
         with terminal.progress_bar(f"Training {name}", shown=not quiet) as advance:
             made = synthesis.autoencoder_made(name, whole, pictures, out / name, steps, advance)
         terminal.say(made)
+
+
+def generators(as_json: options.Json = False) -> None:
+    """List the generators: what each can do, and under which terms."""
+    from gammascope.apps import generator_list, terminal
+
+    rows = generator_list.rows()
+    if as_json:
+        typer.echo(json.dumps(rows))
+    else:
+        terminal.output().print(generator_list.table(rows))
 
 
 def export(

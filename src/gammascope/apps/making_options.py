@@ -116,7 +116,28 @@ StylesSource: TypeAlias = Annotated[
     ),
 ]
 StyleStrength: TypeAlias = Annotated[
-    float, typer.Option(help="Share of the restyled photo, above 0; the rest is the photo.")
+    float, typer.Option(help="Share of the restyled photo, or of an edit's strength, above 0.")
+]
+GeneratorFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--generator", metavar="FOLDER", help="Of a generator that train made."),
+]
+PolicyName: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="What decides what is made: interventions or genmix; in place of --kind."),
+]
+Budget: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, help="Of a policy: pairs of a picture and its control.")
+]
+HeldOut: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(help="Source that a policy never touches; repeatable."),
+]
+AcceptNotice: TypeAlias = Annotated[
+    bool, typer.Option("--accept-patent-notice", help="You know of the patent beside genmix.")
+]
+Prompt: TypeAlias = Annotated[
+    str, typer.Option(help="What the generator is asked for: one of its classes.")
 ]
 PerPhoto: TypeAlias = Annotated[
     int, typer.Option(min=1, help="Edits per photo; the kinds take turns.")

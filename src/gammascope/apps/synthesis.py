@@ -8,13 +8,15 @@ from pathlib import Path
 
 from rich.table import Table
 
-from gammascope.data.edits import MANIFEST, Edits, Generators, photos_of
+from gammascope.data.edits import Edits, Generators, photos_of
 from gammascope.data.folder import find_images
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
+from gammascope.data.products import MANIFEST
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
 from gammascope.generation import restyling
 from gammascope.generation.autoencoder import Autoencoder, TinyAutoencoder, from_diffusers
+from gammascope.generation.base import Generator, load
 from gammascope.generation.small_autoencoder import FILE, SmallAutoencoder
 from gammascope.generation.upscaling import Upscaler
 from gammascope.imaging.codecs import Encoding
@@ -66,8 +68,17 @@ def encoding_of(quality: str) -> Encoding:
         raise RecipeError(f"--quality {quality}: expected a JPEG quality 1..100, or png.") from None
 
 
+def generator_of(folder: Path | None) -> Generator | None:
+    """Load a generator's folder, if one was named."""
+    return None if folder is None else load(folder)
+
+
 def generators(
-    autoencoder: str | None, inpainter: str | None, upscaler: Path | None, styles: Path | None
+    autoencoder: str | None,
+    inpainter: str | None,
+    upscaler: Path | None,
+    styles: Path | None,
+    generator: Generator | None = None,
 ) -> Generators:
     """Load what was named; a hub id, which only the first two take, downloads."""
     return Generators(
@@ -75,7 +86,58 @@ def generators(
         None if inpainter is None else _inpainter(inpainter),
         None if upscaler is None else Upscaler(upscaler),
         None if styles is None else restyling.load(styles, openvino_core()),
+        generator,
     )
+
+
+def refuse_beside_policy(
+    policy: str | None, budget: int | None, kinds: Sequence[str] | None, prompt: str
+) -> None:
+    """Refuse what a policy decides itself, and a policy without a budget.
+
+    Raises:
+        RecipeError: With what does not go together.
+    """
+    if policy is None or budget is None:
+        raise RecipeError("--policy and --budget belong together: give both.")
+    if kinds or prompt:
+        raise RecipeError(
+            "--policy decides kinds and prompts itself: give no --kind and no --prompt."
+        )
+
+
+def augmented(
+    photos: Sequence[Entry],
+    out: Path,
+    generator: Generator | None,
+    policy: tuple[str, int, bool, tuple[str, ...]],
+    how: tuple[int, Encoding],
+    *,
+    quiet: bool,
+) -> Edits:
+    """Run a policy.
+
+    Args:
+        photos: The pool.
+        out: Where everything goes.
+        generator: What writes pixels.
+        policy: Its name and budget, whether its notice was accepted, and sources held out.
+        how: Seed, and encoding of all pictures.
+        quiet: Without a bar.
+
+    Raises:
+        RecipeError: If there is no generator.
+    """
+    from gammascope.apps import terminal
+    from gammascope.data.augmenting import PolicyPlan, augment
+
+    if generator is None:
+        raise RecipeError("A policy needs a generator: give --generator.")
+    name, budget, accepted, held_out = policy
+    square = None if generator.any_size else generator.native_px
+    plan = PolicyPlan(name, budget, generator.signature, held_out, *how, square, accepted)
+    with terminal.progress_bar("Augmenting", shown=not quiet) as advance:
+        return augment(photos, out, plan, generator, progress=advance)
 
 
 def designs(names: Sequence[str] | None) -> list[str]:

@@ -7,7 +7,6 @@ photos), so an interrupted run goes on where it stopped and ends with the same f
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +15,23 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
-import PIL.Image
+from jaxtyping import UInt8
 
-from gammascope import settings
-from gammascope.data.manifest import complete_or_absent, load_mask, write_manifest
+from gammascope.data.manifest import load_mask, write_manifest
 from gammascope.data.pictures import Pictures
+from gammascope.data.products import (
+    MANIFEST,
+    SUFFIXES,
+    claim,
+    cut_square,
+    middle,
+    write_mask,
+    write_picture,
+)
 from gammascope.data.twins import TwinLaw
 from gammascope.errors import GammascopeError, MissingDataError, RecipeError, did_you_mean
 from gammascope.generation.autoencoder import Autoencoder, AutoencoderFill
+from gammascope.generation.base import Ability, Editor, Generator, Painter, Painting
 from gammascope.generation.restyling import Restyler
 from gammascope.generation.upscaling import Upscaler
 from gammascope.imaging import codecs
@@ -32,10 +40,8 @@ from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainter, Inpainting, NavierStokes, Telea
 from gammascope.manipulation.splicing import Donor, Splicing
 from gammascope.names import shown
-from gammascope.sample import Entry, Image, Label, Mask
+from gammascope.sample import Entry, Image, Label, Mask, Origin
 
-MANIFEST = "manifest.csv"
-PLAN = "plan.json"
 CHEAP_KINDS = ("copy_move", "splicing", "telea")
 """What is made unless other kinds are asked for: needs no network."""
 
@@ -43,7 +49,6 @@ _T = TypeVar("_T")
 
 _DONOR_TRIES = 20
 _MEMORY_BYTES = 10**9  # decoded photos kept, because splices look at many of them
-_SUFFIXES = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +75,16 @@ KINDS: Mapping[str, _Kind] = {
     "upscaled": _Kind(None, "upscaler"),
     "restyled": _Kind(None, "styles"),
     "diffusion": _Kind("inpainting", "inpainter"),
+    "inpaint": _Kind("inpainting", "generator"),
+    "edit": _Kind(None, "generator"),
+    "sample": _Kind(None, "generator"),
 }
 """How a photo can be changed: "autoencoder" decodes a region anew, "regenerated" one that was smeared over before,
 "twin" the whole photo; "upscaled" enlarges the reduced photo, "restyled" gives it another style; "diffusion" paints a
-region."""
+region; "inpaint", "edit" and "sample" are a generator's: a region, the whole photo, a picture from nothing."""
+
+EDIT_STRENGTHS = (0.3, 0.5, 0.75)
+"""One is drawn for each "edit"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +96,14 @@ class Generators:
         inpainter: For the kind "diffusion".
         upscaler: For the kind "upscaled".
         styles: For the kind "restyled".
+        generator: For the kinds "inpaint", "edit" and "sample".
     """
 
     autoencoder: Autoencoder | None = None
     inpainter: Inpainter | None = None
     upscaler: Upscaler | None = None
     styles: Restyler | None = None
+    generator: Generator | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +121,11 @@ class Plan:
         inpainter: Likewise.
         upscaler: Likewise.
         styles: Likewise.
-        strength: Of a style: 1 is the restyled photo alone, 0.5 half of it and half of the photo.
+        strength: Of a style: 1 is the restyled photo alone, 0.5 half of it and half of the photo. Of an edit: the share
+            of the strength that is drawn.
+        generator: Likewise.
+        prompt: What the generator is asked for in edits and samples.
+        square: Photos are reduced and cut to a square of this side, for a generator that knows no other; None: never.
     """
 
     kinds: tuple[str, ...] = CHEAP_KINDS
@@ -122,6 +139,9 @@ class Plan:
     upscaler: str = ""
     styles: str = ""
     strength: float = 1.0
+    generator: str = ""
+    prompt: str = ""
+    square: int | None = None
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -180,7 +200,8 @@ def make_edits(
     """
     generators = generators or Generators()
     _check(photos, plan, generators)
-    _claim(folder, plan)
+    # How many are made may grow: what is there stays valid.
+    claim(folder, replace(plan, per_photo=1, controls=None), Plan())
     work = _Work(photos, folder, plan, generators)
     for done, photo in enumerate(photos, start=1):
         work.treat(photo)
@@ -223,9 +244,16 @@ class _Work:
     def _control(self, photo: Entry) -> None:
         path = self._place(photo, "authentic", "")
         if not self._has(path):
-            self._write(path, self._photo(photo.path))
+            write_picture(path, self._photo(photo.path), self.plan.encoding)
         self.entries.append(
-            Entry(path, Label.REAL, source=photo.source, split=photo.split, host_path=None)
+            Entry(
+                path,
+                Label.REAL,
+                source=photo.source,
+                split=photo.split,
+                host_path=None,
+                origin=self._origin(photo),
+            )
         )
 
     def _edit(self, photo: Entry, number: int) -> None:
@@ -240,9 +268,9 @@ class _Work:
             rng = np.random.default_rng((self.plan.seed, _code(photo.path), number))
             made = self._made(photo, kind, rng)
             if known.name is not None:
-                _write_mask(masks["generated"], made.generated)
-                _write_mask(masks["edited"], made.edited)
-            self._write(path, made.image)
+                write_mask(masks["generated"], made.generated)
+                write_mask(masks["edited"], made.edited)
+            write_picture(path, made.image, self.plan.encoding)
         self.entries.append(
             Entry(
                 path,
@@ -254,26 +282,50 @@ class _Work:
                 # A picture that is generated as a whole has no masks: the label says it all.
                 generated_path=masks["generated"] if known.name else None,
                 edited_path=masks["edited"] if known.name else None,
-                host_path=None if self.plan.largest_side else photo.path,
+                host_path=photo.path if self._aligned(kind) else None,
+                origin=self._origin(photo, kind),
             )
         )
+
+    def _aligned(self, kind: str) -> bool:
+        return kind != "sample" and not self.plan.largest_side and not self.plan.square
+
+    def _origin(self, photo: Entry, kind: str = "") -> Origin:
+        prompt = self.plan.prompt if kind in {"edit", "sample"} else ""
+        twin = os.path.relpath(photo.path.absolute(), self._root)
+        return Origin(prompt=prompt, seed=self.plan.seed, twin=shown(Path(twin).as_posix()))
 
     def _made(self, photo: Entry, kind: str, rng: np.random.Generator) -> Manipulated:
         image = self._photo(photo.path)
         if KINDS[kind].name is None:
-            whole = np.ones(image.shape[:2], bool)
-            return Manipulated(self._generated(photo, image, kind, rng), whole, ~whole, None)
+            picture = self._generated(photo, image, kind, rng)
+            whole = np.ones(picture.shape[:2], bool)
+            return Manipulated(picture, whole, ~whole, None)
         return self._manipulation(photo, kind, rng)(image, rng, self._objects(photo))
 
-    def _generated(self, photo: Entry, image: Image, kind: str, rng: np.random.Generator) -> Image:
-        """Return the whole photo anew, of its size."""
+    def _generated(
+        self, photo: Entry, image: Image, kind: str, rng: np.random.Generator
+    ) -> UInt8[np.ndarray, "rows columns 3"]:
+        """Return the whole photo anew, of its size, or a picture from nothing."""
         if kind == "twin":
             return TwinLaw()(image, cast(Autoencoder, self.generators.autoencoder), rng)
+        if kind in {"edit", "sample"}:
+            return self._anew(image, kind, rng)
         if kind == "upscaled":
             return cast(Upscaler, self.generators.upscaler)(image)
         restyle = cast(Restyler, self.generators.styles)
         styled = restyle(image, lambda: self._of_another(photo, rng, self._picture), rng)
         return codecs.blend(image, styled, self.plan.strength)
+
+    def _anew(
+        self, image: Image, kind: str, rng: np.random.Generator
+    ) -> UInt8[np.ndarray, "rows columns 3"]:
+        generator = cast(Generator, self.generators.generator)
+        if kind == "sample":
+            side = generator.native_px
+            return generator.sample(self.plan.prompt or None, (side, side), rng)
+        strength = self.plan.strength * float(rng.choice(EDIT_STRENGTHS))
+        return cast(Editor, generator).edit(image, self.plan.prompt, strength, rng)
 
     def _manipulation(self, photo: Entry, kind: str, rng: np.random.Generator) -> Manipulation:
         if kind == "copy_move":
@@ -283,10 +335,14 @@ class _Work:
         filler = self._filler(kind)
         # Keeping an inpainter's whole frame and pasting back leave different traces: both are made.
         whole = filler.generative and filler.replaces_content and rng.random() < 0.5
+        if isinstance(filler, Painting):
+            whole = whole and cast(Generator, self.generators.generator).rewrites
         return Inpainting(filler, paste_back=not whole)
 
     def _filler(self, kind: str) -> Inpainter:
         """Return what fills regions; _check has seen to it that there is one."""
+        if kind == "inpaint":
+            return Painting(cast(Painter, self.generators.generator))
         if kind == "diffusion":
             return cast(Inpainter, self.generators.inpainter)
         if kind in {"telea", "navier_stokes"}:
@@ -317,8 +373,10 @@ class _Work:
         """Decode, reduce, and refuse what is too small to be edited."""
         image = self.pictures.image(path)
         height, width = image.shape[:2]
-        factor = self._factor(max(height, width))
-        if factor < 1:
+        factor = self._factor(height, width)
+        if self.plan.square:
+            image = cut_square(image, self.plan.square, path.name)
+        elif factor < 1:
             image = codecs.rescale(image, factor)
         if min(image.shape[:2]) < SMALLEST_PX:
             raise MissingDataError(
@@ -327,32 +385,29 @@ class _Work:
         return image
 
     def _objects(self, photo: Entry) -> list[Mask]:
-        size = self.pictures.image(photo.path).shape[:2]
-        masks = [load_mask(path, (size[0], size[1])) for path in photo.object_paths]
-        factor = self._factor(max(size))
-        return [codecs.rescale_mask(mask, factor) for mask in masks] if factor < 1 else masks
+        height, width = self.pictures.image(photo.path).shape[:2]
+        masks = [load_mask(path, (height, width)) for path in photo.object_paths]
+        factor = self._factor(height, width)
+        if factor < 1:
+            masks = [codecs.rescale_mask(mask, factor) for mask in masks]
+        square = self.plan.square
+        return [middle(mask, square) for mask in masks] if square else masks
 
-    def _factor(self, side: int) -> float:
-        return min(1.0, (self.plan.largest_side or side) / side)
+    def _factor(self, height: int, width: int) -> float:
+        if self.plan.square:
+            return min(1.0, self.plan.square / min(height, width))
+        return min(1.0, (self.plan.largest_side or max(height, width)) / max(height, width))
 
     def _place(self, photo: Entry, below: str, ending: str, suffix: str | None = None) -> Path:
         """Name a file after its photo, suffix included: "a.jpg" and "a.png" are different photos."""
         inside = os.path.relpath(photo.path.absolute(), self._root)
-        suffix = suffix or _SUFFIXES[self.plan.encoding.format]
+        suffix = suffix or SUFFIXES[self.plan.encoding.format]
         return self.folder / below / f"{inside}{ending}{suffix}"
 
     def _has(self, path: Path) -> bool:
         found = path.exists()
         self.kept += found
         return found
-
-    def _write(self, path: Path, image: Image) -> None:
-        try:
-            data = codecs.encode(image, self.plan.encoding)
-        except ValueError as error:  # a side longer than the format can hold
-            raise MissingDataError(f"{path.name}: {error}") from error
-        with complete_or_absent(path) as unfinished:
-            unfinished.write_bytes(data)
 
 
 def photos_of(paths: Sequence[Path], split: str) -> list[Entry]:
@@ -373,29 +428,12 @@ def _check(photos: Sequence[Entry], plan: Plan, generators: Generators) -> None:
         needs = KINDS[kind].needs
         if needs and getattr(generators, needs) is None:
             raise RecipeError(f"Kind {kind!r} needs a generator: give --{needs}.")
+        if needs == "generator":
+            generator = cast(Generator, generators.generator)
+            generator.require(cast(Ability, kind))
+            generator.class_of(plan.prompt or None)
     if "splicing" in plan.kinds and len({photo.path for photo in photos}) < 2:
         raise MissingDataError("Splicing needs at least two photos: a host and a donor.")
-
-
-def _claim(folder: Path, plan: Plan) -> None:
-    """Write the plan into the folder; refuse a folder that holds another one's pictures."""
-    # How many are made may grow: what is there stays valid.
-    wanted = settings.plain(replace(plan, per_photo=1, controls=None))
-    place = folder / PLAN
-    if place.is_file():
-        # An earlier version knew fewer settings; what it made is what their defaults make.
-        if settings.plain(Plan()) | json.loads(place.read_text("utf-8")) != wanted:
-            raise RecipeError(
-                f"{folder} holds pictures made in another way ({PLAN}): choose another folder."
-            )
-        return
-    with complete_or_absent(place) as unfinished:
-        unfinished.write_text(json.dumps(wanted, indent=1) + "\n", "utf-8")
-
-
-def _write_mask(path: Path, mask: Mask) -> None:
-    with complete_or_absent(path) as unfinished:
-        PIL.Image.fromarray(mask).save(unfinished, "PNG")
 
 
 def _code(path: Path) -> int:

@@ -22,7 +22,7 @@ from gammascope.imaging import cells, members
 from gammascope.imaging.cells import pyarrow_for
 from gammascope.imaging.decode import DEFAULT_LIMITS, decode
 from gammascope.names import path_of, shown
-from gammascope.sample import Entry, Image, Label, Mask, Sample
+from gammascope.sample import Entry, Image, Label, Mask, Origin, Sample
 
 MASK_TABLE = "masks.csv"
 """Name of the optional table of masks beside a manifest."""
@@ -55,6 +55,10 @@ _COLUMNS = (
     "host",
     "panels",
     "object_masks",
+    "policy",
+    "prompt",
+    "seed",
+    "twin",
 )
 _BETWEEN_PATHS = ";"
 
@@ -70,9 +74,9 @@ def read_manifest(path: Path, split: str | None = None) -> list[Entry]:
 
     A manifest is a CSV or Parquet file with the columns ``path`` and ``label`` and, where known,
     ``generator``, ``kind``, ``source``, ``split``, ``generated_mask``, ``edited_mask``, ``host``
-    (the photo it was made from) and ``object_masks`` (several, divided by ";"). Other columns are
-    ignored. Paths are relative to the manifest's folder. A label is one of LABEL_WORDS in any case, or a truth value
-    (True and 1.0 are 1: fake).
+    (the photo it was made from), ``object_masks`` (several, divided by ";"), and how it was made: ``policy``,
+    ``prompt``, ``seed``, ``twin``. Other columns are ignored. Paths are relative to the manifest's folder. A label is
+    one of LABEL_WORDS in any case, or a truth value (True and 1.0 are 1: fake).
     A manipulated image, or a fake with a mask, that has no ``kind`` is called "inpainting" if it
     names a generator, else "manipulated".
 
@@ -321,6 +325,7 @@ def _entry(row: Mapping[str, str], place: str, root: Path, masks: Mapping[Path, 
         host_path=_optional(root, row.get("host", "")),
         panels=_panels(row, place),
         object_paths=tuple(_inside(root, name) for name in objects if name),
+        origin=_origin(row),
     )
     if path in masks:
         entry = _with_masks(entry, masks[path])
@@ -329,6 +334,17 @@ def _entry(row: Mapping[str, str], place: str, root: Path, masks: Mapping[Path, 
         guess = "inpainting" if generator or word == "inpainted" else "manipulated"
         return replace(entry, kind=guess)
     return entry
+
+
+def _origin(row: Mapping[str, str]) -> Origin | None:
+    seed = row.get("seed", "")
+    found = Origin(
+        row.get("policy", ""),
+        row.get("prompt", ""),
+        int(seed) if seed.isdecimal() else None,
+        row.get("twin", ""),
+    )
+    return None if found == Origin() else found
 
 
 def _panels(row: Mapping[str, str], place: str) -> int:
@@ -376,6 +392,7 @@ def _row(entry: Entry, root: Path) -> dict[str, str]:
             f"An object mask of {entry.path} has a {_BETWEEN_PATHS!r} in its path, which divides "
             "paths in a manifest: rename it."
         )
+    made = entry.origin or Origin()
     return {
         "path": _relative(entry.path, root),
         "label": entry.label.name.lower(),
@@ -388,6 +405,10 @@ def _row(entry: Entry, root: Path) -> dict[str, str]:
         "host": _relative(entry.host_path, root),
         "panels": str(entry.panels),
         "object_masks": _BETWEEN_PATHS.join(objects),
+        "policy": made.policy,
+        "prompt": made.prompt,
+        "seed": "" if made.seed is None else str(made.seed),
+        "twin": made.twin,
     }
 
 

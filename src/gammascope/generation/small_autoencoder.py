@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -47,6 +47,7 @@ class Design:
             of ``codes`` vectors.
         codes: Size of the code book.
         width: Channels at full resolution; twice as many after each halving, at most four times.
+        channels: Of the picture: 3, unless something other than a picture is coded.
     """
 
     stride: int = 8
@@ -55,6 +56,7 @@ class Design:
     bottleneck: Bottleneck = "plain"
     codes: int = 1024
     width: int = 16
+    channels: int = 3
 
     def __post_init__(self) -> None:
         if self.stride not in {4, 8, 16}:
@@ -109,7 +111,7 @@ class SmallAutoencoder(nn.Module):
         halvings = int(math.log2(design.stride))
         widths = [design.width * min(2**level, 4) for level in range(halvings + 1)]
         statistics = 2 if design.bottleneck == "kl" else 1
-        down: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
+        down: list[nn.Module] = [nn.Conv2d(design.channels, widths[0], 3, padding=1)]
         for fine, coarse in pairwise(widths):
             down += [nn.Conv2d(fine, coarse, 4, stride=2, padding=1), _Block(coarse)]
         down += [
@@ -119,7 +121,8 @@ class SmallAutoencoder(nn.Module):
         up: list[nn.Module] = [nn.Conv2d(design.latent_channels, widths[-1], 3, padding=1)]
         for fine, coarse in zip(reversed(widths[:-1]), reversed(widths[1:]), strict=True):
             up += [_Block(coarse), *_doubling(design.upsampling, coarse, fine)]
-        up += [_Block(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], 3, 3, padding=1)]
+        last = nn.Conv2d(widths[0], design.channels, 3, padding=1)
+        up += [_Block(widths[0]), nn.SiLU(), last]
         self.down, self.up = nn.Sequential(*down), nn.Sequential(*up)
         self.codes: nn.Embedding | None = None
         if design.bottleneck == "vq":
@@ -162,12 +165,12 @@ class SmallAutoencoder(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    def coded(self, pixels: Float[Tensor, "b 3 h w"]) -> Coded:
+    def coded(self, pixels: Float[Tensor, "b p h w"]) -> Coded:
         """Encode pixels (0..1) as in training: Gaussian latents are sampled, quantised ones carry gradients across."""
-        latent = self.down(2 * pixels.to(self.device) - 1)
+        latent = self.free(pixels)
         free = torch.zeros((), device=latent.device)
         if self.codes is not None:
-            return self._quantised(latent, self.codes)
+            return self.quantised(latent, self.codes)
         if self.design.bottleneck == "plain":
             return Coded(latent, free)
         mean, log_variance = latent.chunk(2, dim=1)
@@ -178,28 +181,40 @@ class SmallAutoencoder(nn.Module):
             return Coded(mean, divergence)
         return Coded(mean + torch.randn_like(mean) * (0.5 * log_variance).exp(), 1e-4 * divergence)
 
-    def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c y x"]:
+    def free(self, pixels: Float[Tensor, "b p h w"]) -> Float[Tensor, "b c y x"]:
+        """Return what the encoder says, before any bottleneck."""
+        latent: Tensor = self.down(2 * pixels.to(self.device) - 1)
+        return latent
+
+    def nearest(self, latent: Float[Tensor, "b c y x"]) -> Int[Tensor, "b y x"]:
+        """Return the index of each cell's nearest code, of a quantising design."""
+        if self.codes is None:
+            raise ValueError(f"A {self.design.bottleneck!r} bottleneck has no codes.")
+        cells = latent.movedim(1, -1)
+        book = self.codes.weight.to(cells.dtype)
+        # |a - b|^2 without the part that does not depend on the code.
+        indices: Tensor = (book.square().sum(1) - 2 * cells @ book.t()).argmin(-1)
+        return indices
+
+    def encode(self, pixels: Float[Tensor, "b p h w"]) -> Float[Tensor, "b c y x"]:
         """Map pixels (0..1) to latents; nothing is sampled in evaluation mode."""
         return self.coded(pixels).latent
 
-    def decode(self, latent: Float[Tensor, "b c y x"]) -> Float[Tensor, "b 3 h w"]:
+    def decode(self, latent: Float[Tensor, "b c y x"]) -> Float[Tensor, "b p h w"]:
         """Map latents to pixels, clipped to 0..1; a quantising design rounds them to its codes first."""
         latent = latent.to(self.device)
         if self.codes is not None:  # noise on a quantised latent lands on another code
-            latent = self._quantised(latent, self.codes).latent
+            latent = self.quantised(latent, self.codes).latent
         return self.painted(latent).clamp(0, 1)
 
-    def painted(self, latent: Float[Tensor, "b c y x"]) -> Float[Tensor, "b 3 h w"]:
+    def painted(self, latent: Float[Tensor, "b c y x"]) -> Float[Tensor, "b p h w"]:
         """Decode without clipping, for training."""
         result: Tensor = (self.up(latent) + 1) / 2
         return result
 
-    def _quantised(self, latent: Float[Tensor, "b c y x"], codes: nn.Embedding) -> Coded:
-        cells = latent.movedim(1, -1)
-        book = codes.weight.to(cells.dtype)
-        # |a - b|^2 without the part that does not depend on the code.
-        distance = book.square().sum(1) - 2 * cells @ book.t()
-        nearest = codes(distance.argmin(-1)).movedim(-1, 1).to(latent.dtype)
+    def quantised(self, latent: Float[Tensor, "b c y x"], codes: nn.Embedding) -> Coded:
+        """Take the nearest codes for a free latent; gradients go across."""
+        nearest = codes(self.nearest(latent)).movedim(-1, 1).to(latent.dtype)
         penalty = functional.mse_loss(nearest, latent.detach()) + 0.25 * functional.mse_loss(
             latent, nearest.detach()
         )

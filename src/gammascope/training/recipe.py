@@ -204,6 +204,22 @@ _CHOOSING: dict[str, type] = {"probing": Probing}
 _PLAIN: Mapping[str, type] = {"seed": int, "trained_on": str}
 
 
+def read_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a recipe's values and apply ``section.key=value`` overrides.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        RecipeError: If it is no TOML.
+    """
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise MissingDataError(f"Cannot read recipe {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"Recipe {path} is no TOML: {error}.") from error
+    return settings.override(values, list(overrides))
+
+
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply ``section.key=value`` overrides.
 
@@ -212,13 +228,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: If it is no TOML, has an unknown section or key (the nearest is offered), or an impossible value.
         UnknownMethodError: If there is no such method.
     """
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise MissingDataError(f"Cannot read recipe {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"Recipe {path} is no TOML: {error}.") from error
-    return recipe_of(settings.override(values, list(overrides)), f"recipe {path.name}")
+    return recipe_of(read_values(path, overrides), f"recipe {path.name}")
 
 
 def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:

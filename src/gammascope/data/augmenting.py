@@ -1,0 +1,168 @@
+"""Run a policy's jobs: pictures of both arms with masks and a manifest, encoded alike; an interrupted run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from gammascope.data.edits import Edits
+from gammascope.data.manifest import write_manifest
+from gammascope.data.pictures import Pictures
+from gammascope.data.policies import base
+from gammascope.data.products import (
+    MANIFEST,
+    SUFFIXES,
+    claim,
+    cut_square,
+    write_mask,
+    write_picture,
+)
+from gammascope.errors import GammascopeError, MissingDataError
+from gammascope.generation.base import Editor, Generator
+from gammascope.imaging.codecs import Encoding
+from gammascope.manipulation.base import Manipulated
+from gammascope.sample import Entry, Image, KeptApart, Label, Origin
+
+_MEMORY_BYTES = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPlan:
+    """What is made.
+
+    Attributes:
+        policy: Its name.
+        budget: Pairs of a generated picture and its control.
+        generator: Its signature.
+        held_out: Sources that no job touches.
+        seed: Of all draws.
+        encoding: Of all pictures.
+        square: As in ``edits.Plan``.
+        accepted: Whether the policy's notice was accepted.
+    """
+
+    policy: str
+    budget: int
+    generator: str
+    held_out: tuple[str, ...] = ()
+    seed: int = 0
+    encoding: Encoding = field(default_factory=lambda: Encoding("jpeg", 90))
+    square: int | None = None
+    accepted: bool = False
+
+
+def augment(
+    photos: Sequence[Entry],
+    folder: Path,
+    plan: PolicyPlan,
+    generator: Generator,
+    *,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Edits:
+    """Make what a policy plans.
+
+    Pictures go to ``generated/`` and ``control/``, masks to ``masks/``. A pair whose generated picture fails is left
+    out as a whole, so both arms stay alike.
+
+    Args:
+        photos: The pool.
+        folder: Where everything goes; may hold an earlier, interrupted run of the same plan.
+        plan: What is made.
+        generator: What writes pixels.
+        progress: Called with (done, all) after each pair.
+
+    Raises:
+        RecipeError: If the policy is unknown or off, the generator cannot do what it needs, the budget is larger than
+            the pool, or the folder holds another plan's run.
+        MissingDataError: If every pair failed.
+    """
+    policy = base.get(plan.policy, accepted=plan.accepted)
+    generator.require(policy.needs)
+    prompts = getattr(generator.config, "classes", ())
+    apart = KeptApart(frozenset(plan.held_out))
+    planned = base.jobs(policy, photos, prompts, plan.budget, plan.seed, apart)
+    claim(folder, plan)
+    work = _Work(folder, plan, policy, generator)
+    pairs = list(zip(planned[::2], planned[1::2], strict=True))
+    for done, pair in enumerate(pairs, start=1):
+        work.treat(pair)
+        progress(done, len(pairs))
+    if not work.entries:
+        path, reason = work.broken[0]
+        raise MissingDataError(
+            f"None of {len(pairs)} pairs could be made; the first, {path}: {reason}"
+        )
+    write_manifest(work.entries, folder / MANIFEST)
+    return Edits(tuple(work.entries), tuple(work.broken), work.kept)
+
+
+class _Work:
+    """The mutable side of one run."""
+
+    def __init__(
+        self, folder: Path, plan: PolicyPlan, policy: base.Policy, generator: Generator
+    ) -> None:
+        self.folder, self.plan, self.policy, self.generator = folder, plan, policy, generator
+        self.pictures = Pictures(_MEMORY_BYTES)
+        self.entries: list[Entry] = []
+        self.broken: list[tuple[Path, str]] = []
+        self.kept = 0
+
+    def treat(self, pair: tuple[base.Job, base.Job]) -> None:
+        """Make both pictures of a pair, or neither."""
+        places = [self._place(job) for job in pair]
+        try:
+            if not all(place.exists() for place in places):
+                made = [self._made(job) for job in pair]
+                for job, place, product in zip(pair, places, made, strict=True):
+                    self._write(job, place, product)
+            else:
+                self.kept += len(pair)
+            self.entries += [
+                self._entry(job, place) for job, place in zip(pair, places, strict=True)
+            ]
+        except GammascopeError as error:
+            self.broken.append((pair[0].host.path, str(error)))
+
+    def _made(self, job: base.Job) -> Manipulated:
+        host = self._photo(job.host)
+        # Each arm has its own draws of the generator's, and both share those of the processing.
+        answer = host
+        if job.arm == "generated":
+            draws = np.random.default_rng((self.plan.seed, job.twin, 1))
+            answer = cast(Editor, self.generator).edit(host, job.prompt, job.strength, draws)
+        shared = np.random.default_rng((self.plan.seed, job.twin, 0))
+        return self.policy.finish(job, answer, host, shared)
+
+    def _photo(self, entry: Entry) -> Image:
+        image = self.pictures.image(entry.path)
+        return cut_square(image, self.plan.square, entry.path.name) if self.plan.square else image
+
+    def _write(self, job: base.Job, place: Path, product: Manipulated) -> None:
+        if product.kind is not None:
+            write_mask(self._mask(job, "generated"), product.generated)
+            write_mask(self._mask(job, "edited"), product.edited)
+        write_picture(place, product.image, self.plan.encoding)
+
+    def _place(self, job: base.Job) -> Path:
+        return self.folder / job.arm / f"{job.twin:06}{SUFFIXES[self.plan.encoding.format]}"
+
+    def _mask(self, job: base.Job, name: str) -> Path:
+        return self.folder / "masks" / f"{job.twin:06}.{name}.png"
+
+    def _entry(self, job: base.Job, place: Path) -> Entry:
+        origin = Origin(self.plan.policy, job.prompt, self.plan.seed, str(job.twin))
+        control = Entry(
+            place, Label.REAL, source=job.host.source, split=job.host.split, origin=origin
+        )
+        if job.arm == "control":
+            return control
+        fake = replace(control, label=Label.FAKE, generator=self.generator.signature)
+        generated, edited = (self._mask(job, name) for name in ("generated", "edited"))
+        if not generated.exists():
+            return fake
+        return replace(fake, kind="inpainting", generated_path=generated, edited_path=edited)

@@ -1,0 +1,111 @@
+"""Training of generators: what they see, that stages follow each other, and that a resumed run is the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gammascope.errors import MissingDataError, RecipeError
+from gammascope.generation import base
+from gammascope.training.generators import GeneratorRecipe, Pool, Schedule, recipe_of, train
+from gammascope.training.progress import Progress
+
+TINY = base.get("small_diffusion").tiny
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    rows = ["path,label,source,split"]
+    for number, source in enumerate(["a", "a", "b", "hidden"]):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,real,{source},train")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    rows += ["broken.png,real,a,train", "0.png,fake,a,train", "1.png,real,a,test"]
+    (tmp_path / "m.csv").write_text("\n".join(rows))
+    return str(tmp_path / "m.csv")
+
+
+def recipe_for(manifest, **changes):
+    pool = Pool((manifest,), held_out=("hidden",), classes={"dog": ("a",)})
+    plan = Schedule(steps=6, batch=2, save=2)
+    return dataclasses.replace(GeneratorRecipe("small_diffusion", TINY, pool, plan), **changes)
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(name, manifest, tmp_path):
+    recipe = recipe_for(manifest, generator=name, config=base.get(name).tiny)
+    if "dog" not in getattr(recipe.config, "classes", ()):
+        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, classes={}))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    seen: list[Progress] = []
+    train(recipe, whole, report=seen.append)
+    train(recipe, parts, stop_after=3)
+    train(recipe, parts, resume=True)
+    assert (whole / base.FILE).read_bytes() == (parts / base.FILE).read_bytes()
+    generator = base.load(whole)
+    assert generator.signature == f"{name}:self-trained"
+    torch.manual_seed(0)
+    start = base.build(name, recipe.config).state_dict()
+    for stage in base.get(name).stages:
+        names = {id(p): n for n, p in generator.named_parameters()}
+        assert any((p != start[names[id(p)]]).any() for p in stage.trained(generator)), stage.name
+    assert [p.done for p in seen if p.stage == "training"] == [1, 2, 3, 4, 5, 6]
+    assert len((whole / "log.jsonl").read_text().splitlines()) == 3
+
+
+def test_rules_can_be_learnt_in_place_of_photos(tmp_path):
+    config = dataclasses.replace(TINY, px=64, classes=())
+    recipe = GeneratorRecipe(
+        "small_diffusion", config, Pool(context="flags"), Schedule(steps=1, batch=2)
+    )
+    assert base.load(train(recipe, tmp_path / "a").parent).native_px == 64
+    wrong = dataclasses.replace(recipe, config=dataclasses.replace(config, classes=("one", "two")))
+    with pytest.raises(RecipeError, match="flags has 8 kinds"):
+        train(wrong, tmp_path / "b")
+
+
+def test_a_folder_belongs_to_one_run(manifest, tmp_path):
+    recipe = recipe_for(manifest)
+    with pytest.raises(MissingDataError, match="Nothing to resume"):
+        train(recipe, tmp_path / "run", resume=True)
+    train(recipe, tmp_path / "run", stop_after=1)
+    with pytest.raises(RecipeError, match="holds a run already"):
+        train(recipe, tmp_path / "run")
+    with pytest.raises(RecipeError, match="another recipe"):
+        train(dataclasses.replace(recipe, seed=1), tmp_path / "run", resume=True)
+
+
+def test_without_photos_there_is_nothing_to_learn(manifest, tmp_path):
+    nothing = recipe_for(manifest, data=Pool((manifest,), held_out=("a", "b", "hidden")))
+    with pytest.raises(MissingDataError, match="No real photo to train on"):
+        train(nothing, tmp_path / "run")
+    with pytest.raises(MissingDataError, match="no manifest"):
+        train(recipe_for(manifest, data=Pool()), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"generator": {"name": "small_difusion"}}, "Did you mean 'small_diffusion'"),
+        ({"generator": {}}, "needs name"),
+        ({"generator": {"name": "small_diffusion", "widht": 3}}, "Did you mean 'width'"),
+        ({"generator": {"name": "small_diffusion"}, "method": {}}, "unknown key 'method'"),
+        ({"generator": {"name": "small_diffusion"}, "optimisation": {"steps": 0}}, "steps=0"),
+    ],
+    ids=str,
+)
+def test_wrong_recipes_are_one_line(values, said):
+    with pytest.raises(RecipeError, match=said):
+        recipe_of(values, "recipe x.toml")
+
+
+def test_the_recipe_is_kept(manifest, tmp_path):
+    train(recipe_for(manifest), tmp_path / "run", stop_after=1)
+    kept = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert kept["generator"] == "small_diffusion"

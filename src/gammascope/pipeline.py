@@ -194,7 +194,7 @@ class Pipeline:
         self.detector, self.facts = detector, facts.under(profile)
         self.weights_sha256 = weights_sha256
         self.besides, self.profile = besides, profile
-        self.view = _view_of(facts.view, profile)
+        self.view = view_under(facts.view, profile)
         self.network = (
             detector if isinstance(detector, runtime.Network) else runtime.TorchNetwork(detector)
         )
@@ -509,8 +509,8 @@ def detect(
     return Pipeline.load(weights, method=method, besides=besides).report(source)
 
 
-def _view_of(spec: ViewSpec, profile: Profile) -> ViewSpec:
-    """Return how an image is seen under a profile."""
+def view_under(spec: ViewSpec, profile: Profile) -> ViewSpec:
+    """Return how an image is seen under a profile, given how its checkpoint wants to see it."""
     if spec.fit != "tiles" or profile == "default":
         return spec
     if profile == "thorough":

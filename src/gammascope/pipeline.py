@@ -30,6 +30,7 @@ from gammascope.report import (
     Strength,
     Tile,
     Verdict,
+    percent,
     shares,
 )
 from gammascope.sample import Image
@@ -568,7 +569,7 @@ def _mask_evidence(
         shown = maps[name]
         share = shares(shown)[1]
         yield Evidence(
-            f"mask:{name}", f"About {share:.0%} of the examined pixels look {name}.", shown
+            f"mask:{name}", f"About {percent(share, 0)} of the examined pixels look {name}.", shown
         )
 
 

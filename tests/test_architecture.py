@@ -197,8 +197,7 @@ def test_a_percent_sign_stands_after_a_space(path):
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.JoinedStr):
             whole = "".join(
-                str(part.value) if isinstance(part, ast.Constant) else "0"
-                for part in node.values
+                str(part.value) if isinstance(part, ast.Constant) else "0" for part in node.values
             )
             texts.append((node.lineno, whole))
         if isinstance(node, ast.FormattedValue) and node.format_spec is not None:

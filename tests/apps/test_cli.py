@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,6 +66,19 @@ def always(uncertain_from: float, fake_from: float) -> dict[str, checkpoints.Cal
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> str:
     return str(written_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def collection(collection, tmp_path_factory) -> Path:
+    """The collection of all tests, its pictures cut to a few tiles: commands are tested here, not detectors."""
+    root = tmp_path_factory.mktemp("collection")
+    for path in collection.parent.iterdir():
+        if path.suffix == ".csv":
+            shutil.copy(path, root)
+            continue
+        with PIL.Image.open(path) as image:
+            image.crop((100, 100, 228, 196)).save(root / path.name, quality=92, subsampling=0)
+    return root / collection.name
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from gammascope.manipulation.inpainting import NavierStokes, Telea
 from gammascope.manipulation.placement import Poses
 from gammascope.manipulation.regions import Pieces, Regions
 from gammascope.manipulation.splicing import Donor
+from gammascope.report import percent
 from gammascope.sample import Entry, Image, Label, Mask
 
 _SMALLEST_PX = 256
@@ -91,7 +92,7 @@ class Tally:
         threshold = float(np.quantile(reals, 0.99, method="higher"))
         print(
             f"{title}: {1000 * self.seconds / self.megapixels:.0f} ms/MP,"
-            f" silent about {np.mean(reals == _SILENT):.0%} of photos,"
+            f" silent about {percent(float(np.mean(reals == _SILENT)), 0)} of photos,"
             f" 1 % of photos reach {threshold:.3f}"
         )
         for edit, some in self.scores.items():

@@ -18,9 +18,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from gammascope.report import percent
 
 if TYPE_CHECKING:
     from gammascope.manipulation.splicing import Donor
@@ -146,7 +148,7 @@ def main() -> None:
     )
     changes = compared(images, pipelines(chosen.int8, chosen.profile))
     exact = changes["f32"]
-    result = {
+    result: dict[str, dict[str, Any]] = {
         name: {
             "images": change.images,
             "cpu_ms_a_view": 1e3 * change.seconds / max(1, change.views),
@@ -165,7 +167,8 @@ def main() -> None:
     for name, row in result.items():
         print(
             f"| {name} | {row['images']} | {row['cpu_ms_a_view']:.2f} | {row['speed_of_f32']:.2f} | "
-            f"{row['logit_difference']:.2g} | {row['changed_verdicts']:.1%} | {row['real_to_fake_or_back']:.1%} |"
+            f"{row['logit_difference']:.2g} | {percent(row['changed_verdicts'], 1)} | "
+            f"{percent(row['real_to_fake_or_back'], 1)} |"
         )
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")

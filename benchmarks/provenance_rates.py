@@ -21,6 +21,7 @@ from gammascope.imaging.codecs import Encoding, Subsampling, encode, reencode, r
 from gammascope.imaging.decode import decode
 from gammascope.imaging.provenance import provenance_of
 from gammascope.imaging.provenance.double_jpeg import GAIN_FROM, EarlierSave, earlier_save
+from gammascope.report import percent
 from gammascope.sample import Image, Label
 
 QUALITIES = (60, 70, 75, 80, 85, 90, 92, 95, 98)
@@ -59,8 +60,10 @@ def main() -> None:
                 if not first and hit:
                     print(f"false alarm: {path.name} at {second}: {_said(earlier)}")
     for kind, hits in found.items():
-        print(f"{kind}: {sum(hits)} of {len(hits)} ({np.mean(hits):.1%})")
-    print(f"earlier quality within 2 where found: {np.mean(right):.1%} of {len(right)}")
+        print(f"{kind}: {sum(hits)} of {len(hits)} ({percent(float(np.mean(hits)), 1)})")
+    print(
+        f"earlier quality within 2 where found: {percent(float(np.mean(right)), 1)} of {len(right)}"
+    )
     print(
         f"CPU ms per file: median {1000 * np.median(seconds):.0f}, p95 {1000 * np.quantile(seconds, 0.95):.0f}"
     )

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gammascope.report import percent
+
 
 @dataclass(frozen=True)
 class Server:
@@ -63,7 +65,7 @@ def main() -> None:
         waits, refused = waits_at(server, load, chosen.requests)
         p50, p95, p99 = 1000 * np.quantile(waits, (0.5, 0.95, 0.99))
         print(f"load {load:4.2f}   p50 {p50:7.0f} ms   p95 {p95:7.0f} ms   p99 {p99:7.0f} ms   "
-              f"refused {refused / chosen.requests:.1%}")  # fmt: skip
+              f"refused {percent(refused / chosen.requests, 1)}")  # fmt: skip
 
 
 if __name__ == "__main__":

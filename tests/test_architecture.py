@@ -190,6 +190,22 @@ def test_no_string_names_a_place_on_one_machine_or_a_package_registry(path):
     assert found == []
 
 
+@pytest.mark.parametrize("path", python_files("src", "benchmarks"), ids=named)
+def test_a_percent_sign_stands_after_a_space(path):
+    """As report.percent writes it; f"{share:.1%}" and "5%" do not."""
+    texts = [*strings_of(path)]
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.JoinedStr):
+            whole = "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "0" for part in node.values
+            )
+            texts.append((node.lineno, whole))
+        if isinstance(node, ast.FormattedValue) and node.format_spec is not None:
+            texts.append((node.lineno, "0" + ast.unparse(node.format_spec).strip("'\"f")[-1:]))
+    wrong = re.compile(r"\d%(?![a-zA-Z0-9])")
+    assert [(line, text) for line, text in texts if wrong.search(text)] == []
+
+
 def test_public_names_are_complete_and_sorted():
     imported = {
         alias.asname or alias.name

@@ -81,7 +81,7 @@ def test_the_strong_one_is_asked_only_in_the_zone(two, monkeypatch):
     np.testing.assert_allclose(found, np.where(inside, strong, fast), atol=1e-4)
     assert asked == [5]
     assert (both.saving.pictures, both.saving.passed_on) == (12, 5)
-    assert "5 of 12 pictures (42%)" in str(both.saving)
+    assert "5 of 12 pictures (42 %)" in str(both.saving)
 
 
 def test_where_nothing_is_unsure_the_strong_one_rests(two):

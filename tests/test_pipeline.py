@@ -235,7 +235,7 @@ def test_no_map_is_made_to_know_whether_there_is_one(monkeypatch):
 def test_the_statement_counts_the_marked_pixels():
     report = thermometer().report(beside(180, 0, 0, 0))
     statements = {item.name: item.statement for item in report.evidence}
-    assert statements["mask:edited"] == "About 25% of the examined pixels look edited."
+    assert statements["mask:edited"] == "About 25 % of the examined pixels look edited."
     marked = {item["name"]: item.get("marked_share") for item in report.to_json()["evidence"]}
     assert marked["mask:edited"] == 0.25
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gammascope import checkpoints, export, runtime, settings
 from gammascope.detectors import base, gamma
@@ -28,6 +32,7 @@ from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.readings import Readings
 from gammascope.pipeline import FAST_VIEWS, Execution, Pipeline
 
+ROOT = Path(__file__).parents[1]
 ENGINES = ("openvino", "onnxruntime")
 
 
@@ -235,6 +240,50 @@ def test_exported_files_stand_alone_and_hold_all_facts(exported, tmp_path):
             runtime.load(file, method="effort")
 
 
+def test_outputs_have_the_names_that_the_document_gives(exported, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(export.to_onnx(exported, tmp_path / "alone.onnx"))
+    assert [one.name for one in session.get_inputs()] == ["pixels"]
+    names = [one.name for one in session.get_outputs()]
+    origin = runtime.Origin.parse(runtime.origin_text(tmp_path / "alone.onnx"), tmp_path)
+    assert names[origin.outputs["logit"]] == "logit"
+    for name, place in origin.outputs.items():
+        assert names[place] in (name.replace("/", "_"), "logit")
+    assert "masks_edited" in names
+
+
+def test_the_python_of_the_document_runs_an_exported_graph(
+    exported, tmp_path, photos, monkeypatch, capsys
+):
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnxruntime")
+    with_pipeline, by_hand = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "runtime.md").read_text("utf-8"), re.DOTALL
+    )
+    checkpoint = shutil.copy(exported, tmp_path / "checkpoint.safetensors")
+    fitted = checkpoints.Calibration(0.5, -1.0, 1.0, (0.05, 0.01), 100, ("held out",), offset=0.25)
+    checkpoints.recalibrate(checkpoint, {"generated": fitted, "edited": fitted})
+    graph = export.to_onnx(checkpoint, tmp_path / "exported" / "checkpoint.onnx")
+    export.to_openvino(graph, graph.with_suffix(".xml"))
+    Image.fromarray(photos["cat"]).save(tmp_path / "photo.jpg", quality=95)
+    monkeypatch.chdir(tmp_path)
+    expected = Pipeline.load(checkpoint, execution=Execution(engine="torch"))
+    report = expected.report(tmp_path / "photo.jpg")
+
+    exec(with_pipeline, {})  # noqa: S102 - the document's own words
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == ["onnxruntime", "openvino"]
+    for line in lines:
+        assert " ".join(line[1:-1]) == str(report.verdict)
+        assert float(line[-1]) == pytest.approx(report.probability, abs=1e-4)
+
+    found: dict[str, Any] = {}
+    exec(by_hand, found)  # noqa: S102
+    seen = expected.scores(decode(tmp_path / "photo.jpg").image).by_view[""]
+    assert len(seen) > 1
+    np.testing.assert_allclose(found["logits"], seen, atol=1e-4)
+
+
 def test_int8_stays_near(exported, tmp_path):
     pytest.importorskip("nncf")
     graph = export.to_onnx(exported, tmp_path / "alone.onnx")
@@ -318,7 +367,7 @@ def test_the_fast_profile_of_the_small_detector_looks_at_three_views(photos):
 def test_the_fast_profile_does_not_look_for_earlier_saves(photos, tmp_path):
     once = codecs.encode(photos["coffee"], codecs.Encoding("jpeg", 70))
     twice = codecs.encode(decode(once).image, codecs.Encoding("jpeg", 95))
-    found = {}
+    found: dict[str, Any] = {}
     for profile in ("default", "fast"):
         report = Pipeline.load(execution=Execution(profile=profile)).report(twice)
         found[profile] = {e.name for e in report.evidence if e.name.startswith("provenance")}

@@ -94,6 +94,9 @@ def graph_beside(checkpoint: Path) -> Path:
 def to_onnx(checkpoint: Path, graph: Path) -> Path:
     """Write a checkpoint as one ONNX file with weights and all facts, for any batch size.
 
+    Its input is "pixels" (b 3 h w, normalised views), its outputs are logits: "logit" (b,), and where a method has them
+    "answers_QUESTION" (b,) and "masks_HEAD" (b gh gw). Two names of one tensor are one output, under the first of them.
+
     Args:
         checkpoint: Of any method.
         graph: The file to write.
@@ -181,7 +184,7 @@ def _proto(loaded: checkpoints.Checkpoint) -> Any:
     side = loaded.facts.view.size
     example = torch.linspace(-1, 1, 2 * 3 * side * side).reshape(2, 3, side, side)
     with torch.inference_mode():
-        flat(example)
+        answers = flat(example)
     outputs = dict(flat.outputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Of the exporter, about itself.
@@ -191,6 +194,7 @@ def _proto(loaded: checkpoints.Checkpoint) -> Any:
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
             input_names=["pixels"],
+            output_names=[_plain_name(outputs, index) for index in range(len(answers))],
             opset_version=_OPSET,
             optimize=False,
             verbose=False,
@@ -211,6 +215,12 @@ def _proto(loaded: checkpoints.Checkpoint) -> Any:
     origin = Origin(loaded.facts, loaded.sha256, outputs)
     proto.metadata_props.add(key=runtime.KEY, value=json.dumps(settings.plain(origin)))
     return proto
+
+
+def _plain_name(outputs: Mapping[str, int], index: int) -> str:
+    """Return what an output is called in the graph: the first of its names, as ONNX allows it: "masks_edited"."""
+    first = next(name for name, place in outputs.items() if place == index)
+    return first.replace("/", "_").replace("-", "_")
 
 
 def _beside(tower: Path, checkpoint: Path) -> Path:

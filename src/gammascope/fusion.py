@@ -30,6 +30,7 @@ from gammascope.errors import (
     RecipeError,
 )
 from gammascope.pipeline import Besides, Execution, Pipeline, Scores
+from gammascope.report import percent
 
 if TYPE_CHECKING:
     from gammascope.judging import Judge
@@ -127,8 +128,9 @@ class Saving:
         """One line for people."""
         if not self.pictures:
             return "Cascade: nothing looked at."
+        share = percent(self.passed_on / self.pictures, 0)
         line = (
-            f"Cascade: {self.passed_on} of {self.pictures} pictures ({self.passed_on / self.pictures:.0%}) went on to "
+            f"Cascade: {self.passed_on} of {self.pictures} pictures ({share}) went on to "
             f"the strong detector; {self.fast_s:.1f} s and {self.strong_s:.1f} s"
         )
         if not self.passed_on:

@@ -30,6 +30,7 @@ from gammascope.report import (
     Strength,
     Tile,
     Verdict,
+    percent,
     shares,
 )
 from gammascope.sample import Image
@@ -194,7 +195,7 @@ class Pipeline:
         self.detector, self.facts = detector, facts.under(profile)
         self.weights_sha256 = weights_sha256
         self.besides, self.profile = besides, profile
-        self.view = _view_of(facts.view, profile)
+        self.view = view_under(facts.view, profile)
         self.network = (
             detector if isinstance(detector, runtime.Network) else runtime.TorchNetwork(detector)
         )
@@ -509,8 +510,8 @@ def detect(
     return Pipeline.load(weights, method=method, besides=besides).report(source)
 
 
-def _view_of(spec: ViewSpec, profile: Profile) -> ViewSpec:
-    """Return how an image is seen under a profile."""
+def view_under(spec: ViewSpec, profile: Profile) -> ViewSpec:
+    """Return how an image is seen under a profile, given how its checkpoint wants to see it."""
     if spec.fit != "tiles" or profile == "default":
         return spec
     if profile == "thorough":
@@ -568,7 +569,7 @@ def _mask_evidence(
         shown = maps[name]
         share = shares(shown)[1]
         yield Evidence(
-            f"mask:{name}", f"About {share:.0%} of the examined pixels look {name}.", shown
+            f"mask:{name}", f"About {percent(share, 0)} of the examined pixels look {name}.", shown
         )
 
 

@@ -227,6 +227,15 @@ def shares(values: Float[np.ndarray, "h w"]) -> tuple[float, float]:
     return seen / max(1, values.size), marked / max(1, seen)
 
 
+def percent(share: float, decimals: int | None = None) -> str:
+    """Write a share (0..1) for people: with so many decimals, or with the digits that it has, three at most.
+
+    >>> percent(0.01), percent(0.005), percent(0.421, 0), percent(0.1, 1)
+    ('1 %', '0.5 %', '42 %', '10.0 %')
+    """
+    return f"{100 * share:.3g} %" if decimals is None else f"{100 * share:.{decimals}f} %"
+
+
 def _answers_json(answers: Mapping[str, Answer]) -> dict[str, Any]:
     return {
         name: {

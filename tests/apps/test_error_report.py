@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -124,16 +125,19 @@ def test_nothing_private_gets_in(private, tiny, tmp_path, pixels):
     result = run(private, "--truth", "real", "--weights", tiny, "--out", out, *asked)
     assert result.exit_code == 0
     said = result.stdout + out.read_text()
-    assert result.stdout == out.read_text(), "what is sent was shown first"
+    shown, sent = json.loads(result.stdout), json.loads(out.read_text())
+    png = base64.b64decode(sent.pop("pixels", {"png": ""})["png"])
+    shown.pop("pixels", None)
+    assert shown == sent, "what is sent was shown first"
     for secret in (*SECRETS, "Erikas", "Mustermann", "12.3456", str(tmp_path)):
         assert secret not in said, secret
-    image = out.with_suffix(".png")
-    assert image.exists() == pixels
+    assert [path.name for path in out.parent.iterdir()] == ["bundle.json"], "one file to send"
+    assert bool(png) == pixels
     if pixels:
-        assert headers.parts(image.read_bytes()) == ["IHDR", "IDAT", "IEND"]
-        with PIL.Image.open(private) as original, PIL.Image.open(image) as sent:
-            assert sent.size == original.size
-            assert not sent.info
+        assert headers.parts(png) == ["IHDR", "IDAT", "IEND"]
+        with PIL.Image.open(private) as original, PIL.Image.open(io.BytesIO(png)) as image:
+            assert image.size == original.size
+            assert not image.info
 
 
 def test_a_text_chunk_and_a_hostile_name_stay_out_too(photos, tiny, tmp_path):
@@ -192,9 +196,50 @@ def test_weights_in_a_folder_of_somebodys_are_not_named(private, tiny, tmp_path)
     assert "Geheim" not in result.stdout
 
 
-def test_a_file_that_is_no_picture_is_one_line(tmp_path):
+def test_a_broken_picture_is_reported_with_its_error_and_header(private, tiny, tmp_path):
+    private.write_bytes(private.read_bytes()[: private.read_bytes().index(b"\xff\xda") + 40])
+    out = tmp_path / "bundle.json"
+    result = run(private, "--truth", "real", "--weights", tiny, "--out", out, "--with-pixels")
+    assert result.exit_code == 0
+    assert "there are no pixels" in result.stderr
+    assert result.stdout == out.read_text()
+    bundle = json.loads(result.stdout)
+    assert bundle["error"].startswith("UndecodableImageError: ")
+    assert not {"answers", "scores", "evidence", "pixels"} & set(bundle)
+    file = bundle["file"]
+    assert (file["format"], file["stored_size"]) == ("jpeg", [200, 160])
+    assert file["bytes"] == private.stat().st_size
+    assert {"APP1 exif", "SOF0"} <= set(file["parts"])
+    assert {"detector", "versions", "machine"} <= set(bundle)
+    for secret in (*SECRETS, "Mustermann", str(tmp_path)):
+        assert secret not in result.stdout, secret
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "kind"),
+    [
+        (b"", "UndecodableImageError: empty file", None),
+        (b"Dear Erika", "NotAnImageError: ", None),
+        (b"\x89PNG\r\n\x1a\nErika", "UndecodableImageError: ", "png"),
+        (b"\xff\xd8\xff", "UndecodableImageError: ", "jpeg"),
+        (b"II*\0\xff\xff\xff\xff", "UndecodableImageError: ", "tiff"),
+        (b"\0\0\0\x18ftypavif", "UndecodableImageError: ", "avif"),
+    ],
+)
+def test_a_file_of_which_nothing_can_be_read_is_reported_too(content, error, kind, tiny, tmp_path):
     path = tmp_path / "letter.jpg"
-    path.write_bytes(b"Dear Erika")
+    path.write_bytes(content)
+    result = run(path, "--truth", "real", "--weights", tiny, "--out", tmp_path / "bundle.json")
+    assert result.exit_code == 0
+    bundle = json.loads(result.stdout)
+    assert bundle["error"].startswith(error)
+    assert bundle["file"].get("format") == kind
+    assert "Erika" not in result.stdout
+    assert "letter" not in result.stdout
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path):
+    path = tmp_path / "letter.jpg"
     result = run(path, "--truth", "real", "--out", tmp_path / "bundle.json")
     assert result.exit_code == 3
     assert not (tmp_path / "bundle.json").exists()

@@ -68,7 +68,7 @@ def test_a_cascade_tells_what_it_saved(folder, capsys, monkeypatch):
     both = ("--weights", folder / "1.safetensors", "--then", folder / "2.safetensors")
     code, _, told = run(capsys, monkeypatch, "scan", folder / "data", *both, "--zone", "0,1", "-q")
     assert code == 0
-    assert "8 of 8 pictures (100%) went on to the strong detector" in " ".join(told.split())
+    assert "8 of 8 pictures (100 %) went on to the strong detector" in " ".join(told.split())
 
 
 @pytest.mark.parametrize(

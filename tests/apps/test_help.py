@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from gammascope.apps import choices
+from gammascope import fusion
+from gammascope.apps import choices, failures
 from gammascope.apps.cli import app
 from gammascope.apps.help import ALIASES, GROUPS
-from gammascope.pipeline import ORDINARY_PROCESSING
+from gammascope.evaluation.robustness import suite
+from gammascope.imaging.views import boxes_of
+from gammascope.pipeline import ORDINARY_PROCESSING, Execution, Pipeline
 
 COMMANDS: Any = typer.main.get_command(app)
 EXAMPLES = {name: line for commands in GROUPS.values() for name, line in commands.items()}
@@ -69,6 +73,34 @@ def test_words_to_choose_from_are_whole(command, values):
 def test_help_of_stability_is_what_the_code_does():
     times = {3: "three"}[1 + len(ORDINARY_PROCESSING)]
     assert f"up to {times} times slower" in " ".join(shown("scan").split())
+
+
+def test_help_names_the_views_of_the_embedded_detector():
+    views = {
+        name: len(boxes_of((9999, 9999), Pipeline.load(execution=Execution(profile=name)).view))
+        for name in ("default", "fast")
+    }
+    text = " ".join(shown("scan").split())
+    assert f"(embedded detector: {views['default']}), fast fewer ({views['fast']})" in text
+
+
+@pytest.mark.parametrize("command", ["scan", "fuse"])
+def test_help_names_the_zone_of_the_code(command, monkeypatch):
+    assert "Default: 0.1,0.9." in " ".join(shown(command).split())
+    monkeypatch.setattr(fusion, "ZONE", (0.25, 0.75))
+    assert "Default: 0.25,0.75." in " ".join(shown(command).split())
+
+
+def test_help_of_the_quick_suite_is_what_the_code_does():
+    assert "one to three severities" in " ".join(shown("robustness").split())
+    counts = Counter(each.family for each in suite("quick"))
+    assert (min(counts.values()), max(counts.values())) == (1, 3)
+
+
+def test_exit_codes_in_help_are_those_of_the_code():
+    for command in ("scan", "doctor"):
+        assert f"Exit with {failures.FOUND} if" in " ".join(shown(command).split())
+        assert f"{failures.PARTLY_DONE} some" in " ".join(shown(command).split())
 
 
 @pytest.mark.parametrize(("alias", "command"), ALIASES.items())

@@ -61,6 +61,20 @@ def page(tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A board whose cells are as wide as they get: long names, intervals everywhere, large costs."""
+    root = tmp_path_factory.mktemp("wide")
+    sizes = {"gamma_embedded_mobilenet": 2_000_000, "effort": 303_000_000}
+    folders = [
+        evaluation(root / name, (0.5, 1.0, 0.8), rows=200, parameters=size, ms=1234.5)
+        for name, size in sizes.items()
+    ]
+    out = root / "board.html"
+    assert run(*folders, "--out", str(out)).exit_code == 0
+    return out
+
+
 def test_json_tells_what_the_page_shows(tmp_path):
     folders = [evaluation(tmp_path / name, (1.0, 1.0, 1.0)) for name in "ab"]
     (board,) = json.loads(run(*folders, "--json").stdout)["boards"]
@@ -118,3 +132,19 @@ def test_without_scripts_it_is_a_plain_table_in_order(browser, page):
     assert board.get_by_role("button").count() == 0
     assert not board.locator("select").is_visible()
     assert "not measured" in board.inner_text()
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
+def test_a_board_fits_a_laptop_and_scrolls_in_its_frame_where_it_does_not(browser, wide):
+    tab = browser.new_page(viewport={"width": 1366, "height": 768})
+    tab.goto(wide.as_uri())
+    assert tab.locator("td[data-key=ece] small").count() == 6
+    frame = tab.locator(".scroll")
+    assert frame.evaluate("node => node.scrollWidth - node.clientWidth") == 0
+    tab.set_viewport_size({"width": 1000, "height": 768})
+    assert frame.evaluate("node => node.scrollWidth - node.clientWidth") > 0
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 1000
+    frame.evaluate("node => node.scrollLeft = node.scrollWidth")
+    last, inside = tab.locator("th[data-key=megabytes]").bounding_box(), frame.bounding_box()
+    assert last["x"] + last["width"] <= inside["x"] + inside["width"]

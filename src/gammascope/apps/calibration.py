@@ -11,12 +11,12 @@ from rich.table import Table
 
 from gammascope import checkpoints, settings
 from gammascope.apps import terminal
-from gammascope.apps.scan_results import shown_share
 from gammascope.data.manifest import complete_or_absent, read_manifest
 from gammascope.errors import MissingDataError, MissingExtraError, did_you_mean
 from gammascope.evaluation.calibrating import Calibrated
 from gammascope.evaluation.contact_sheet import false_alarm_slices
 from gammascope.evaluation.tables import Grid, markdown
+from gammascope.report import percent
 from gammascope.sample import Entry, KeptApart
 
 NUMBERS = "calibration.json"
@@ -93,14 +93,14 @@ def notes(calibrated: Calibrated) -> list[str]:
         if known.zone == "conformal":
             lines.append(
                 f"{question}: of new images like these (same sources, same mix) at most "
-                f"{shown_share(known.rates[1])} of real photos are called fake, and at most "
-                f"{shown_share(known.missed or 0.0)} of fakes get 'no sign'; {shown_share(known.rates[0])} of "
+                f"{percent(known.rates[1])} of real photos are called fake, and at most "
+                f"{percent(known.missed or 0.0)} of fakes get 'no sign'; {percent(known.rates[0])} of "
                 f"{known.photos} photos were uncertain or fake."
             )
         else:
             lines.append(
-                f"{question}: {shown_share(known.rates[1])} of these {known.photos} photos are called fake and "
-                f"{shown_share(known.rates[0])} uncertain or fake, {_SPREAD[known.zone]}; of new ones "
+                f"{question}: {percent(known.rates[1])} of these {known.photos} photos are called fake and "
+                f"{percent(known.rates[0])} uncertain or fake, {_SPREAD[known.zone]}; of new ones "
                 "it may be more (--zone conformal limits that)."
             )
         if missing := calibrated.held_out[question].missing:
@@ -147,8 +147,8 @@ def _fitted(fitted: Mapping[str, checkpoints.Calibration]) -> Grid:
             f"{values.temperature:.3f}",
             f"{values.offset:.3f}",
             str(len(values.knots) or "-"),
-            f"logit {values.uncertain_from:.3f} ({values.rates[0]:.1%} of photos)",
-            f"logit {values.fake_from:.3f} ({values.rates[1]:.1%})",
+            f"logit {values.uncertain_from:.3f} ({percent(values.rates[0], 1)} of photos)",
+            f"logit {values.fake_from:.3f} ({percent(values.rates[1], 1)})",
             values.zone,
             str(values.photos),
             ", ".join(values.sources),
@@ -170,7 +170,7 @@ def _points(question: str, known: checkpoints.Calibration) -> Grid:
         )
         for source, count in photos.items()
     )
-    header = ("source", "photos", *(f"{rate:.1%} from" for rate in rates))
+    header = ("source", "photos", *(f"{percent(rate)} from" for rate in rates))
     title = f"{question}: logit from which a share of each source's photos would be flagged"
     return Grid(title, header, rows)
 

@@ -12,6 +12,8 @@ import typer
 import gammascope
 from gammascope.apps import choices, contexts, error_report, making, options, serving_options
 from gammascope.apps.failures import (
+    FOUND,
+    INTERRUPTED,
     Commands,
     explain,
     refuse_unwritable,
@@ -32,7 +34,7 @@ app = typer.Typer(
     "Each command explains itself: gammascope scan --help.",
     epilog="Exit codes: 0 done · 1 bug · 2 wrong option, recipe or method · 3 nothing done: a file, image, "
     "checkpoint or extra is missing, or the output cannot be written · 4 done, but some files were unreadable · "
-    "10 scan --fail-on or doctor --strict found something · 130 interrupted.",
+    f"{FOUND} scan --fail-on or doctor --strict found something · {INTERRUPTED} interrupted.",
 )
 
 

@@ -31,6 +31,7 @@ from gammascope.evaluation.header_bias import (
 )
 from gammascope.imaging.decode import Limits
 from gammascope.names import shown
+from gammascope.report import percent
 from gammascope.sample import Entry
 
 PAGE = "audit.md"
@@ -242,7 +243,7 @@ def _group_rows(groups: Sequence[Duplicates], root: Path) -> list[tuple[str, ...
 
 
 def _feature_row(bias: FeatureBias) -> tuple[str, ...]:
-    sides = (f"{side:.0%}" if bias.is_flag else f"{side:.4g}" for side in (bias.real, bias.fake))
+    sides = (percent(side, 0) if bias.is_flag else f"{side:.4g}" for side in (bias.real, bias.fake))
     return (bias.name, str(bias.balanced_accuracy), *sides)
 
 

@@ -6,6 +6,7 @@ profile's name and its file name may all name a person, a place or a device.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import platform
@@ -22,6 +23,7 @@ from gammascope.apps import choices, options
 from gammascope.apps.failures import refuse_unwritable
 
 if TYPE_CHECKING:
+    from gammascope.errors import UndecodableImageError
     from gammascope.imaging.decode import Decoded
     from gammascope.pipeline import Pipeline, Scores
     from gammascope.report import Evidence, Report
@@ -46,7 +48,7 @@ BundleFile: TypeAlias = Annotated[
 ]
 WithPixels: TypeAlias = Annotated[
     bool,
-    typer.Option("--with-pixels", help="Write the picture beside it, too: a PNG without metadata."),
+    typer.Option("--with-pixels", help="Put in the picture, too: a PNG without metadata."),
 ]
 WithText: TypeAlias = Annotated[
     bool,
@@ -71,9 +73,10 @@ def report_error(  # noqa: PLR0913, PLR0917 - each is an option
     """Collect what developers need to know of a picture that was judged wrongly; nothing is sent.
 
     The file holds scores, answers, header facts, versions and the machine; no pixels and no metadata unless asked for.
-    It is printed as it is, to be read before anybody gets it.
+    It is printed, to be read before anybody gets it. Of a picture that cannot be decoded it holds the error.
     """
     from gammascope.apps import fusing, terminal
+    from gammascope.errors import UndecodableImageError
     from gammascope.imaging.decode import decode
     from gammascope.pipeline import Besides, Execution
 
@@ -87,26 +90,31 @@ def report_error(  # noqa: PLR0913, PLR0917 - each is an option
         besides=Besides(),
         execution=Execution(runtime.value, precision.value, profile.value),
     )
-    decoded = decode(picture)
-    bundle = collected(decoded, pipeline, truth, text=with_text)
+    try:
+        decoded = decode(picture)
+    except UndecodableImageError as error:
+        bundle = refused(_content(picture, error), pipeline, truth)
+        left_out = "The picture cannot be decoded, so there are no pixels."
+    else:
+        bundle = collected(decoded, pipeline, truth, text=with_text, pixels=with_pixels)
+        left_out = "" if with_pixels else "Without pixels; --with-pixels adds them."
     bundle["detector"]["weights"] = weights if weights in embedded.DETECTORS else "a file"
     if with_text:
         bundle["file"]["name"] = terminal.printable(picture.name)
-    text = drawn(bundle)
-    out.write_text(text, "utf-8")
-    typer.echo(text, nl=False)
-    written = [str(out)]
-    if with_pixels:
-        written.append(str(_write_pixels(decoded, out)))
+    out.write_text(drawn(bundle), "utf-8")
+    if "pixels" in bundle:
+        typer.echo(drawn(bundle | {"pixels": "In the file; nobody reads base64."}), nl=False)
     else:
-        terminal.say("Without pixels; --with-pixels adds them.")
+        typer.echo(drawn(bundle), nl=False)
+    if left_out:
+        terminal.say(left_out)
     if not with_text:
         terminal.say(f"Without {' and '.join(_LEFT_OUT)}; --with-text adds what a scan says of it.")
-    terminal.say(f"Written: {' and '.join(written)}. Nothing was sent: read it, then send it.")
+    terminal.say(f"Written: {out}. Nothing was sent: read it, then send it.")
 
 
 def collected(
-    decoded: Decoded, pipeline: Pipeline, truth: choices.Truth, *, text: bool
+    decoded: Decoded, pipeline: Pipeline, truth: choices.Truth, *, text: bool, pixels: bool
 ) -> dict[str, Any]:
     """Look at a picture and return what is reported, as plain types.
 
@@ -115,11 +123,12 @@ def collected(
         pipeline: Judges it again.
         truth: What the user takes it for.
         text: Whether statements about the file's metadata go in.
+        pixels: Whether the picture goes in: what the detector saw, as a PNG in base64.
     """
     # Notes are given apart: one of them quotes the file.
     report = pipeline.report_of(replace(decoded, notes=()), "")
     scores = pipeline.scores(decoded.image)
-    return {
+    bundle = {
         "format": FORMAT,
         "truth": str(truth),
         "answers": report.to_json()["answers"],
@@ -127,10 +136,58 @@ def collected(
         "evidence": [_evidence_json(item, text=text) for item in report.evidence],
         "caveats": [*report.caveats, *(_note(one, text=text) for one in decoded.notes)],
         "file": _file_json(decoded, report),
+        **_circumstances(pipeline, calibrated=report.calibrated),
+    }
+    return bundle | ({"pixels": {"png": _png(decoded)}} if pixels else {})
+
+
+def refused(content: bytes, pipeline: Pipeline, truth: choices.Truth) -> dict[str, Any]:
+    """Return what is reported of a file that cannot be decoded: why, and what its header says, as plain types.
+
+    Args:
+        content: The file.
+        pipeline: What would have judged it.
+        truth: What the user takes it for.
+    """
+    return {
+        "format": FORMAT,
+        "truth": str(truth),
+        "error": _reason(content),
+        "file": {"bytes": len(content)} | _header_json(content),
+        **_circumstances(pipeline, calibrated=bool(pipeline.facts.calibration)),
+    }
+
+
+def _content(picture: Path, error: UndecodableImageError) -> bytes:
+    """Return a file that was refused; where not even its bytes can be read, there is nothing to report but that."""
+    from gammascope.errors import UndecodableImageError
+    from gammascope.imaging.decode import content_of
+
+    try:
+        return content_of(picture)
+    except UndecodableImageError:
+        raise error from None
+
+
+def _reason(content: bytes) -> str:
+    """Say why a file is refused, without its name, which may be private."""
+    from gammascope.errors import UndecodableImageError
+    from gammascope.imaging.decode import decode
+
+    try:
+        decode(content)
+    except UndecodableImageError as error:
+        return f"{type(error).__name__}: {str(error).removeprefix('<memory>: ')}"
+    return "It could be decoded when it was read a second time."
+
+
+def _circumstances(pipeline: Pipeline, *, calibrated: bool) -> dict[str, Any]:
+    """Return what looks at the picture, and where."""
+    return {
         "detector": {
-            "method": report.method,
-            "weights_sha256": report.weights_sha256,
-            "calibrated": report.calibrated,
+            "method": pipeline.facts.method,
+            "weights_sha256": pipeline.weights_sha256,
+            "calibrated": calibrated,
             "profile": pipeline.profile,
             "network": pipeline.network.name,
         },
@@ -196,25 +253,33 @@ def _note(note: str, *, text: bool) -> str:
 
 
 def _file_json(decoded: Decoded, report: Report) -> dict[str, Any]:
-    """Return what the header says of how the pixels are stored."""
-    from gammascope.imaging import codecs, headers
-    from gammascope.imaging.decode import opened
+    """Return how the file stores its pixels."""
+    from gammascope.imaging import codecs
 
-    with opened(decoded.content, decoded.format) as file:
-        mode, stored = file.mode, list(file.size)
-    row = {
-        "format": decoded.format,
-        "bytes": decoded.file_bytes,
-        "size": list(report.size),
-        "stored_size": stored,
-        "mode": mode,
-        "parts": headers.parts(decoded.content),
-    }
+    row = {"bytes": decoded.file_bytes, "size": list(report.size)} | _header_json(decoded.content)
     if decoded.format == "jpeg":
         tables = codecs.jpeg_tables(decoded.content)
         row["jpeg_quality"] = decoded.jpeg_quality
         row["subsampling"] = codecs.jpeg_subsampling(decoded.content)
         row["quantisation_tables"] = [table.tolist() for table in tables]
+    return row
+
+
+def _header_json(content: bytes) -> dict[str, Any]:
+    """Return what the header says of how the pixels are stored; of a broken one, as much as can be read."""
+    from gammascope.errors import UndecodableImageError
+    from gammascope.imaging import headers
+    from gammascope.imaging.decode import format_of, opened
+
+    row: dict[str, Any] = {"parts": headers.parts(content)}
+    try:
+        row["format"] = format_of(content)
+        with opened(content, row["format"]) as file:
+            row["mode"], row["stored_size"] = file.mode, list(file.size)
+    except UndecodableImageError:  # no format that is known
+        pass
+    except Exception as error:  # Decoders raise almost any type on hostile bytes.
+        row["header"] = f"cannot be read ({type(error).__name__})"
     return row
 
 
@@ -247,10 +312,8 @@ def _processor() -> str:
     return next(named, platform.processor())
 
 
-def _write_pixels(decoded: Decoded, out: Path) -> Path:
-    """Write what the detector saw, losslessly, with nothing of the file but its pixels."""
+def _png(decoded: Decoded) -> str:
+    """Return what the detector saw, losslessly, with nothing of the file but its pixels, in base64."""
     from gammascope.imaging.codecs import Encoding, encode
 
-    place = out.with_suffix(".png")
-    place.write_bytes(encode(decoded.image, Encoding("png")))
-    return place
+    return base64.b64encode(encode(decoded.image, Encoding("png"))).decode("ascii")

@@ -15,6 +15,7 @@ from gammascope.data.manifest import read_manifest
 from gammascope.errors import MissingDataError, UndecodableImageError
 from gammascope.imaging.decode import decode
 from gammascope.imaging.views import ViewSpec, views_of
+from gammascope.report import percent
 
 _IMAGES = 100
 """Training images that are looked at."""
@@ -71,7 +72,7 @@ def table(compared: Sequence[export.Parity]) -> Table:
         drawn.add_column(title, justify="left" if title == "against torch" else "right")
     for one in compared:
         errors = (f"{one.logit_error:.2g}", f"{one.mask_error:.2g}")
-        drawn.add_row(one.name, str(one.views), *errors, f"{one.changed:.1%}")
+        drawn.add_row(one.name, str(one.views), *errors, percent(one.changed, 1))
     return drawn
 
 

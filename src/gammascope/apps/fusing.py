@@ -13,6 +13,7 @@ from gammascope.apps import terminal
 from gammascope.data.manifest import read_manifest
 from gammascope.errors import RecipeError
 from gammascope.pipeline import Besides, Execution, Pipeline
+from gammascope.report import percent
 from gammascope.sample import Entry, KeptApart
 
 if TYPE_CHECKING:
@@ -109,8 +110,8 @@ def table(costs: Sequence[Cost]) -> Table:
     for cost in costs:
         drawn.add_row(
             terminal.literal(cost.name),
-            f"{cost.false_alarms:.1%}",
-            f"{cost.found:.1%}",
+            percent(cost.false_alarms, 1),
+            percent(cost.found, 1),
             f"{cost.auroc:.3f}",
         )
     return drawn

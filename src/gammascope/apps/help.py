@@ -59,7 +59,9 @@ class Command(TyperCommand):
             if record is not None:
                 argument = parameter.param_type_name == "argument"
                 group = getattr(parameter, "rich_help_panel", None) or "Options"
-                groups.setdefault("Arguments" if argument else group, []).append(record)
+                names, text = record
+                row = (names, _filled(text))
+                groups.setdefault("Arguments" if argument else group, []).append(row)
         for name, rows in groups.items():
             if rows:
                 with formatter.section(name):
@@ -71,6 +73,26 @@ class Command(TyperCommand):
             if example is not None:
                 with formatter.section("Example"):
                     formatter.write(f"  {example}\n")
+
+
+def _filled(text: str) -> str:
+    """Put numbers of the library where a help names them: only a command that is asked for its help imports it."""
+    if "{" not in text:
+        return text
+    from gammascope import checkpoints, fusion
+    from gammascope.imaging.views import boxes_of
+    from gammascope.pipeline import Profile, view_under
+
+    spec = checkpoints.read_facts(checkpoints.default_path()).view
+    large = (100 * spec.size, 100 * spec.size)
+
+    def views(profile: Profile) -> int:
+        return len(boxes_of(large, view_under(spec, profile)))
+
+    low, high = fusion.ZONE
+    return text.format(
+        default_views=views("default"), fast_views=views("fast"), zone=f"{low:g},{high:g}"
+    )
 
 
 def write_commands(formatter: Any, commands: Mapping[str, Any]) -> None:

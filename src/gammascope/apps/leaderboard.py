@@ -326,7 +326,7 @@ def _number(key: str, value: Mapping[str, Any] | None) -> str:
         return f'<td data-key="{key}" class="absent" title="{why}">-</td>'
     interval = drawing = ""
     if value["low"] is not None:
-        interval = f"<small>{value['low']:.3f} to {value['high']:.3f}</small>"
+        interval = f"<small>{value['low']:.3f}\N{EN DASH}{value['high']:.3f}</small>"
         drawing = _interval_drawing(value) if key == "auroc" else ""
     return (
         f'<td data-key="{key}"{_value(value["value"])}>{value["value"]:.3f}{interval}{drawing}</td>'

@@ -33,7 +33,7 @@ FusionKind: TypeAlias = Annotated[
 ]
 FusionZone: TypeAlias = Annotated[
     str | None,
-    typer.Option("--zone", metavar="LOW,HIGH", help="Of a cascade. Default: 0.1,0.9."),
+    typer.Option("--zone", metavar="LOW,HIGH", help="Of a cascade. Default: {zone}."),
 ]
 FusionSources: TypeAlias = Annotated[
     list[str] | None,

@@ -51,42 +51,30 @@ def rows() -> list[dict[str, Any]]:
 
 
 def table(described: list[dict[str, Any]]) -> Table:
-    """Draw what ``rows`` returns."""
-    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title in (
-        "name",
-        "title",
-        "paper",
-        "parameters",
-        "weights",
-        "measured",
-        "licence",
-        "extras",
-    ):
-        drawn.add_column(title, overflow="fold")
+    """Draw the gist of what ``rows`` returns, a line for each method in at most 120 columns."""
+    drawn = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        padding=(0, 2, 0, 0),
+        caption="Licences, extras, what a method trains, and where its score is quoted: --json",
+        caption_justify="left",
+    )
+    for title in ("name", "title", "arXiv", "parameters", "weights", "AUROC", "images"):
+        numbers = title in ("parameters", "images")
+        drawn.add_column(title, overflow="fold", justify="right" if numbers else "left")
     for row in described:
+        parameters = row["parameters"] or row["published_parameters"]
         cells = (
             row["name"],
             row["title"],
-            row["paper"],
-            _size(row),
+            row["paper"].removeprefix("arXiv:"),
+            "-" if parameters is None else f"{parameters / 1e6:.1f} M",
             _weights(row),
-            _score(row["measured"]),
-            row["licence"] or "-",
-            ", ".join(f"{name} ({use})" for name, use in row["extras"].items()) or "-",
+            *_score(row["measured"]),
         )
         drawn.add_row(*(terminal.literal(cell) for cell in cells))
     return drawn
-
-
-def _size(row: dict[str, Any]) -> str:
-    parts = []
-    if row["parameters"] is not None:
-        parts.append(f"{row['parameters'] / 1e6:.2f} M embedded")
-    if row["published_parameters"] is not None:
-        whole, trained = row["published_parameters"] / 1e6, row["trained_parameters"] / 1e6
-        parts.append(f"{whole:.0f} M full, {trained:.2f} M trained")
-    return "; ".join(parts) or "-"
 
 
 def _weights(row: dict[str, Any]) -> str:
@@ -95,14 +83,12 @@ def _weights(row: dict[str, Any]) -> str:
     return ", ".join(row["published_weights"]) or "train or convert"
 
 
-def _score(measured: dict[str, Any] | None) -> str:
+def _score(measured: dict[str, Any] | None) -> tuple[str, str]:
+    """Return AUROC with its interval, and on how many images."""
     if measured is None:
-        return "-"
+        return "-", "-"
     low, high = measured["interval"]
-    return (
-        f"AUROC {measured['auroc']:.3f} [{low:.3f}, {high:.3f}], {measured['images']} images, "
-        f"{measured['weights']} ({measured['quoted_in']})"
-    )
+    return f"{measured['auroc']:.3f} [{low:.3f}, {high:.3f}]", str(measured["images"])
 
 
 def _extras(method: base.Method[Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from gammascope.apps.choices import (
     SuiteName,
     ZoneName,
 )
+from gammascope.apps.failures import FOUND
 
 _DETECTOR = "Detector"
 
@@ -56,7 +57,7 @@ Zone: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="LOW,HIGH",
-        help="Probabilities of --weights between which --then is asked. Default: 0.1,0.9.",
+        help="Probabilities of --weights between which --then is asked. Default: {zone}.",
         rich_help_panel=_DETECTOR,
     ),
 ]
@@ -69,7 +70,8 @@ Device: TypeAlias = Annotated[
 Profile: TypeAlias = Annotated[
     ProfileName,
     typer.Option(
-        help="Views of an image: fast at most 3, thorough all, default as many as thresholds were fitted with.",
+        help="Views of an image: default as many as thresholds were fitted with (embedded detector: {default_views}), "
+        "fast fewer ({fast_views}), thorough all.",
         rich_help_panel=_DETECTOR,
     ),
 ]
@@ -110,7 +112,7 @@ Page: TypeAlias = Annotated[
 ]
 FailOnVerdict: TypeAlias = Annotated[
     FailOn | None,
-    typer.Option(help="Exit with 10 if a verdict is at least this, on either question."),
+    typer.Option(help=f"Exit with {FOUND} if a verdict is at least this, on either question."),
 ]
 MaxMegapixels: TypeAlias = Annotated[
     float, typer.Option(min=0.0, help="Larger images are not examined.")
@@ -367,6 +369,7 @@ AuditFolder: TypeAlias = Annotated[
 Strict: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--strict", help="Exit with 10 if splits leak, labels conflict, or headers tell the labels."
+        "--strict",
+        help=f"Exit with {FOUND} if splits leak, labels conflict, or headers tell the labels.",
     ),
 ]

@@ -24,7 +24,7 @@ from gammascope.apps.report_page import FailedRow, PageRow, write_report
 from gammascope.imaging import provenance
 from gammascope.imaging.decode import Limits
 from gammascope.pipeline import Pipeline
-from gammascope.report import FORMAT, Report, Strength, Verdict, without_numbers
+from gammascope.report import FORMAT, Report, Strength, Verdict, percent, without_numbers
 from gammascope.scanning.scan import Scanned, scan
 
 _STYLES = {Verdict.FAKE: "bold red", Verdict.UNCERTAIN: "yellow", Verdict.NO_SIGN: "green"}
@@ -312,15 +312,6 @@ def json_row(row: Scanned, detectors: Sequence[str] = ("",)) -> dict[str, Any]:
     return opinions_json(reports) | {"image": image}
 
 
-def shown_share(share: float) -> str:
-    """Return a rate in per cent with the digits that it has: half a per cent is not none.
-
-    >>> shown_share(0.01), shown_share(0.005), shown_share(0.05)
-    ('1 %', '0.5 %', '5 %')
-    """
-    return f"{100 * share:.3g} %"
-
-
 def shown_chance(probability: float) -> str:
     """Return a probability for people, never rounded to certainty.
 
@@ -344,13 +335,13 @@ _WAYS = {"generated": "contains AI-generated pixels", "edited": "was edited"}
 
 
 def _rates(known: checkpoints.Calibration) -> str:
-    unsure, called = map(shown_share, known.rates)
+    unsure, called = map(percent, known.rates)
     if known.zone != "conformal":
         return f"at most {called} of {known.photos} held-out photos were called so, {unsure} with 'uncertain'"
     promised = f"at most {called} of new photos like the {known.photos} held-out ones are called so"
     if known.missed is None:
         return promised
-    return f"{promised}, and {shown_share(known.missed)} of fakes get 'no sign'"
+    return f"{promised}, and {percent(known.missed)} of fakes get 'no sign'"
 
 
 def page_title(files: Sequence[Path]) -> str:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from gammascope.checkpoints import OperatingPoint
 from gammascope.errors import MissingDataError
+from gammascope.report import percent
 from gammascope.sample import Label
 
 COLDEST, HOTTEST = 0.05, 20.0
@@ -153,7 +154,7 @@ def refuse_too_few(images: int, rate: float, what: str) -> None:
         accepted = math.ceil(1e4 * lowest - 1e-6) / 1e4
         raise MissingDataError(
             f"{images} {what} cannot promise a rate of {rate:.3g}: at least {least} are needed. {images} promise "
-            f"{100 * accepted:.3g} % at best; to accept that, say so: {option} {accepted:.4g}."
+            f"{percent(accepted)} at best; to accept that, say so: {option} {accepted:.4g}."
         )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gammascope.forensics import cloning, grids, noise, quantisation, variance
 from gammascope.forensics.base import Finding, Method, Outcome, Picture, Silence
-from gammascope.report import Evidence, Strength, shares
+from gammascope.report import Evidence, Strength, percent, shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def _evidence(name: str, method: Described, outcome: Outcome) -> Evidence:
     marked = outcome.map()
     return Evidence(
         name,
-        f"{method.title}: a part, {shares(marked)[1]:.0%} of the picture, {method.found}.",
+        f"{method.title}: a part, {percent(shares(marked)[1], 0)} of the picture, {method.found}.",
         marked,
         Strength.WEAK,
         method.limits,

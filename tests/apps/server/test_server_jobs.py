@@ -146,6 +146,32 @@ def test_a_job_whose_server_died_is_lost_and_says_so(serve, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        ({}, "were written before answers had formats, and this server reads format 2"),
+        ({"format": 1}, "have format 1, and this server reads 2"),
+    ],
+)
+def test_a_job_of_an_older_server_is_told_in_words(serve, tmp_path, known, told):
+    place = tmp_path / "results.sqlite"
+    results = Results(opened(str(place)), "w", 10, 1.0)
+    row = known | {"accepted": datetime.now(UTC).isoformat(), "files": 1, "done": 1}
+    finished_row = {"failed": 0, "results": [{"image": "a.png", "verdict": "real"}]}
+    results.put_job("waiting", "", row | {"id": "waiting", "status": "accepted"}, time.time() + 100)
+    results.put_job(
+        "done", "", row | finished_row | {"id": "done", "status": "finished"}, time.time() + 100
+    )
+    results.close()
+    client = serve(results=place)
+    JobShape.model_validate(client.get("/v1/jobs/waiting").json())
+    for query in ("", "?labels_only=true"):
+        answer = client.get(f"/v1/jobs/done{query}")
+        assert answer.status_code == 410
+        assert answer.json()["type"] == "urn:gammascope:problem:job-outdated"
+        assert answer.json()["detail"] == f"Its results {told}: send the files again."
+
+
+@pytest.mark.parametrize(
     "name", ["%00", "a%00b", "..%2f..", "%ff", "x" * 5000, "\N{SNOWMAN}", "%27--"]
 )
 def test_odd_names_of_jobs_are_not_found(client, name):

@@ -218,6 +218,7 @@ async def accept_job(request: Request, service: Serving, caller: Asking) -> Resp
         "not-authenticated",
         "not-found",
         "wrong-host",
+        "job-outdated",
         "results-unreadable",
     ),
 )

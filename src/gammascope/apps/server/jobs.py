@@ -7,7 +7,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -135,7 +135,8 @@ class Jobs:
         One that another process accepted is "accepted" until its time is over, and then "lost".
 
         Raises:
-            Problem: "results-unreadable" if the database fails.
+            Problem: "results-unreadable" if the database fails; "job-outdated" if an older version finished the job,
+                whose verdicts mean other things.
         """
         if not _ID.fullmatch(job):  # not one of ours; databases differ in which text they take
             return None
@@ -147,11 +148,18 @@ class Jobs:
         except Exception as error:  # drivers have types of their own
             log("job-unreadable", logging.WARNING, **failure(error))
             raise Problem("results-unreadable", "Ask again in a moment.", retry_after=5) from error
-        if kept is None or kept["status"] == "finished":
+        if kept is None:
+            return None
+        if kept["status"] == "finished":
+            if kept.get("format") != FORMAT:
+                raise Problem(
+                    "job-outdated", f"Its results {_written_as(kept)}: send the files again."
+                )
             return kept
         accepted = datetime.fromisoformat(kept["accepted"]).timestamp()
         over = time.time() > accepted + self._limits.job_seconds + 60
-        return kept | {"status": "lost" if over else "accepted"}
+        # What no file was answered in is the same in every format.
+        return kept | {"format": FORMAT, "status": "lost" if over else "accepted"}
 
     async def finish(self) -> None:
         """Wait until every accepted job is finished and told of."""
@@ -226,6 +234,14 @@ class Jobs:
             log("job-unwritable", logging.WARNING, **failure(error))
             return False
         return True
+
+
+def _written_as(kept: Mapping[str, Any]) -> str:
+    return (
+        f"have format {kept['format']}, and this server reads {FORMAT}"
+        if "format" in kept
+        else f"were written before answers had formats, and this server reads format {FORMAT}"
+    )
 
 
 def failed(name: str, error: BaseException) -> dict[str, Any]:

@@ -30,6 +30,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "not-found": (404, "There is nothing here"),
     "method-not-allowed": (405, "This address takes other methods"),
     "too-slow": (408, "The request did not arrive in time"),
+    "job-outdated": (410, "The job was answered by an older version"),
     "request-too-large": (413, "The request is larger than allowed"),
     "too-many-files": (413, "The request holds more files than allowed"),
     "image-too-large": (413, "The picture is larger than allowed"),

@@ -30,8 +30,8 @@ RNG = np.random.default_rng(0)
 
 @pytest.mark.parametrize("true", [0.3, 1.0, 4.0])
 def test_the_temperature_that_made_the_labels_is_found(true: Any) -> None:
-    calibrated = RNG.normal(0, 2, 40_000)
-    label = (RNG.random(40_000) < 1 / (1 + np.exp(-calibrated))).astype(np.int64)
+    calibrated = RNG.normal(0, 2, 16_000)
+    label = (RNG.random(16_000) < 1 / (1 + np.exp(-calibrated))).astype(np.int64)
     temperature, offset = fit_scale(calibrated * true + 7.0, label)
     assert temperature == pytest.approx(true, rel=0.05)
     assert offset == pytest.approx(7.0, abs=0.05 * true)

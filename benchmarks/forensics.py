@@ -1,20 +1,23 @@
 """How well the forensic methods tell edits of photos from the photos, what they mark, and what they cost.
 
-    python benchmarks/forensics.py MANIFEST [MANIFEST ...] [--split train] [--per-source 4] [--pixels 600000]
+    python benchmarks/forensics.py SCORES.csv MANIFEST [MANIFEST ...] [--photos 40] [--edited 2] [--pixels 600000]
 
-Every photo is cut to the pixels from its first block on, edited in four ways (a copy as it is, a copy as our training
-makes them, a splice from another source's photo, a classical fill), and judged untouched and edited, both without loss
-and saved as JPEG 90. A photo about which a method is silent counts as its lowest score. Thresholds are the scores that
-one photo in a hundred reaches. The cost is CPU time of the method alone.
+Photos of every source are judged untouched, as their files are (cut to 1.5 megapixels from the first block on), so that
+false alarms are counted. The first few of every source are also cut further, edited in four ways (a copy as it is, a
+copy as our training makes them, a splice from another source's photo, a classical fill), and judged untouched and
+edited without loss, saved as JPEG 90, and halved and saved as JPEG 90. Scores are appended to a table, which a second
+call goes on from: rows that are there are not made again. A picture about which a method is silent counts as its lowest
+score. The cost is CPU time of the method alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +26,11 @@ from gammascope.data.manifest import read_manifest
 from gammascope.errors import UndecodableImageError
 from gammascope.evaluation.localisation import pixel_auroc
 from gammascope.evaluation.metrics import auroc_against
-from gammascope.forensics import METHODS, Described, Finding, Picture
+from gammascope.forensics import METHODS, Finding, Picture
+from gammascope.imaging import codecs
 from gammascope.imaging.codecs import Encoding, encode
-from gammascope.imaging.decode import decode
+from gammascope.imaging.decode import Decoded, decode
+from gammascope.imaging.luma import StoredLuma
 from gammascope.manipulation import CopyMove, Inpainting, Splicing
 from gammascope.manipulation.base import Manipulation
 from gammascope.manipulation.inpainting import NavierStokes, Telea
@@ -36,100 +41,176 @@ from gammascope.report import percent
 from gammascope.sample import Entry, Image, Label, Mask
 
 _SMALLEST_PX = 256
+_LARGEST_FILE = 1_500_000  # pixels of an untouched photo
 _SILENT = -1.0
 _EVERY = 3  # of the pixels along each side, for pixel figures
 
-FORMS = {"without loss": None, "JPEG 90": Encoding("jpeg", 90)}
+FORMS = ("without loss", "JPEG 90", "halved, JPEG 90")
+COLUMNS = ("source", "photo", "edit", "form", "method", "score", "auroc", "f1", "ms", "pixels")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("manifests", type=Path, nargs="+")
+    parser.add_argument("scores", type=Path)
+    parser.add_argument("manifests", type=Path, nargs="*")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--per-source", type=int, default=4)
+    parser.add_argument("--photos", type=int, default=40, help="files of a source")
+    parser.add_argument("--edited", type=int, default=2, help="photos of a source that are edited")
     parser.add_argument("--pixels", type=int, default=600_000)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    entries = [e for path in chosen.manifests for e in read_manifest(path, chosen.split)]
-    photos = drawn(entries, chosen.per_source, chosen.pixels, np.random.default_rng(chosen.seed))
-    print(
-        f"{len(photos)} photos of {len({entry.source for entry, _ in photos})} sources", flush=True
-    )
-    tallies = {(name, form): Tally() for name in chosen.methods for form in FORMS}
-    for number in range(len(photos)):
-        for edit, image, truth in edits(number, photos):
-            for form, encoding in FORMS.items():
-                data = encode(image, encoding) if encoding else b""
-                picture = Picture(decode(data).image if data else image, data)
-                for name in chosen.methods:
-                    tallies[name, form].add(METHODS[name], edit, picture, truth)
-    for (name, form), tally in tallies.items():
-        tally.show(f"{name}, {form}")
+    if chosen.manifests:
+        entries = [e for path in chosen.manifests for e in read_manifest(path, chosen.split)]
+        photos = drawn(entries, np.random.default_rng(0))
+        table = Table(chosen.scores, chosen.methods)
+        for rank in range(chosen.photos):
+            for some in photos.values():
+                if rank < len(some):
+                    judge(
+                        some[rank], table, None if rank >= chosen.edited else photos, chosen.pixels
+                    )
+    show(rows_of(chosen.scores))
 
 
-@dataclass
-class Tally:
-    """What one method said about pictures of one form."""
+@dataclass(frozen=True)
+class Row:
+    """What a method said of one picture."""
 
-    scores: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    areas: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
-    seconds: float = 0.0
-    megapixels: float = 0.0
+    source: str
+    photo: str
+    edit: str
+    form: str
+    method: str
+    score: float
+    auroc: float
+    f1: float
+    ms: float
+    pixels: int
 
-    def add(self, method: Described, edit: str, picture: Picture, truth: Mask | None) -> None:
-        started = time.process_time()
-        found = method.examine(picture)
-        self.seconds += time.process_time() - started
-        self.megapixels += picture.size[0] * picture.size[1] / 1e6
-        self.scores[edit].append(found.score if isinstance(found, Finding) else _SILENT)
-        if isinstance(found, Finding) and truth is not None:
+
+class Table:
+    """Scores on disk, to which a picture's are added as soon as they are known."""
+
+    def __init__(self, path: Path, methods: Iterable[str]) -> None:
+        self._path, self._methods = path, tuple(methods)
+        self._known = {(r.photo, r.edit, r.form, r.method) for r in rows_of(path)}
+        if not path.exists():
+            path.write_text(",".join(COLUMNS) + "\n")
+
+    def missing(self, photo: str, edit: str, form: str) -> list[str]:
+        """Return the methods that have not judged a picture."""
+        return [m for m in self._methods if (photo, edit, form, m) not in self._known]
+
+    def add(
+        self,
+        entry: Entry,
+        edit: str,
+        form: str,
+        picture: Callable[[], Picture | None],
+        truth: Mask | None = None,
+    ) -> None:
+        """Judge a picture, which is made only if it is needed, with the methods that have not done so."""
+        methods = self.missing(str(entry.path), edit, form)
+        made = picture() if methods else None
+        if made is None:
+            return
+        with self._path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            for name in methods:
+                said = _judged(name, made, truth)
+                writer.writerow([entry.source, entry.path, edit, form, name, *said])
+
+
+def _judged(
+    name: str, picture: Picture, truth: Mask | None
+) -> tuple[float, float, float, float, int]:
+    started = time.process_time()
+    found = METHODS[name].examine(picture)
+    spent = 1000 * (time.process_time() - started)
+    score, area, marked = _SILENT, np.nan, np.nan
+    if isinstance(found, Finding):
+        score = found.score
+        if truth is not None:
             shown, where = found.map()[::_EVERY, ::_EVERY], truth[::_EVERY, ::_EVERY]
-            self.areas[edit].append((pixel_auroc(shown, where), f1(shown, where)))
-
-    def show(self, title: str) -> None:
-        reals = np.sort(np.array(self.scores["photo"]))[::-1]
-        threshold = float(np.quantile(reals, 0.99, method="higher"))
-        print(
-            f"{title}: {1000 * self.seconds / self.megapixels:.0f} ms/MP,"
-            f" silent about {percent(float(np.mean(reals == _SILENT)), 0)} of photos,"
-            f" 1 % of photos reach {threshold:.3f}"
-        )
-        for edit, some in self.scores.items():
-            if edit == "photo":
-                continue
-            fakes = np.array(some)
-            value = auroc_against(reals, fakes)
-            pixel, marked = np.nanmean(self.areas[edit] or [(np.nan, np.nan)], axis=0)
-            print(
-                f"    {edit:14} AUROC {value.value:.2f} [{value.low:.2f}, {value.high:.2f}],"
-                f" found {np.mean(fakes > threshold):.2f};"
-                f" where it speaks: pixel AUROC {pixel:.2f}, F1 {marked:.2f}"
-            )
+            area, marked = pixel_auroc(shown, where), f1(shown, where)
+    return (
+        round(score, 4),
+        round(area, 4),
+        round(marked, 4),
+        round(spent, 1),
+        picture.image[..., 0].size,
+    )
 
 
-def drawn(
-    entries: list[Entry], per_source: int, pixels: int, rng: np.random.Generator
-) -> list[tuple[Entry, Image]]:
-    """Draw photos of every source, and cut them."""
+def rows_of(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [
+            Row(*some[:5], *map(float, some[5:9]), int(some[9]))
+            for some in list(csv.reader(file))[1:]
+            if len(some) == len(COLUMNS)  # A line that was cut off is made again.
+        ]
+
+
+def judge(entry: Entry, table: Table, others: dict[str, list[Entry]] | None, pixels: int) -> None:
+    """Judge a photo's file and, if there are others to splice from, its edits."""
+    try:
+        table.add(entry, "photo", "file", lambda: as_filed(entry))
+        if others is None or not any(table.missing(str(entry.path), "fill", f) for f in FORMS):
+            return
+        image = cut(decode(entry.path).image, pixels)
+        for edit, made, truth in edits(entry, image, others):
+            for form in FORMS:
+                there = truth if truth is None or not form.startswith("halved") else halved(truth)
+                table.add(
+                    entry, edit, form, lambda made=made, form=form: in_form(made, form), there
+                )
+    except UndecodableImageError:
+        return
+
+
+def as_filed(entry: Entry) -> Picture | None:
+    """Return a photo as its file is, cut if it is large; None for a large one that would have to be turned."""
+    decoded = decode(entry.path)
+    picture = Picture(decoded.image, decoded.content)
+    if decoded.image[..., 0].size <= _LARGEST_FILE:
+        return picture
+    image, stored = cut(decoded.image, _LARGEST_FILE), picture.stored
+    if stored is not None and stored.orientation != 1:
+        return None
+    small = Picture(image)
+    if stored is not None:
+        kept = stored.pixels[: image.shape[0], : image.shape[1]]
+        small.__dict__["stored"] = StoredLuma(kept, stored.steps, 1)  # What is cached is not made.
+    return small
+
+
+def in_form(image: Image, form: str) -> Picture:
+    if form == "without loss":
+        return Picture(image)
+    if form.startswith("halved"):
+        image = codecs.rescale(image, 0.5)
+    data = encode(image, Encoding("jpeg", 90))
+    return Picture(decode(data).image, data)
+
+
+def halved(truth: Mask) -> Mask:
+    """Bring a mask to the frame that ``codecs.rescale`` makes of its picture."""
+    shrunk = codecs.rescale(np.repeat(truth[..., None], 3, 2).astype(np.uint8) * 255, 0.5)
+    return np.asarray(shrunk[..., 0] > 127)
+
+
+def drawn(entries: list[Entry], rng: np.random.Generator) -> dict[str, list[Entry]]:
+    """Return the photos of every source that are large enough to be edited, in random order."""
     by_source: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.label is Label.REAL and entry.kind is None:
             by_source[entry.source or ""].append(entry)
-    photos = []
-    for _, some in sorted(by_source.items()):
-        kept = 0
-        for number in rng.permutation(len(some)):
-            if kept == per_source:
-                break
-            try:
-                image = cut(decode(some[number].path).image, pixels)
-            except UndecodableImageError:
-                continue
-            if min(image.shape[:2]) >= _SMALLEST_PX:
-                photos.append((some[number], image))
-                kept += 1
-    return photos
+    return {
+        source: [some[number] for number in rng.permutation(len(some))]
+        for source, some in sorted(by_source.items())
+    }
 
 
 def cut(image: Image, pixels: int) -> Image:
@@ -140,15 +221,21 @@ def cut(image: Image, pixels: int) -> Image:
 
 
 def edits(
-    number: int, photos: list[tuple[Entry, Image]]
+    entry: Entry, image: Image, photos: dict[str, list[Entry]]
 ) -> Iterator[tuple[str, Image, Mask | None]]:
     """Yield the photo and its edits, by name, with their masks."""
-    entry, image = photos[number]
+    if min(image.shape[:2]) < _SMALLEST_PX:
+        return
     yield "photo", image, None
+    number = sum(map(ord, entry.path.name))
+    sources = [source for source in photos if source != entry.source]
 
     def donor(rng: np.random.Generator) -> Donor:
-        others = [other for there, other in photos if there.source != entry.source]
-        return Donor(others[int(rng.integers(len(others)))])
+        while True:
+            some = photos[sources[int(rng.integers(len(sources)))]]
+            decoded: Decoded = decode(some[int(rng.integers(len(some)))].path)
+            if min(decoded.image.shape[:2]) >= _SMALLEST_PX:
+                return Donor(cut(decoded.image, _LARGEST_FILE))
 
     pieces = Pieces(sides=(0.1, 0.45))
     ways: dict[str, Manipulation] = {
@@ -167,6 +254,46 @@ def edits(
 def f1(shown: np.ndarray, truth: Mask) -> float:
     marked = shown > 0.5  # NaN is not
     return float(2 * (marked & truth).sum() / max(1, marked.sum() + truth.sum()))
+
+
+def show(rows: list[Row]) -> None:
+    """Print for every method its false alarms, and what it finds of each kind of edit."""
+    for method in METHODS:
+        mine = [row for row in rows if row.method == method]
+        if not mine:
+            continue
+        cost = sum(row.ms for row in mine) / sum(row.pixels for row in mine) * 1e6
+        print(f"{method}: {cost:.0f} ms/MP")
+        for form in ("file", *FORMS):
+            _show_form(METHODS[method].threshold, form, [row for row in mine if row.form == form])
+
+
+def _show_form(threshold: float, form: str, rows: list[Row]) -> None:
+    photos = [row for row in rows if row.edit == "photo"]
+    if not photos:
+        return
+    reals = np.sort([row.score for row in photos])[::-1]
+    top = ", ".join(f"{value:.2f}" for value in reals[:5])
+    print(
+        f"  {form}: {len(reals)} photos of {len({row.source for row in photos})} sources,"
+        f" silent about {percent(float(np.mean(reals == _SILENT)), 0)}, above {threshold}:"
+        f" {percent(float(np.mean(reals > threshold)), 2)}; highest {top}"
+    )
+    by_edit: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_edit[row.edit].append(row)
+    for edit, some in by_edit.items():
+        if edit == "photo":
+            continue
+        fakes = np.array([row.score for row in some])
+        value = auroc_against(reals, fakes)
+        spoken = [row for row in some if row.score != _SILENT] or some
+        print(
+            f"    {edit:14} AUROC {value.value:.2f} [{value.low:.2f}, {value.high:.2f}],"
+            f" found {np.mean(fakes > threshold):.2f};"
+            f" where it speaks: pixel AUROC {np.nanmean([r.auroc for r in spoken]):.2f},"
+            f" F1 {np.nanmean([r.f1 for r in spoken]):.2f}"
+        )
 
 
 if __name__ == "__main__":

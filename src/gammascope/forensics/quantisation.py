@@ -110,33 +110,41 @@ def law_of(
     Returns:
         None if one quantisation explains them as well.
     """
-    seen = np.bincount(values.ravel(), minlength=_LARGEST + 1).astype(float)
-    size = np.abs(once).ravel()
-    single = _law(np.clip(size / step + 0.5, 0, _LARGEST).astype(np.int64), _LARGEST + 1)
-    single_fit = seen @ np.log(single)
-    fit, first, law = -np.inf, 0, single
-    for candidate in range(2, _ROUGHEST + 1):
-        if step % candidate == 0:
-            continue  # Whatever passed it lies on the same steps as before.
-        passed = _passed(candidate, step)
-        last = passed.shape[1] - 1
-        combed = np.clip(size / candidate + 0.5, 0, last).astype(np.int64)
-        double = passed @ np.bincount(combed, minlength=last + 1)
-        double = (double + 0.5) / (double + 0.5).sum()
-        for share in _SHARES:
-            mixed = float(seen @ np.log(share * single + (1 - share) * double))
-            if mixed > fit:
-                fit, first, law = mixed, candidate, double
-    gain = (fit - single_fit) / seen.sum()
+    seen = np.bincount(values.ravel(), minlength=_LARGEST + 1)
+    length = 2 * (_LARGEST + 2) * max(step, _ROUGHEST)
+    # Halves, so that the edges of every step fall between two of them.
+    halves = np.minimum(2 * np.abs(once).ravel(), length - 1).astype(np.int64)
+    fine = np.bincount(halves, minlength=length)
+    single = _law(_combed(fine, step, _LARGEST + 1))
+    # Whatever passed a divisor of the last step lies on the same steps as before.
+    steps = [first for first in range(2, _ROUGHEST + 1) if step % first]
+    if not steps:
+        return None
+    doubles = np.stack([_twice(fine, first, step) for first in steps])
+    shares = np.array(_SHARES)[:, None, None]
+    fits = np.log(shares * single + (1 - shares) * doubles) @ seen
+    best = int(fits.max(0).argmax())
+    gain = (fits[:, best].max() - seen @ np.log(single)) / seen.sum()
     if gain < _GAIN:
         return None
-    ratios = np.clip(np.log(single / law), -_CLIP, _CLIP)
-    return Law(first, float(gain), ratios.astype(np.float32))
+    ratios = np.clip(np.log(single / doubles[best]), -_CLIP, _CLIP)
+    return Law(steps[best], float(gain), ratios.astype(np.float32))
 
 
-def _law(values: np.ndarray, length: int) -> Float[np.ndarray, " n"]:
-    counts = np.bincount(values, minlength=length) + 0.5
-    return np.asarray(counts / counts.sum())
+def _law(counts: np.ndarray) -> Float[np.ndarray, " n"]:
+    return np.asarray((counts + 0.5) / (counts + 0.5).sum())
+
+
+def _combed(fine: Int[np.ndarray, " f"], step: int, length: int) -> Int[np.ndarray, " n"]:
+    """Count by multiple of a step what was counted by halves; what is larger goes to the last."""
+    edges = np.append(0, (2 * np.arange(1, length) - 1) * step)
+    return np.asarray(np.add.reduceat(fine, edges))
+
+
+def _twice(fine: Int[np.ndarray, " f"], first: int, step: int) -> Float[np.ndarray, " n"]:
+    """Return the law of values that were rounded to a first step before the last one."""
+    passed = _passed(first, step)
+    return _law(passed @ _combed(fine, first, passed.shape[1]))
 
 
 @lru_cache(maxsize=4096)
@@ -151,9 +159,13 @@ def _passed(first: int, step: int) -> Float[np.ndarray, "n m"]:
     return np.asarray(below[1:] - below[:-1])
 
 
+_NORMAL_AT = np.linspace(-6, 6, 1201)
+_NORMAL = np.array([0.5 + 0.5 * erf(value / sqrt(2)) for value in _NORMAL_AT])
+
+
 def _normal(values: np.ndarray) -> Float[np.ndarray, "n m"]:
     """Return the share of a normal law that lies below."""
-    return np.array([[0.5 + 0.5 * erf(value / sqrt(2)) for value in row] for row in values])
+    return np.asarray(np.interp(values, _NORMAL_AT, _NORMAL))
 
 
 @cache

@@ -2,10 +2,10 @@
 
     python benchmarks/forensics.py SCORES.csv MANIFEST [MANIFEST ...] [--photos 40] [--edited 2] [--pixels 600000]
 
-Photos of every source are judged untouched, as their files are (cut to 1.5 megapixels from the first block on), so that
-false alarms are counted. The first few of every source are also cut further, edited in four ways (a copy as it is, a
-copy as our training makes them, a splice from another source's photo, a classical fill), and judged untouched and
-edited without loss, saved as JPEG 90, and halved and saved as JPEG 90. Scores are appended to a table, which a second
+Photos of every source are judged untouched, so that false alarms are counted: as their files are (cut to 1.5 megapixels
+from the first block on), and, cut further, without loss, saved as JPEG 90, and halved and saved as JPEG 90. The first
+few of every source are judged in these three forms after an edit, too: a copy as it is, a copy as our training makes
+them, a splice from another source's photo, a classical fill. Scores are appended to a table, which a second
 call goes on from: rows that are there are not made again. A picture about which a method is silent counts as its lowest
 score. The cost is CPU time of the method alone.
 """
@@ -46,6 +46,7 @@ _SILENT = -1.0
 _EVERY = 3  # of the pixels along each side, for pixel figures
 
 FORMS = ("without loss", "JPEG 90", "halved, JPEG 90")
+EDITS = ("photo", "copy as it is", "copy, posed", "splice", "fill")
 COLUMNS = ("source", "photo", "edit", "form", "method", "score", "auroc", "f1", "ms", "pixels")
 
 
@@ -157,10 +158,11 @@ def judge(entry: Entry, table: Table, others: dict[str, list[Entry]] | None, pix
     """Judge a photo's file and, if there are others to splice from, its edits."""
     try:
         table.add(entry, "photo", "file", lambda: as_filed(entry))
-        if others is None or not any(table.missing(str(entry.path), "fill", f) for f in FORMS):
+        asked = ("photo",) if others is None else EDITS
+        if not any(table.missing(str(entry.path), edit, form) for edit in asked for form in FORMS):
             return
         image = cut(decode(entry.path).image, pixels)
-        for edit, made, truth in edits(entry, image, others):
+        for edit, made, truth in edits(entry, image, others or {}):
             for form in FORMS:
                 there = truth if truth is None or not form.startswith("halved") else halved(truth)
                 table.add(
@@ -226,7 +228,9 @@ def edits(
     """Yield the photo and its edits, by name, with their masks."""
     if min(image.shape[:2]) < _SMALLEST_PX:
         return
-    yield "photo", image, None
+    yield EDITS[0], image, None
+    if not photos:
+        return
     number = sum(map(ord, entry.path.name))
     sources = [source for source in photos if source != entry.source]
 
@@ -238,15 +242,14 @@ def edits(
                 return Donor(cut(decoded.image, _LARGEST_FILE))
 
     pieces = Pieces(sides=(0.1, 0.45))
-    ways: dict[str, Manipulation] = {
-        "copy as it is": CopyMove(pieces, Poses(exact_share=1.0)),
-        "copy, posed": CopyMove(pieces),
-        "splice": Splicing(donor, pieces=pieces, sides=(0.1, 0.45)),
-        "fill": Inpainting(
-            Telea() if number % 2 else NavierStokes(), regions=Regions(area=(0.01, 0.2))
-        ),
-    }
-    for name, edit in ways.items():
+    fill = Telea() if number % 2 else NavierStokes()
+    ways: tuple[Manipulation, ...] = (
+        CopyMove(pieces, Poses(exact_share=1.0)),
+        CopyMove(pieces),
+        Splicing(donor, pieces=pieces, sides=(0.1, 0.45)),
+        Inpainting(fill, regions=Regions(area=(0.01, 0.2))),
+    )
+    for name, edit in zip(EDITS[1:], ways, strict=True):
         made = edit(image, np.random.default_rng(number))
         yield name, made.image, made.edited
 

@@ -16,7 +16,7 @@ from functools import cache, lru_cache
 from math import erf, sqrt
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from gammascope.forensics.base import (
     CELL_PX,
@@ -25,8 +25,10 @@ from gammascope.forensics.base import (
     Picture,
     Silence,
     box_means,
+    cell_sums,
     clearest_blob,
 )
+from gammascope.sample import Image
 
 SMALLEST_PX = 128
 """Shorter side below which histograms hold too few blocks (our choice)."""
@@ -49,7 +51,9 @@ _LARGEST = 24  # quantised values beyond are taken together
 _SHARES = (0.02, 0.1, 0.25, 0.5)  # of blocks that were quantised once
 _ROUGHEST = 40  # first step that is looked for
 _ROUNDING = 0.45  # standard deviation that rounding to pixels leaves in a coefficient
+_CUT_OFF = 0.02  # share of a block whose colours may be at the end of their range
 _GAIN = 0.02  # nats by block that the double law must explain better
+_PRIOR = 3.0  # blocks added to every value: rare ones say little
 _CLIP = 4.0
 _LEVEL = 0.5
 _SHARE = (0.004, 0.4)
@@ -90,11 +94,25 @@ def examine(picture: Picture) -> Outcome:
             ratio += law.ratios[values]
     if not spoke:
         return Silence("no trace of an earlier JPEG compression on the same grid")
-    evidence = box_means(ratio, 1)
-    score, part = clearest_blob(evidence, _LEVEL, _SHARE)
+    ratio, origin = stored.upright(ratio, CELL_PX)
+    cut_off = _cut_off(picture.image, origin, ratio.shape)
+    evidence = box_means(np.where(cut_off, 0, ratio), 1)
+    score, part = clearest_blob(np.where(cut_off, np.nan, evidence), _LEVEL, _SHARE)
+    # Cells that cannot speak for themselves go with those around them.
+    part |= cut_off & (box_means(part, 2) > 0.5 * box_means(~cut_off, 2))
     shown = np.clip(evidence / (4 * _CLIP) + 0.25, 0, 0.5) + 0.5 * part
-    cells, origin = stored.upright(shown.astype(np.float32), CELL_PX)
-    return Finding(score, cells, origin, CELL_PX, picture.size)
+    shown[cut_off & ~part] = np.nan
+    return Finding(score, shown.astype(np.float32), origin, CELL_PX, picture.size)
+
+
+def _cut_off(
+    image: Image, origin: tuple[int, int], shape: tuple[int, ...]
+) -> Bool[np.ndarray, "gh gw"]:
+    """Tell which cells hold colours at the end of their range: cutting off what is beyond undoes a quantisation."""
+    left, top = origin
+    inside = image[top : top + shape[0] * CELL_PX, left : left + shape[1] * CELL_PX]
+    ends = np.asarray(inside - np.uint8(1) >= 254)  # 0 becomes 255.
+    return np.asarray(cell_sums(np.asarray(ends.any(2)).view(np.uint8)) > _CUT_OFF * CELL_PX**2)
 
 
 def law_of(
@@ -132,7 +150,7 @@ def law_of(
 
 
 def _law(counts: np.ndarray) -> Float[np.ndarray, " n"]:
-    return np.asarray((counts + 0.5) / (counts + 0.5).sum())
+    return np.asarray((counts + _PRIOR) / (counts + _PRIOR).sum())
 
 
 def _combed(fine: Int[np.ndarray, " f"], step: int, length: int) -> Int[np.ndarray, " n"]:

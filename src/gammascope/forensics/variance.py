@@ -28,7 +28,8 @@ SMALLEST_PX = 160
 COARSEST_STEP = 12
 """Mean of the six lowest steps of luminance above which JPEG has removed the noise (about quality 70)."""
 
-_BINS = 8
+_MOST_BINS = 8  # of texture, and of brightness in each
+_IN_BIN = 48  # cells that a bin should hold; fewer bins are made of small pictures
 _FEWEST = 24  # cells in a bin
 _LEVEL = 2.0  # robust deviations below what is expected
 _SHARE = (0.004, 0.4)
@@ -81,24 +82,25 @@ def _deviations(
     detail: np.ndarray, brightness: np.ndarray, texture: np.ndarray, usable: np.ndarray
 ) -> Float[np.ndarray, "gh gw"]:
     """Return by how many robust deviations detail exceeds the median of like cells."""
-    rows = _ranked(texture, usable)
+    bins = int(np.clip((usable.sum() / _IN_BIN) ** 0.5, 2, _MOST_BINS))
+    rows = _ranked(texture, usable, bins)
     columns = np.zeros_like(rows)
-    for row in range(_BINS):
+    for row in range(bins):
         chosen = rows == row
-        columns[chosen] = _ranked(brightness, usable & chosen)[chosen]
+        columns[chosen] = _ranked(brightness, usable & chosen, bins)[chosen]
     middle, spread = np.median(detail[usable]), _spread(detail[usable])
     out = (detail - middle) / spread
-    for cell in range(_BINS * _BINS):
-        chosen = (rows * _BINS + columns == cell) & usable
+    for cell in range(bins * bins):
+        chosen = (rows * bins + columns == cell) & usable
         if chosen.sum() >= _FEWEST:
             values = detail[chosen]
             out[chosen] = (values - np.median(values)) / max(_spread(values), 0.25 * spread)
     return np.asarray(out)
 
 
-def _ranked(values: np.ndarray, usable: np.ndarray) -> np.ndarray:
+def _ranked(values: np.ndarray, usable: np.ndarray, bins: int) -> np.ndarray:
     """Return the equally filled bin that each value falls into."""
-    edges = np.quantile(values[usable], np.linspace(0, 1, _BINS + 1)[1:-1]) if usable.any() else []
+    edges = np.quantile(values[usable], np.linspace(0, 1, bins + 1)[1:-1]) if usable.any() else []
     return np.searchsorted(edges, values)
 
 

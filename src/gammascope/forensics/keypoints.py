@@ -1,0 +1,226 @@
+"""Repeats found by points: corners that look alike at several places, whatever their size, turn or mirroring.
+
+Corners of a picture and of its reductions are described by a small patch around them, turned the way that its
+brightness leans. Pairs of corners that look alike each say how one place is laid onto the other; where several pairs
+say the same, a part is repeated.
+
+Source: Brown, Szeliski and Winder, Multi-image matching using multi-scale oriented patches, CVPR 2005 (the patches);
+Amerini and others, A SIFT-based forensic method for copy-move attack detection and transformation recovery, IEEE TIFS
+2011 (points matched within one picture); the vote of pairs for the map of one pair is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float
+
+from gammascope.forensics.base import box_means
+
+_LEVELS = 7
+_RATIO = 2 ** (1 / 3)  # of the size of one level to the next
+_CELL_PX = 20
+_IN_CELL = 2  # corners
+_MARGIN = 20  # pixels of a level around a corner
+_FLATTEST = 2.0  # slope in every direction, grey levels a pixel
+_SIDE, _SPACING = 8, 3.0  # of a patch: samples, pixels of its level
+_ALIKE = 0.93  # correlation of patches
+_PARTNERS = 3
+_MOST_PAIRS = 2000
+_NEAREST_PX = 24.0
+_FEWEST = 4  # pairs that say the same
+_MOST_PARTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Corners:
+    """Points of a picture.
+
+    Attributes:
+        places: Columns and rows, pixels of the picture.
+        scales: Pixels of the picture in one of the level a point was found in.
+        turns: Way that the brightness around leans, radians.
+        patches: What is around, of mean 0 and length 1.
+    """
+
+    places: Float[np.ndarray, "n 2"]
+    scales: Float[np.ndarray, " n"]
+    turns: Float[np.ndarray, " n"]
+    patches: Float[np.ndarray, "n s s"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Pairs of points that look alike, in both orders, and how each lays the first onto the second."""
+
+    ours: Float[np.ndarray, "n 2"]
+    theirs: Float[np.ndarray, "n 2"]
+    maps: Float[np.ndarray, "n 2 2"]
+
+
+def repeated(
+    luma: Float[np.ndarray, "h w"],
+) -> Iterator[tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "2 3"]]]:
+    """Yield parts that are repeated: columns and rows of points, and the map from (x, y, 1) to where they are again."""
+    pairs = _paired(corners_of(luma))
+    agree = _agreement(pairs)
+    # Points found in several levels count once.
+    _, cell, sharing = np.unique(
+        (pairs.ours // 6).astype(int) @ [1, 100_003], return_inverse=True, return_counts=True
+    )
+    left = (1 / sharing[cell]).astype(np.float32)
+    for _ in range(_MOST_PARTS):
+        votes = agree @ left
+        if not len(votes) or votes.max() < _FEWEST:
+            return
+        support = agree[votes.argmax()] & (left > 0)
+        matrix, inside = _fitted(pairs, support)
+        left[inside | support] = 0
+        if inside.sum() >= _FEWEST:
+            yield pairs.ours[inside], matrix
+
+
+def corners_of(luma: Float[np.ndarray, "h w"]) -> Corners:
+    """Find the corners of a picture and of its reductions."""
+    found = []
+    for number in range(_LEVELS):
+        scale = _RATIO**number
+        size = round(luma.shape[1] / scale), round(luma.shape[0] / scale)
+        if min(size) < 3 * _MARGIN:
+            break
+        level = np.asarray(PIL.Image.fromarray(luma).resize(size, PIL.Image.Resampling.BICUBIC))
+        level = box_means(level, 1)
+        rows, columns = _cornered(level)
+        at = np.stack([columns, rows], 1).astype(np.float32)
+        turns = _lean(level, rows, columns)
+        patches = _patches(level, at, turns)
+        places = (at + 0.5) * (luma.shape[1] / size[0]) - 0.5
+        found.append(Corners(places, np.full(len(at), scale), turns, patches))
+    fields = ("places", "scales", "turns", "patches")
+    empty = np.zeros((0, 2)), np.zeros(0), np.zeros(0), np.zeros((0, _SIDE, _SIDE))
+    return Corners(
+        *(
+            np.concatenate([none, *(getattr(some, name) for some in found)])
+            for name, none in zip(fields, empty, strict=True)
+        )
+    )
+
+
+def _cornered(level: Float[np.ndarray, "h w"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and columns of the places with most slope along their flattest direction, some in every cell."""
+    down, right = np.gradient(level)
+    one, other, both = (box_means(product, 3) for product in (down**2, right**2, down * right))
+    response = (one + other) / 2 - np.sqrt(((one - other) / 2) ** 2 + both**2)
+    inner = np.zeros(level.shape, bool)
+    inner[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = True
+    peaks = (response > _FLATTEST**2) & inner
+    for step in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        for sign in (1, -1):
+            peaks &= response >= np.roll(response, (sign * step[0], sign * step[1]), (0, 1))
+    rows, columns = np.nonzero(peaks)
+    order = np.argsort(-response[rows, columns], kind="stable")
+    rows, columns = rows[order], columns[order]
+    cells = rows // _CELL_PX * level.shape[1] + columns // _CELL_PX
+    kept = np.zeros(len(cells), bool)
+    for _ in range(_IN_CELL):
+        rest = np.flatnonzero(~kept)
+        kept[rest[np.unique(cells[rest], return_index=True)[1]]] = True
+    return rows[kept], columns[kept]
+
+
+def _lean(level: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> Float[np.ndarray, " n"]:
+    """Return the way from each point to the centre of the brightness in a disc around it."""
+    at = np.arange(-12, 13, 2)
+    y, x = (side.ravel() for side in np.meshgrid(at, at, indexing="ij"))
+    disc = np.hypot(x, y) <= 12
+    y, x = y[disc], x[disc]
+    around = level[rows[:, None] + y, columns[:, None] + x]
+    around = around - around.mean(1, keepdims=True)
+    return np.asarray(np.arctan2(around @ y, around @ x))
+
+
+def _patches(level: np.ndarray, at: np.ndarray, turns: np.ndarray) -> Float[np.ndarray, "n s s"]:
+    """Sample the surroundings of points, turned, and make them of mean 0 and length 1."""
+    steps = (np.arange(_SIDE) - (_SIDE - 1) / 2) * _SPACING
+    y, x = (side.ravel() for side in np.meshgrid(steps, steps, indexing="ij"))
+    cos, sin = np.cos(turns)[:, None], np.sin(turns)[:, None]
+    columns, rows = at[:, :1] + cos * x - sin * y, at[:, 1:] + sin * x + cos * y
+    left, top = np.floor(columns).astype(int), np.floor(rows).astype(int)
+    across, down = columns - left, rows - top
+    values = (
+        (1 - down) * ((1 - across) * level[top, left] + across * level[top, left + 1])
+    ) + down * ((1 - across) * level[top + 1, left] + across * level[top + 1, left + 1])
+    values -= values.mean(1, keepdims=True)
+    values /= np.linalg.norm(values, axis=1, keepdims=True) + 1e-6
+    return np.asarray(values.reshape(-1, _SIDE, _SIDE), np.float32)
+
+
+def _paired(corners: Corners) -> _Pairs:
+    """Pair each point with those elsewhere that look most like it, as they are and mirrored."""
+    count = len(corners.places)
+    looks = corners.patches.reshape(count, _SIDE**2)
+    mirrored = corners.patches[:, ::-1].reshape(count, _SIDE**2)
+    places = corners.places.astype(np.float32)
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+    for flip, other in ((1, looks), (-1, mirrored)):
+        for start in range(0, count, 512):
+            some = slice(start, min(start + 512, count))
+            alike = looks[some] @ other.T
+            apart = np.abs(places[some, None] - places[None]).max(2)
+            alike[apart < _NEAREST_PX] = -1
+            for _ in range(min(_PARTNERS, count)):
+                best = alike.argmax(1)
+                value = alike[np.arange(len(best)), best]
+                alike[np.arange(len(best)), best] = -1
+                good = np.flatnonzero(value > _ALIKE)
+                found.append(
+                    (good + start, best[good], value[good], np.full(len(good), flip, np.float32))
+                )
+    if not found:
+        none = np.zeros((0, 2))
+        return _Pairs(none, none, np.zeros((0, 2, 2)))
+    ours, theirs, values, flips = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    best = np.argsort(-values, kind="stable")[:_MOST_PAIRS]
+    ours, theirs, flips = ours[best], theirs[best], flips[best]
+    scale = corners.scales[theirs] / corners.scales[ours]
+    here, there = corners.turns[ours], corners.turns[theirs]
+    # Turn back by our lean, mirror across it, turn on by theirs.
+    a, b = np.cos(there), np.sin(there)
+    c, d = np.cos(here), np.sin(here)
+    maps = np.array(
+        [
+            [a * c + flips * b * d, a * d - flips * b * c],
+            [b * c - flips * a * d, b * d + flips * a * c],
+        ]
+    )
+    return _Pairs(corners.places[ours], corners.places[theirs], (scale * maps).transpose(2, 0, 1))
+
+
+def _agreement(pairs: _Pairs) -> Bool[np.ndarray, "n n"]:
+    """Tell for each pair with which others its own map agrees."""
+    out = np.zeros((len(pairs.ours), len(pairs.ours)), bool)
+    ours, theirs = pairs.ours.astype(np.float32), pairs.theirs.astype(np.float32)
+    maps = pairs.maps.astype(np.float32)
+    for number, (here, there, map_) in enumerate(zip(ours, theirs, maps, strict=True)):
+        away = ours - here
+        off = np.abs(away @ map_.T + (there - theirs)).max(1)
+        near = np.flatnonzero(off < 4 + 0.15 * np.abs(away).max(1))
+        out[number, near[np.abs(maps[near] - map_).max((1, 2)) < 0.35]] = True
+    return out
+
+
+def _fitted(
+    pairs: _Pairs, support: Bool[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, "2 3"], Bool[np.ndarray, " n"]]:
+    """Fit one map to the pairs that agree; return it and the pairs it fits within three pixels."""
+    whole = np.column_stack([pairs.ours, np.ones(len(pairs.ours))])
+    inside, matrix = support, np.zeros((3, 2))
+    for reach in (12.0, 6.0, 3.0, 3.0):
+        if inside.sum() < _FEWEST:
+            break
+        matrix = np.linalg.lstsq(whole[inside], pairs.theirs[inside], rcond=None)[0]
+        inside = support & (np.hypot(*(whole @ matrix - pairs.theirs).T) <= reach)
+    return matrix.T, inside

@@ -50,7 +50,7 @@ def examine(picture: Picture) -> Outcome:
         copy = grown(small, points, matrix)
         if copy is None:
             continue
-        seen[copy.box] |= copy.inside
+        box, inside = copy.box, copy.inside
         copy = copy.enlarged(factor, luma.shape)
         for blur in sorted({round(factor), 1}, reverse=True):
             copy = aligned(luma, full, copy, blur)
@@ -61,6 +61,8 @@ def examine(picture: Picture) -> Outcome:
         best = max(best, score)
         if score >= _MARKED:
             _mark(marked, copy)
+            # A part that only resembles another may hide the true one, so it is looked at again.
+            seen[box] |= inside
     cells = marked[_CELL_PX // 2 :: _CELL_PX, _CELL_PX // 2 :: _CELL_PX]
     return Finding(best, cells.astype(np.float32), (0, 0), _CELL_PX, picture.size)
 

@@ -18,6 +18,7 @@ _CONTRAST = 2.5  # slope, grey levels a pixel, that a square needs in every dire
 _ROUNDS = 4
 _SCALES = (0.4, 2.5)  # of a copy to its original
 _FEWEST_PIXELS = 60
+_MOST_PIXELS = 20_000  # that two parts are laid onto each other by
 _GROWN_PX = 48  # that a part may reach beyond its points at once
 _ALIKE = 0.75  # correlation of squares that belong to a part
 _FLAT = 2.0  # standard deviation of a square of nothing
@@ -132,33 +133,31 @@ def aligned(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy, blur: int) -
     """Move the other part until the difference to the first is least (Lucas and Kanade)."""
     rows, columns = copy.box
     here = box_means(luma[copy.box], blur)
-    x, y = np.meshgrid(
-        np.arange(columns.start, columns.stop, dtype=float),
-        np.arange(rows.start, rows.stop, dtype=float),
-    )
-    middle = x.mean(), y.mean()
+    middle = (columns.start + columns.stop - 1) / 2, (rows.start + rows.stop - 1) / 2
+    centre = np.array([[1, 0, middle[0]], [0, 1, middle[1]], [0, 0, 1]])
     for _ in range(_ROUNDS):
         there, within = _fetched(picture, copy)
         there = box_means(there, blur)
-        used = copy.inside & within
-        if used.sum() < _FEWEST_PIXELS:
+        used = np.flatnonzero(copy.inside & within)
+        if len(used) < _FEWEST_PIXELS:
             return copy
-        down, right = np.gradient(there)
+        used = used[:: max(1, len(used) // _MOST_PIXELS)]
+        y, x = np.divmod(used, there.shape[1])
+        x, y = x + columns.start - middle[0], y + rows.start - middle[1]
+        down, right = (slope.ravel()[used] for slope in np.gradient(there))
         # Of the warped part, so steps are in its frame: a change of places before the matrix.
-        terms = [right, down]
-        terms += [right * (x - middle[0]), right * (y - middle[1])]
-        terms += [down * (x - middle[0]), down * (y - middle[1])]
-        design = np.stack([term[used] for term in terms] + [np.ones(used.sum()), there[used]], 1)
+        terms = [right, down, right * x, right * y, down * x, down * y]
+        design = np.stack([*terms, np.ones(len(used)), there.ravel()[used]], 1)
         scale = np.linalg.norm(design, axis=0) + 1e-9
-        step = np.linalg.lstsq(design / scale, here[used] - there[used], rcond=None)[0] / scale
+        off = here.ravel()[used] - design[:, -1]
+        step = np.linalg.lstsq(design / scale, off, rcond=None)[0] / scale
         change = np.array(
             [[1 + step[2], step[3], step[0]], [step[4], 1 + step[5], step[1]], [0, 0, 1]]
         )
-        centre = np.array([[1, 0, middle[0]], [0, 1, middle[1]], [0, 0, 1]])
-        whole = np.vstack([copy.matrix, [0, 0, 1]]) @ centre @ change @ np.linalg.inv(centre)
-        if not np.isfinite(whole).all() or np.abs(change - np.eye(3)).max() > 4 * (blur + 1):
+        moved = np.vstack([copy.matrix, [0, 0, 1]]) @ centre @ change @ np.linalg.inv(centre)
+        if not np.isfinite(moved).all() or np.abs(change - np.eye(3)).max() > 4 * (blur + 1):
             return copy
-        copy = Copy(copy.box, copy.inside, whole[:2])
+        copy = Copy(copy.box, copy.inside, moved[:2])
     return copy
 
 

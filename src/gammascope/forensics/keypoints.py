@@ -29,7 +29,7 @@ _FLATTEST = 2.0  # slope in every direction, grey levels a pixel
 _SIDE, _SPACING = 8, 3.0  # of a patch: samples, pixels of its level
 _ALIKE = 0.93  # correlation of patches
 _PARTNERS = 3
-_MOST_PAIRS = 2000
+_MOST_PAIRS = 1500
 _NEAREST_PX = 24.0
 _FEWEST = 4  # pairs that say the same
 _MOST_PARTS = 8
@@ -54,7 +54,7 @@ class Corners:
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """Pairs of points that look alike, in both orders, and how each lays the first onto the second."""
+    """Pairs of points that look alike, and how each lays the first onto the second."""
 
     ours: Float[np.ndarray, "n 2"]
     theirs: Float[np.ndarray, "n 2"]
@@ -169,8 +169,9 @@ def _paired(corners: Corners) -> _Pairs:
         for start in range(0, count, 512):
             some = slice(start, min(start + 512, count))
             alike = looks[some] @ other.T
-            apart = np.abs(places[some, None] - places[None]).max(2)
-            alike[apart < _NEAREST_PX] = -1
+            near = np.abs(places[some, :1] - places[:, 0]) < _NEAREST_PX
+            near &= np.abs(places[some, 1:] - places[:, 1]) < _NEAREST_PX
+            alike[near] = -1
             for _ in range(min(_PARTNERS, count)):
                 best = alike.argmax(1)
                 value = alike[np.arange(len(best)), best]
@@ -183,7 +184,10 @@ def _paired(corners: Corners) -> _Pairs:
         none = np.zeros((0, 2))
         return _Pairs(none, none, np.zeros((0, 2, 2)))
     ours, theirs, values, flips = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    best = np.argsort(-values, kind="stable")[:_MOST_PAIRS]
+    # Two points that name each other are one pair.
+    low, high = np.minimum(ours, theirs), np.maximum(ours, theirs)
+    once = np.unique((low * count + high) * 2 + (flips > 0), return_index=True)[1]
+    best = once[np.argsort(-values[once], kind="stable")[:_MOST_PAIRS]]
     ours, theirs, flips = ours[best], theirs[best], flips[best]
     scale = corners.scales[theirs] / corners.scales[ours]
     here, there = corners.turns[ours], corners.turns[theirs]
@@ -201,14 +205,18 @@ def _paired(corners: Corners) -> _Pairs:
 
 def _agreement(pairs: _Pairs) -> Bool[np.ndarray, "n n"]:
     """Tell for each pair with which others its own map agrees."""
-    out = np.zeros((len(pairs.ours), len(pairs.ours)), bool)
-    ours, theirs = pairs.ours.astype(np.float32), pairs.theirs.astype(np.float32)
+    x, y = pairs.ours.astype(np.float32).T
+    u, v = pairs.theirs.astype(np.float32).T
     maps = pairs.maps.astype(np.float32)
-    for number, (here, there, map_) in enumerate(zip(ours, theirs, maps, strict=True)):
-        away = ours - here
-        off = np.abs(away @ map_.T + (there - theirs)).max(1)
-        near = np.flatnonzero(off < 4 + 0.15 * np.abs(away).max(1))
-        out[number, near[np.abs(maps[near] - map_).max((1, 2)) < 0.35]] = True
+    out = np.zeros((len(x), len(x)), bool)
+    for number, ((a, b), (c, d)) in enumerate(maps):
+        right, down = x - x[number], y - y[number]
+        reach = 4 + 0.15 * np.maximum(np.abs(right), np.abs(down))
+        near = np.abs(a * right + b * down - (u - u[number])) < reach
+        near &= np.abs(c * right + d * down - (v - v[number])) < reach
+        some = np.flatnonzero(near)
+        alike = np.abs(maps[some] - maps[number]).reshape(-1, 4) < 0.35
+        out[number, some] = alike.all(1)
     return out
 
 

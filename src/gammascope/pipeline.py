@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from gammascope import checkpoints, runtime
+from gammascope import checkpoints, forensics, runtime
 from gammascope.errors import (
     IncompatibleCheckpointError,
     InterruptedScanError,
     UndecodableImageError,
 )
-from gammascope.forensics import Picture, evidence_of
 from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import Decoded, decode
 from gammascope.imaging.provenance import TrustList, provenance_of
@@ -357,13 +356,15 @@ class Pipeline:
                 name: replace(answer, verdict=Verdict.UNCERTAIN) for name, answer in answers.items()
             }
         stability = tuple(self._rechecks(decoded.image, answers))
+        calibrated = not too_small and not self._raw(answers)
+        answered, parts = self._edited(decoded, answers)
         return Report(
             image=name,
             size=(width, height),
             method=self.facts.method,
             weights_sha256=self.weights_sha256,
-            calibrated=not too_small and not self._raw(answers),
-            answers=answers,
+            calibrated=calibrated,
+            answers=answered,
             evidence=(
                 *(() if too_small else self._ranks(scores)),
                 *_mask_evidence(
@@ -372,7 +373,7 @@ class Pipeline:
                     self._unseen(decoded, scores),
                     quiet=self.besides.quiet_maps,
                 ),
-                *self._forensics(decoded),
+                *parts,
                 *self._provenance(decoded),
             ),
             caveats=(*self._caveats(decoded, scores), *_changes(stability)),
@@ -404,9 +405,19 @@ class Pipeline:
             return seen, seen
         return seen, len(views.tile_grid((width, height), self.view.size))
 
-    def _forensics(self, decoded: Decoded) -> Iterator[Evidence]:
-        if self.besides.forensics and self.profile == "thorough":
-            yield from evidence_of(Picture(decoded.image, decoded.content), thorough=True)
+    def _edited(
+        self, decoded: Decoded, answers: Mapping[str, Answer]
+    ) -> tuple[Mapping[str, Answer], tuple[Evidence, ...]]:
+        """Look for parts with another history; they answer "edited" where the detector does not do so itself."""
+        if not self.besides.forensics or self.profile != "thorough":
+            return answers, ()
+        picture = forensics.Picture(decoded.image, decoded.content)
+        outcomes = forensics.examine(picture, thorough=True)
+        edited = None if "edited" in answers else forensics.answered(outcomes)
+        if edited is None:
+            return answers, tuple(forensics.evidence_of(outcomes))
+        whole = tuple(forensics.reasons_of(outcomes))
+        return {**answers, "edited": edited}, (*whole, *forensics.evidence_of(outcomes))
 
     def _provenance(self, decoded: Decoded) -> tuple[Evidence, ...]:
         if not self.besides.provenance or not decoded.content:

@@ -131,6 +131,17 @@ def test_the_table_has_a_row_for_every_file_and_says_what_it_means(folder, weigh
     assert "That is no proof, and 'no sign' only means" in result.stdout
 
 
+def test_a_question_that_has_no_answer_for_a_picture_is_a_dash_in_its_row(photos, tmp_path):
+    for name, side in (("cat.png", 200), ("small.png", 40)):
+        PIL.Image.fromarray(np.ascontiguousarray(photos["cat"][:side, :side])).save(tmp_path / name)
+    result = run("scan", tmp_path, "--profile", "thorough")
+    assert result.exit_code == 0
+    header, large, small = result.stdout.splitlines()[:3]
+    assert "P(edited)" in header
+    assert re.search(r"no sign +0\.\d+ +[●◐○!?-] (no sign|uncertain|fake) +0\.\d+", large)
+    assert re.search(r" - +- ", small)
+
+
 def test_verdicts_follow_the_calibration_and_it_is_told_of(folder, tmp_path):
     path = written_checkpoint(tmp_path / "w.safetensors", always(-99.0, 99.0))
     result = run("scan", folder, "--weights", path)

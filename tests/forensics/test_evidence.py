@@ -6,11 +6,20 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from gammascope.forensics import METHODS, Picture, evidence_of
+from gammascope.forensics import (
+    METHODS,
+    Finding,
+    Picture,
+    Silence,
+    answered,
+    evidence_of,
+    examine,
+    reasons_of,
+)
 from gammascope.imaging.codecs import Encoding, encode, reencode
 from gammascope.imaging.decode import decode
 from gammascope.pipeline import Besides, Execution, Pipeline
-from gammascope.report import Strength
+from gammascope.report import Report, Strength, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +31,12 @@ def composite(photos) -> bytes:
     return encode(host, Encoding("jpeg", 95, "4:4:4"))
 
 
+def seen(data: bytes) -> dict[str, Finding | Silence]:
+    return examine(Picture(decode(data).image, data))
+
+
 def test_a_part_that_stands_out_is_shown_as_a_weak_hint_with_its_limits(composite):
-    found = {e.name: e for e in evidence_of(Picture(decode(composite).image, composite))}
+    found = {e.name: e for e in evidence_of(seen(composite))}
     shown = found["forensics:quantisation"]
     assert "was compressed as JPEG once, the rest of the picture twice" in shown.statement
     assert shown.map is not None
@@ -34,7 +47,7 @@ def test_a_part_that_stands_out_is_shown_as_a_weak_hint_with_its_limits(composit
 
 
 def test_a_method_that_cannot_speak_says_why_and_shows_nothing(photos):
-    found = {e.name: e for e in evidence_of(Picture(photos["coffee"]))}
+    found = {e.name: e for e in evidence_of(examine(Picture(photos["coffee"])))}
     silent = found["forensics:quantisation"]
     assert silent.statement.startswith("Double compression: cannot speak (not a JPEG file")
     assert silent.map is None
@@ -44,9 +57,48 @@ def test_a_method_that_cannot_speak_says_why_and_shows_nothing(photos):
 def test_an_untouched_photo_shows_no_map(photos):
     for name in ("coffee", "astronaut"):
         data = encode(photos[name], Encoding("jpeg", 90))
-        assert [
-            e for e in evidence_of(Picture(decode(data).image, data)) if e.map is not None
-        ] == []
+        assert [e for e in evidence_of(seen(data)) if e.map is not None] == []
+
+
+def test_a_clear_part_answers_edited_and_is_shown_with_its_place_and_reason(composite):
+    outcomes = seen(composite)
+    answer = answered(outcomes)
+    assert answer.verdict is Verdict.FAKE
+    assert answer.probability > answer.thresholds[1]
+    (whole,) = reasons_of(outcomes)
+    assert whole.name == "mask:edited"
+    assert "a part in the middle was compressed as JPEG once" in whole.statement
+    assert whole.map[180, 260] > 0.5
+    assert not np.isnan(whole.map).any()
+
+
+def test_an_untouched_photo_shows_no_sign_and_no_region(photos):
+    outcomes = seen(encode(photos["coffee"], Encoding("jpeg", 90)))
+    assert answered(outcomes).verdict is Verdict.NO_SIGN
+    assert list(reasons_of(outcomes)) == []
+
+
+def made(score: float) -> Finding:
+    return Finding(score, np.zeros((2, 2), np.float32), (0, 0), 8, (16, 16))
+
+
+def test_the_clearest_method_decides_and_clearer_is_never_less_likely():
+    threshold = METHODS["cloning"].threshold
+    answers = [
+        answered({"variance": made(0.0), "cloning": made(float(share * threshold))})
+        for share in (0, 0.5, 0.8, 0.99, 1.01, 3)
+    ]
+    assert [answer.probability for answer in answers] == sorted(a.probability for a in answers)
+    assert answers[0].verdict is Verdict.NO_SIGN
+    assert [answer.verdict for answer in answers[-4:]] == [Verdict.UNCERTAIN] * 2 + [
+        Verdict.FAKE
+    ] * 2
+    assert all(0 < answer.probability < 1 for answer in answers)
+
+
+def test_there_is_no_answer_where_no_method_that_may_give_one_can_speak():
+    assert answered(examine(Picture(np.zeros((40, 40, 3), np.uint8)), thorough=True)) is None
+    assert answered({"noise": made(1000.0), "cloning": Silence("too small")}) is None
 
 
 def names(source: bytes, profile: str, besides: Besides | None = None) -> list[str]:
@@ -67,12 +119,21 @@ def test_thorough_reports_hold_every_method_and_others_none(photos):
     assert names(data, "thorough", Besides(forensics=False)) == []
 
 
-def test_forensics_changes_no_verdict(composite):
-    with_it, without = (
-        Pipeline.load(
-            "mobilenet", besides=Besides(forensics=on), execution=Execution(profile="thorough")
-        ).report(composite)
-        for on in (True, False)
-    )
+def thorough(source: bytes, weights: str, *, on: bool) -> Report:
+    besides, execution = Besides(forensics=on), Execution(profile="thorough")
+    return Pipeline.load(weights, besides=besides, execution=execution).report(source)
+
+
+def test_a_detector_that_answers_edited_itself_is_not_overruled(composite):
+    with_it, without = (thorough(composite, "mobilenet", on=on) for on in (True, False))
     assert with_it.answers == without.answers
     assert any(e.map is not None for e in with_it.evidence if e.name.startswith("forensics:"))
+
+
+def test_forensics_answers_what_the_embedded_detector_leaves_open(composite):
+    with_it, without = (thorough(composite, "default", on=on) for on in (True, False))
+    assert "edited" not in without.answers
+    assert with_it.answers["generated"] == without.answers["generated"]
+    assert with_it.answers["edited"].verdict is Verdict.FAKE
+    assert with_it.calibrated == without.calibrated
+    assert [e.name for e in with_it.evidence if e.name.startswith("mask:edited")] == ["mask:edited"]

@@ -213,12 +213,7 @@ class Results:
         for name, reports in self.reports.items():
             cells = [terminal.literal(name)]
             for column in columns:
-                report = reports[column.detector]
-                said = report.answers[column.question] if column.question else report
-                words = f"{symbols[said.verdict]} {said.verdict}"
-                cells.append(terminal.literal(words, _STYLES[said.verdict]))
-                if self.numbers and column.chance:
-                    cells.append(terminal.literal(shown_chance(said.probability)))
+                cells += self._cells(reports[column.detector], column, symbols)
             if any(caveats.values()):
                 cells.append(terminal.literal(caveats[name], "dim"))
             if rechecked:
@@ -226,9 +221,23 @@ class Results:
             table.add_row(*cells)
         return table
 
+    def _cells(
+        self, report: Report, column: _Column, symbols: Mapping[Verdict, str]
+    ) -> Iterator[Text]:
+        """Yield the verdict and, where the column has one, its number; dashes for a question without an answer."""
+        said = report.answers.get(column.question) if column.question else report
+        words = "-" if said is None else f"{symbols[said.verdict]} {said.verdict}"
+        yield terminal.literal(words, _STYLES[said.verdict] if said else "")
+        if self.numbers and column.chance:
+            yield terminal.literal("-" if said is None else shown_chance(said.probability))
+
     def _columns(self) -> list[_Column]:
         """Return one column for each question and detector; of one detector, the verdict on the whole first."""
-        asked = [list(report.answers) for report in next(iter(self.reports.values()))]
+        by_detector = zip(*self.reports.values(), strict=True)
+        asked = [
+            list(dict.fromkeys(question for report in some for question in report.answers))
+            for some in by_detector
+        ]
         if self.detectors.several:
             named = zip(self.detectors.names, asked, strict=True)
             return [

@@ -1,6 +1,7 @@
 """Edits found by what they break, without training: each method marks a part that differs from the rest of its picture.
 
-Methods are evidence for a person. Where a method's assumptions do not hold it is silent, and says why.
+Methods are evidence for a person; those that were counted on enough photos also answer *edited*, by the clearest of
+them. Where a method's assumptions do not hold it is silent, and says why.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Float
+
 from gammascope.forensics import cloning, grids, noise, quantisation, variance
 from gammascope.forensics.base import Finding, Method, Outcome, Picture, Silence
-from gammascope.report import Evidence, Strength, percent, shares
+from gammascope.report import Answer, Evidence, Strength, Verdict, percent, shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,7 @@ class Described:
         found: What a score above the threshold says of the marked part.
         limits: What else may bring it about.
         heavy: Whether it takes more than 80 CPU-milliseconds a megapixel, so that it runs only when asked for.
+        answers: Whether it has shown on photos and edits that a score above the threshold means an edit.
     """
 
     examine: Method
@@ -32,20 +37,21 @@ class Described:
     found: str
     limits: str
     heavy: bool = False
+    answers: bool = True
 
 
 METHODS: Mapping[str, Described] = {
     "quantisation": Described(
         quantisation.examine,
         "Double compression",
-        4.0,
+        3.0,
         "was compressed as JPEG once, the rest of the picture twice",
         "Parts that were flat or overexposed at the first compression look alike.",
     ),
     "variance": Described(
         variance.examine,
         "Fine detail",
-        3.5,
+        4.5,
         "has less fine detail than its brightness and texture explain",
         "Blur, shallow focus and skies smoothed by a camera look alike.",
     ),
@@ -56,11 +62,12 @@ METHODS: Mapping[str, Described] = {
         "lies on another JPEG grid than the rest of the picture, or on none",
         "Collages and overlays have several grids without an intent to deceive.",
         heavy=True,
+        answers=False,
     ),
     "cloning": Described(
         cloning.examine,
         "Copies",
-        0.88,
+        0.92,
         "is there twice, down to its fine detail",
         "Graphics, text and screens repeat themselves exactly.",
         heavy=True,
@@ -72,9 +79,15 @@ METHODS: Mapping[str, Described] = {
         "has noise of another kind",
         "Scenes of two materials, and phones that treat faces and skies apart, look alike.",
         heavy=True,
+        answers=False,
     ),
 }
 """Every method by name, in the order of the page."""
+
+UNCERTAIN_FROM = 0.75
+"""Score, in thresholds of its method, from which the answer is uncertain."""
+
+_CHANCES = ((0.0, 0.5, 0.75, 1.0, 1.5, 2.0), (0.07, 0.1, 0.2, 0.7, 0.9, 0.97))
 
 
 def examine(picture: Picture, *, thorough: bool = False) -> dict[str, Outcome]:
@@ -90,10 +103,67 @@ def examine(picture: Picture, *, thorough: bool = False) -> dict[str, Outcome]:
     }
 
 
-def evidence_of(picture: Picture, *, thorough: bool = False) -> Iterator[Evidence]:
+def answered(outcomes: Mapping[str, Outcome]) -> Answer | None:
+    """Answer whether a picture was edited: the method that sees it most clearly decides.
+
+    Returns:
+        None if no method that may answer can speak.
+    """
+    clear = [
+        outcome.score / METHODS[name].threshold
+        for name, outcome in outcomes.items()
+        if METHODS[name].answers and isinstance(outcome, Finding)
+    ]
+    if not clear:
+        return None
+    clearest = max(clear)
+    verdict = (
+        Verdict.FAKE
+        if clearest > 1
+        else Verdict.UNCERTAIN
+        if clearest > UNCERTAIN_FROM
+        else Verdict.NO_SIGN
+    )
+    return Answer(_chance(clearest), verdict, (_chance(UNCERTAIN_FROM), _chance(1.0)))
+
+
+def _chance(clear: float) -> float:
+    """Return the chance of an edit, were one picture in ten edited; scores beyond twice a threshold say no more."""
+    bounded = min(max(clear, 0.0), 2.0)
+    return float(np.interp(bounded, *_CHANCES))
+
+
+def evidence_of(outcomes: Mapping[str, Outcome]) -> Iterator[Evidence]:
     """Say for a person what each method found; a map is shown only for what few untouched photos show."""
-    for name, outcome in examine(picture, thorough=thorough).items():
+    for name, outcome in outcomes.items():
         yield _evidence(f"forensics:{name}", METHODS[name], outcome)
+
+
+def reasons_of(outcomes: Mapping[str, Outcome]) -> Iterator[Evidence]:
+    """Show what a yes rests on in one map, with a reason for each part; nothing where there is none."""
+    marked: np.ndarray | None = None
+    parts = []
+    for name, outcome in outcomes.items():
+        method = METHODS[name]
+        if method.answers and isinstance(outcome, Finding) and outcome.score > method.threshold:
+            shown = np.nan_to_num(outcome.map())
+            parts.append(f"{_where(shown)} {method.found}")
+            marked = shown if marked is None else np.maximum(marked, shown)
+    if marked is not None:
+        share = f"About {percent(shares(marked)[1], 0)} of the picture looks edited"
+        yield Evidence("mask:edited", f"{share}: {'; '.join(parts)}.", marked)
+
+
+def _where(marked: Float[np.ndarray, "h w"]) -> str:
+    """Say in which ninth of the picture the middle of the marked pixels lies."""
+    rows, columns = np.nonzero(marked > 0.5)
+    if not len(rows):
+        return "a part"
+    ninth = (int(3 * rows.mean() / marked.shape[0]), int(3 * columns.mean() / marked.shape[1]))
+    if ninth == (1, 1):
+        return "a part in the middle"
+    down, across = ("top", "", "bottom")[ninth[0]], ("left", "", "right")[ninth[1]]
+    return f"a part at the {' '.join(filter(None, (down, across)))}"
 
 
 def _evidence(name: str, method: Described, outcome: Outcome) -> Evidence:
@@ -115,11 +185,14 @@ def _evidence(name: str, method: Described, outcome: Outcome) -> Evidence:
 
 __all__ = [
     "METHODS",
+    "UNCERTAIN_FROM",
     "Described",
     "Finding",
     "Outcome",
     "Picture",
     "Silence",
+    "answered",
     "evidence_of",
     "examine",
+    "reasons_of",
 ]

@@ -83,9 +83,9 @@ def made(score: float) -> Finding:
 
 
 def test_the_clearest_method_decides_and_clearer_is_never_less_likely():
-    threshold = METHODS["cloning"].threshold
+    threshold = METHODS["quantisation"].threshold
     answers = [
-        answered({"variance": made(0.0), "cloning": made(float(share * threshold))})
+        answered({"variance": made(0.0), "quantisation": made(float(share * threshold))})
         for share in (0, 0.5, 0.8, 0.99, 1.01, 3)
     ]
     assert [answer.probability for answer in answers] == sorted(a.probability for a in answers)
@@ -98,7 +98,10 @@ def test_the_clearest_method_decides_and_clearer_is_never_less_likely():
 
 def test_there_is_no_answer_where_no_method_that_may_give_one_can_speak():
     assert answered(examine(Picture(np.zeros((40, 40, 3), np.uint8)), thorough=True)) is None
-    assert answered({"noise": made(1000.0), "cloning": Silence("too small")}) is None
+    assert (
+        answered({"noise": made(1000.0), "cloning": made(1000.0), "variance": Silence("too small")})
+        is None
+    )
 
 
 def names(source: bytes, profile: str, besides: Besides | None = None) -> list[str]:

@@ -18,6 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -147,10 +148,22 @@ def rows_of(path: Path) -> list[Row]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
+        # A line that was cut off is made again.
+        whole = [line for line in list(csv.reader(file))[1:] if len(line) == len(COLUMNS)]
         return [
-            Row(*some[:5], *map(float, some[5:9]), int(some[9]))
-            for some in list(csv.reader(file))[1:]
-            if len(some) == len(COLUMNS)  # A line that was cut off is made again.
+            Row(
+                source,
+                photo,
+                edit,
+                form,
+                method,
+                float(score),
+                float(area),
+                float(found),
+                float(ms),
+                int(px),
+            )
+            for source, photo, edit, form, method, score, area, found, ms, px in whole
         ]
 
 
@@ -165,9 +178,7 @@ def judge(entry: Entry, table: Table, others: dict[str, list[Entry]] | None, pix
         for edit, made, truth in edits(entry, image, others or {}):
             for form in FORMS:
                 there = truth if truth is None or not form.startswith("halved") else halved(truth)
-                table.add(
-                    entry, edit, form, lambda made=made, form=form: in_form(made, form), there
-                )
+                table.add(entry, edit, form, partial(in_form, made, form), there)
     except UndecodableImageError:
         return
 

@@ -18,6 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -148,9 +149,21 @@ def rows_of(path: Path) -> list[Row]:
         return []
     with path.open(newline="") as file:
         return [
-            Row(*some[:5], *map(float, some[5:9]), int(some[9]))
-            for some in list(csv.reader(file))[1:]
-            if len(some) == len(COLUMNS)  # A line that was cut off is made again.
+            Row(
+                source,
+                photo,
+                edit,
+                form,
+                method,
+                float(score),
+                float(area),
+                float(marked),
+                float(ms),
+                int(pixels),
+            )
+            for source, photo, edit, form, method, score, area, marked, ms, pixels in (
+                some for some in list(csv.reader(file))[1:] if len(some) == len(COLUMNS)
+            )  # A line that was cut off is made again.
         ]
 
 
@@ -165,9 +178,7 @@ def judge(entry: Entry, table: Table, others: dict[str, list[Entry]] | None, pix
         for edit, made, truth in edits(entry, image, others or {}):
             for form in FORMS:
                 there = truth if truth is None or not form.startswith("halved") else halved(truth)
-                table.add(
-                    entry, edit, form, lambda made=made, form=form: in_form(made, form), there
-                )
+                table.add(entry, edit, form, partial(in_form, made, form), there)
     except UndecodableImageError:
         return
 

@@ -68,6 +68,7 @@ def test_a_clear_part_answers_edited_and_is_shown_with_its_place_and_reason(comp
     (whole,) = reasons_of(outcomes)
     assert whole.name == "mask:edited"
     assert "a part in the middle was compressed as JPEG once" in whole.statement
+    assert whole.map is not None
     assert whole.map[180, 260] > 0.5
     assert not np.isnan(whole.map).any()
 

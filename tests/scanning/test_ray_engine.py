@@ -51,6 +51,7 @@ import sys
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
+from gammascope import checkpoints
 from gammascope.pipeline import Pipeline
 from gammascope.scanning.bulk import Plan
 from gammascope.scanning.ray_engine import Cluster as Place, scan_on
@@ -64,7 +65,8 @@ def progress(what, done, total):
     if what == "Scanning" and done >= 64 and not killed:
         killed.append(done)
         machines.remove_node(workers[0], allow_graceful=False)
-scan_on(Place(address=machines.address), Path(sys.argv[1]), Plan((sys.argv[2],)), Pipeline.load(), progress)
+place = Place(machines.address, checkpoints.resolve("mobilenet"))
+scan_on(place, Path(sys.argv[1]), Plan((sys.argv[2],)), Pipeline.load("mobilenet"), progress)
 print("killed after", killed)
 machines.shutdown()
 """
@@ -89,12 +91,20 @@ def test_a_cluster_that_loses_a_machine_gives_exactly_the_rows_of_the_local_engi
     assert done.returncode == 0, done.stderr[-3000:]
     assert "killed after [" in done.stdout
     assert "[]" not in done.stdout
-    scan_into(tmp_path / "local", Plan((str(folder),)), Pipeline.load())
+    scan_into(tmp_path / "local", Plan((str(folder),)), Pipeline.load("mobilenet"))
     local, cluster = (rows_of(tmp_path / name) for name in ("local", "cluster"))
-    assert cluster == local
-    assert len(local) == 257
+    assert len(local) == len(cluster) == 257
+    for mine, theirs in zip(local, cluster, strict=True):
+        # Other batches and fewer cores on a machine round otherwise: by 6e-6 of a probability, here.
+        assert theirs == {
+            name: pytest.approx(value, abs=1e-4) if isinstance(value, float) else value
+            for name, value in mine.items()
+        }
 
 
 def rows_of(folder: Path) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = pq.read_table(folder).to_pylist()
+    table = pq.read_table(folder).drop_columns(
+        ["report"]
+    )  # It says the same, probabilities as text.
+    rows: list[dict[str, object]] = table.to_pylist()
     return sorted(rows, key=lambda row: int(str(row["number"])))

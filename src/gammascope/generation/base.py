@@ -292,17 +292,13 @@ def load(folder: Path) -> Generator:
         MissingDataError: If the folder has no such file.
         IncompatibleCheckpointError: If the file is no generator that we know.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     path = folder / FILE
     if not path.is_file():
         raise MissingDataError(f"No {FILE} in {folder}: train one, or name another folder.")
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA)
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if text is None:
-            raise IncompatibleCheckpointError(f"{path} does not say how it is built.")
+        text, state = stored(path, METADATA)
         design = settings.parse(Design, json.loads(text), str(path))
         config = settings.parse(type(get(design.name).config), design.config, str(path))
         generator = build(design.name, config)
@@ -311,6 +307,23 @@ def load(folder: Path) -> Generator:
         raise IncompatibleCheckpointError(f"{path} is no generator of ours: {error}") from error
     generator.weights = design.weights
     return generator.requires_grad_(requires_grad=False)
+
+
+def stored(path: Path, key: str) -> tuple[str, dict[str, Tensor]]:
+    """Return how a network is built, which its file says as JSON under a key of the metadata, and its tensors.
+
+    Raises:
+        SafetensorError: If it is no safetensors file.
+        IncompatibleCheckpointError: If it says nothing under that key.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(key)
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if text is None:
+        raise IncompatibleCheckpointError(f"{path} does not say how it is built.")
+    return text, state
 
 
 def drawn(shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from gammascope import settings
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
+from gammascope.generation.base import stored
 
 FILE = "autoencoder.safetensors"
 """Name of the file in an autoencoder's folder."""
@@ -136,17 +137,13 @@ class SmallAutoencoder(nn.Module):
             MissingDataError: If the folder has no such file.
             IncompatibleCheckpointError: If the file is no autoencoder of this kind.
         """
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
         path = folder / FILE
         if not path.is_file():
             raise MissingDataError(f"No {FILE} in {folder}.")
         try:
-            with safe_open(path, framework="pt") as file:
-                text = (file.metadata() or {}).get(METADATA)
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if text is None:
-                raise IncompatibleCheckpointError(f"{path} does not say how it is built.")
+            text, state = stored(path, METADATA)
             network = cls(settings.parse(Design, json.loads(text), str(path)))
             network.load_state_dict(state)
         except (SafetensorError, RuntimeError, ValueError, RecipeError) as error:

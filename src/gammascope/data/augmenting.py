@@ -9,19 +9,17 @@ from typing import cast
 
 import numpy as np
 
-from gammascope.data.edits import Edits
-from gammascope.data.manifest import write_manifest
+from gammascope.data.edits import Edits, listed
 from gammascope.data.pictures import Pictures
 from gammascope.data.policies import base
 from gammascope.data.products import (
-    MANIFEST,
     SUFFIXES,
     claim,
     cut_square,
     write_mask,
     write_picture,
 )
-from gammascope.errors import GammascopeError, MissingDataError
+from gammascope.errors import GammascopeError
 from gammascope.generation.base import Editor, Generator
 from gammascope.imaging.codecs import Encoding
 from gammascope.manipulation.base import Manipulated
@@ -91,13 +89,11 @@ def augment(
     for done, pair in enumerate(pairs, start=1):
         work.treat(pair)
         progress(done, len(pairs))
-    if not work.entries:
-        path, reason = work.broken[0]
-        raise MissingDataError(
-            f"None of {len(pairs)} pairs could be made; the first, {path}: {reason}"
-        )
-    write_manifest(work.entries, folder / MANIFEST)
-    return Edits(tuple(work.entries), tuple(work.broken), work.kept)
+    return listed(
+        folder,
+        Edits(tuple(work.entries), tuple(work.broken), work.kept),
+        f"None of {len(pairs)} pairs could be made",
+    )
 
 
 class _Work:

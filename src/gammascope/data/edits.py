@@ -206,13 +206,29 @@ def make_edits(
     for done, photo in enumerate(photos, start=1):
         work.treat(photo)
         progress(done, len(photos))
-    if not work.entries:
-        path, reason = work.broken[0]
-        raise MissingDataError(
-            f"None of {len(photos)} photos could be edited; the first, {path}: {reason}"
-        )
-    write_manifest(work.entries, folder / MANIFEST)
-    return Edits(tuple(work.entries), tuple(work.broken), work.kept)
+    return listed(
+        folder,
+        Edits(tuple(work.entries), tuple(work.broken), work.kept),
+        f"None of {len(photos)} photos could be edited",
+    )
+
+
+def listed(folder: Path, made: Edits, nothing: str) -> Edits:
+    """Write the manifest of what was made, and return that.
+
+    Args:
+        folder: Gets ``manifest.csv``.
+        made: At least one picture or one reason.
+        nothing: Said if there is no picture.
+
+    Raises:
+        MissingDataError: If there is no picture; with the first reason.
+    """
+    if not made.entries:
+        path, reason = made.broken[0]
+        raise MissingDataError(f"{nothing}; the first, {path}: {reason}")
+    write_manifest(made.entries, folder / MANIFEST)
+    return made
 
 
 class _Work:

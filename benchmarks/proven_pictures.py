@@ -122,8 +122,11 @@ def declared(content: bytes) -> bool:
     )
 
 
-def proof_of(found: Found, content: bytes) -> str | None:
-    """Return what shows a picture's origin, "generator", "camera" or "day"; None if nothing does, or it is no use."""
+def proof_of(found: Found, content: bytes) -> tuple[str, bool] | None:
+    """Return what shows a picture's origin, and whether the picture is flat; None if nothing does, or it is no use.
+
+    Origins are "generator", "camera" and "day".
+    """
     try:
         image = decode(content).image
         exif = PIL.Image.open(io.BytesIO(content)).getexif()
@@ -133,11 +136,11 @@ def proof_of(found: Found, content: bytes) -> str | None:
         return None
     if declared(content):
         # A flat one is a screenshot of the program, which writes the same settings.
-        return "generator" if flat(image) < FLAT else None
+        return None if flat(image) >= FLAT else ("generator", False)
     if by_camera(exif):
-        return "camera"
+        return "camera", flat(image) >= FLAT
     if found.day < UNTIL and not SUSPECT.search(found.path):
-        return "day"
+        return "day", flat(image) >= FLAT
     return None
 
 
@@ -163,13 +166,13 @@ def main() -> None:
         for found in drawn:
             content = git(repository, "cat-file", "blob", found.blob)
             digest = hashlib.sha256(content).hexdigest()
-            proof = None if digest in seen else proof_of(found, content)
+            shown = None if digest in seen else proof_of(found, content)
             seen.add(digest)
-            if proof is None or taken[proof] >= chosen.most:
+            if shown is None or taken[shown[0]] >= chosen.most:
                 continue
+            proof, is_flat = shown
             taken[proof] += 1
-            drawn_by_hand = name in chosen.graphics or found.path.lower().endswith(".png")
-            graphic = drawn_by_hand or flat(decode(content).image) >= FLAT
+            graphic = is_flat or name in chosen.graphics or found.path.lower().endswith(".png")
             made = proof == "generator"
             kind = "declared" if made else "graphics" if graphic else "web"
             source = f"{kind}-{name.split('+')[0].lower()}"

@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from eyes_reading import Picture, Wish, read
 
 from gammascope import checkpoints, export, settings
-from gammascope.checkpoints import Calibration
+from gammascope.checkpoints import Calibration, Settled
 from gammascope.data.manifest import read_manifest
 from gammascope.detectors import linear_probe
 from gammascope.evaluation.calibration import fit_scale, fit_thresholds
@@ -58,6 +57,22 @@ RATES = (0.03, 0.01)
 NOT_PHOTOS = ("graphics-", "majed-manga109")
 """How names of sources begin whose pictures people drew, rendered or typed: trained on as not generated, but no measure
 of a threshold for photographs."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Which windows a profile looks at beside the square, and which of them first."""
+
+    windows: tuple[str, ...]
+    first: tuple[str, ...]
+
+
+LOOKS = {
+    "default": Look(("window", "window 2", "window 3"), ("window",)),
+    "fast": Look(("window",), ()),
+}
+CHANGED = 0.002
+"""Share of verdicts that may change because further views are not looked at (docs/experiments.md, E31)."""
 
 
 @dataclass(frozen=True)
@@ -154,34 +169,59 @@ class Readings:
 
 
 def logit_of(picture: Picture, said: Mapping[str, float], windows: Sequence[str]) -> float | None:
-    """Return the logit of a picture as a profile that looks at these windows has it; None if one was not read."""
+    """Return the logit of a picture by its square and these windows, if any; None if one was not read."""
     if not all(f"{picture.name}/{view}" in said for view in (*windows, "square")):
         return None
+    square = said[f"{picture.name}/square"]
+    if not windows:
+        return square
     near = float(np.mean([said[f"{picture.name}/{view}"] for view in windows]))
-    return (1 - CONFIG.overview) * near + CONFIG.overview * said[f"{picture.name}/square"]
+    return (1 - CONFIG.overview) * near + CONFIG.overview * square
 
 
-def calibration(
-    pictures: Sequence[Picture], said: Mapping[str, float], windows: Sequence[str]
-) -> Calibration:
-    """Fit thresholds, probabilities and ranks to left-out collections; copies of photos are not counted.
+def looked(
+    pictures: Sequence[Picture], said: Mapping[str, float], look: Look
+) -> tuple[dict[Picture, float], Settled]:
+    """Return the logits of pictures, copies left out, as a profile has them, and when its first views are enough.
 
-    Args:
-        pictures: All.
-        said: ``Readings.cross_fitted`` of both kinds of views.
-        windows: Which windows the profile looks at.
+    The range in which they are not is where verdicts by all views differ from those by the first ones, at the
+    thresholds of all views; of the differences, ``CHANGED`` of all pictures are let go, half at each end.
     """
-    rows: dict[str, list[Any]] = defaultdict(list)
-    found = {p: logit_of(p, said, windows) for p in pictures if not p.copy}
-    seen = {p: z for p, z in found.items() if z is not None}
-    own = {p: z for p, z in seen.items() if not p.source.startswith(NOT_PHOTOS)}
-    sizes = Counter(p.source for p in own if not p.fake)
-    for picture, said_of_it in own.items():
-        rows["logit"].append(said_of_it)
-        rows["fake"].append(picture.fake)
-        rows["source"].append(picture.source if sizes[picture.source] >= FEWEST else "others")
-    logit, fake = np.array(rows["logit"], float), np.array(rows["fake"], bool)
-    sources = np.array(rows["source"])
+    both = {p: (logit_of(p, said, look.first), logit_of(p, said, look.windows)) for p in pictures}
+    seen = [p for p, found in both.items() if not p.copy and None not in found]
+    first, last = np.array([both[p] for p in seen], float).T
+    fake, sources = photos_and_fakes(seen)
+    own = np.array([not p.source.startswith(NOT_PHOTOS) for p in seen])
+    photos = own & ~fake
+    thresholds = fit_thresholds(last[photos], sources[photos].tolist(), RATES)
+    changed = np.sort(first[np.digitize(first, thresholds) != np.digitize(last, thresholds)])
+    let_go = min(int(CHANGED * len(seen) / 2), (len(changed) - 1) // 2)
+    settled = Settled(
+        1 + len(look.first), float(changed[let_go]), float(changed[len(changed) - 1 - let_go])
+    )
+    enough = np.array([settled.by(z) for z in first])
+    print(
+        f"{len(look.windows)} windows, {settled}: the first views are enough for {enough[photos].mean():.3f} of photos "
+        f"and {enough[own & fake].mean():.3f} of fakes"
+    )
+    return dict(zip(seen, np.where(enough, first, last).tolist(), strict=True)), settled
+
+
+def photos_and_fakes(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
+    """Return which are fake, and the collections that count where thresholds are set; small ones are pooled."""
+    fake = np.array([p.fake for p in pictures])
+    sizes = Counter(
+        p.source for p in pictures if not p.fake and not p.source.startswith(NOT_PHOTOS)
+    )
+    sources = [p.source if sizes[p.source] >= FEWEST else "others" for p in pictures]
+    return fake, np.array(sources)
+
+
+def calibration(name: str, seen: Mapping[Picture, float]) -> Calibration:
+    """Fit thresholds, probabilities and ranks to logits of left-out collections (``looked``)."""
+    own = [p for p in seen if not p.source.startswith(NOT_PHOTOS)]
+    logit = np.array([seen[p] for p in own])
+    fake, sources = photos_and_fakes(own)
     photos = logit[~fake]
     uncertain, called = fit_thresholds(photos, sources[~fake].tolist(), RATES)
     temperature, offset = fit_scale(logit, fake.astype(int))
@@ -191,13 +231,13 @@ def calibration(
         for z in np.unique(np.append(at, np.quantile(photos, [0.99, 0.995, 0.999])))
     ]
     print(
-        f"{len(windows)} windows: {len(photos)} photos of {len(set(sources[~fake]))} groups, {fake.sum()} fakes; "
+        f"{name}: {len(photos)} photos of {len(set(sources[~fake]))} groups, {fake.sum()} fakes; "
         f"at or above 'fake': {(photos >= called).mean():.4f} of photos, {(logit[fake] >= called).mean():.3f} of fakes"
     )
     for source in sorted(set(sources[~fake])):
-        own = photos[sources[~fake] == source]
+        some = photos[sources[~fake] == source]
         print(
-            f"  {source:24} {len(own):4} photos: {(own >= called).mean():.3f} fake, {(own >= uncertain).mean():.3f}"
+            f"  {source:24} {len(some):4} photos: {(some >= called).mean():.3f} fake, {(some >= uncertain).mean():.3f}"
         )
     drawn = np.array([z for p, z in seen.items() if p.source.startswith(NOT_PHOTOS)])
     if len(drawn):
@@ -221,6 +261,7 @@ def write(
     path: Path,
     readings: Mapping[str, Readings],
     profiles: Mapping[str, Calibration],
+    settled: Mapping[str, Settled],
     trained_on: str,
 ) -> None:
     """Write the checkpoint: both readings fitted to all pictures, and the calibration of each profile."""
@@ -237,6 +278,7 @@ def write(
         profiles={
             name: {"generated": found} for name, found in profiles.items() if name != "default"
         },
+        settled=settled,
         trained_on=trained_on,
         seen=tuple(sorted({p.source for p in readings["window"].pictures})),
     )
@@ -282,14 +324,13 @@ def main() -> None:
     pictures = [p for p in pictures if p.name not in left_out]
     readings = {view: Readings(pictures, view) for view in ("square", "window")}
     said = readings["square"].cross_fitted() | readings["window"].cross_fitted()
-    profiles = {
-        "default": calibration(pictures, said, ("window", "window 2", "window 3")),
-        "fast": calibration(pictures, said, ("window",)),
-    }
+    seen = {name: looked(pictures, said, look) for name, look in LOOKS.items()}
+    profiles = {name: calibration(name, logits) for name, (logits, _) in seen.items()}
     write(
         chosen.out / "checkpoint.safetensors",
         readings,
         profiles,
+        {name: settled for name, (_, settled) in seen.items()},
         f"{len(pictures)} pictures of {len({p.source for p in pictures})} collections",
     )
 

@@ -161,6 +161,31 @@ def expit(logits: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """When a few views of a picture are enough: further ones would hardly ever change its verdict.
+
+    Attributes:
+        views: How many are looked at first: the reduced whole, then what lies nearest to the middle.
+        low: Logit of the main question below which they are enough.
+        high: Logit above which they are enough.
+    """
+
+    views: int
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if self.views < 1 or not self.low <= self.high:
+            raise ValueError(
+                f"views={self.views}, low={self.low}, high={self.high}: expected a view at least and low <= high."
+            )
+
+    def by(self, logit: float) -> bool:
+        """Return whether a logit of the first views is enough."""
+        return not self.low <= logit <= self.high
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a checkpoint says about itself.
 
@@ -171,6 +196,7 @@ class Facts:
         classes: Names of the labels 0 and 1.
         calibration: By image-level answer; empty = not calibrated.
         profiles: The same for ways of looking other than the default, by profile; others go by ``calibration``.
+        settled: When few views are enough, by profile; the others always look at all of theirs.
         recipe: The recipe it was trained with; plain types.
         trained_on: One line for people: sources, numbers, terms.
         seen: Sources of the images that it was trained on; empty = not known.
@@ -184,6 +210,7 @@ class Facts:
     classes: tuple[str, str] = ("real", "fake")
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     profiles: Mapping[str, Mapping[str, Calibration]] = field(default_factory=dict)
+    settled: Mapping[str, Settled] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     trained_on: str = ""
     seen: tuple[str, ...] = ()

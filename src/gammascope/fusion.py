@@ -29,7 +29,8 @@ from gammascope.errors import (
     MissingDataError,
     RecipeError,
 )
-from gammascope.pipeline import Besides, Execution, Pipeline, Scores
+from gammascope.looking import Scores
+from gammascope.pipeline import Besides, Execution, Pipeline
 from gammascope.report import percent
 
 if TYPE_CHECKING:

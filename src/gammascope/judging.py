@@ -39,8 +39,8 @@ from gammascope.errors import (
 )
 from gammascope.imaging import codecs
 from gammascope.imaging.views import ViewSpec
+from gammascope.looking import Scores
 from gammascope.networks.adapters import add_lora
-from gammascope.pipeline import Scores
 from gammascope.sample import Image, Label
 
 SETTINGS, ADAPTER = "judge.json", "adapter.safetensors"

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from gammascope import checkpoints, forensics, runtime
-from gammascope.errors import (
-    IncompatibleCheckpointError,
-    InterruptedScanError,
-    UndecodableImageError,
-)
+from gammascope import checkpoints, forensics, looking, runtime
+from gammascope.errors import IncompatibleCheckpointError, UndecodableImageError
 from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import Decoded, decode
 from gammascope.imaging.provenance import TrustList, provenance_of
-from gammascope.imaging.views import Box, ViewSpec
+from gammascope.imaging.views import ViewSpec
+from gammascope.looking import Maps, Scores
 from gammascope.report import (
     Answer,
     Evidence,
@@ -100,79 +97,6 @@ class Execution:
     engine: runtime.Engine = "auto"
     precision: runtime.Precision = "auto"
     profile: Profile = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """A detector's raw answer for one whole image.
-
-    Attributes:
-        logit: Of the method's main question.
-        answers: Further image-level logits by question.
-        maps: Probabilities 0..1 per pixel by mask, in the image's frame; NaN where no view looked. Made when asked for.
-        views: How many views were looked at.
-        boxes: Where they lie, in pixels of the image.
-        by_view: Logits of each view by question; the main question's under "".
-        overview: Whether the last view is no tile, but the reduced whole.
-    """
-
-    logit: float
-    answers: Mapping[str, float]
-    maps: Mapping[str, Float[np.ndarray, "h w"]]
-    views: int
-    boxes: tuple[Box, ...] = ()
-    by_view: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
-    overview: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What the network said of one image's views so far."""
-
-    logits: list[np.float32] = field(default_factory=list)
-    answers: dict[str, list[np.float32]] = field(default_factory=dict)
-    masks: dict[str, list[Float[np.ndarray, "gh gw"]]] = field(default_factory=dict)
-
-
-class _Maps(Mapping[str, Float[np.ndarray, "h w"]]):
-    """Maps that are pasted into the image's frame when they are asked for: most are not, and each is of its size."""
-
-    def __init__(
-        self,
-        cells: Mapping[str, Float[np.ndarray, "n gh gw"]],
-        boxes: Sequence[Box],
-        size: tuple[int, int],
-    ) -> None:
-        self._cells, self._boxes, self._size = cells, boxes, size
-
-    def __getitem__(self, name: str) -> Float[np.ndarray, "h w"]:
-        return self._pasted(name, 1.0)
-
-    def reduced(self, name: str, side: int) -> Float[np.ndarray, "h w"]:
-        """Return a map of which the longer side is ``side`` pixels, or the image's own if that is less."""
-        return self._pasted(name, min(1.0, side / max(self._size)))
-
-    def _pasted(self, name: str, scale: float) -> Float[np.ndarray, "h w"]:
-        width, height = (max(1, round(scale * side)) for side in self._size)
-        boxes = [
-            (scale * left, scale * top, scale * across, scale * down)
-            for left, top, across, down in self._boxes
-        ]
-        pasted = views.paste_boxes(self._cells[name], boxes, (width, height))
-        for _, band in views.bands(pasted):
-            if np.isfinite(band).any():
-                band[:] = checkpoints.expit(band)
-        return pasted
-
-    def __contains__(self, name: object) -> bool:
-        # The parent would make the map to know.
-        return name in self._cells
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._cells)
-
-    def __len__(self) -> int:
-        return len(self._cells)
 
 
 class Pipeline:
@@ -258,58 +182,16 @@ class Pipeline:
 
         Raises:
             InterruptedScanError: If it was told to stop.
+            IncompatibleCheckpointError: If the weights are broken.
         """
-        spec = self.view
-        boxes = [views.boxes_of((image.shape[1], image.shape[0]), spec) for image in images]
-        seen = [_Seen() for _ in images]
-        places = [(index, box) for index, some in enumerate(boxes) for box in some]
-        for start in range(0, len(places), self.network.at_once):
-            if stop is not None and stop.is_set():
-                raise InterruptedScanError("Stopped before the image was examined.")
-            some = places[start : start + self.network.at_once]
-            pixels = np.stack([views.pixels_at(images[index], box, spec) for index, box in some])
-            self._look(pixels, [seen[index] for index, _ in some])
-        return [self._scores(*found) for found in zip(images, boxes, seen, strict=True)]
-
-    def _scores(self, image: Image, boxes: Sequence[views.Box], seen: _Seen) -> Scores:
-        spec = self.view
-        size = (image.shape[1], image.shape[0])
-        overview = views.has_overview(size, spec)
-        main = np.array(seen.logits, np.float32)
-        if not np.isfinite(main).all():
+        settled = self.facts.settled.get(self.profile)
+        found = looking.scores_of(self.network, self.view, images, settled, stop)
+        if not all(np.isfinite(one.by_view[""]).all() for one in found):
             # A comparison with NaN is false, so the verdict would silently read "no sign".
             raise IncompatibleCheckpointError(
                 f"The detector's answer is not a number: the weights {self.weights_sha256[:12]} are broken."
             )
-        by_view = {name: np.array(values, np.float32) for name, values in seen.answers.items()}
-        # Counts for the view that shows all of the picture. A narrow strip of tiles has none, so all of them do.
-        wholes = by_view.pop(views.WHOLE, np.zeros(1, np.float32))
-        whole = float(wholes[-1] if overview else wholes.mean())
-        tiles = len(boxes) - overview
-
-        def pooled(name: str, logits: Float[np.ndarray, " n"]) -> float:
-            # An edit is local, so the most suspicious quarter of the tiles decides; one view alone is too noisy. Chosen
-            # on held-out sources (docs/experiments.md). Other questions pool as the label does.
-            if name == "edited":
-                return views.pool_logits(logits[:tiles], "top")
-            near = views.pool_logits(logits[:tiles], spec.pool)
-            if overview:
-                near += spec.overview * (float(logits[-1]) - near)
-            return near + whole
-
-        return Scores(
-            logit=pooled("", main),
-            answers={name: pooled(name, values) for name, values in by_view.items()},
-            maps=_Maps(
-                {name: np.stack(maps[:tiles]) for name, maps in seen.masks.items()},
-                boxes[:tiles],
-                size,
-            ),
-            views=len(boxes),
-            boxes=tuple(boxes),
-            by_view={"": main} | by_view,
-            overview=overview,
-        )
+        return found
 
     def report(self, source: Path | bytes | Image) -> Report:
         """Look at an image and say what follows from it.
@@ -448,18 +330,6 @@ class Pipeline:
             for number, box in enumerate(boxes)
         )
 
-    def _look(self, pixels: Float[np.ndarray, "b 3 s s"], seen: Sequence[_Seen]) -> None:
-        """Show views to the network and note down what it says of each."""
-        found = self.network.look(pixels)
-        for one, logit in zip(seen, found.logit, strict=True):
-            one.logits.append(logit)
-        for name, values in found.answers.items():
-            for one, value in zip(seen, values, strict=True):
-                one.answers.setdefault(name, []).append(value)
-        for name, maps in found.masks.items():
-            for one, cells in zip(seen, maps, strict=True):
-                one.masks.setdefault(name, []).append(cells)
-
     def _calibration(self, question: str) -> checkpoints.Calibration:
         return self.facts.calibration.get(question, checkpoints.RAW)
 
@@ -484,12 +354,21 @@ class Pipeline:
             yield f"Heavily compressed (JPEG quality about {decoded.jpeg_quality}): traces may be gone."
         seen, possible = self._unseen(decoded, scores)
         if possible > seen:
-            whole = ", and the whole picture reduced" if scores.overview else ""
-            yield f"{seen} of {possible} tiles were examined at full resolution, evenly spread{whole}."
+            yield _how_much(scores, seen, possible)
         if raw := self._raw((_main_question(scores), *scores.answers)):
             which = f" for {', '.join(raw)}" if self.facts.calibration else ""
             yield f"Not calibrated{which}: probabilities and thresholds are raw."
         yield from (f"{note[0].upper()}{note[1:]}." for note in decoded.notes)
+
+
+def _how_much(scores: Scores, tiles: int, possible: int) -> str:
+    """Say at how much of a picture a detector looked, where that is not all of it."""
+    if scores.settled and not tiles:
+        return f"None of {possible} tiles was examined at full resolution: the reduced whole settled the matter."
+    spread = "" if scores.settled else ", evenly spread"
+    whole = ", and the whole picture reduced" if scores.overview else ""
+    enough = ": they settled the matter" if scores.settled else ""
+    return f"{tiles} of {possible} tiles were examined at full resolution{spread}{whole}{enough}."
 
 
 def detect(
@@ -572,7 +451,7 @@ def _mask_evidence(
             continue
         if answers[name].verdict is Verdict.NO_SIGN:
             nothing = Evidence(f"mask:{name}", f"No region stands out as {name}{where}.")
-            if quiet and isinstance(maps, _Maps):
+            if quiet and isinstance(maps, Maps):
                 small = maps.reduced(name, QUIET_SIDE_PX)
                 nothing = replace(nothing, map=small, on_request=True)
             yield nothing

@@ -25,7 +25,8 @@ from gammascope.apps.failures import refuse_unwritable
 if TYPE_CHECKING:
     from gammascope.errors import UndecodableImageError
     from gammascope.imaging.decode import Decoded
-    from gammascope.pipeline import Pipeline, Scores
+    from gammascope.looking import Scores
+    from gammascope.pipeline import Pipeline
     from gammascope.report import Evidence, Report
 
 FORMAT: Final = 1

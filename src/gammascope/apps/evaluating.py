@@ -33,8 +33,9 @@ from gammascope.evaluation.score_store import ScoreStore, StoredTables
 from gammascope.evaluation.scoring import AsIs, Column, ScoreTable, score_columns
 from gammascope.evaluation.scoring import Scores as AnsweredScores
 from gammascope.imaging import codecs
+from gammascope.looking import Scores
 from gammascope.names import shown
-from gammascope.pipeline import Pipeline, Scores
+from gammascope.pipeline import Pipeline
 from gammascope.sample import Entry, Label, Sample
 
 NATIVE, ALIGNED, ALL_RECODED = "native", "fakes_aligned", "all_recoded"

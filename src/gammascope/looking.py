@@ -1,0 +1,213 @@
+"""How a detector looks at pictures: views in common batches, and what it says of them pooled, uncalibrated."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from gammascope import checkpoints, runtime
+from gammascope.errors import InterruptedScanError
+from gammascope.imaging import views
+from gammascope.imaging.views import Box, ViewSpec
+from gammascope.sample import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A detector's raw answer for one whole image.
+
+    Attributes:
+        logit: Of the method's main question.
+        answers: Further image-level logits by question.
+        maps: Probabilities 0..1 per pixel by mask, in the image's frame; NaN where no view looked. Made when asked for.
+        views: How many views were looked at.
+        boxes: Where they lie, in pixels of the image.
+        by_view: Logits of each view by question; the main question's under "".
+        overview: Whether the last view is no tile, but the reduced whole.
+        settled: Whether the first views were enough, so that others were not looked at.
+    """
+
+    logit: float
+    answers: Mapping[str, float]
+    maps: Mapping[str, Float[np.ndarray, "h w"]]
+    views: int
+    boxes: tuple[Box, ...] = ()
+    by_view: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
+    overview: bool = False
+    settled: bool = False
+
+
+class Maps(Mapping[str, Float[np.ndarray, "h w"]]):
+    """Maps that are pasted into the image's frame when they are asked for: most are not, and each is of its size."""
+
+    def __init__(
+        self,
+        cells: Mapping[str, Float[np.ndarray, "n gh gw"]],
+        boxes: Sequence[Box],
+        size: tuple[int, int],
+    ) -> None:
+        self._cells, self._boxes, self._size = cells, boxes, size
+
+    def __getitem__(self, name: str) -> Float[np.ndarray, "h w"]:
+        return self._pasted(name, 1.0)
+
+    def reduced(self, name: str, side: int) -> Float[np.ndarray, "h w"]:
+        """Return a map of which the longer side is ``side`` pixels, or the image's own if that is less."""
+        return self._pasted(name, min(1.0, side / max(self._size)))
+
+    def _pasted(self, name: str, scale: float) -> Float[np.ndarray, "h w"]:
+        width, height = (max(1, round(scale * side)) for side in self._size)
+        boxes = [
+            (scale * left, scale * top, scale * across, scale * down)
+            for left, top, across, down in self._boxes
+        ]
+        pasted = views.paste_boxes(self._cells[name], boxes, (width, height))
+        for _, band in views.bands(pasted):
+            if np.isfinite(band).any():
+                band[:] = checkpoints.expit(band)
+        return pasted
+
+    def __contains__(self, name: object) -> bool:
+        # The parent would make the map to know.
+        return name in self._cells
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cells)
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+
+class _Seen:
+    """What the network said of one image's views so far.
+
+    Args:
+        image: The picture.
+        spec: How it is seen.
+        settled: Which views are looked at first, and what they settle; None: all at once.
+    """
+
+    def __init__(self, image: Image, spec: ViewSpec, settled: checkpoints.Settled | None) -> None:
+        self.image, self._spec, self._settled = image, spec, settled
+        self.size = (image.shape[1], image.shape[0])
+        self.boxes = views.boxes_of(self.size, spec)
+        self.overview = views.has_overview(self.size, spec)
+        self.shown: list[int] = []
+        self._logits: list[np.float32] = []
+        self._answers: dict[str, list[np.float32]] = {}
+        self._masks: dict[str, list[Float[np.ndarray, "gh gw"]]] = {}
+
+    def first(self) -> list[int]:
+        """Return which views are looked at first: the reduced whole and what lies nearest to the middle."""
+        every = list(range(len(self.boxes)))
+        if self._settled is None or not self.overview or len(every) <= self._settled.views:
+            return every
+        *tiles, whole = every
+        middle = np.array(self.size) / 2
+
+        def apart(number: int) -> float:
+            left, top, width, height = self.boxes[number]
+            return float(np.hypot(*(middle - (left + width / 2, top + height / 2))))
+
+        return sorted([*sorted(tiles, key=apart)[: self._settled.views - 1], whole])
+
+    def left(self) -> list[int]:
+        """Return which views are still to be looked at: none where the first ones settle the matter."""
+        rest = sorted(set(range(len(self.boxes))) - set(self.shown))
+        if not rest or self._settled is None or not self._settled.by(self.scores().logit):
+            return rest
+        return []
+
+    def note(self, number: int, found: runtime.Answered, row: int) -> None:
+        """Note down what was said of one view."""
+        self.shown.append(number)
+        self._logits.append(found.logit[row])
+        for name, values in found.answers.items():
+            self._answers.setdefault(name, []).append(values[row])
+        for name, maps in found.masks.items():
+            self._masks.setdefault(name, []).append(maps[row])
+
+    def scores(self) -> Scores:
+        """Pool what was said of the views that were looked at."""
+        spec = self._spec
+        order = np.argsort(self.shown)
+        boxes = [self.boxes[self.shown[place]] for place in order]
+        main = np.array(self._logits, np.float32)[order]
+        by_view = {
+            name: np.array(values, np.float32)[order] for name, values in self._answers.items()
+        }
+        # Counts for the view that shows all of the picture. A narrow strip of tiles has none, so all of them do.
+        wholes = by_view.pop(views.WHOLE, np.zeros(1, np.float32))
+        whole = float(wholes[-1] if self.overview else wholes.mean())
+        tiles = len(boxes) - self.overview
+
+        def pooled(name: str, logits: Float[np.ndarray, " n"]) -> float:
+            if not tiles:  # The reduced whole alone, which then counts all.
+                return float(logits[-1]) + whole / spec.overview
+            # An edit is local, so the most suspicious quarter of the tiles decides; one view alone is too noisy. Chosen
+            # on held-out sources (docs/experiments.md). Other questions pool as the label does.
+            if name == "edited":
+                return views.pool_logits(logits[:tiles], "top")
+            near = views.pool_logits(logits[:tiles], spec.pool)
+            if self.overview:
+                near += spec.overview * (float(logits[-1]) - near)
+            return near + whole
+
+        return Scores(
+            logit=pooled("", main),
+            answers={name: pooled(name, values) for name, values in by_view.items()},
+            maps=Maps(
+                {
+                    name: np.stack([maps[place] for place in order[:tiles]])
+                    for name, maps in self._masks.items()
+                    if tiles
+                },
+                boxes[:tiles],
+                self.size,
+            ),
+            views=len(boxes),
+            boxes=tuple(boxes),
+            by_view={"": main} | by_view,
+            overview=self.overview,
+            settled=len(boxes) < len(self.boxes),
+        )
+
+
+def scores_of(
+    network: runtime.Network,
+    spec: ViewSpec,
+    images: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+    settled: checkpoints.Settled | None = None,
+    stop: threading.Event | None = None,
+) -> list[Scores]:
+    """Look at several images; their views go through the network in common batches.
+
+    Args:
+        network: What looks.
+        spec: How it wants to see an image.
+        images: Of any sizes. Views are cut as they are needed, but the maps of all images are held until the end.
+        settled: Which views are looked at first, and from which logits on they are enough; None: all, always.
+        stop: Once it is set, nothing more is looked at.
+
+    Returns:
+        One for each image, in order; equal to what each has alone up to the rounding of the network.
+
+    Raises:
+        InterruptedScanError: If it was told to stop.
+    """
+    seen = [_Seen(image, spec, settled) for image in images]
+    for chosen in (_Seen.first, _Seen.left):
+        places = [(one, number) for one in seen for number in chosen(one)]
+        for start in range(0, len(places), network.at_once):
+            if stop is not None and stop.is_set():
+                raise InterruptedScanError("Stopped before the image was examined.")
+            some = places[start : start + network.at_once]
+            pixels = np.stack([views.pixels_at(o.image, o.boxes[at], spec) for o, at in some])
+            found = network.look(pixels)
+            for row, (one, number) in enumerate(some):
+                one.note(number, found, row)
+    return [one.scores() for one in seen]

@@ -401,22 +401,30 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option
     webhook_host: serving_options.WebhookHosts = None,
     results: serving_options.ResultsPlace = None,
     limit: serving_options.ServerBounds = None,
-    weights: options.Weights = "default",
+    weights: options.SeveralWeights = None,
     method: options.MethodName = None,
     device: options.Device = "cpu",
+    profile: options.Profile = choices.ProfileName.DEFAULT,
 ) -> None:
     """Answer over HTTP: a page for people, an API for programs. Log lines in JSON go to stderr."""
-    from gammascope.apps import terminal
+    from gammascope.apps import opinions, terminal
     from gammascope.apps.server import serving
+    from gammascope.pipeline import Execution
 
     hosts = (tuple(webhook_host or ()), tuple(allow_host or ()))
     chosen = serving.Options(
         host, port, keys, insecure_no_keys, results, *hosts, tuple(limit or ())
     )
+    named = weights or ["default"]
     serving.refuse_open_door(chosen)
+    serving.refuse_too_many(chosen, named)
+    opinions.refuse_beside_several(named, None, method)
     serving.require_extra()
+    execution = Execution(profile=profile.value)
+    load = partial(_pipeline, method=method, device=device, execution=execution)
     with serving.listen(host, port) as listening:
-        parts = serving.parts_of(chosen, _pipeline(weights, method, device))
+        detectors = opinions.Detectors.load(named, serving.BESIDES, load)
+        parts = serving.parts_of(chosen, detectors)
         terminal.say(f"Serving on {serving.url_of(listening)} (stop: Ctrl-C)")
         serving.serve(chosen, parts, listening)
 

@@ -6,19 +6,23 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gammascope.errors import MissingExtraError, RecipeError
+from gammascope.pipeline import Besides
 
 if TYPE_CHECKING:
+    from gammascope.apps.opinions import Detectors
     from gammascope.apps.server.app import Parts
-    from gammascope.pipeline import Pipeline
 
 _BACKLOG = 1024  # connections that wait to be accepted
+
+BESIDES = Besides(quiet_maps=True)
+"""What a server's reports say besides the verdict. Maps beside "no" cost little, and wait until they are asked for."""
 
 LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
@@ -77,6 +81,22 @@ def refuse_open_door(options: Options) -> None:
         )
 
 
+def refuse_too_many(options: Options, weights: Sequence[str]) -> None:
+    """Refuse more detectors than may be held in memory, before the first is loaded.
+
+    Raises:
+        RecipeError: If there are more, or a limit is impossible.
+    """
+    from gammascope.apps.server.limits import limits_of
+
+    most = limits_of(options.limits).detectors
+    if len(weights) > most:
+        raise RecipeError(
+            f"--weights is given {len(weights)} times, and {most} detectors are allowed: each stays in memory. Leave "
+            f"some out, or allow more with --limit detectors={len(weights)}."
+        )
+
+
 def is_loopback(host: str) -> bool:
     """Whether an address can be reached from this machine only.
 
@@ -89,7 +109,7 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def parts_of(options: Options, pipeline: Pipeline) -> Parts:
+def parts_of(options: Options, detectors: Detectors) -> Parts:
     """Put together what the options say.
 
     Raises:
@@ -106,7 +126,7 @@ def parts_of(options: Options, pipeline: Pipeline) -> Parts:
     closed = options.keys is None and is_loopback(options.host)
     names = LOOPBACK_NAMES | {name.lower() for name in (options.host, *options.allow_hosts)}
     return Parts(
-        pipeline=pipeline,
+        detectors=detectors,
         limits=limits_of(options.limits),
         keys=Keys(None) if options.keys is None else read_keys(options.keys),
         webhooks=Webhooks(options.webhook_hosts),

@@ -415,18 +415,10 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option
     chosen = serving.Options(
         host, port, keys, insecure_no_keys, results, *hosts, tuple(limit or ())
     )
-    named = weights or ["default"]
-    serving.refuse_open_door(chosen)
-    serving.refuse_too_many(chosen, named)
-    opinions.refuse_beside_several(named, None, method)
-    serving.require_extra()
+    opinions.refuse_beside_several(weights or (), None, method)
     execution = Execution(profile=profile.value)
     load = partial(_pipeline, method=method, device=device, execution=execution)
-    with serving.listen(host, port) as listening:
-        detectors = opinions.Detectors.load(named, serving.BESIDES, load)
-        parts = serving.parts_of(chosen, detectors)
-        terminal.say(f"Serving on {serving.url_of(listening)} (stop: Ctrl-C)")
-        serving.serve(chosen, parts, listening)
+    serving.serve(chosen, weights or ["default"], load, say=terminal.say)
 
 
 @app.command(cls=Command)

@@ -6,18 +6,19 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gammascope.apps.opinions import Detectors
 from gammascope.errors import MissingExtraError, RecipeError
 from gammascope.pipeline import Besides
 
 if TYPE_CHECKING:
-    from gammascope.apps.opinions import Detectors
     from gammascope.apps.server.app import Parts
+    from gammascope.pipeline import Pipeline
 
 _BACKLOG = 1024  # connections that wait to be accepted
 
@@ -135,8 +136,37 @@ def parts_of(options: Options, detectors: Detectors) -> Parts:
     )
 
 
-def serve(options: Options, parts: Parts, listening: socket.socket) -> None:
-    """Answer requests until SIGTERM or SIGINT, then finish what was accepted."""
+def serve(
+    options: Options,
+    weights: Sequence[str],
+    load: Callable[..., Pipeline],
+    *,
+    say: Callable[[str], None],
+) -> None:
+    """Load detectors and answer with them, until SIGTERM or SIGINT; then finish what was accepted.
+
+    Args:
+        options: What the command line said.
+        weights: Names of the detectors, the first of which speaks for all.
+        load: As ``Detectors.load`` takes it.
+        say: Told where the server is found.
+
+    Raises:
+        RecipeError: If something about the options is impossible.
+        MissingExtraError: If what a server needs is not installed.
+        OSError: If the port cannot be opened.
+        GammascopeError: If a detector or the results cannot be had.
+    """
+    refuse_open_door(options)
+    refuse_too_many(options, weights)
+    require_extra()
+    with listen(options.host, options.port) as listening:
+        parts = parts_of(options, Detectors.load(weights, BESIDES, load))
+        say(f"Serving on {url_of(listening)} (stop: Ctrl-C)")
+        _answer(options, parts, listening)
+
+
+def _answer(options: Options, parts: Parts, listening: socket.socket) -> None:
     import uvicorn
 
     from gammascope.apps.server.app import create_app

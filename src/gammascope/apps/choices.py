@@ -129,3 +129,10 @@ class ContextBounds(StrEnum):
 
     CALIBRATED = "calibrated"
     PAPER = "paper"
+
+
+class GuideChoice(StrEnum):
+    """Which photos a round edits; the values of ``data.policies.actgen.Choice``."""
+
+    ERRORS = "errors"
+    RANDOM = "random"

@@ -20,6 +20,7 @@ from gammascope.apps.failures import (
     terminal_that_never_fails,
 )
 from gammascope.apps.help import Command
+from gammascope.apps.rounds import rounds
 
 if TYPE_CHECKING:
     from gammascope.pipeline import Besides, Execution, Pipeline
@@ -364,17 +365,7 @@ def doctor(
     raise typer.Exit(checkup.exit_code(strict))
 
 
-for _command in (
-    error_report.report_error,
-    making.synthesize,
-    making.autoencoders,
-    making.generators,
-    contexts.contexts,
-    making.fuse,
-    making.average,
-    making.convert,
-    making.export,
-):
+for _command in (error_report.report_error, contexts.contexts, rounds, *making.COMMANDS):
     app.command(cls=Command)(_command)
 
 

@@ -200,3 +200,6 @@ def export(
     terminal.output().print(exporting.table(compared))
     for file in files:
         terminal.say(f"Written: {file} ({file.stat().st_size / 1e6:.1f} MB)")
+
+
+COMMANDS = (synthesize, autoencoders, generators, fuse, average, convert, export)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +20,8 @@ from gammascope.data.products import (
     write_mask,
     write_picture,
 )
-from gammascope.errors import GammascopeError
-from gammascope.generation.base import Editor, Generator
+from gammascope.errors import GammascopeError, RecipeError
+from gammascope.generation.base import Critic, Editor, Generator, Guided
 from gammascope.imaging.codecs import Encoding
 from gammascope.manipulation.base import Manipulated
 from gammascope.sample import Entry, Image, KeptApart, Label, Origin
@@ -41,6 +42,7 @@ class PolicyPlan:
         encoding: Of all pictures.
         square: As in ``edits.Plan``.
         accepted: Whether the policy's notice was accepted.
+        guided: Share of the pairs whose generated picture goes against a critic, spread evenly.
     """
 
     policy: str
@@ -51,6 +53,15 @@ class PolicyPlan:
     encoding: Encoding = field(default_factory=lambda: Encoding("jpeg", 90))
     square: int | None = None
     accepted: bool = False
+    guided: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.guided <= 1:
+            raise RecipeError(f"guided={self.guided}: expected a share of 0 to 1.")
+
+    def against(self, twin: int) -> bool:
+        """Whether the generated picture of this pair goes against the critic."""
+        return math.floor((twin + 1) * self.guided) > math.floor(twin * self.guided)
 
 
 def augment(
@@ -59,6 +70,7 @@ def augment(
     plan: PolicyPlan,
     generator: Generator,
     *,
+    critic: Critic | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Edits:
     """Make what a policy plans.
@@ -71,20 +83,25 @@ def augment(
         folder: Where everything goes; may hold an earlier, interrupted run of the same plan.
         plan: What is made.
         generator: What writes pixels.
+        critic: Whose eyes are to be deceived, where the plan says so.
         progress: Called with (done, all) after each pair.
 
     Raises:
         RecipeError: If the policy is unknown or off, the generator cannot do what it needs, the budget is larger than
-            the pool, or the folder holds another plan's run.
+            the pool, a critic is needed and missing, or the folder holds another plan's run.
         MissingDataError: If every pair failed.
     """
     policy = base.get(plan.policy, accepted=plan.accepted)
     generator.require(policy.needs)
+    if plan.guided:
+        generator.require("guided")
+        if critic is None:
+            raise RecipeError(f"guided={plan.guided}: pictures against a critic need one.")
     prompts = getattr(generator.config, "classes", ())
     apart = KeptApart(frozenset(plan.held_out))
     planned = base.jobs(policy, photos, prompts, plan.budget, plan.seed, apart)
-    claim(folder, plan)
-    work = _Work(folder, plan, policy, generator)
+    claim(folder, plan, PolicyPlan(plan.policy, plan.budget, plan.generator))
+    work = _Work(folder, plan, policy, generator, critic)
     pairs = list(zip(planned[::2], planned[1::2], strict=True))
     for done, pair in enumerate(pairs, start=1):
         work.treat(pair)
@@ -100,9 +117,15 @@ class _Work:
     """The mutable side of one run."""
 
     def __init__(
-        self, folder: Path, plan: PolicyPlan, policy: base.Policy, generator: Generator
+        self,
+        folder: Path,
+        plan: PolicyPlan,
+        policy: base.Policy,
+        generator: Generator,
+        critic: Critic | None,
     ) -> None:
-        self.folder, self.plan, self.policy, self.generator = folder, plan, policy, generator
+        self.folder, self.plan, self.policy = folder, plan, policy
+        self.generator, self.critic = generator, critic
         self.pictures = Pictures(_MEMORY_BYTES)
         self.entries: list[Entry] = []
         self.broken: list[tuple[Path, str]] = []
@@ -130,7 +153,10 @@ class _Work:
         answer = host
         if job.arm == "generated":
             draws = np.random.default_rng((self.plan.seed, job.twin, 1))
-            answer = cast(Editor, self.generator).edit(host, job.prompt, job.strength, draws)
+            if self.critic is not None and self.plan.against(job.twin):
+                answer = cast(Guided, self.generator).guided(host, self.critic, draws)
+            else:
+                answer = cast(Editor, self.generator).edit(host, job.prompt, job.strength, draws)
         shared = np.random.default_rng((self.plan.seed, job.twin, 0))
         return self.policy.finish(job, answer, host, shared)
 

@@ -250,6 +250,7 @@ def test_the_published_designs_have_the_published_sizes(name, width, parameters)
         {"prompts": ((1,), (2,))},
         {"classes": CLASSES, "prompts": ((1,), (2,), ())},
         {"classes": CLASSES, "language": Language("qwen2")},
+        {"classes": CLASSES, "prompts": ((1,), (2,), (3,))},
     ],
     ids=str,
 )
@@ -263,6 +264,8 @@ def test_impossible_sizes_are_refused():
         lambda: Sizes(width=10, heads=4),
         lambda: Sizes(layers=0),
         lambda: Language(hidden=5),
+        lambda: FirstStage(scale=0.0),
+        lambda: FirstStage("kl16", width=48),
     ):
         with pytest.raises(RecipeError):
             build()

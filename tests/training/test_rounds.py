@@ -218,6 +218,10 @@ def test_generators_that_cannot_and_streams_are_refused(recipe, tmp_path):
     mute = generators.build("harmon", generators.get("harmon").tiny)
     with pytest.raises(RecipeError, match="harmon cannot do 'guided'"):
         run(recipe, PLAN, mute, tmp_path)
+    apart = replace(recipe.data, validation_generators=("small_diffusion:untrained",))
+    writer = generators.build("small_diffusion", generators.get("small_diffusion").tiny)
+    with pytest.raises(RecipeError, match="nothing that it makes would be learnt"):
+        run(replace(recipe, data=apart), PLAN, writer, tmp_path)
     streamed = replace(recipe, data=replace(recipe.data, streaming=Streaming("s3")))
     with pytest.raises(RecipeError, match="streaming"):
         rounds.divided(streamed, PLAN)

@@ -30,7 +30,7 @@ from gammascope.errors import IncompatibleCheckpointError, MissingDataError, Rec
 from gammascope.generation import base
 from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.generation.base import Condition, Generator, GeneratorKind, Shown, Stage
-from gammascope.generation.kl_autoencoder import KlAutoencoder
+from gammascope.generation.kl_autoencoder import GROUPS, KlAutoencoder
 from gammascope.generation.masked_autoregression import Block, MaskedAutoregressor, Sizes, at
 from gammascope.generation.small_autoencoder import Design, SmallAutoencoder
 from gammascope.generation.token_diffusion import TIMES
@@ -61,6 +61,13 @@ class FirstStage:
     width: int = 64
     scale: float = 1.0
     small: Design = field(default_factory=Design)
+
+    def __post_init__(self) -> None:
+        multiple = GROUPS if self.kind == "kl16" else 1
+        if min(self.channels, self.width) < 1 or self.width % multiple or not self.scale > 0:
+            raise RecipeError(
+                f"{self}: expected channels of 1 or more, a width that is a multiple of {multiple}, a scale above 0."
+            )
 
     def built(self) -> Any:
         """Build it with random weights."""
@@ -140,8 +147,13 @@ class Config:
             raise RecipeError(
                 f"{len(self.prompts)} prompts for {len(self.classes)} classes: expected one more, none of them empty."
             )
-        if self.language.kind == "qwen2" and self.classes and not self.prompts:
-            raise RecipeError("A qwen2 language model needs prompts: make them with prompts_of.")
+        known = len(self.asked)
+        if self.language.kind == "qwen2":
+            known = self.language.vocabulary
+            if self.classes and not self.prompts:
+                raise RecipeError("A qwen2 language model needs prompts: make them by prompts_of.")
+        if not all(0 <= word < known for prompt in self.asked for word in prompt):
+            raise RecipeError(f"The prompts hold a word that is not among the {known} known ones.")
 
     @property
     def asked(self) -> tuple[tuple[int, ...], ...]:
@@ -329,14 +341,13 @@ class Harmon(Generator):
         drawn = torch.where(kept[:, None], tokens, 0)
         order = rng.permutation(np.flatnonzero(~kept.cpu().numpy()))
         standing = np.flatnonzero(kept.cpu().numpy())
-        open_ = len(order)
+        open_, guided = len(order), label >= 0 and self.config.guidance != 1
         for left in remaining(open_, self.config.steps):
             places = order[len(order) - open_ : len(order) - left]
             known = torch.from_numpy(np.sort(standing))[None].to(drawn.device)
-            wanted, free = (self._wanted(drawn, known, places, each) for each in (label, -1))
             drawn[places] = self.mar.diffloss.draw(
-                wanted,
-                None if label < 0 else free,
+                self._wanted(drawn, known, places, label),
+                self._wanted(drawn, known, places, -1) if guided else None,
                 self.config.guidance,
                 self.config.head_steps,
                 rng,

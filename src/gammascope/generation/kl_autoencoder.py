@@ -14,13 +14,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-_GROUPS = 32
+GROUPS = 32
+"""Widths are multiples of this."""
+
 _WIDER = (1, 1, 2, 2, 4)
 _BLOCKS = 2
 
 
 def _norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(_GROUPS, width, eps=1e-6)
+    return nn.GroupNorm(GROUPS, width, eps=1e-6)
 
 
 class _Block(nn.Module):

@@ -116,13 +116,17 @@ def run(
         The last checkpoint, not calibrated, and what each round found.
 
     Raises:
-        RecipeError: If a guide source is kept apart for validation, there are fewer guides than a round edits,
-            generator or detector cannot do what is asked, or the folder holds another run.
+        RecipeError: If a guide source or the generator is kept apart for validation, there are fewer guides than a
+            round edits, generator or detector cannot do what is asked, or the folder holds another run.
         MissingDataError: If a guide source has no photo, or nothing else is left to train on.
     """
     generator.require("edit")
     if plan.guided:
         generator.require("guided")
+    if generator.signature in recipe.data.validation_generators:
+        raise RecipeError(
+            f"{generator.signature} is kept apart for validation: nothing that it makes would be learnt."
+        )
     training, guides = divided(recipe, plan)
     claim(folder, _Claim(plain_recipe(recipe), plan, generator.signature))
     write_manifest(training, folder / _DATA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from gammascope.generation.small_autoencoder import Design, SmallAutoencoder
 from gammascope.training.autoencoders import save
 from gammascope.training.generators import GeneratorRecipe, Pool, Schedule, recipe_of, train
 from gammascope.training.progress import Progress
+from gammascope.training.recipe import read_values
 
 TINY = base.get("small_diffusion").tiny
+RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "generators").glob("*.toml"))
 
 
 @pytest.fixture
@@ -87,6 +90,17 @@ def test_the_autoencoder_of_a_generator_of_latents_is_asked_for_and_copied(manif
     made = base.load(train(recipe, tmp_path / "made").parent)
     given = SmallAutoencoder.from_folder(tmp_path / "autoencoder").state_dict()
     assert all(torch.equal(made.vae.state_dict()[key], value) for key, value in given.items())
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_build_and_say_how_to_run_them(path):
+    recipe = recipe_of(read_values(path), path.name)
+    with torch.device("meta"):
+        network = base.get(recipe.generator).build(recipe.config)
+    assert network.native_px == recipe.config.px
+    head = path.read_text("utf-8").split("trained_on")[0]
+    assert f"gammascope train recipes/generators/{path.name}" in head
+    assert ("first_stage=" in head) == isinstance(network, base.TwoStage)
 
 
 def test_rules_can_be_learnt_in_place_of_photos(tmp_path):

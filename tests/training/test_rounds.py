@@ -105,7 +105,8 @@ def test_rounds_train_make_and_train_again(recipe, generator, tmp_path):
 
 
 def test_an_interrupted_run_goes_on_and_ends_alike(recipe, generator, tmp_path):
-    whole, found = run(recipe, PLAN, generator, tmp_path / "a")
+    plan = replace(PLAN, count=1)
+    whole, found = run(recipe, plan, generator, tmp_path / "a")
 
     class StopError(Exception):
         pass
@@ -119,14 +120,14 @@ def test_an_interrupted_run_goes_on_and_ends_alike(recipe, generator, tmp_path):
 
     for stage, done in (("guides", 2), ("training", 1), ("round 0", 2)):
         with pytest.raises(StopError):
-            run(recipe, PLAN, generator, tmp_path / "b", stop_at(stage, done))
+            run(recipe, plan, generator, tmp_path / "b", stop_at(stage, done))
         assert not (tmp_path / "b" / "rounds.json").exists()
-    again, found_again = run(recipe, PLAN, generator, tmp_path / "b")
+    again, found_again = run(recipe, plan, generator, tmp_path / "b")
     assert found_again == found
     first, second = (checkpoints.load(path).detector.state_dict() for path in (whole, again))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     with pytest.raises(RecipeError, match="another way"):
-        run(recipe, replace(PLAN, choice="random"), generator, tmp_path / "b")
+        run(recipe, replace(plan, choice="random"), generator, tmp_path / "b")
 
 
 def test_photos_that_the_detector_is_wrong_about_are_edited_first(recipe, generator, tmp_path):

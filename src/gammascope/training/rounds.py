@@ -128,6 +128,7 @@ def run(
             f"{generator.signature} is kept apart for validation: nothing that it makes would be learnt."
         )
     training, guides = divided(recipe, plan)
+    folder = folder.absolute()  # recipes of interrupted rounds name files in it
     claim(folder, _Claim(plain_recipe(recipe), plan, generator.signature))
     write_manifest(training, folder / _DATA)
     work = _Work(recipe, plan, generator, folder, report)

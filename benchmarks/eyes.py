@@ -45,14 +45,14 @@ CONFIG = linear_probe.Config(
 COMPONENTS, PENALTY, GRADIENT = 1024, 0.1, 1e-4
 PERTURBED = 0.5
 """Weight of a perturbed view beside an untouched one; each window counts as one."""
-LIGHT = 0.25
+LIGHT = 0.125
 """How much pictures of the small collections of ``proven_pictures.py`` count (docs/experiments.md, E30)."""
 SMALL = ("web-", "graphics-", "declared-")
 """How the names of their sources begin."""
 FOLDS = 6
 FEWEST = 20
 """Photos of a collection that counts as one of its own where thresholds are set; smaller ones are pooled."""
-RATES = (0.03, 0.01)
+RATES = (0.02, 0.01)
 """Shares of left-out photos called uncertain or worse, and fake."""
 NOT_PHOTOS = ("graphics-", "majed-manga109")
 """How names of sources begin whose pictures people drew, rendered or typed: trained on as not generated, but no measure

@@ -71,7 +71,7 @@ Profile: TypeAlias = Annotated[
     ProfileName,
     typer.Option(
         help="Views of an image: default as many as thresholds were fitted with (embedded detector: {default_views}), "
-        "fast fewer ({fast_views}), thorough all.",
+        "fast fewer ({fast_views}), thorough all; default and fast look at fewer where these settle the matter.",
         rich_help_panel=_DETECTOR,
     ),
 ]

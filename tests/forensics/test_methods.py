@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 import pytest
 
 from gammascope.forensics import (
@@ -310,6 +312,31 @@ def test_two_things_of_one_kind_are_no_copies():
     scene[40:140, 60:160] = scene[200:300, 300:400] = np.asarray(thing)[..., None]
     seen = np.clip(scene + RNG(6).normal(0, 4, scene.shape), 0, 255).astype(np.uint8)
     assert cloning.examine(Picture(seen)).score < METHODS["cloning"].threshold
+
+
+def test_what_stands_at_equal_steps_is_no_copy(photos):
+    facade = photos["astronaut"].copy()
+    window = facade[60:140, 200:280].copy()
+    for step in range(4):
+        facade[380:460, 40 + 90 * step : 120 + 90 * step] = window
+    row = facade.copy()
+    row[60:140, 200:280] = 128  # Where they came from would be a copy at another step.
+    assert cloning.examine(Picture(row)).score < METHODS["cloning"].threshold
+
+
+def test_the_same_word_twice_is_no_copy(photos):
+    written = PIL.Image.fromarray(photos["astronaut"])
+    font = PIL.ImageFont.load_default(40)
+    for at in ((20, 30), (250, 420)):
+        PIL.ImageDraw.Draw(written).text(at, "ASTRONAUT", fill=(255, 255, 255), font=font)
+    assert cloning.examine(Picture(np.asarray(written))).score < METHODS["cloning"].threshold
+
+
+def test_cloning_is_silent_about_drawings():
+    drawn = np.full((300, 400, 3), 230, np.uint8)
+    scribble = (RNG(0).random((60, 60, 3)) * 255).astype(np.uint8)
+    drawn[40:100, 50:110] = drawn[200:260, 250:310] = scribble
+    assert "without grain" in reason(cloning.examine(Picture(drawn)))
 
 
 def test_cloning_is_silent_where_nothing_can_be_told_apart(photos):

@@ -198,14 +198,14 @@ def exactness(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> float:
 
 
 def in_a_row(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> bool:
-    """Tell whether one more step of the same map, or half of one, leads to the same look again.
+    """Tell whether one more step of the same map, or half or a third of one, leads to the same look again.
 
     Windows, tiles, fences and keys stand at equal steps; whoever copies a part puts it somewhere.
     """
     once = np.vstack([copy.matrix, [0, 0, 1]])
     steps = [once @ once, np.linalg.inv(once)]
     if np.abs(once[:2, :2] - np.eye(2)).max() < 0.05:
-        steps.append((np.eye(3) + once) / 2)
+        steps += [np.eye(3) + (once - np.eye(3)) / parts for parts in (2, 3)]
     return any(_again(luma, picture, Copy(copy.box, copy.inside, step[:2])) for step in steps)
 
 

@@ -31,6 +31,7 @@ from gammascope.forensics import METHODS, Finding, Outcome, Picture
 from gammascope.generation.autoencoder import TinyAutoencoder, round_trip
 from gammascope.imaging.decode import decode
 from gammascope.manipulation import CopyMove, Splicing, TwinPaste
+from gammascope.manipulation.base import Manipulation
 from gammascope.manipulation.regions import Pieces, Regions
 from gammascope.manipulation.splicing import Donor
 from gammascope.report import percent
@@ -146,9 +147,9 @@ def together(told: Mapping[str, Outcome], truth: Mask | None) -> tuple[float, fl
     if truth is None:
         return max(clear.values(), default=_SILENT), np.nan
     marked = np.zeros(truth.shape)
-    for name, score in clear.items():
-        if score > 1:
-            marked = np.fmax(marked, told[name].map())
+    for name, said in told.items():
+        if isinstance(said, Finding) and clear[name] > 1:
+            marked = np.fmax(marked, said.map())
     return max(clear.values(), default=_SILENT), f1(marked, truth)
 
 
@@ -158,7 +159,10 @@ def rows_of(path: Path) -> list[Row]:
     with path.open(newline="") as file:
         # A line that was cut off is made again.
         whole = [line for line in list(csv.reader(file))[1:] if len(line) == len(COLUMNS)]
-    return [Row(*line[:5], float(line[5]), float(line[6])) for line in whole]
+    return [
+        Row(source, photo, kind, form, who, float(score), float(found))
+        for source, photo, kind, form, who, score, found in whole
+    ]
 
 
 def judge(
@@ -176,8 +180,10 @@ def judge(
     for kind, made, truth in edits(entry, image, photos, decoder, pixels):
         for form in FORMS:
             if not table.knows(entry, kind, form):
-                small = truth is not None and form.startswith("halved")
-                table.add(entry, kind, form, in_form(made, form), halved(truth) if small else truth)
+                where = truth
+                if truth is not None and form.startswith("halved"):
+                    where = halved(truth)
+                table.add(entry, kind, form, in_form(made, form), where)
 
 
 def edits(
@@ -195,7 +201,7 @@ def edits(
 
     pieces = Pieces(sides=_SIDES)
     yield KINDS[0], image, None
-    ways = (
+    ways: tuple[Manipulation, ...] = (
         CopyMove(pieces),
         Splicing(donor, pieces=pieces, sides=_SIDES),
         TwinPaste(round_trip(image, decoder), Regions(area=_AREA)),

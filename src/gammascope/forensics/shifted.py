@@ -76,11 +76,9 @@ def noise_of(
 
     What was rounded to nothing is taken to follow a Laplace law, of which the share that was tells the width.
     """
-    nothing = [
-        (np.abs(coefficients(luma, (0, 0), (at,))) < steps[at] / 2).mean()
-        for at in np.ndindex(8, 8)
-    ]
-    zeros = np.clip(np.reshape(nothing, (8, 8)), 1e-3, 1 - 1e-6)
+    values = np.abs(coefficients(luma, frequencies=tuple(np.ndindex(8, 8))))
+    nothing = (values < steps.reshape(64, 1, 1) / 2).mean((1, 2)).reshape(8, 8)
+    zeros = np.clip(nothing, 1e-3, 1 - 1e-6)
     half = steps / 2
     width = half / -np.log(1 - zeros)
     kept = 1 - zeros

@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from gammascope import settings, weights
+from gammascope.choices import Curve, Zone
 from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import (
     ChecksumError,
@@ -88,9 +89,9 @@ class Calibration:
     photos: int
     sources: tuple[str, ...]
     offset: float = 0.0
-    method: Literal["platt", "isotonic"] = "platt"
+    method: Curve = "platt"
     knots: tuple[tuple[float, float], ...] = ()
-    zone: Literal["quantile", "worst", "conformal"] = "quantile"
+    zone: Zone = "quantile"
     missed: float | None = None
     points: tuple[OperatingPoint, ...] = ()
     ranks: tuple[tuple[float, float, float], ...] = ()

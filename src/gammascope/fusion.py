@@ -15,13 +15,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from gammascope import checkpoints, settings
 from gammascope.checkpoints import RAW, Calibration
+from gammascope.choices import Fusing
 from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import (
     ChecksumError,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 Member: TypeAlias = "Pipeline | Judge"
 """What can be fused."""
-
-Kind: TypeAlias = Literal["logistic", "any", "cascade"]
 
 ZONE = (0.1, 0.9)
 """Probabilities of the fast member between which the strong one is asked. Our choice."""
@@ -69,7 +68,7 @@ class Plan:
         format: Of the file.
     """
 
-    kind: Kind
+    kind: Fusing
     members: tuple[str, ...]
     sha256: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()

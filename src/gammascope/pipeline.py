@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from gammascope import checkpoints, forensics, looking, runtime
+from gammascope.choices import Engine, Precision, Profile
 from gammascope.errors import IncompatibleCheckpointError, UndecodableImageError
 from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import Decoded, decode
@@ -33,8 +34,6 @@ from gammascope.sample import Image
 
 if TYPE_CHECKING:
     from gammascope.detectors.base import Detector
-
-Profile: TypeAlias = Literal["default", "fast", "thorough"]
 
 FAST_VIEWS = 3
 """Views, the overview included, that the fast profile looks at at most; never more than half of the default's."""
@@ -94,8 +93,8 @@ class Execution:
             as the checkpoint says.
     """
 
-    engine: runtime.Engine = "auto"
-    precision: runtime.Precision = "auto"
+    engine: Engine = "auto"
+    precision: Precision = "auto"
     profile: Profile = "default"
 
 

@@ -18,12 +18,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from gammascope import checkpoints
+from gammascope.choices import Engine, Precision
 from gammascope.errors import (
     IncompatibleCheckpointError,
     MissingDataError,
@@ -33,10 +34,6 @@ from gammascope.errors import (
 
 if TYPE_CHECKING:
     from gammascope.detectors.base import Detector
-
-Engine: TypeAlias = Literal["auto", "openvino", "onnxruntime", "torch"]
-Precision: TypeAlias = Literal["auto", "f32", "bf16"]
-"""Of the arithmetic. "auto": int8 where a tower's weights are int8 and the engine can, else as "f32"."""
 
 KEY = "gammascope"
 """Where a graph's metadata says what it is."""

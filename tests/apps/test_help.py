@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from gammascope import fusion
-from gammascope.apps import choices, failures
+from gammascope import choices, fusion
+from gammascope.apps import failures
 from gammascope.apps.cli import app
 from gammascope.apps.help import ALIASES, GROUPS
+from gammascope.data import edits
 from gammascope.evaluation.robustness import suite
+from gammascope.generation.spatial_context import FAMILIES
 from gammascope.imaging.views import boxes_of
 from gammascope.pipeline import ORDINARY_PROCESSING, Execution, Pipeline
 
@@ -60,14 +62,19 @@ def test_every_command_has_an_example_that_is_understood(name):
 @pytest.mark.parametrize(
     ("command", "values"),
     [
-        ("scan", choices.ProfileName),
-        ("scan", choices.RuntimeName),
-        ("calibrate", choices.ZoneName),
-        ("calibrate", choices.CurveName),
+        ("scan", choices.Profile),
+        ("scan", choices.Engine),
+        ("calibrate", choices.Zone),
+        ("calibrate", choices.Curve),
     ],
 )
 def test_words_to_choose_from_are_whole(command, values):
-    assert f"<{'|'.join(values)}>" in shown(command)
+    assert f"<{'|'.join(get_args(values))}>" in shown(command)
+
+
+def test_words_to_choose_from_are_those_that_the_library_knows():
+    assert get_args(choices.EditKind) == tuple(edits.KINDS)
+    assert get_args(choices.ContextFamily) == tuple(FAMILIES)
 
 
 def test_help_of_stability_is_what_the_code_does():

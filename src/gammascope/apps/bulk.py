@@ -11,8 +11,8 @@ from pathlib import Path
 import typer
 
 from gammascope.apps import terminal
-from gammascope.apps.choices import EngineName, FailOn
 from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
+from gammascope.apps.options import FailOn, Where
 from gammascope.apps.scan_results import fails_on
 from gammascope.pipeline import Execution, Pipeline
 from gammascope.report import FORMAT, Verdict
@@ -34,7 +34,7 @@ class Engine:
         execution: What runs them, and how many views they look at.
     """
 
-    name: EngineName
+    name: Where
     address: str | None
     weights: Path | None
     device: str
@@ -44,7 +44,7 @@ class Engine:
 def refuse_beside_out(
     report: Path | None,
     then: str | None,
-    engine: EngineName,
+    engine: Where,
     weights: Sequence[str],
     *,
     labels_only: bool,
@@ -72,7 +72,7 @@ def refuse_beside_out(
             "rows of a folder are for programs and hold the numbers: leave out that column",
             param_hint="--labels-only with --out",
         )
-    if engine is EngineName.RAY and weights[0].endswith(".json"):
+    if engine == "ray" and weights[0].endswith(".json"):
         raise typer.BadParameter(
             "a fusion is of several files, and machines of a cluster are sent one: scan without --engine ray",
             param_hint="--weights",
@@ -82,7 +82,7 @@ def refuse_beside_out(
 def run(folder: Path, plan: Plan, pipeline: Pipeline, engine: Engine, *, bar: bool) -> Summary:
     """Scan into a folder and say what came out."""
     with _progress(shown=bar) as progress, _told_how_to_go_on(folder):
-        if engine.name is EngineName.RAY:
+        if engine.name == "ray":
             from gammascope.scanning.ray_engine import Cluster, scan_on
 
             cluster = Cluster(engine.address, engine.weights, engine.device, engine.execution)

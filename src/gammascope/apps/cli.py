@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gammascope
-from gammascope.apps import choices, contexts, error_report, making, options, serving_options
+from gammascope.apps import contexts, error_report, making, options, serving_options
 from gammascope.apps.failures import (
     FOUND,
     INTERRUPTED,
@@ -81,12 +81,12 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     zone: options.Zone = None,
     method: options.MethodName = None,
     device: options.Device = "cpu",
-    profile: options.Profile = choices.ProfileName.DEFAULT,
-    runtime: options.RuntimeChoice = choices.RuntimeName.AUTO,
-    precision: options.PrecisionChoice = choices.PrecisionName.AUTO,
+    profile: options.Profile = "default",
+    runtime: options.RuntimeChoice = "auto",
+    precision: options.PrecisionChoice = "auto",
     quiet: options.Quiet = False,
     out: options.ResultsOut = None,
-    engine: options.EngineChoice = choices.EngineName.LOCAL,
+    engine: options.EngineChoice = "local",
     address: options.ClusterAddress = None,
     deduplicate: options.Deduplicate = True,
 ) -> None:
@@ -111,7 +111,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     if report is not None:
         refuse_unwritable(report)
     besides = Besides(provenance, scan_results.trusted(trust), stability, report is not None)
-    execution = Execution(runtime.value, precision.value, profile.value)
+    execution = Execution(runtime, precision, profile)
     load = partial(_pipeline, method=method, device=device, execution=execution)
     limits = Limits(max_pixels=int(max_megapixels * 1e6))
     if out is not None:
@@ -169,8 +169,8 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     data: options.CalibrationData,
     source: options.Sources = None,
     like: options.LikeCheckpoints = None,
-    method: options.Curve = choices.CurveName.PLATT,
-    zone: options.CalibrationZone = choices.ZoneName.QUANTILE,
+    method: options.Curve = "platt",
+    zone: options.CalibrationZone = "quantile",
     false_alarms: options.FalseAlarms = 0.01,
     missed: options.Missed = 0.1,
     out: options.CalibrationFolder = None,
@@ -185,7 +185,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     entries = calibration.entries_of([checkpoint, *helping], data, source or ())
     if out is not None:
         refuse_unwritable(out / calibration.NUMBERS)
-    plan = Plan(method.value, zone.value, false_alarms, missed)
+    plan = Plan(method, zone, false_alarms, missed)
     with terminal.progress_bar("Calibrating", shown=not quiet) as advance:
         calibrated = fit(checkpoint, entries, plan, like=helping, progress=advance)
     terminal.output().print(calibration.table(calibrated.calibration))
@@ -203,7 +203,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     partial: options.Partial = False,
     split: options.Split = None,
     recode: options.Recodes = None,
-    black: options.BlackMasks = choices.Black.SKIP,
+    black: options.BlackMasks = "skip",
     out: options.EvaluationFolder = None,
     as_json: options.Json = False,
     weights: options.Weights = "default",
@@ -227,7 +227,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
 
     if replay is not None:
         replaying.refuse_besides(data, benchmark, predict, recode)
-        told = replaying.replayed(replay, black.value)
+        told = replaying.replayed(replay, black)
         replaying.tell(told, out, as_json=as_json, pictures=False)
         return
     columns = evaluating.columns_of(recode or ())
@@ -248,7 +248,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
         tables, speed = evaluating.scored(candidate, entries, columns, out, advance)
     about = {"data": name, "labels": assumption, "speed": speed, "size": size}
     shown = evaluating.definitions_of(columns)
-    evaluation = evaluating.summarised(candidate, tables, shown, about=about, black=black.value)
+    evaluation = evaluating.summarised(candidate, tables, shown, about=about, black=black)
     replaying.tell(replaying.Told(evaluation, tables), out, as_json=as_json)
     if pipeline is not None and not as_json:
         _say_saving(pipeline)
@@ -300,7 +300,7 @@ def robustness(  # noqa: PLR0913, PLR0917 - each is an option
     data: options.LabelledData,
     out: options.RobustnessFolder,
     split: options.Split = None,
-    suite: options.Suite = choices.SuiteName.QUICK,
+    suite: options.Suite = "quick",
     limit: options.PerClass = None,
     as_json: options.Json = False,
     weights: options.Weights = "default",
@@ -322,7 +322,7 @@ def robustness(  # noqa: PLR0913, PLR0917 - each is an option
     pipeline = _pipeline(weights, method, device)
     entries = chosen(entries, limit)
     with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
-        points = running.measured(pipeline, entries, suite.value, out, advance)
+        points = running.measured(pipeline, entries, suite, out, advance)
     for note in running.write(points, out):
         terminal.say(note)
     if as_json:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
 from gammascope.apps import options
-from gammascope.apps.choices import ContextAction, ContextBounds, ContextFamily
 from gammascope.apps.failures import PARTLY_DONE
+from gammascope.choices import ContextBounds, ContextFamily
 
 _BROKEN_SHOWN = 10
 
 
 def contexts(  # noqa: PLR0913, PLR0917 - each is an option
-    action: Annotated[ContextAction, typer.Argument(help="draw or test.")],
+    action: Annotated[Literal["draw", "test"], typer.Argument(help="draw or test.")],
     family: Annotated[ContextFamily, typer.Argument(help="Whose rules.")],
     pictures: Annotated[
         list[str] | None, typer.Argument(help="To test: files, folders and patterns.")
@@ -31,9 +31,7 @@ def contexts(  # noqa: PLR0913, PLR0917 - each is an option
     breaks: Annotated[str, typer.Option(help="Rule to break in every picture drawn.")] = "",
     amount: Annotated[int, typer.Option(min=1, help="Tiles, cells or letters that do.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
-    thresholds: Annotated[
-        ContextBounds, typer.Option(help="Bounds of the tests.")
-    ] = ContextBounds.CALIBRATED,
+    thresholds: Annotated[ContextBounds, typer.Option(help="Bounds of the tests.")] = "calibrated",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -41,15 +39,15 @@ def contexts(  # noqa: PLR0913, PLR0917 - each is an option
 
     What is drawn already is kept. Exit code 4: some pictures could not be tested.
     """
-    if action is ContextAction.DRAW:
+    if action == "draw":
         if out is None or pictures:
             raise typer.BadParameter("draw takes --out FOLDER and no pictures", param_hint="draw")
-        _draw(out, (family.value, side, breaks, amount, seed), count, quiet=quiet)
+        _draw(out, (family, side, breaks, amount, seed), count, quiet=quiet)
         return
     if out is not None or not pictures:
         raise typer.BadParameter("test takes pictures and no --out", param_hint="test")
-    found, broken = _tested(family.value, pictures, thresholds.value, quiet=quiet or as_json)
-    _tell(family.value, found, broken, as_json=as_json)
+    found, broken = _tested(family, pictures, thresholds, quiet=quiet or as_json)
+    _tell(family, found, broken, as_json=as_json)
     raise typer.Exit(PARTLY_DONE if broken else 0)
 
 
@@ -64,7 +62,7 @@ def _draw(out: Path, plan: tuple[str, int, str, int, int], count: int, *, quiet:
 
 
 def _tested(
-    name: str, pictures: list[str], thresholds: Any, *, quiet: bool
+    name: str, pictures: list[str], thresholds: ContextBounds, *, quiet: bool
 ) -> tuple[Any, list[str]]:
     """Test what can be tested, and tell why the rest cannot."""
     from gammascope.apps import terminal

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import typer
 
 from gammascope import weights as embedded
-from gammascope.apps import choices, options
+from gammascope.apps import options
 from gammascope.apps.failures import refuse_unwritable
 
 if TYPE_CHECKING:
@@ -37,11 +37,14 @@ _PACKAGES: Final = (
 )
 _LEFT_OUT: Final = ("the file's name and place", "EXIF, XMP, IPTC, C2PA and text of the file")
 
+Truth: TypeAlias = Literal["real", "fake", "manipulated", "unknown"]
+"""What a picture is, as labels of a manifest say it."""
+
 Picture: TypeAlias = Annotated[
     Path, typer.Argument(metavar="FILE", help="The picture that was judged wrongly.")
 ]
 TruthOption: TypeAlias = Annotated[
-    choices.Truth,
+    Truth,
     typer.Option("--truth", help="What the picture is, as far as you know."),
 ]
 BundleFile: TypeAlias = Annotated[
@@ -67,9 +70,9 @@ def report_error(  # noqa: PLR0913, PLR0917 - each is an option
     with_pixels: WithPixels = False,
     with_text: WithText = False,
     weights: options.Weights = "default",
-    profile: options.Profile = choices.ProfileName.DEFAULT,
-    runtime: options.RuntimeChoice = choices.RuntimeName.AUTO,
-    precision: options.PrecisionChoice = choices.PrecisionName.AUTO,
+    profile: options.Profile = "default",
+    runtime: options.RuntimeChoice = "auto",
+    precision: options.PrecisionChoice = "auto",
 ) -> None:
     """Collect what developers need to know of a picture that was judged wrongly; nothing is sent.
 
@@ -89,7 +92,7 @@ def report_error(  # noqa: PLR0913, PLR0917 - each is an option
         method=None,
         device="cpu",
         besides=Besides(),
-        execution=Execution(runtime.value, precision.value, profile.value),
+        execution=Execution(runtime, precision, profile),
     )
     try:
         decoded = decode(picture)
@@ -115,7 +118,7 @@ def report_error(  # noqa: PLR0913, PLR0917 - each is an option
 
 
 def collected(
-    decoded: Decoded, pipeline: Pipeline, truth: choices.Truth, *, text: bool, pixels: bool
+    decoded: Decoded, pipeline: Pipeline, truth: Truth, *, text: bool, pixels: bool
 ) -> dict[str, Any]:
     """Look at a picture and return what is reported, as plain types.
 
@@ -131,7 +134,7 @@ def collected(
     scores = pipeline.scores(decoded.image)
     bundle = {
         "format": FORMAT,
-        "truth": str(truth),
+        "truth": truth,
         "answers": report.to_json()["answers"],
         "scores": _scores_json(scores),
         "evidence": [_evidence_json(item, text=text) for item in report.evidence],
@@ -142,7 +145,7 @@ def collected(
     return bundle | ({"pixels": {"png": _png(decoded)}} if pixels else {})
 
 
-def refused(content: bytes, pipeline: Pipeline, truth: choices.Truth) -> dict[str, Any]:
+def refused(content: bytes, pipeline: Pipeline, truth: Truth) -> dict[str, Any]:
     """Return what is reported of a file that cannot be decoded: why, and what its header says, as plain types.
 
     Args:
@@ -152,7 +155,7 @@ def refused(content: bytes, pipeline: Pipeline, truth: choices.Truth) -> dict[st
     """
     return {
         "format": FORMAT,
-        "truth": str(truth),
+        "truth": truth,
         "error": _reason(content),
         "file": {"bytes": len(content)} | _header_json(content),
         **_circumstances(pipeline, calibrated=bool(pipeline.facts.calibration)),

@@ -15,6 +15,7 @@ import gammascope
 from gammascope import runtime, settings
 from gammascope.apps.costs import Stopwatch
 from gammascope.checkpoints import RAW, Calibration
+from gammascope.choices import Black
 from gammascope.data import hub
 from gammascope.data.benchmarks import base as benchmarks
 from gammascope.data.folder import read_folder
@@ -28,7 +29,6 @@ from gammascope.evaluation.contact_sheet import (
     false_alarm_slices,
     worst_cases,
 )
-from gammascope.evaluation.localisation import Black
 from gammascope.evaluation.score_store import ScoreStore, StoredTables
 from gammascope.evaluation.scoring import AsIs, Column, ScoreTable, score_columns
 from gammascope.evaluation.scoring import Scores as AnsweredScores

@@ -80,8 +80,9 @@ def _filled(text: str) -> str:
     if "{" not in text:
         return text
     from gammascope import checkpoints, fusion
+    from gammascope.choices import Profile
     from gammascope.imaging.views import boxes_of
-    from gammascope.pipeline import Profile, view_under
+    from gammascope.pipeline import view_under
 
     spec = checkpoints.read_facts(checkpoints.default_path()).view
     large = (100 * spec.size, 100 * spec.size)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from gammascope.apps import choices, making_options, options
+from gammascope.apps import making_options, options
 from gammascope.apps.failures import PARTLY_DONE, refuse_unwritable
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def fuse(  # noqa: PLR0913, PLR0917 - each is an option
     members: making_options.FusedMembers,
     data: options.CalibrationData,
     out: making_options.FusionFile,
-    kind: making_options.FusionKind = choices.HowFused.LOGISTIC,
+    kind: making_options.FusionKind = "logistic",
     zone: making_options.FusionZone = None,
     source: making_options.FusionSources = None,
     as_json: options.Json = False,
@@ -35,7 +35,7 @@ def fuse(  # noqa: PLR0913, PLR0917 - each is an option
     entries = fusing.entries_of(paths, data, source or ())
     with terminal.progress_bar("Fusing", shown=not (as_json or quiet)) as advance:
         limits = fusing.zone_of(zone)
-        plan, costs = fit(paths, entries, out, kind=kind.value, zone=limits, progress=advance)
+        plan, costs = fit(paths, entries, out, kind=kind, zone=limits, progress=advance)
     if as_json:
         typer.echo(json.dumps(fusing.plain(plan, costs), allow_nan=False))
     else:
@@ -113,7 +113,7 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
         )
         _tell(made, out)
     plan = Plan(
-        kinds=tuple(str(name) for name in kind) if kind else CHEAP_KINDS,
+        kinds=tuple(kind) if kind else CHEAP_KINDS,
         per_photo=per_photo,
         controls=controls,
         seed=seed,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, get_args
 
 import typer
 
-from gammascope.apps.choices import EditKind, HowFused
+from gammascope.choices import EditKind, Fusing
 
 ExportedCheckpoint: TypeAlias = Annotated[
     str, typer.Argument(metavar="[CHECKPOINT]", help="A checkpoint; default: the embedded one.")
@@ -29,7 +29,7 @@ FusedMembers: TypeAlias = Annotated[
 ]
 FusionFile: TypeAlias = Annotated[Path, typer.Option("--out", help="The fusion file, .json.")]
 FusionKind: TypeAlias = Annotated[
-    HowFused, typer.Option("--kind", help="Weighted sum, OR, or a strong one after a fast one.")
+    Fusing, typer.Option("--kind", help="Weighted sum, OR, or a strong one after a fast one.")
 ]
 FusionZone: TypeAlias = Annotated[
     str | None,
@@ -71,11 +71,11 @@ EditFolder: TypeAlias = Annotated[
     Path, typer.Option("--out", help="Folder for pictures, masks and manifest.csv.")
 ]
 EditKinds: TypeAlias = Annotated[
-    list[EditKind] | None,
+    list[str] | None,
     typer.Option(
         "--kind",
         metavar="KIND",
-        help=f"How to manipulate: {', '.join(EditKind)}; repeatable. Default: copy_move, splicing, telea.",
+        help=f"How to manipulate: {', '.join(get_args(EditKind))}; repeatable. Default: copy_move, splicing, telea.",
     ),
 ]
 AutoencoderSource: TypeAlias = Annotated[

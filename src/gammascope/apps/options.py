@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from gammascope.apps.choices import (
-    Black,
-    CurveName,
-    EngineName,
-    FailOn,
-    PrecisionName,
-    ProfileName,
-    RuntimeName,
-    SuiteName,
-    ZoneName,
-)
+from gammascope import choices
 from gammascope.apps.failures import FOUND
 
 _DETECTOR = "Detector"
@@ -68,7 +58,7 @@ Device: TypeAlias = Annotated[
     ),
 ]
 Profile: TypeAlias = Annotated[
-    ProfileName,
+    choices.Profile,
     typer.Option(
         help="Views of an image: default as many as thresholds were fitted with (embedded detector: {default_views}), "
         "fast fewer ({fast_views}), thorough all.",
@@ -76,7 +66,7 @@ Profile: TypeAlias = Annotated[
     ),
 ]
 RuntimeChoice: TypeAlias = Annotated[
-    RuntimeName,
+    choices.Engine,
     typer.Option(
         "--runtime",
         help="What runs the network; auto: the first that is installed and can.",
@@ -84,7 +74,7 @@ RuntimeChoice: TypeAlias = Annotated[
     ),
 ]
 PrecisionChoice: TypeAlias = Annotated[
-    PrecisionName,
+    choices.Precision,
     typer.Option(
         "--precision",
         help="auto: int8 where a tower's weights are; f32: never; bf16: logits differ by some per cent.",
@@ -110,6 +100,9 @@ Recursive: TypeAlias = Annotated[bool, typer.Option(help="Look into folders with
 Page: TypeAlias = Annotated[
     Path | None, typer.Option(help="Write one HTML page with pictures and maps, readable offline.")
 ]
+FailOn: TypeAlias = Literal["fake", "uncertain"]
+"""The weakest verdict that makes a scan end with an exit code of its own."""
+
 FailOnVerdict: TypeAlias = Annotated[
     FailOn | None,
     typer.Option(help=f"Exit with {FOUND} if a verdict is at least this, on either question."),
@@ -128,8 +121,11 @@ ResultsOut: TypeAlias = Annotated[
         rich_help_panel=_BULK,
     ),
 ]
+Where: TypeAlias = Literal["local", "ray"]
+"""Where a scan into a folder runs."""
+
 EngineChoice: TypeAlias = Annotated[
-    EngineName, typer.Option("--engine", help="With --out: where it runs.", rich_help_panel=_BULK)
+    Where, typer.Option("--engine", help="With --out: where it runs.", rich_help_panel=_BULK)
 ]
 ClusterAddress: TypeAlias = Annotated[
     str | None,
@@ -207,7 +203,7 @@ LikeCheckpoints: TypeAlias = Annotated[
 ]
 
 Curve: TypeAlias = Annotated[
-    CurveName,
+    choices.Curve,
     typer.Option(
         "--method",
         help="Probabilities by temperature and offset (platt), or by any rising curve (isotonic): that needs more "
@@ -215,7 +211,7 @@ Curve: TypeAlias = Annotated[
     ),
 ]
 CalibrationZone: TypeAlias = Annotated[
-    ZoneName,
+    choices.Zone,
     typer.Option(
         "--zone",
         help="Thresholds that keep the rates on these photos in the mean over sources (quantile), in every source "
@@ -286,7 +282,7 @@ Recodes: TypeAlias = Annotated[
     ),
 ]
 BlackMasks: TypeAlias = Annotated[
-    Black,
+    choices.Black,
     typer.Option(
         "--black-masks",
         help="What an image without a true pixel counts in F1 and IoU: left out, 1 if nothing is marked, or 0.",
@@ -318,7 +314,7 @@ RobustnessFolder: TypeAlias = Annotated[
     Path, typer.Option("--out", help="Folder for scores, tables and curves.")
 ]
 Suite: TypeAlias = Annotated[
-    SuiteName, typer.Option(help="quick: one to three severities of each kind; full: all.")
+    choices.Suite, typer.Option(help="quick: one to three severities of each kind; full: all.")
 ]
 PerClass: TypeAlias = Annotated[
     int | None,

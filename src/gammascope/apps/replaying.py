@@ -17,9 +17,9 @@ from gammascope.apps import evaluating, terminal
 from gammascope.apps.evaluating import Evaluation
 from gammascope.apps.failures import refuse_unwritable
 from gammascope.checkpoints import Calibration
+from gammascope.choices import Black
 from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
-from gammascope.evaluation.localisation import Black
 from gammascope.evaluation.matching import draws_of
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.imaging.cells import pyarrow_for

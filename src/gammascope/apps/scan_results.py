@@ -17,9 +17,9 @@ from rich.text import Text
 
 from gammascope import checkpoints, names
 from gammascope.apps import fusing, terminal
-from gammascope.apps.choices import FailOn
 from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE, until_interrupted
 from gammascope.apps.opinions import Detectors, differences, opinions_json
+from gammascope.apps.options import FailOn
 from gammascope.apps.report_page import FailedRow, PageRow, write_report
 from gammascope.imaging import provenance
 from gammascope.imaging.decode import Limits
@@ -308,7 +308,7 @@ def fails_on(weakest: FailOn | None) -> frozenset[Verdict]:
     """Return the verdicts on a whole picture that make a scan exit with FOUND."""
     if weakest is None:
         return frozenset()
-    return frozenset(one for one in Verdict if one.gravity >= Verdict(weakest.value).gravity)
+    return frozenset(one for one in Verdict if one.gravity >= Verdict(weakest).gravity)
 
 
 def json_row(row: Scanned, detectors: Sequence[str] = ("",)) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from gammascope import checkpoints
 from gammascope.checkpoints import Calibration
+from gammascope.choices import Curve, Zone
 from gammascope.data.manifest import load_sample
 from gammascope.data.pictures import Pictures
 from gammascope.errors import (
@@ -66,8 +67,8 @@ class Plan:
         missed: Share of fakes that may get "no sign"; only "conformal" looks at it.
     """
 
-    method: Literal["platt", "isotonic"] = "platt"
-    zone: Literal["quantile", "worst", "conformal"] = "quantile"
+    method: Curve = "platt"
+    zone: Zone = "quantile"
     false_alarms: float = 0.01
     missed: float = 0.1
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from gammascope import checkpoints, fusion
 from gammascope.checkpoints import Calibration
+from gammascope.choices import Fusing
 from gammascope.data.manifest import load_sample
 from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
 from gammascope.evaluation.calibrating import UNCERTAIN_RATE, Plan
@@ -64,7 +65,7 @@ def fuse(
     entries: Sequence[Entry],
     out: Path,
     *,
-    kind: fusion.Kind = "logistic",
+    kind: Fusing = "logistic",
     zone: tuple[float, float] = fusion.ZONE,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[fusion.Plan, list[Cost]]:
@@ -123,7 +124,7 @@ def _cost(name: str, scores: Float[np.ndarray, " n"], threshold: float, seen: _S
 
 
 def _plan(
-    kind: fusion.Kind,
+    kind: Fusing,
     members: Sequence[Path],
     pipelines: Sequence[fusion.Member],
     out: Path,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gammascope
-from gammascope.apps import contexts, error_report, making, options, serving_options
+from gammascope.apps import contexts, error_report, listing, making, options, serving_options
 from gammascope.apps.failures import (
     FOUND,
     INTERRUPTED,
@@ -368,27 +368,16 @@ for _command in (
     error_report.report_error,
     making.synthesize,
     making.autoencoders,
-    making.generators,
+    listing.generators,
     contexts.contexts,
     making.fuse,
     making.average,
     making.convert,
     making.export,
+    listing.benchmarks,
+    listing.methods,
 ):
     app.command(cls=Command)(_command)
-
-
-@app.command(cls=Command)
-def benchmarks(name: options.OneBenchmark = None, as_json: options.Json = False) -> None:
-    """List the public datasets that can be evaluated by name, or show how one of them must lie on disk."""
-    from gammascope.apps import benchmark_list, terminal
-
-    if as_json:
-        typer.echo(json.dumps(benchmark_list.row(name) if name else benchmark_list.rows()))
-    elif name:
-        typer.echo(benchmark_list.sheet(name))
-    else:
-        terminal.output().print(benchmark_list.table(benchmark_list.rows()))
 
 
 @app.command(cls=Command)
@@ -435,18 +424,6 @@ def api_key(
     key, entry = keys.new_key(name, files_per_minute)
     terminal.say(f"Key of {name}, shown only here: {key}")
     typer.echo(entry, nl=False)
-
-
-@app.command(cls=Command)
-def methods(as_json: options.Json = False) -> None:
-    """List the detection methods."""
-    from gammascope.apps import method_list, terminal
-
-    rows = method_list.rows()
-    if as_json:
-        typer.echo(json.dumps(rows))
-    else:
-        terminal.output().print(method_list.table(rows))
 
 
 def _pipeline(  # noqa: PLR0913 - each is an option

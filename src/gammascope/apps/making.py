@@ -168,17 +168,6 @@ def autoencoders(
         terminal.say(made)
 
 
-def generators(as_json: options.Json = False) -> None:
-    """List the generators: what each can do, and under which terms."""
-    from gammascope.apps import generator_list, terminal
-
-    rows = generator_list.rows()
-    if as_json:
-        typer.echo(json.dumps(rows))
-    else:
-        terminal.output().print(generator_list.table(rows))
-
-
 def export(
     checkpoint: making_options.ExportedCheckpoint = "default",
     out: making_options.ExportFolder = None,

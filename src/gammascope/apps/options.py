@@ -266,10 +266,6 @@ BenchmarkRoot: TypeAlias = Annotated[
 Partial: TypeAlias = Annotated[
     bool, typer.Option("--partial", help="Accept a benchmark that lacks parts or a class.")
 ]
-OneBenchmark: TypeAlias = Annotated[
-    str | None,
-    typer.Argument(metavar="[NAME]", help="Show the layout and source of this one."),
-]
 Split: TypeAlias = Annotated[
     str | None,
     typer.Option(help="Only images of this split. Default: all; of a benchmark, its first."),

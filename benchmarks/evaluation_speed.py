@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gammascope.apps import costs, evaluating
+from gammascope.cli import evaluating
 from gammascope.data.folder import find_images
+from gammascope.evaluation import costs
 from gammascope.evaluation.scoring import Column, score_columns
 from gammascope.pipeline import Besides, Pipeline
 from gammascope.sample import Entry, Label

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gammascope.apps.costs import peak_mib
 from gammascope.data.ledger import RUN
 from gammascope.evaluation.comparing import compare, pair
+from gammascope.evaluation.costs import peak_mib
 from gammascope.evaluation.localisation import GRID
 from gammascope.evaluation.score_store import ScoreStore
 from gammascope.evaluation.scoring import ScoreTable

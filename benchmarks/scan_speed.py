@@ -64,7 +64,7 @@ def counted(work: Callable[[], dict[str, float]]) -> dict[str, float]:
         "seconds": time.perf_counter() - clock,
         "cpu": time.process_time() - processor,
     }
-    from gammascope.apps.costs import peak_mib  # no part of the work's time
+    from gammascope.evaluation.costs import peak_mib  # no part of the work's time
 
     return found | {"peak_mib": peak_mib() or 0.0}
 

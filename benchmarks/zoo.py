@@ -159,10 +159,10 @@ def entries_of(chosen: argparse.Namespace) -> list[Any]:
 
 def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from gammascope import checkpoints
-    from gammascope.apps import calibration, evaluating
-    from gammascope.apps.costs import parameters_of
+    from gammascope.cli import calibration, evaluating
     from gammascope.evaluation.calibrating import Plan, calibrate
     from gammascope.evaluation.calibration import lowest_rate
+    from gammascope.evaluation.costs import parameters_of
     from gammascope.pipeline import Pipeline
     from gammascope.sample import Label
 
@@ -193,7 +193,7 @@ def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dic
 
 def one(method: str, chosen: argparse.Namespace) -> None:
     """Train and evaluate one method in this process; write its row."""
-    from gammascope.apps.costs import peak_mib
+    from gammascope.evaluation.costs import peak_mib
 
     folder = chosen.out / method
     started = time.perf_counter()

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from gammascope import checkpoints, fusion, settings
-from gammascope.apps import fusing
 from gammascope.checkpoints import Calibration
+from gammascope.cli import fusing
 from gammascope.detectors import linear_probe
 from gammascope.errors import (
     ChecksumError,

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from gammascope import checkpoints, weights
-from gammascope.apps.costs import parameters_of
 from gammascope.detectors import base
+from gammascope.evaluation.costs import parameters_of
 
 
 def rows() -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from gammascope.apps import making_options, options
-from gammascope.apps.failures import PARTLY_DONE, refuse_unwritable
+from gammascope.cli import making_options, options
+from gammascope.cli.failures import PARTLY_DONE, refuse_unwritable
 
 if TYPE_CHECKING:
     from gammascope.data.edits import Edits
@@ -27,7 +27,7 @@ def fuse(  # noqa: PLR0913, PLR0917 - each is an option
 ) -> None:
     """Combine detectors, fitted on images that none was trained on; scan and evaluate take the file as --weights."""
     from gammascope import checkpoints
-    from gammascope.apps import fusing, terminal
+    from gammascope.cli import fusing, terminal
     from gammascope.evaluation.fusing import fuse as fit
 
     refuse_unwritable(out)
@@ -51,7 +51,7 @@ def convert(
 ) -> None:
     """Turn a checkpoint that authors published for their own code into one of ours; nothing in it is executed."""
     from gammascope import conversion
-    from gammascope.apps import terminal
+    from gammascope.cli import terminal
 
     refuse_unwritable(out)
     digest = conversion.convert(published, name, out, clip=clip or conversion.CLIP)
@@ -61,7 +61,7 @@ def convert(
 
 def average(members: making_options.AveragedMembers, out: making_options.UncalibratedFile) -> None:
     """Make one detector from several of one design: the mean of their weights."""
-    from gammascope.apps import terminal
+    from gammascope.cli import terminal
     from gammascope.training import averaging
 
     refuse_unwritable(out)
@@ -97,7 +97,7 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
 
     What is there already is kept, so an interrupted run goes on. Exit code 4: some photos could not be used.
     """
-    from gammascope.apps import synthesis, terminal
+    from gammascope.cli import synthesis, terminal
     from gammascope.data.edits import CHEAP_KINDS, Plan, make_edits
 
     writer = synthesis.generator_of(generator)
@@ -136,7 +136,7 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
 
 
 def _tell(made: Edits, out: Path) -> NoReturn:
-    from gammascope.apps import synthesis, terminal
+    from gammascope.cli import synthesis, terminal
 
     terminal.output().print(synthesis.table(made))
     terminal.say(synthesis.closing(made, out))
@@ -155,7 +155,7 @@ def autoencoders(
 
     One that is there already is kept.
     """
-    from gammascope.apps import synthesis, terminal
+    from gammascope.cli import synthesis, terminal
 
     wanted = synthesis.designs(design)
     entries = synthesis.photos_at(photos, out, split)
@@ -178,8 +178,8 @@ def export(
 
     Without --out only a small graph is written beside the checkpoint, which keeps the weights; scans then use it.
     """
-    from gammascope.apps import exporting, terminal
     from gammascope.checkpoints import resolve
+    from gammascope.cli import exporting, terminal
 
     path = resolve(checkpoint)
     files, compared = exporting.exported(path, out, data)

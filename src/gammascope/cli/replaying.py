@@ -13,11 +13,11 @@ import numpy as np
 import typer
 
 from gammascope import settings
-from gammascope.apps import evaluating, terminal
-from gammascope.apps.evaluating import Evaluation
-from gammascope.apps.failures import refuse_unwritable
 from gammascope.checkpoints import Calibration
 from gammascope.choices import Black
+from gammascope.cli import evaluating, terminal
+from gammascope.cli.evaluating import Evaluation
+from gammascope.cli.failures import refuse_unwritable
 from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
 from gammascope.evaluation.matching import draws_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from gammascope.apps import options
+from gammascope.cli import options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,7 +48,7 @@ def generators(as_json: options.Json = False) -> None:
 def _show(
     rows: list[dict[str, Any]], table: Callable[[list[dict[str, Any]]], Table], *, as_json: bool
 ) -> None:
-    from gammascope.apps import terminal
+    from gammascope.cli import terminal
 
     if as_json:
         typer.echo(json.dumps(rows))
@@ -60,7 +60,7 @@ def method_table(described: list[dict[str, Any]]) -> Table:
     """Draw the gist of the methods, a line for each in at most 120 columns."""
     from rich.table import Table
 
-    from gammascope.apps import terminal
+    from gammascope.cli import terminal
 
     drawn = Table(
         box=None,
@@ -125,7 +125,7 @@ def benchmark(name: str) -> dict[str, Any]:
 
 def benchmark_table(described: list[dict[str, Any]]) -> Table:
     """Draw benchmarks, a line for each."""
-    from gammascope.apps import terminal
+    from gammascope.cli import terminal
 
     drawn = _folded("name", "title", "licence", "splits")
     for row in described:
@@ -184,7 +184,7 @@ def generator_rows() -> list[dict[str, Any]]:
 
 def generator_table(described: list[dict[str, Any]]) -> Table:
     """Draw generators, a line for each."""
-    from gammascope.apps import terminal
+    from gammascope.cli import terminal
 
     drawn = _folded(*_COLUMNS)
     for row in described:

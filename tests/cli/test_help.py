@@ -11,9 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from gammascope import choices, fusion
-from gammascope.apps import failures
-from gammascope.apps.cli import app
-from gammascope.apps.help import ALIASES, GROUPS
+from gammascope.cli import failures
+from gammascope.cli.app import app
+from gammascope.cli.help import ALIASES, GROUPS
 from gammascope.data import edits
 from gammascope.evaluation.robustness import suite
 from gammascope.generation.spatial_context import FAMILIES

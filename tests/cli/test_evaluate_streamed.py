@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as PillowImage
 from typer.testing import CliRunner
 
-from gammascope.apps.cli import app
+from gammascope.cli.app import app
 
 datasets = pytest.importorskip("datasets")
 

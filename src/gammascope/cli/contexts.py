@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from gammascope.apps import options
-from gammascope.apps.failures import PARTLY_DONE
 from gammascope.choices import ContextBounds, ContextFamily
+from gammascope.cli import options
+from gammascope.cli.failures import PARTLY_DONE
 
 _BROKEN_SHOWN = 10
 
@@ -52,7 +52,7 @@ def contexts(  # noqa: PLR0913, PLR0917 - each is an option
 
 
 def _draw(out: Path, plan: tuple[str, int, str, int, int], count: int, *, quiet: bool) -> None:
-    from gammascope.apps import terminal
+    from gammascope.cli import terminal
     from gammascope.data.contexts import ContextPlan, make_contexts
     from gammascope.data.products import MANIFEST
 
@@ -65,7 +65,7 @@ def _tested(
     name: str, pictures: list[str], thresholds: ContextBounds, *, quiet: bool
 ) -> tuple[Any, list[str]]:
     """Test what can be tested, and tell why the rest cannot."""
-    from gammascope.apps import terminal
+    from gammascope.cli import terminal
     from gammascope.data.folder import find_images
     from gammascope.errors import MissingDataError, UndecodableImageError
     from gammascope.evaluation import spatial_context
@@ -85,7 +85,7 @@ def _tested(
 
 
 def _tell(name: str, found: Any, broken: list[str], *, as_json: bool) -> None:
-    from gammascope.apps import terminal
+    from gammascope.cli import terminal
     from gammascope.evaluation.intervals import wilson
     from gammascope.evaluation.spatial_context import TESTS
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from gammascope import checkpoints, settings
-from gammascope.apps import terminal
+from gammascope.cli import terminal
 from gammascope.data.manifest import complete_or_absent, read_manifest
 from gammascope.errors import MissingDataError, MissingExtraError, did_you_mean
 from gammascope.evaluation.calibrating import Calibrated

@@ -18,8 +18,8 @@ from PIL.ExifTags import GPS, IFD, Base
 from typer.testing import CliRunner
 
 from gammascope import checkpoints, settings
-from gammascope.apps.cli import app
-from gammascope.apps.error_report import drawn
+from gammascope.cli.app import app
+from gammascope.cli.error_report import drawn
 from gammascope.detectors import gamma
 from gammascope.imaging import headers
 

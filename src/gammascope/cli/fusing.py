@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from gammascope import checkpoints, fusion, settings
-from gammascope.apps import terminal
+from gammascope.cli import terminal
 from gammascope.data.manifest import read_manifest
 from gammascope.errors import RecipeError
 from gammascope.pipeline import Besides, Execution, Pipeline

@@ -13,9 +13,9 @@ import numpy as np
 import pydantic
 from typer.testing import CliRunner
 
-from gammascope.apps import bulk
-from gammascope.apps.cli import app
 from gammascope.apps.server import schema
+from gammascope.cli import bulk
+from gammascope.cli.app import app
 from gammascope.report import FORMAT, Answer, Evidence, Recheck, Report, Strength, Verdict
 from gammascope.scanning.results import Summary
 

@@ -13,7 +13,6 @@ from rich.table import Table
 
 import gammascope
 from gammascope import runtime, settings
-from gammascope.apps.costs import Stopwatch
 from gammascope.checkpoints import RAW, Calibration
 from gammascope.choices import Black
 from gammascope.data import hub
@@ -29,6 +28,7 @@ from gammascope.evaluation.contact_sheet import (
     false_alarm_slices,
     worst_cases,
 )
+from gammascope.evaluation.costs import Stopwatch
 from gammascope.evaluation.score_store import ScoreStore, StoredTables
 from gammascope.evaluation.scoring import AsIs, Column, ScoreTable, score_columns
 from gammascope.evaluation.scoring import Scores as AnsweredScores
@@ -344,7 +344,7 @@ def summarised(
         tables: By column.
         definitions: What was shown in each column.
         about: Facts that go into the summary as they are, in plain types: "data" (name of the images), "labels" (what
-            these were taken to be), "speed" and "size" (``apps.costs``).
+            these were taken to be), "speed" and "size" (``evaluation.costs``).
         black: What images without a true pixel count in F1 and IoU.
 
     Raises:

@@ -13,8 +13,8 @@ from typing import Any
 from rich.table import Table
 
 import gammascope
-from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
-from gammascope.apps.terminal import printable
+from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
+from gammascope.cli.terminal import printable
 from gammascope.data.audit import Audit, Duplicates, Fault, audit, examine
 from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError, MissingExtraError

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from gammascope.apps import evaluating, terminal
+from gammascope.cli import evaluating, terminal
 from gammascope.errors import MissingDataError, MissingExtraError
 from gammascope.evaluation.comparing import Comparison, compare, pair
 from gammascope.evaluation.scoring import ScoreTable

@@ -18,11 +18,12 @@ from rich.table import Table
 
 import gammascope
 from gammascope import settings
-from gammascope.apps import comparing, costs, evaluating, terminal
 from gammascope.apps.static_page import policy, web_part
 from gammascope.checkpoints import Calibration
+from gammascope.cli import comparing, evaluating, terminal
 from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError
+from gammascope.evaluation import costs
 from gammascope.evaluation.leaderboard import LEADING, Board, Contestant, Row, boards
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.names import shown

@@ -24,8 +24,8 @@ from typer.testing import CliRunner, Result
 
 import gammascope
 from gammascope import checkpoints, settings
-from gammascope.apps.cli import app
-from gammascope.apps.terminal import TrainingDisplay
+from gammascope.cli.app import app
+from gammascope.cli.terminal import TrainingDisplay
 from gammascope.data.manifest import read_manifest
 from gammascope.detectors import gamma
 from gammascope.evaluation.scoring import ScoreTable
@@ -97,7 +97,7 @@ def run(*arguments) -> Result:
 
 
 def in_a_process(*arguments, **options) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from gammascope.apps.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from gammascope.cli.app import main; main()", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
@@ -423,7 +423,7 @@ def test_a_page_that_cannot_be_written_is_told_before_the_scan(folder, tmp_path)
 
 def test_help_is_quick_and_without_torch():
     program = (
-        "import sys; from gammascope.apps.cli import main\n"
+        "import sys; from gammascope.cli.app import main\n"
         "try: main()\n"
         "finally: assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
@@ -459,7 +459,7 @@ def test_the_package_can_be_run_as_a_module():
 
 
 def test_a_reader_that_leaves_ends_the_scan_quietly(folder, weights):
-    command = [sys.executable, "-c", "from gammascope.apps.cli import main; main()"]
+    command = [sys.executable, "-c", "from gammascope.cli.app import main; main()"]
     command += ["scan", str(folder), "--json", "--weights", weights]
     reading, writing = os.pipe()
     os.close(reading)
@@ -473,7 +473,7 @@ def test_a_reader_that_leaves_ends_the_scan_quietly(folder, weights):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 @pytest.mark.parametrize("form", [["--json"], []])
 def test_a_full_disk_is_one_line(folder, weights, form):
-    command = [sys.executable, "-c", "from gammascope.apps.cli import main; main()"]
+    command = [sys.executable, "-c", "from gammascope.cli.app import main; main()"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*command, "scan", str(folder), "--weights", weights, *form],
@@ -488,7 +488,7 @@ def test_a_full_disk_is_one_line(folder, weights, form):
 
 def test_a_bug_is_one_line_too(folder, weights):
     program = (
-        "import gammascope.pipeline as p, sys; from gammascope.apps.cli import main\n"
+        "import gammascope.pipeline as p, sys; from gammascope.cli.app import main\n"
         "def broken(*_): raise ZeroDivisionError('of no use')\n"
         "p.Pipeline.report_of = broken; main()"
     )
@@ -507,7 +507,7 @@ def test_an_interrupted_scan_leaves_whole_lines_and_no_page(photos, weights, tmp
     page = tmp_path / "page.html"
     # A shell's background job, such as a build may be, starts with Ctrl-C switched off.
     hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    command = [sys.executable, "-c", f"{hear}; from gammascope.apps.cli import main; main()"]
+    command = [sys.executable, "-c", f"{hear}; from gammascope.cli.app import main; main()"]
     command += ["scan", str(many), "--json", "--report", str(page), "--weights", weights]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -525,7 +525,7 @@ def test_an_interrupted_scan_leaves_whole_lines_and_no_page(photos, weights, tmp
 
 INTERRUPTED_IN_A_DESTRUCTOR = """
 import signal, sys
-from gammascope.apps.failures import until_interrupted
+from gammascope.cli.failures import until_interrupted
 
 dropped, handed_on = [], []
 sys.unraisablehook = dropped.append

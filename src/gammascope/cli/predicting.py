@@ -14,7 +14,7 @@ from typing import Any
 
 import PIL.Image
 
-from gammascope.apps.evaluating import Candidate
+from gammascope.cli.evaluating import Candidate
 from gammascope.errors import ForeignDetectorError, RecipeError
 from gammascope.sample import Sample
 

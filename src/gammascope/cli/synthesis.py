@@ -128,7 +128,7 @@ def augmented(
     Raises:
         RecipeError: If there is no generator.
     """
-    from gammascope.apps import terminal
+    from gammascope.cli import terminal
     from gammascope.data.augmenting import PolicyPlan, augment
 
     if generator is None:

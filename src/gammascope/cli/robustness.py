@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from gammascope.apps import evaluating
+from gammascope.cli import evaluating
 from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingExtraError
 from gammascope.evaluation import robustness

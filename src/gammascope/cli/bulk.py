@@ -10,10 +10,10 @@ from pathlib import Path
 
 import typer
 
-from gammascope.apps import terminal
-from gammascope.apps.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
-from gammascope.apps.options import FailOn, Where
-from gammascope.apps.scan_results import fails_on
+from gammascope.cli import terminal
+from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
+from gammascope.cli.options import FailOn, Where
+from gammascope.cli.scan_results import fails_on
 from gammascope.pipeline import Execution, Pipeline
 from gammascope.report import FORMAT, Verdict
 from gammascope.scanning.bulk import Plan, Progress, scan_into

@@ -13,7 +13,7 @@ import torch
 from tests.test_conversion import effort_state
 from tests.test_fusion import SCALE, member
 
-from gammascope.apps import cli
+from gammascope.cli import app as cli
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from typer.testing import CliRunner
 
-from gammascope.apps.cli import app
+from gammascope.cli.app import app
 from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.sample import Label
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from gammascope.apps.help import ALIASES, write_commands
+from gammascope.cli.help import ALIASES, write_commands
 from gammascope.errors import (
     GammascopeError,
     MissingExtraError,
@@ -72,7 +72,7 @@ def terminal_that_never_fails() -> None:
 
 def explain(error: BaseException, *, debug: bool) -> int:
     """Print an error as one line (with ``debug``, after its traceback) and its notes; return the exit code."""
-    from gammascope.apps.terminal import say
+    from gammascope.cli.terminal import say
 
     with contextlib.suppress(ValueError):  # stdout may be closed
         try:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from gammascope import choices
-from gammascope.apps.failures import FOUND
+from gammascope.cli.failures import FOUND
 
 _DETECTOR = "Detector"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gammascope.apps import bulk
-from gammascope.apps.failures import INTERRUPTED, explain
+from gammascope.cli import bulk
+from gammascope.cli.failures import INTERRUPTED, explain
 
 
 def test_ctrl_c_says_how_to_go_on(capsys):

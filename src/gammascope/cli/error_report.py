@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 import typer
 
 from gammascope import weights as embedded
-from gammascope.apps import options
-from gammascope.apps.failures import refuse_unwritable
+from gammascope.cli import options
+from gammascope.cli.failures import refuse_unwritable
 
 if TYPE_CHECKING:
     from gammascope.errors import UndecodableImageError
@@ -79,7 +79,7 @@ def report_error(  # noqa: PLR0913, PLR0917 - each is an option
     The file holds scores, answers, header facts, versions and the machine; no pixels and no metadata unless asked for.
     It is printed, to be read before anybody gets it. Of a picture that cannot be decoded it holds the error.
     """
-    from gammascope.apps import fusing, terminal
+    from gammascope.cli import fusing, terminal
     from gammascope.errors import UndecodableImageError
     from gammascope.imaging.decode import decode
     from gammascope.pipeline import Besides, Execution

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from gammascope.apps.cli import app
+from gammascope.cli.app import app
 from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.generation import base
 from gammascope.sample import Label

@@ -15,7 +15,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from gammascope import checkpoints, settings
-from gammascope.apps.cli import app
+from gammascope.cli.app import app
 from gammascope.detectors import gamma
 from gammascope.evaluation.metrics import auroc
 from gammascope.evaluation.scoring import ScoreTable
@@ -111,7 +111,7 @@ def run_in_main(*arguments: object) -> tuple[int, str]:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if isinstance(result.exception, SystemExit):
         return result.exit_code, result.stderr
-    from gammascope.apps.failures import explain
+    from gammascope.cli.failures import explain
 
     assert isinstance(result.exception, Exception)
     return explain(result.exception, debug=False), str(result.exception)

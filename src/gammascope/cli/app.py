@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import gammascope
-from gammascope.apps import contexts, error_report, listing, making, options, serving_options
-from gammascope.apps.failures import (
+from gammascope.cli import contexts, error_report, listing, making, options, serving_options
+from gammascope.cli.failures import (
     FOUND,
     INTERRUPTED,
     Commands,
@@ -19,7 +19,7 @@ from gammascope.apps.failures import (
     refuse_unwritable,
     terminal_that_never_fails,
 )
-from gammascope.apps.help import Command
+from gammascope.cli.help import Command
 
 if TYPE_CHECKING:
     from gammascope.pipeline import Besides, Execution, Pipeline
@@ -98,7 +98,8 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     --fail-on found something.
     """
     from gammascope import checkpoints
-    from gammascope.apps import bulk, opinions, scan_results, terminal
+    from gammascope.apps import opinions
+    from gammascope.cli import bulk, scan_results, terminal
     from gammascope.data.folder import SCANNED_SUFFIXES, find_images
     from gammascope.imaging.decode import Limits
     from gammascope.pipeline import Besides, Execution
@@ -140,7 +141,7 @@ def train(
     steps: options.StopAfter = None,
 ) -> None:
     """Train a detector or a generator as a recipe says; a detector's checkpoint still has to be calibrated."""
-    from gammascope.apps import terminal
+    from gammascope.cli import terminal
     from gammascope.training import generators
     from gammascope.training.following import follow
     from gammascope.training.recipe import read_values, recipe_of
@@ -177,7 +178,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     quiet: options.Quiet = False,
 ) -> None:
     """Fit probabilities and thresholds on images that were not trained on, and store them in the checkpoint."""
-    from gammascope.apps import calibration, terminal
+    from gammascope.cli import calibration, terminal
     from gammascope.evaluation.calibrating import Plan
     from gammascope.evaluation.calibrating import calibrate as fit
 
@@ -223,7 +224,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     With --out, an evaluation that was interrupted goes on where it was. --replay makes all numbers anew from a file
     that --out wrote, without pictures; --predict measures somebody else's detector.
     """
-    from gammascope.apps import costs, evaluating, predicting, replaying, terminal
+    from gammascope.cli import evaluating, predicting, replaying, terminal
+    from gammascope.evaluation import costs
 
     if replay is not None:
         replaying.refuse_besides(data, benchmark, predict, recode)
@@ -261,7 +263,7 @@ def compare(
     as_json: options.Json = False,
 ) -> None:
     """Say whether one of two detectors, evaluated on the same images, is better, or whether it may be chance."""
-    from gammascope.apps import comparing, terminal
+    from gammascope.cli import comparing, terminal
 
     compared = comparing.compared(first, second)
     if as_json:
@@ -279,8 +281,8 @@ def leaderboard(
     as_json: options.Json = False,
 ) -> None:
     """Put evaluated detectors side by side on one page; those of different images never share a table."""
-    from gammascope.apps import leaderboard as page
-    from gammascope.apps import terminal
+    from gammascope.cli import leaderboard as page
+    from gammascope.cli import terminal
 
     if out is not None:
         refuse_unwritable(out)
@@ -312,8 +314,8 @@ def robustness(  # noqa: PLR0913, PLR0917 - each is an option
 
     Run it again to go on where it was interrupted, or with the other suite: what is there is not scored again.
     """
-    from gammascope.apps import evaluating, terminal
-    from gammascope.apps import robustness as running
+    from gammascope.cli import evaluating, terminal
+    from gammascope.cli import robustness as running
     from gammascope.evaluation.robustness import chosen
 
     entries, assumption = evaluating.entries_of(data, split)
@@ -345,7 +347,7 @@ def doctor(
     Exit codes: 0 all files could be read, whatever was found; 3 none could; 4 some could not; 10 --strict found
     something.
     """
-    from gammascope.apps import doctor, evaluating, terminal
+    from gammascope.cli import doctor, evaluating, terminal
     from gammascope.imaging.decode import Limits
 
     entries, assumption = evaluating.entries_of(data, None)
@@ -395,8 +397,8 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option
     device: options.Device = "cpu",
 ) -> None:
     """Answer over HTTP: a page for people, an API for programs. Log lines in JSON go to stderr."""
-    from gammascope.apps import terminal
     from gammascope.apps.server import serving
+    from gammascope.cli import terminal
 
     hosts = (tuple(webhook_host or ()), tuple(allow_host or ()))
     chosen = serving.Options(
@@ -415,8 +417,8 @@ def api_key(
     name: serving_options.KeyName, files_per_minute: serving_options.FilesPerMinute = 120.0
 ) -> None:
     """Make a key for serve: the key goes to stderr, once; its entry for the file of keys to stdout."""
-    from gammascope.apps import terminal
     from gammascope.apps.server import serving
+    from gammascope.cli import terminal
 
     serving.require_extra()
     from gammascope.apps.server import keys
@@ -436,7 +438,7 @@ def _pipeline(  # noqa: PLR0913 - each is an option
     then: str | None = None,
     zone: str | None = None,
 ) -> Pipeline:
-    from gammascope.apps import fusing
+    from gammascope.cli import fusing
     from gammascope.pipeline import Besides, Execution
 
     try:
@@ -457,7 +459,7 @@ def _pipeline(  # noqa: PLR0913 - each is an option
 
 
 def _say_saving(pipeline: Pipeline) -> None:
-    from gammascope.apps import fusing, terminal
+    from gammascope.cli import fusing, terminal
 
     said = fusing.saving(pipeline)
     if said is not None:

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 from typer.testing import CliRunner, Result
 
-from gammascope.apps.cli import app
+from gammascope.cli.app import app
 from gammascope.data.manifest import write_manifest
 from gammascope.imaging import codecs
 from gammascope.sample import Entry, Label

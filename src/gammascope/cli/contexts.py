@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
 from gammascope.choices import ContextBounds, ContextFamily
 from gammascope.cli import options
@@ -85,6 +84,8 @@ def _tested(
 
 
 def _tell(name: str, found: Any, broken: list[str], *, as_json: bool) -> None:
+    from rich.table import Table
+
     from gammascope.cli import terminal
     from gammascope.evaluation.intervals import wilson
     from gammascope.evaluation.spatial_context import TESTS

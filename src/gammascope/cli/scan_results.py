@@ -20,7 +20,7 @@ from gammascope.apps.opinions import Detectors, differences, opinions_json
 from gammascope.apps.report_page import FailedRow, PageRow, write_report
 from gammascope.cli import fusing, terminal
 from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE, until_interrupted
-from gammascope.cli.options import FailOn
+from gammascope.cli.scan import FailOn
 from gammascope.imaging import provenance
 from gammascope.imaging.decode import Limits
 from gammascope.pipeline import Pipeline

@@ -1,4 +1,4 @@
-"""Arguments and options of the commands that run a service, with their help."""
+"""``gammascope serve`` and ``api-key``: answers over HTTP."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from gammascope.cli import detector, options
+
 _ACCESS = "Who may ask"
+
 _STORAGE = "What is kept"
 
 Host: TypeAlias = Annotated[
@@ -71,3 +74,45 @@ KeyName: TypeAlias = Annotated[
     str, typer.Argument(help="Letters, digits, '-' and '_'; stands in the log.")
 ]
 FilesPerMinute: TypeAlias = Annotated[float, typer.Option(min=1, help="Rate of this key.")]
+
+
+def serve(  # noqa: PLR0913, PLR0917 - each is an option
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    keys: KeyFile = None,
+    insecure_no_keys: InsecureNoKeys = False,
+    allow_host: AllowHosts = None,
+    webhook_host: WebhookHosts = None,
+    results: ResultsPlace = None,
+    limit: ServerBounds = None,
+    weights: options.Weights = "default",
+    method: options.MethodName = None,
+    device: options.Device = "cpu",
+) -> None:
+    """Answer over HTTP: a page for people, an API for programs. Log lines in JSON go to stderr."""
+    from gammascope.apps.server import serving
+    from gammascope.cli import terminal
+
+    hosts = (tuple(webhook_host or ()), tuple(allow_host or ()))
+    chosen = serving.Options(
+        host, port, keys, insecure_no_keys, results, *hosts, tuple(limit or ())
+    )
+    serving.refuse_open_door(chosen)
+    serving.require_extra()
+    with serving.listen(host, port) as listening:
+        parts = serving.parts_of(chosen, detector.load(weights, method, device))
+        terminal.say(f"Serving on {serving.url_of(listening)} (stop: Ctrl-C)")
+        serving.serve(chosen, parts, listening)
+
+
+def api_key(name: KeyName, files_per_minute: FilesPerMinute = 120.0) -> None:
+    """Make a key for serve: the key goes to stderr, once; its entry for the file of keys to stdout."""
+    from gammascope.apps.server import serving
+    from gammascope.cli import terminal
+
+    serving.require_extra()
+    from gammascope.apps.server import keys
+
+    key, entry = keys.new_key(name, files_per_minute)
+    terminal.say(f"Key of {name}, shown only here: {key}")
+    typer.echo(entry, nl=False)

@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gammascope import machine
 from gammascope.cli import evaluating
 from gammascope.data.folder import find_images
-from gammascope.evaluation import costs
 from gammascope.evaluation.scoring import Column, score_columns
 from gammascope.pipeline import Besides, Pipeline
 from gammascope.sample import Entry, Label
@@ -64,7 +64,7 @@ def main() -> None:
     for _ in range(chosen.rounds):
         for name, (work, _shown) in works.items():
             best[name] = min(best.get(name, (float("inf"), 0.0)), timed(work))
-    print(f"{costs.machine()}, {threads} threads, {pipeline.network.name}, {len(paths)} images")
+    print(f"{machine.name()}, {threads} threads, {pipeline.network.name}, {len(paths)} images")
     print(f"{'what':<24}{'looks/s':>10}{'cpu ms/look':>14}{'of scan, cpu':>14}")
     reference = best["scan"][1] / len(paths)
     for name, (_, looks) in works.items():

@@ -193,7 +193,7 @@ def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dic
 
 def one(method: str, chosen: argparse.Namespace) -> None:
     """Train and evaluate one method in this process; write its row."""
-    from gammascope.evaluation.costs import peak_mib
+    from gammascope.machine import peak_mib
 
     folder = chosen.out / method
     started = time.perf_counter()

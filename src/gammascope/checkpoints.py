@@ -21,13 +21,14 @@ from jaxtyping import Float
 
 from gammascope import settings, weights
 from gammascope.choices import Curve, Zone
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import (
     ChecksumError,
     IncompatibleCheckpointError,
     MissingDataError,
     RecipeError,
+    first_line,
 )
+from gammascope.files import complete_or_absent
 from gammascope.imaging.views import ViewSpec
 from gammascope.report import Verdict
 from gammascope.sample import Entry, KeptApart
@@ -380,7 +381,7 @@ def load(path: Path, *, method: str | None = None, sha256: str | None = None) ->
         _fill(detector, from_bytes(data))
     except (RecipeError, RuntimeError, ValueError) as error:
         raise IncompatibleCheckpointError(
-            f"{path}: weights and network of {facts.method!r} do not fit: {_first_line(error)}"
+            f"{path}: weights and network of {facts.method!r} do not fit: {first_line(error)}"
         ) from error
     detector.view = facts.view
     return Checkpoint(detector.eval().requires_grad_(requires_grad=False), facts, digest)
@@ -410,8 +411,3 @@ def _write(path: Path, data: bytes) -> str:
     with complete_or_absent(path) as unfinished:
         unfinished.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])[:300]

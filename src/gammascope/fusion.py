@@ -23,13 +23,13 @@ from jaxtyping import Float, UInt8
 from gammascope import checkpoints, settings
 from gammascope.checkpoints import RAW, Calibration
 from gammascope.choices import Fusing
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import (
     ChecksumError,
     IncompatibleCheckpointError,
     MissingDataError,
     RecipeError,
 )
+from gammascope.files import complete_or_absent
 from gammascope.looking import Scores
 from gammascope.pipeline import Besides, Execution, Pipeline
 from gammascope.report import percent

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from gammascope import checkpoints, losses, settings
 from gammascope.checkpoints import Calibration
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import (
     IncompatibleCheckpointError,
     InterruptedScanError,
@@ -37,6 +36,7 @@ from gammascope.errors import (
     MissingExtraError,
     said_by,
 )
+from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
 from gammascope.imaging.views import ViewSpec
 from gammascope.looking import Scores

@@ -6,12 +6,10 @@ checkpoint (``x.safetensors``) is run through the graph beside it, if that was m
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import importlib.util
 import json
-import os
 import sys
 import threading
 from abc import ABC, abstractmethod
@@ -23,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from gammascope import checkpoints
+from gammascope import checkpoints, machine
 from gammascope.choices import Engine, Precision
 from gammascope.errors import (
     IncompatibleCheckpointError,
     MissingDataError,
     MissingExtraError,
     RecipeError,
+    first_line,
 )
 
 if TYPE_CHECKING:
@@ -172,12 +171,12 @@ class OpenVinoNetwork(Network):
     """
 
     def __init__(self, graph: Path, precision: Precision = "auto") -> None:
-        self._streams = cores()
+        self._streams = machine.cores()
         try:
             self._model = openvino_core().read_model(graph)
         except RuntimeError as error:
             raise IncompatibleCheckpointError(
-                f"OpenVINO cannot read {graph}: {_first_line(error)}"
+                f"OpenVINO cannot read {graph}: {first_line(error)}"
             ) from error
         self.origin = Origin.parse(
             origin_text(graph) if graph.suffix == ".onnx" else _runtime_info(self._model), graph
@@ -289,7 +288,7 @@ class OnnxRuntimeNetwork(Network):
 
         self.origin = Origin.parse(origin_text(graph), graph)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = cores()
+        options.intra_op_num_threads = machine.cores()
         options.log_severity_level = 3  # Errors; its warnings are about its own optimiser.
         self._session = onnxruntime.InferenceSession(
             str(graph), options, providers=["CPUExecutionProvider"]
@@ -431,28 +430,6 @@ def openvino_core() -> Any:
     return import_openvino().Core()
 
 
-def cores() -> int:
-    """Return how many cores this process may use: ``OMP_NUM_THREADS``, or those it is bound to."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked):
-        return int(asked)
-    bound = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(bound(0)) if bound else os.cpu_count() or 1
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep big freed blocks for the next picture or batch: fewer page faults, a tenth to a half less time.
-
-    For processes that work through many pictures or batches. What was freed stays with the process.
-    """
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # musl has none
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: big blocks come from the heap
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: and stay there
-
-
 def origin_text(graph: Path) -> str | None:
     """Read our metadata from an ONNX file, without its weights and without the onnx package.
 
@@ -511,8 +488,3 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 def _runtime_info(model: Any) -> str | None:
     return str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else None
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or ["unknown reason"])[-1][:300]

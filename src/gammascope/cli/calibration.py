@@ -11,11 +11,12 @@ from rich.table import Table
 
 from gammascope import checkpoints, settings
 from gammascope.cli import terminal
-from gammascope.data.manifest import complete_or_absent, read_manifest
+from gammascope.data.manifest import read_manifest
 from gammascope.errors import MissingDataError, MissingExtraError, did_you_mean
 from gammascope.evaluation.calibrating import Calibrated
 from gammascope.evaluation.contact_sheet import false_alarm_slices
 from gammascope.evaluation.tables import Grid, markdown
+from gammascope.files import complete_or_absent
 from gammascope.report import percent
 from gammascope.sample import Entry, KeptApart
 

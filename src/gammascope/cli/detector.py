@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from gammascope.errors import first_line
+
 if TYPE_CHECKING:
     from gammascope.pipeline import Besides, Execution, Pipeline
 
@@ -41,9 +43,8 @@ def load(  # noqa: PLR0913 - each is an option
             execution=execution or Execution(),
         )
     except (RuntimeError, AssertionError) as error:  # torch, where there is no such device
-        reason = str(error).strip().splitlines()[0]
         raise typer.BadParameter(
-            f"{device!r} cannot be used: {reason}", param_hint="--device"
+            f"{device!r} cannot be used: {first_line(error)}", param_hint="--device"
         ) from error
 
 

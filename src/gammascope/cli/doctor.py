@@ -16,7 +16,6 @@ import gammascope
 from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
 from gammascope.cli.terminal import printable
 from gammascope.data.audit import Audit, Duplicates, Fault, audit, examine
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError, MissingExtraError
 from gammascope.evaluation import tables as laid_out
 from gammascope.evaluation.header_bias import (
@@ -29,6 +28,7 @@ from gammascope.evaluation.header_bias import (
     header_bias,
     headers_of,
 )
+from gammascope.files import complete_or_absent
 from gammascope.imaging.decode import Limits
 from gammascope.names import shown
 from gammascope.report import percent

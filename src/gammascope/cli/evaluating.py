@@ -12,13 +12,13 @@ from typing import Any, Protocol
 from rich.table import Table
 
 import gammascope
-from gammascope import runtime, settings
+from gammascope import machine, settings
 from gammascope.checkpoints import RAW, Calibration
 from gammascope.choices import Black
 from gammascope.data import hub
 from gammascope.data.benchmarks import base as benchmarks
 from gammascope.data.folder import read_folder
-from gammascope.data.manifest import complete_or_absent, read_manifest
+from gammascope.data.manifest import read_manifest
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError, did_you_mean
 from gammascope.evaluation import tables as laid_out
 from gammascope.evaluation.columns import FakesAligned, Recoded
@@ -32,6 +32,7 @@ from gammascope.evaluation.costs import Stopwatch
 from gammascope.evaluation.score_store import ScoreStore, StoredTables
 from gammascope.evaluation.scoring import AsIs, Column, ScoreTable, score_columns
 from gammascope.evaluation.scoring import Scores as AnsweredScores
+from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
 from gammascope.looking import Scores
 from gammascope.names import shown
@@ -300,7 +301,7 @@ def scored(
 
 def threads_of(pipeline: Pipeline) -> int:
     """Return how many images to work on at once: one for each core, and one more to decode for a network elsewhere."""
-    return runtime.cores() + (not pipeline.network.name.startswith("openvino"))
+    return machine.cores() + (not pipeline.network.name.startswith("openvino"))
 
 
 class Predictor:

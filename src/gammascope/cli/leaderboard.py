@@ -21,11 +21,11 @@ from gammascope import settings
 from gammascope.apps.static_page import policy, web_part
 from gammascope.checkpoints import Calibration
 from gammascope.cli import comparing, evaluating, terminal
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError
 from gammascope.evaluation import costs
 from gammascope.evaluation.leaderboard import LEADING, Board, Contestant, Row, boards
 from gammascope.evaluation.scoring import ScoreTable
+from gammascope.files import complete_or_absent
 from gammascope.names import shown
 
 COLUMNS: Final = (evaluating.NATIVE, evaluating.ALIGNED, evaluating.ALL_RECODED)

@@ -18,11 +18,10 @@ from gammascope.choices import Black
 from gammascope.cli import evaluating, terminal
 from gammascope.cli.evaluating import Evaluation
 from gammascope.cli.failures import refuse_unwritable
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
 from gammascope.evaluation.matching import draws_of
 from gammascope.evaluation.scoring import ScoreTable
-from gammascope.imaging.cells import pyarrow_for
+from gammascope.files import complete_or_absent, pyarrow_for
 
 FILE = "replay.parquet"
 

@@ -9,13 +9,13 @@ from typing import Any
 from rich.table import Table
 
 from gammascope.cli import evaluating
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingExtraError
 from gammascope.evaluation import robustness
 from gammascope.evaluation import tables as laid_out
 from gammascope.evaluation.robustness import Point
 from gammascope.evaluation.score_store import ScoreStore
 from gammascope.evaluation.scoring import Column
+from gammascope.files import complete_or_absent
 from gammascope.pipeline import Pipeline
 from gammascope.sample import Entry
 

@@ -11,8 +11,8 @@ import PIL.Image
 from jaxtyping import UInt8
 
 from gammascope import settings
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError, RecipeError
+from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
 from gammascope.sample import Image, Mask
 

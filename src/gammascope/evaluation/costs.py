@@ -4,51 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import platform
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gammascope import checkpoints, fusion, runtime
+from gammascope import checkpoints, fusion, machine
 from gammascope import weights as weights_of
-from gammascope.data.manifest import complete_or_absent
+from gammascope.files import complete_or_absent
 
 SPEED = "speed.json"
 """Name of the file that adds up what several runs of one evaluation took."""
-
-_PROCESSORS = Path("/proc/cpuinfo")  # Linux alone says a processor's full name there
-_STATUS = Path("/proc/self/status")
-
-
-def machine() -> str:
-    """Name the processor and how many of its cores may be used."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = _PROCESSORS.read_text("utf-8", "replace").splitlines()
-    except OSError:
-        lines = []
-    found = next((line.partition(":")[2].strip() for line in lines if "model name" in line), name)
-    count = runtime.cores()
-    return f"{found}, {count} core{'s' if count > 1 else ''}"
-
-
-def peak_mib() -> float | None:
-    """Return the most memory that this process has held, in MiB; None where the system does not tell.
-
-    On Linux it is not what ``getrusage`` says, which also counts what the parent held when it started this process.
-    """
-    try:
-        return int(_STATUS.read_text("utf-8").split("VmHWM:")[1].split()[0]) / 1024
-    except (OSError, IndexError, ValueError):
-        pass
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on a Mac, kilobytes elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 class Stopwatch:
@@ -72,9 +38,9 @@ class Stopwatch:
         now: dict[str, Any] = {
             "seconds": time.perf_counter() - self._start,
             "answers": answers,
-            "machine": machine(),
+            "machine": machine.name(),
             "device": device,
-            "peak_memory_mib": peak_mib(),
+            "peak_memory_mib": machine.peak_mib(),
         }
         if place is not None:
             now = _with_earlier(now, place / SPEED)

@@ -12,7 +12,7 @@ from jaxtyping import Int, Shaped
 
 from gammascope.data.ledger import damaged
 from gammascope.errors import MissingDataError
-from gammascope.imaging.cells import pyarrow_for
+from gammascope.files import pyarrow_for
 
 TEXTS = (
     *("path", "generator", "kind", "source", "split", "format", "sha256", "mask_error", "error"),

@@ -26,7 +26,7 @@ from gammascope.evaluation.scoring import (
     refuse_all_failed,
     rows_ahead,
 )
-from gammascope.imaging.cells import pyarrow_for
+from gammascope.files import pyarrow_for
 from gammascope.sample import Entry
 
 FORMAT = 1

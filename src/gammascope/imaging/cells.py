@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from gammascope.errors import MissingExtraError
+from gammascope.files import pyarrow_for
 
 TABLE_SUFFIXES = (".parquet", ".arrow")
 """Endings of the tables, in any case."""
@@ -68,21 +68,6 @@ def bytes_held(value: Any) -> bytes | None:
     """Return the bytes in a cell's value, plain or beside a name; None if there are none."""
     data = value.get("bytes") if isinstance(value, dict) else value
     return data if isinstance(data, bytes) and data else None
-
-
-def pyarrow_for(feature: str) -> tuple[Any, Any]:
-    """Import and return ``pyarrow`` (with ``pyarrow.ipc``) and ``pyarrow.parquet``.
-
-    Raises:
-        MissingExtraError: If it is not installed; the message names the feature.
-    """
-    try:
-        import pyarrow
-        import pyarrow.ipc
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError.of(feature, "pyarrow", "evaluate") from error
-    return pyarrow, pyarrow.parquet
 
 
 def arrow_table(table: Path) -> Any:

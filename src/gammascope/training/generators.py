@@ -20,8 +20,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from gammascope import settings
-from gammascope.data.manifest import complete_or_absent, read_manifest
+from gammascope.data.manifest import read_manifest
 from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
+from gammascope.files import complete_or_absent
 from gammascope.generation import base, spatial_context
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 import gammascope
-from gammascope import checkpoints, runtime, settings
+from gammascope import checkpoints, machine, settings
 from gammascope.data.batches import Draws
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
@@ -75,7 +75,7 @@ def train(
         RecipeError: If the method needs no training, a frozen backbone has random weights, or the folder holds another
             recipe's run.
     """
-    runtime.keep_freed_memory()
+    machine.keep_freed_memory()
     definition = base.get(recipe.method)
     if definition.loss is None:
         raise RecipeError(f"Method {recipe.method!r} needs no training.")

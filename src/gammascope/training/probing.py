@@ -19,10 +19,10 @@ import torch
 
 import gammascope
 from gammascope import settings
-from gammascope.data.manifest import complete_or_absent
 from gammascope.detectors import base
 from gammascope.detectors.base import FittedDetector, Seen
 from gammascope.errors import MissingDataError, RecipeError
+from gammascope.files import complete_or_absent
 from gammascope.networks.pretrained import refuse_untaught
 from gammascope.prediction import Batch
 from gammascope.sample import Entry

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from gammascope.data.edits import Edits, Generators, photos_of
+from gammascope.data.edits import Generators, photos_of
 from gammascope.data.folder import find_images
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.products import MANIFEST
+from gammascope.data.products import MANIFEST, Edits
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
 from gammascope.generation import restyling
 from gammascope.generation.autoencoder import Autoencoder, TinyAutoencoder, from_diffusers

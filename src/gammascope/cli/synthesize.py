@@ -12,7 +12,7 @@ from gammascope.cli import options
 from gammascope.cli.failures import PARTLY_DONE
 
 if TYPE_CHECKING:
-    from gammascope.data.edits import Edits
+    from gammascope.data.products import Edits
 
 
 Photos: TypeAlias = Annotated[

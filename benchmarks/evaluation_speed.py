@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gammascope import machine
-from gammascope.cli import evaluating
 from gammascope.data.folder import find_images
+from gammascope.evaluation import run
 from gammascope.evaluation.scoring import Column, score_columns
 from gammascope.pipeline import Besides, Pipeline
 from gammascope.sample import Entry, Label
@@ -45,12 +45,12 @@ def main() -> None:
     paths = find_images([str(chosen.folder)])[: chosen.images]
     entries = [Entry(path, Label(at % 2)) for at, path in enumerate(paths)]
     pipeline = Pipeline.load(besides=Besides(provenance=False))
-    three = evaluating.with_aligned(evaluating.columns_of(()), entries)
-    native = {evaluating.NATIVE: three[evaluating.NATIVE]}
-    threads = evaluating.threads_of(pipeline)
+    three = run.with_aligned(run.columns_of(()), entries)
+    native = {run.NATIVE: three[run.NATIVE]}
+    threads = run.threads_of(pipeline)
 
     def evaluated(columns: dict[str, Column]) -> None:
-        score_columns(evaluating.Predictor(pipeline), entries, columns, threads=threads)
+        score_columns(run.Predictor(pipeline), entries, columns, threads=threads)
 
     # Reals are the same in two of the three columns, and looked at once for both.
     shown = len(paths) * 2 + sum(entry.label is Label.FAKE for entry in entries)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from gammascope.cli import bulk
+from gammascope.cli import scan_into
 from gammascope.cli.failures import INTERRUPTED, explain
 
 
 def test_ctrl_c_says_how_to_go_on(capsys):
-    with pytest.raises(KeyboardInterrupt) as stopped, bulk._told_how_to_go_on(Path("rows")):
+    with pytest.raises(KeyboardInterrupt) as stopped, scan_into._told_how_to_go_on(Path("rows")):
         raise KeyboardInterrupt
     assert explain(stopped.value, debug=False) == INTERRUPTED
     lines = capsys.readouterr().err.splitlines()

@@ -14,7 +14,7 @@ import pydantic
 from typer.testing import CliRunner
 
 from gammascope.apps.server import schema
-from gammascope.cli import bulk
+from gammascope.cli import scan_into
 from gammascope.cli.app import app
 from gammascope.report import FORMAT, Answer, Evidence, Recheck, Report, Strength, Verdict
 from gammascope.scanning.results import Summary
@@ -72,7 +72,7 @@ def test_a_file_that_cannot_be_read_and_a_scan_into_a_folder_have_the_number_too
     weights = ["--weights", "mobilenet"]
     result = CliRunner().invoke(app, ["scan", str(tmp_path / "broken.jpg"), "--json", *weights])
     assert list(json.loads(result.stdout)) == ["format", "image", "error"]
-    counted = bulk.plain(Summary(1, {Verdict.FAKE: 1}, {"edited": {Verdict.FAKE: 1}}, 0))
+    counted = scan_into.plain(Summary(1, {Verdict.FAKE: 1}, {"edited": {Verdict.FAKE: 1}}, 0))
     assert list(counted) == SUMMARY[FORMAT].split()
 
 

@@ -87,19 +87,19 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     quiet: options.Quiet = False,
 ) -> None:
     """Fit probabilities and thresholds on images that were not trained on, and store them in the checkpoint."""
-    from gammascope.cli import calibration, terminal
+    from gammascope.cli import calibration_page, terminal
     from gammascope.evaluation.calibrating import Plan
     from gammascope.evaluation.calibrating import calibrate as fit
 
     helping = like or []
-    entries = calibration.entries_of([checkpoint, *helping], data, source or ())
+    entries = calibration_page.entries_of([checkpoint, *helping], data, source or ())
     if out is not None:
-        refuse_unwritable(out / calibration.NUMBERS)
+        refuse_unwritable(out / calibration_page.NUMBERS)
     plan = Plan(method, zone, false_alarms, missed)
     with terminal.progress_bar("Calibrating", shown=not quiet) as advance:
         calibrated = fit(checkpoint, entries, plan, like=helping, progress=advance)
-    terminal.output().print(calibration.table(calibrated.calibration))
-    for line in calibration.notes(calibrated):
+    terminal.output().print(calibration_page.table(calibrated.calibration))
+    for line in calibration_page.notes(calibrated):
         terminal.say(line)
-    for line in calibration.write(calibrated, out) if out is not None else ():
+    for line in calibration_page.write(calibrated, out) if out is not None else ():
         terminal.say(line)

@@ -50,7 +50,7 @@ def leaderboard(
     as_json: options.Json = False,
 ) -> None:
     """Put evaluated detectors side by side on one page; those of different images never share a table."""
-    from gammascope.cli import leaderboard as page
+    from gammascope.cli import leaderboard_page as page
     from gammascope.cli import terminal
 
     if out is not None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.table import Table
 
-from gammascope.cli import evaluating, terminal
+from gammascope.cli import terminal
 from gammascope.errors import MissingDataError, MissingExtraError
+from gammascope.evaluation import run
 from gammascope.evaluation.comparing import Comparison, compare, pair
 from gammascope.evaluation.scoring import ScoreTable
 
@@ -82,7 +83,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
     Raises:
         MissingDataError: If the folder holds none, or a broken one.
     """
-    path = folder / evaluating.SUMMARY
+    path = folder / run.SUMMARY
     try:
         summary: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:

@@ -113,33 +113,33 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     With --out, an evaluation that was interrupted goes on where it was. --replay makes all numbers anew from a file
     that --out wrote, without pictures; --predict measures somebody else's detector.
     """
-    from gammascope.cli import evaluating, predicting, replaying, terminal
-    from gammascope.evaluation import costs
+    from gammascope.cli import replaying, terminal
+    from gammascope.evaluation import costs, predicting, run
 
     if replay is not None:
         replaying.refuse_besides(data, benchmark, predict, recode)
         told = replaying.replayed(replay, black)
         replaying.tell(told, out, as_json=as_json, pictures=False)
         return
-    columns = evaluating.columns_of(recode or ())
-    streaming = evaluating.Streaming(image_column, label_column, first)
-    name, entries, assumption = evaluating.listed(
+    columns = run.columns_of(recode or ())
+    streaming = run.Streaming(image_column, label_column, first)
+    name, entries, assumption = run.listed(
         data, benchmark, root, split, partial=partial, streaming=streaming
     )
     terminal.say(f"{name}: {assumption}")
     if out is not None:
-        refuse_unwritable(out / evaluating.SUMMARY)
+        refuse_unwritable(out / run.SUMMARY)
     if predict is not None:
         pipeline, candidate, size = None, predicting.candidate(predict), None
     else:
         pipeline = detector.load(weights, method, device, then=then, zone=zone)
-        candidate, size = evaluating.Candidate.of(pipeline), costs.size_of(weights, then)
-    columns = evaluating.with_aligned(columns, entries)
+        candidate, size = run.Candidate.of(pipeline), costs.size_of(weights, then)
+    columns = run.with_aligned(columns, entries)
     with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
-        tables, speed = evaluating.scored(candidate, entries, columns, out, advance)
+        tables, speed = run.scored(candidate, entries, columns, out, advance)
     about = {"data": name, "labels": assumption, "speed": speed, "size": size}
-    shown = evaluating.definitions_of(columns)
-    evaluation = evaluating.summarised(candidate, tables, shown, about=about, black=black)
+    shown = run.definitions_of(columns)
+    evaluation = run.summarised(candidate, tables, shown, about=about, black=black)
     replaying.tell(replaying.Told(evaluation, tables), out, as_json=as_json)
     if pipeline is not None and not as_json:
         detector.say_saving(pipeline)
@@ -173,11 +173,12 @@ def robustness(  # noqa: PLR0913, PLR0917 - each is an option
 
     Run it again to go on where it was interrupted, or with the other suite: what is there is not scored again.
     """
-    from gammascope.cli import evaluating, terminal
     from gammascope.cli import robustness as running
+    from gammascope.cli import terminal
+    from gammascope.evaluation import run
     from gammascope.evaluation.robustness import chosen
 
-    entries, assumption = evaluating.entries_of(data, split)
+    entries, assumption = run.entries_of(data, split)
     terminal.say(f"{data}: {assumption}")
     refuse_unwritable(out / running.TABLE)
     pipeline = detector.load(weights, method, device)

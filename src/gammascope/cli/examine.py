@@ -40,10 +40,11 @@ def doctor(
     Exit codes: 0 all files could be read, whatever was found; 3 none could; 4 some could not; 10 --strict found
     something.
     """
-    from gammascope.cli import doctor, evaluating, terminal
+    from gammascope.cli import doctor, terminal
+    from gammascope.evaluation import run
     from gammascope.imaging.decode import Limits
 
-    entries, assumption = evaluating.entries_of(data, None)
+    entries, assumption = run.entries_of(data, None)
     if out is not None:
         refuse_unwritable(out / doctor.PAGE)
     with terminal.progress_bar("Examining", shown=not (as_json or quiet)) as advance:

@@ -15,11 +15,12 @@ import typer
 from gammascope import settings
 from gammascope.checkpoints import Calibration
 from gammascope.choices import Black
-from gammascope.cli import evaluating, terminal
-from gammascope.cli.evaluating import Evaluation
+from gammascope.cli import terminal
 from gammascope.cli.failures import refuse_unwritable
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
+from gammascope.evaluation import run
 from gammascope.evaluation.matching import draws_of
+from gammascope.evaluation.run import Evaluation
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.files import complete_or_absent, pyarrow_for
 
@@ -72,8 +73,8 @@ def tell(told: Told, out: Path | None, *, as_json: bool, pictures: bool = True) 
     """
     evaluation, tables = told.evaluation, told.tables
     if out is not None:
-        refuse_unwritable(out / evaluating.SUMMARY)
-        for note in evaluating.write(evaluation, tables, out, pictures=pictures):
+        refuse_unwritable(out / run.SUMMARY)
+        for note in run.write(evaluation, tables, out, pictures=pictures):
             terminal.say(note)
         if pictures:
             with suppress(MissingExtraError):  # Said already.
@@ -81,8 +82,8 @@ def tell(told: Told, out: Path | None, *, as_json: bool, pictures: bool = True) 
     if as_json:
         typer.echo(json.dumps(evaluation.plain, allow_nan=False))
     else:
-        terminal.output().print(*evaluating.drawn(evaluation))
-        terminal.say(evaluating.operating_points(evaluation))
+        terminal.output().print(*run.drawn(evaluation))
+        terminal.say(run.operating_points(evaluation))
 
 
 def save(evaluation: Evaluation, tables: Mapping[str, ScoreTable], path: Path) -> str:
@@ -143,7 +144,7 @@ def replayed(path: Path, black: Black) -> Told:
             question: settings.parse(Calibration, values, f"calibration of {path.name}")
             for question, values in about["calibration"].items()
         }
-        candidate = evaluating.Answered(about["method"], about["weights_sha256"], calibration)
+        candidate = run.Answered(about["method"], about["weights_sha256"], calibration)
     except (
         arrow.ArrowException,
         OSError,
@@ -157,9 +158,7 @@ def replayed(path: Path, black: Black) -> Told:
             f"expected the {FILE} that evaluate --out writes."
         ) from error
     told: dict[str, Any] = {name: about.get(name) for name in ("data", "labels", "speed", "size")}
-    evaluation = evaluating.summarised(
-        candidate, tables, about["definitions"], about=told, black=black
-    )
+    evaluation = run.summarised(candidate, tables, about["definitions"], about=told, black=black)
     return Told(evaluation, tables)
 
 

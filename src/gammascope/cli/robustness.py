@@ -8,9 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from gammascope.cli import evaluating
 from gammascope.errors import MissingExtraError
-from gammascope.evaluation import robustness
+from gammascope.evaluation import robustness, run
 from gammascope.evaluation import tables as laid_out
 from gammascope.evaluation.robustness import Point
 from gammascope.evaluation.score_store import ScoreStore
@@ -40,15 +39,15 @@ def measured(
         MissingExtraError: If pyarrow is not installed.
     """
     perturbations = robustness.suite(suite)
-    columns: dict[str, Column] = evaluating.columns_of(())
-    del columns[evaluating.ALL_RECODED]
-    columns = evaluating.with_aligned(columns, entries)
+    columns: dict[str, Column] = run.columns_of(())
+    del columns[run.ALL_RECODED]
+    columns = run.with_aligned(columns, entries)
     unperturbed = tuple(columns)
     columns |= {each.name: each for each in perturbations}
-    candidate = evaluating.Candidate.of(pipeline)
-    store = ScoreStore(folder / evaluating.PARTS, threads=candidate.threads)
+    candidate = run.Candidate.of(pipeline)
+    store = ScoreStore(folder / run.PARTS, threads=candidate.threads)
     store.score(candidate.predict, entries, columns, candidate.identity, progress)
-    question = store.read(evaluating.NATIVE).questions[0]
+    question = store.read(run.NATIVE).questions[0]
     known = pipeline.facts.calibration.get(question)
     threshold = known.fake_from if known else 0.0
     names = [("", name, name) for name in unperturbed]
@@ -106,5 +105,5 @@ def write(points: Sequence[Point], folder: Path) -> Iterator[str]:
         yield str(error)
     failed = sum(point.failed for point in points)
     if failed:
-        yield f"{failed} scores failed: column 'error' of {folder / evaluating.PARTS} says why."
+        yield f"{failed} scores failed: column 'error' of {folder / run.PARTS} says why."
     yield f"Scores, numbers and curves: {folder}"

@@ -125,7 +125,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     """
     from gammascope import checkpoints
     from gammascope.apps import opinions
-    from gammascope.cli import bulk, scan_results, terminal
+    from gammascope.cli import scan_into, scan_results, terminal
     from gammascope.data.folder import SCANNED_SUFFIXES, find_images
     from gammascope.imaging.decode import Limits
     from gammascope.pipeline import Besides, Execution
@@ -133,7 +133,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
 
     named = weights or ["default"]
     if out is not None:
-        bulk.refuse_beside_out(report, then, engine, named, labels_only=labels_only)
+        scan_into.refuse_beside_out(report, then, engine, named, labels_only=labels_only)
     opinions.refuse_beside_several(named, then, method)
     if report is not None:
         refuse_unwritable(report)
@@ -143,11 +143,13 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     limits = Limits(max_pixels=int(max_megapixels * 1e6))
     if out is not None:
         place = None if named[0] == "default" else checkpoints.resolve(named[0])
-        where = bulk.Engine(engine, address, place, device, execution)
+        where = scan_into.Engine(engine, address, place, device, execution)
         plan = Plan(tuple(paths), recursive, limits, deduplicate)
-        summary = bulk.run(out, plan, load(named[0], besides=besides), where, bar=not quiet)
-        typer.echo(json.dumps(bulk.plain(summary)) if as_json else bulk.statement(summary, out))
-        raise typer.Exit(bulk.exit_code(summary, fail_on))
+        summary = scan_into.run(out, plan, load(named[0], besides=besides), where, bar=not quiet)
+        typer.echo(
+            json.dumps(scan_into.plain(summary)) if as_json else scan_into.statement(summary, out)
+        )
+        raise typer.Exit(scan_into.exit_code(summary, fail_on))
     files = scan_results.distinct(find_images(paths, recursive, suffixes=SCANNED_SUFFIXES))
     detectors = opinions.Detectors.load(named, besides, partial(load, then=then, zone=zone))
     results = scan_results.Results(files, detectors, as_json, numbers=not labels_only)

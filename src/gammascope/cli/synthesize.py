@@ -132,18 +132,18 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
 
     What is there already is kept, so an interrupted run goes on. Exit code 4: some photos could not be used.
     """
-    from gammascope.cli import synthesis, terminal
+    from gammascope.cli import making, terminal
     from gammascope.data.edits import CHEAP_KINDS, Plan, make_edits
 
-    writer = synthesis.generator_of(generator)
+    writer = making.generator_of(generator)
     if policy is not None or budget is not None:
-        synthesis.refuse_beside_policy(policy, budget, kind, prompt)
-        made = synthesis.augmented(
-            synthesis.photos_at(photos, out, split),
+        making.refuse_beside_policy(policy, budget, kind, prompt)
+        made = making.augmented(
+            making.photos_at(photos, out, split),
             out,
             writer,
             (str(policy), int(budget or 0), accept_patent_notice, tuple(held_out or ())),
-            (seed, synthesis.encoding_of(quality)),
+            (seed, making.encoding_of(quality)),
             quiet=quiet,
         )
         _tell(made, out)
@@ -152,29 +152,29 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
         per_photo=per_photo,
         controls=controls,
         seed=seed,
-        encoding=synthesis.encoding_of(quality),
+        encoding=making.encoding_of(quality),
         largest_side=largest_side,
-        autoencoder=synthesis.short_name(autoencoder),
-        inpainter=synthesis.short_name(inpainter),
-        upscaler=synthesis.short_name(upscaler),
-        styles=synthesis.short_name(styles),
+        autoencoder=making.short_name(autoencoder),
+        inpainter=making.short_name(inpainter),
+        upscaler=making.short_name(upscaler),
+        styles=making.short_name(styles),
         strength=strength,
         generator="" if writer is None else writer.signature,
         prompt=prompt,
         square=None if writer is None or writer.any_size else writer.native_px,
     )
-    entries = synthesis.photos_at(photos, out, split)
-    generators = synthesis.generators(autoencoder, inpainter, upscaler, styles, writer)
+    entries = making.photos_at(photos, out, split)
+    generators = making.generators(autoencoder, inpainter, upscaler, styles, writer)
     with terminal.progress_bar("Editing", shown=not quiet) as advance:
         made = make_edits(entries, out, plan, generators, progress=advance)
     _tell(made, out)
 
 
 def _tell(made: Edits, out: Path) -> NoReturn:
-    from gammascope.cli import synthesis, terminal
+    from gammascope.cli import making, terminal
 
-    terminal.output().print(synthesis.table(made))
-    terminal.say(synthesis.closing(made, out))
+    terminal.output().print(making.table(made))
+    terminal.say(making.closing(made, out))
     raise typer.Exit(PARTLY_DONE if made.broken else 0)
 
 
@@ -200,14 +200,14 @@ def autoencoders(
 
     One that is there already is kept.
     """
-    from gammascope.cli import synthesis, terminal
+    from gammascope.cli import making, terminal
 
-    wanted = synthesis.designs(design)
-    entries = synthesis.photos_at(photos, out, split)
-    whole, pictures = synthesis.preloaded(entries)
+    wanted = making.designs(design)
+    entries = making.photos_at(photos, out, split)
+    whole, pictures = making.preloaded(entries)
     if len(whole) < len(entries):
         terminal.say(f"{len(entries) - len(whole)} unreadable photos left out")
     for name in wanted:
         with terminal.progress_bar(f"Training {name}", shown=not quiet) as advance:
-            made = synthesis.autoencoder_made(name, whole, pictures, out / name, steps, advance)
+            made = making.autoencoder_made(name, whole, pictures, out / name, steps, advance)
         terminal.say(made)

@@ -14,8 +14,8 @@ from typing import Any
 
 import PIL.Image
 
-from gammascope.cli.evaluating import Candidate
 from gammascope.errors import ForeignDetectorError, RecipeError
+from gammascope.evaluation.run import Candidate
 from gammascope.sample import Sample
 
 QUESTION = "fake"

@@ -20,21 +20,21 @@ import gammascope
 from gammascope import settings
 from gammascope.apps.static_page import policy, web_part
 from gammascope.checkpoints import Calibration
-from gammascope.cli import comparing, evaluating, terminal
+from gammascope.cli import comparing, terminal
 from gammascope.errors import MissingDataError
-from gammascope.evaluation import costs
+from gammascope.evaluation import costs, run
 from gammascope.evaluation.leaderboard import LEADING, Board, Contestant, Row, boards
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.files import complete_or_absent
 from gammascope.names import shown
 
-COLUMNS: Final = (evaluating.NATIVE, evaluating.ALIGNED, evaluating.ALL_RECODED)
+COLUMNS: Final = (run.NATIVE, run.ALIGNED, run.ALL_RECODED)
 """What was shown, in the order of the page; further columns of an evaluation are not on it."""
 
 _SHOWN: Final = {
-    evaluating.NATIVE: "native",
-    evaluating.ALIGNED: "fakes aligned",
-    evaluating.ALL_RECODED: "all re-encoded",
+    run.NATIVE: "native",
+    run.ALIGNED: "fakes aligned",
+    run.ALL_RECODED: "all re-encoded",
 }
 _NUMBERS: Final = {
     "auroc": "AUROC",
@@ -109,7 +109,7 @@ def drawn(made: Sequence[Board]) -> list[Table]:
     tables = []
     for board in made:
         table = Table(title=terminal.literal(_heading(board)), title_justify="left")
-        quoted = next((name for name in LEADING if name in board.columns), evaluating.NATIVE)
+        quoted = next((name for name in LEADING if name in board.columns), run.NATIVE)
         columns = [name for name in COLUMNS if name in board.columns]
         titles = [f"AUROC {_SHOWN[name]}" for name in columns]
         titles += [
@@ -170,7 +170,7 @@ def write(made: Sequence[Board], path: Path, title: str, written: datetime | Non
 def _contestants(folder: Path, name: str) -> Iterator[Contestant]:
     summary = comparing.summary_of(folder)
     columns: Mapping[str, Mapping[str, Any]] = summary["columns"]
-    questions = columns.get(evaluating.NATIVE, {})
+    questions = columns.get(run.NATIVE, {})
     for question, measured in questions.items():
         known = summary.get("calibration", {}).get(question)
         yield Contestant(

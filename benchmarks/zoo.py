@@ -159,19 +159,19 @@ def entries_of(chosen: argparse.Namespace) -> list[Any]:
 
 def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from gammascope import checkpoints
-    from gammascope.cli import calibration_page
-    from gammascope.evaluation import run
-    from gammascope.evaluation.calibrating import Plan, calibrate
+    from gammascope.evaluation import calibrating, run
     from gammascope.evaluation.calibration import lowest_rate
     from gammascope.evaluation.costs import parameters_of
     from gammascope.pipeline import Pipeline
     from gammascope.sample import Label
 
     if not checkpoints.read_facts(checkpoint).calibration:
-        kept = calibration_page.entries_of([checkpoint], [chosen.manifest], [])
+        kept = calibrating.entries_of([checkpoint], [chosen.manifest], [])
         half = kept[:: max(1, len(kept) // (2 * chosen.limit))] if chosen.limit else kept
         photos = sum(entry.label is Label.REAL for entry in half)
-        calibrate(checkpoint, half, Plan(false_alarms=max(0.01, lowest_rate(photos))))
+        calibrating.calibrate(
+            checkpoint, half, calibrating.Plan(false_alarms=max(0.01, lowest_rate(photos)))
+        )
     entries = entries_of(chosen)
     pipeline = Pipeline.load(checkpoint)
     columns = run.with_aligned(run.columns_of([]), entries)

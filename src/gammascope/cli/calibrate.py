@@ -88,16 +88,17 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
 ) -> None:
     """Fit probabilities and thresholds on images that were not trained on, and store them in the checkpoint."""
     from gammascope.cli import calibration_page, terminal
-    from gammascope.evaluation.calibrating import Plan
-    from gammascope.evaluation.calibrating import calibrate as fit
+    from gammascope.evaluation import calibrating
 
     helping = like or []
-    entries = calibration_page.entries_of([checkpoint, *helping], data, source or ())
+    entries = calibrating.entries_of([checkpoint, *helping], data, source or ())
     if out is not None:
         refuse_unwritable(out / calibration_page.NUMBERS)
-    plan = Plan(method, zone, false_alarms, missed)
+    plan = calibrating.Plan(method, zone, false_alarms, missed)
     with terminal.progress_bar("Calibrating", shown=not quiet) as advance:
-        calibrated = fit(checkpoint, entries, plan, like=helping, progress=advance)
+        calibrated = calibrating.calibrate(
+            checkpoint, entries, plan, like=helping, progress=advance
+        )
     terminal.output().print(calibration_page.table(calibrated.calibration))
     for line in calibration_page.notes(calibrated):
         terminal.say(line)

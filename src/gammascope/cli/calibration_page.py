@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,44 +11,15 @@ from rich.table import Table
 
 from gammascope import checkpoints, settings
 from gammascope.cli import terminal
-from gammascope.data.manifest import read_manifest
-from gammascope.errors import MissingDataError, MissingExtraError, did_you_mean
+from gammascope.errors import MissingExtraError
 from gammascope.evaluation.calibrating import Calibrated
 from gammascope.evaluation.contact_sheet import false_alarm_slices
 from gammascope.evaluation.tables import Grid, markdown
 from gammascope.files import complete_or_absent
 from gammascope.report import percent
-from gammascope.sample import Entry, KeptApart
 
 NUMBERS = "calibration.json"
 PAGE = "calibration.md"
-
-
-def entries_of(
-    members: Sequence[Path], manifests: Sequence[Path], sources: Sequence[str]
-) -> list[Entry]:
-    """List the images to calibrate on.
-
-    Args:
-        members: The checkpoint, which says what was kept apart in its training, and those that help it.
-        manifests: Where images are.
-        sources: Which of them; none: what was kept apart, and all where nothing was.
-
-    Raises:
-        MissingDataError: If a source or a generator has no image.
-    """
-    kept = [checkpoints.read_facts(path).kept_apart for path in members]
-    wanted = [KeptApart(frozenset(sources))] if sources else kept
-    entries = [entry for path in manifests for entry in read_manifest(path)]
-    for what, (name, *_), known in (gap for apart in wanted for gap in apart.absent(entries)):
-        raise MissingDataError(
-            f"No image of {what} {name!r}.{did_you_mean(name, known)} "
-            f"Known: {', '.join(sorted(known)) or 'none'}."
-            + ("" if sources else " It was kept apart in training; --source takes others.")
-        )
-    if not any(wanted):
-        return entries
-    return [entry for entry in entries if any(apart.holds(entry) for apart in wanted)]
 
 
 def table(fitted: Mapping[str, checkpoints.Calibration]) -> Table:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from gammascope import choices
 from gammascope.cli import detector, options
 from gammascope.cli.failures import refuse_unwritable
+
+if TYPE_CHECKING:
+    from gammascope.evaluation.replaying import Told
 
 EvaluationData: TypeAlias = Annotated[
     Path | None,
@@ -113,13 +117,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     With --out, an evaluation that was interrupted goes on where it was. --replay makes all numbers anew from a file
     that --out wrote, without pictures; --predict measures somebody else's detector.
     """
-    from gammascope.cli import replaying, terminal
-    from gammascope.evaluation import costs, predicting, run
+    from gammascope.cli import terminal
+    from gammascope.evaluation import costs, predicting, replaying, run
 
     if replay is not None:
-        replaying.refuse_besides(data, benchmark, predict, recode)
+        _refuse_beside_replay(data, benchmark, predict, recode)
         told = replaying.replayed(replay, black)
-        replaying.tell(told, out, as_json=as_json, pictures=False)
+        _tell(told, out, as_json=as_json, pictures=False)
         return
     columns = run.columns_of(recode or ())
     streaming = run.Streaming(image_column, label_column, first)
@@ -140,9 +144,53 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     about = {"data": name, "labels": assumption, "speed": speed, "size": size}
     shown = run.definitions_of(columns)
     evaluation = run.summarised(candidate, tables, shown, about=about, black=black)
-    replaying.tell(replaying.Told(evaluation, tables), out, as_json=as_json)
+    _tell(replaying.Told(evaluation, tables), out, as_json=as_json)
     if pipeline is not None and not as_json:
         detector.say_saving(pipeline)
+
+
+def _refuse_beside_replay(
+    data: Path | None, benchmark: str | None, predict: str | None, recode: list[str] | None
+) -> None:
+    """Refuse what contradicts a replay.
+
+    Raises:
+        RecipeError: If anything is named that would be scored.
+    """
+    from gammascope.errors import RecipeError
+
+    if data is not None or benchmark is not None or predict is not None or recode:
+        raise RecipeError(
+            "--replay: the file holds the scores already; leave out DATA, --benchmark, --predict and --recode."
+        )
+
+
+def _tell(told: Told, out: Path | None, *, as_json: bool, pictures: bool = True) -> None:
+    """Write an evaluation into a folder, if there is one, and print it.
+
+    Args:
+        told: The evaluation.
+        out: Where everything goes.
+        as_json: Print plain types in the place of tables.
+        pictures: Whether the pictures are there, so that the worst can be shown, and the scores are worth keeping.
+    """
+    from gammascope.cli import terminal
+    from gammascope.errors import MissingExtraError
+    from gammascope.evaluation import replaying, run
+
+    evaluation, tables = told.evaluation, told.tables
+    if out is not None:
+        refuse_unwritable(out / run.SUMMARY)
+        for note in run.write(evaluation, tables, out, pictures=pictures):
+            terminal.say(note)
+        if pictures:
+            with suppress(MissingExtraError):  # Said already.
+                terminal.say(replaying.save(evaluation, tables, out / replaying.FILE))
+    if as_json:
+        typer.echo(json.dumps(evaluation.plain, allow_nan=False))
+    else:
+        terminal.output().print(*run.drawn(evaluation))
+        terminal.say(run.operating_points(evaluation))
 
 
 RobustnessFolder: TypeAlias = Annotated[
@@ -173,21 +221,21 @@ def robustness(  # noqa: PLR0913, PLR0917 - each is an option
 
     Run it again to go on where it was interrupted, or with the other suite: what is there is not scored again.
     """
-    from gammascope.cli import robustness as running
     from gammascope.cli import terminal
+    from gammascope.evaluation import robustness as running
     from gammascope.evaluation import run
-    from gammascope.evaluation.robustness import chosen
+    from gammascope.evaluation import tables as laid_out
 
     entries, assumption = run.entries_of(data, split)
     terminal.say(f"{data}: {assumption}")
     refuse_unwritable(out / running.TABLE)
     pipeline = detector.load(weights, method, device)
-    entries = chosen(entries, limit)
+    entries = running.chosen(entries, limit)
     with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
-        points = running.measured(pipeline, entries, suite, out, advance)
+        points = running.measured_on(pipeline, entries, suite, out, advance)
     for note in running.write(points, out):
         terminal.say(note)
     if as_json:
         typer.echo(json.dumps(running.plain(points), allow_nan=False))
     else:
-        terminal.output().print(running.table(points))
+        terminal.output().print(*laid_out.rich_tables([running.grid(points)]))

@@ -20,9 +20,9 @@ import gammascope
 from gammascope import settings
 from gammascope.apps.static_page import policy, web_part
 from gammascope.checkpoints import Calibration
-from gammascope.cli import comparing, terminal
+from gammascope.cli import terminal
 from gammascope.errors import MissingDataError
-from gammascope.evaluation import costs, run
+from gammascope.evaluation import comparing, costs, run
 from gammascope.evaluation.leaderboard import LEADING, Board, Contestant, Row, boards
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.files import complete_or_absent

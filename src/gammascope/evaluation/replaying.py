@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-import typer
 
 from gammascope import settings
 from gammascope.checkpoints import Calibration
 from gammascope.choices import Black
-from gammascope.cli import terminal
-from gammascope.cli.failures import refuse_unwritable
-from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
+from gammascope.errors import MissingDataError
 from gammascope.evaluation import run
 from gammascope.evaluation.matching import draws_of
 from gammascope.evaluation.run import Evaluation
@@ -46,44 +42,6 @@ class Told:
 
     evaluation: Evaluation
     tables: Mapping[str, ScoreTable]
-
-
-def refuse_besides(
-    data: Path | None, benchmark: str | None, predict: str | None, recode: list[str] | None
-) -> None:
-    """Refuse what contradicts a replay.
-
-    Raises:
-        RecipeError: If anything is named that would be scored.
-    """
-    if data is not None or benchmark is not None or predict is not None or recode:
-        raise RecipeError(
-            "--replay: the file holds the scores already; leave out DATA, --benchmark, --predict and --recode."
-        )
-
-
-def tell(told: Told, out: Path | None, *, as_json: bool, pictures: bool = True) -> None:
-    """Write an evaluation into a folder, if there is one, and print it.
-
-    Args:
-        told: The evaluation.
-        out: Where everything goes.
-        as_json: Print plain types in the place of tables.
-        pictures: Whether the pictures are there, so that the worst can be shown, and the scores are worth keeping.
-    """
-    evaluation, tables = told.evaluation, told.tables
-    if out is not None:
-        refuse_unwritable(out / run.SUMMARY)
-        for note in run.write(evaluation, tables, out, pictures=pictures):
-            terminal.say(note)
-        if pictures:
-            with suppress(MissingExtraError):  # Said already.
-                terminal.say(save(evaluation, tables, out / FILE))
-    if as_json:
-        typer.echo(json.dumps(evaluation.plain, allow_nan=False))
-    else:
-        terminal.output().print(*run.drawn(evaluation))
-        terminal.say(run.operating_points(evaluation))
 
 
 def save(evaluation: Evaluation, tables: Mapping[str, ScoreTable], path: Path) -> str:

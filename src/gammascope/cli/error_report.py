@@ -79,21 +79,13 @@ def report_error(  # noqa: PLR0913, PLR0917 - each is an option
     The file holds scores, answers, header facts, versions and the machine; no pixels and no metadata unless asked for.
     It is printed, to be read before anybody gets it. Of a picture that cannot be decoded it holds the error.
     """
-    from gammascope.cli import fusing, terminal
+    from gammascope.cli import detector, terminal
     from gammascope.errors import UndecodableImageError
     from gammascope.imaging.decode import decode
-    from gammascope.pipeline import Besides, Execution
+    from gammascope.pipeline import Execution
 
     refuse_unwritable(out)
-    pipeline = fusing.loaded(
-        weights,
-        then=None,
-        zone=None,
-        method=None,
-        device="cpu",
-        besides=Besides(),
-        execution=Execution(runtime, precision, profile),
-    )
+    pipeline = detector.load(weights, execution=Execution(runtime, precision, profile))
     try:
         decoded = decode(picture)
     except UndecodableImageError as error:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from gammascope.choices import Fusing
 from gammascope.cli import options
 from gammascope.cli.failures import refuse_unwritable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from gammascope.evaluation.fusing import Cost
 
 FusedMembers: TypeAlias = Annotated[
     list[str],
@@ -31,6 +38,8 @@ FusionSources: TypeAlias = Annotated[
         help="Only images of this source; repeatable. Default: those that every member kept apart in training.",
     ),
 ]
+
+
 UncalibratedFile: TypeAlias = Annotated[
     Path, typer.Option("--out", help="The checkpoint, .safetensors; still to be calibrated.")
 ]
@@ -80,21 +89,46 @@ def fuse(  # noqa: PLR0913, PLR0917 - each is an option
     quiet: options.Quiet = False,
 ) -> None:
     """Combine detectors, fitted on images that none was trained on; scan and evaluate take the file as --weights."""
-    from gammascope import checkpoints
-    from gammascope.cli import fusing, terminal
-    from gammascope.evaluation.fusing import fuse as fit
+    from gammascope import checkpoints, settings
+    from gammascope.cli import detector, terminal
+    from gammascope.evaluation import fusing
 
     refuse_unwritable(out)
     paths = [checkpoints.resolve(name) for name in members]
     entries = fusing.entries_of(paths, data, source or ())
     with terminal.progress_bar("Fusing", shown=not (as_json or quiet)) as advance:
-        limits = fusing.zone_of(zone)
-        plan, costs = fit(paths, entries, out, kind=kind, zone=limits, progress=advance)
+        limits = detector.zone_of(zone)
+        plan, costs = fusing.fuse(paths, entries, out, kind=kind, zone=limits, progress=advance)
     if as_json:
-        typer.echo(json.dumps(fusing.plain(plan, costs), allow_nan=False))
+        typer.echo(
+            json.dumps(
+                {"plan": settings.plain(plan), "costs": [settings.plain(cost) for cost in costs]},
+                allow_nan=False,
+            )
+        )
     else:
-        terminal.output().print(fusing.table(costs))
+        terminal.output().print(_costs(costs))
         terminal.say(f"Fusion: {out}. Next: gammascope evaluate DATA --weights {out}")
+
+
+def _costs(costs: Sequence[Cost]) -> Table:
+    """Draw what members and combinations cost."""
+    from rich.table import Table
+
+    from gammascope.cli import terminal
+    from gammascope.report import percent
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title in ("on the images fitted to", "false alarms", "fakes found", "AUROC"):
+        drawn.add_column(title, justify="left" if title.startswith("on") else "right")
+    for cost in costs:
+        drawn.add_row(
+            terminal.literal(cost.name),
+            percent(cost.false_alarms, 1),
+            percent(cost.found, 1),
+            f"{cost.auroc:.3f}",
+        )
+    return drawn
 
 
 def average(members: AveragedMembers, out: UncalibratedFile) -> None:

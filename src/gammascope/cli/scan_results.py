@@ -18,7 +18,7 @@ from rich.text import Text
 from gammascope import checkpoints, names
 from gammascope.apps.opinions import Detectors, differences, opinions_json
 from gammascope.apps.report_page import FailedRow, PageRow, write_report
-from gammascope.cli import fusing, terminal
+from gammascope.cli import detector, terminal
 from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE, until_interrupted
 from gammascope.cli.scan import FailOn
 from gammascope.imaging import provenance
@@ -69,7 +69,7 @@ class Results:
         finally:  # what was found before an interruption is worth showing
             if not self.json_lines:
                 self.print()
-                for said in filter(None, map(fusing.saving, self.detectors.pipelines)):
+                for said in filter(None, map(detector.saving, self.detectors.pipelines)):
                     terminal.say(said)
 
     def _scan(self, limits: Limits, page: Path | None, *, bar: bool) -> None:

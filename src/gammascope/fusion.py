@@ -211,7 +211,7 @@ class Fused(Pipeline):
     def _said(self, scores: Scores, logit: float) -> Scores:
         """Put the fused answer in the place of the first member's; views keep the first member's opinion."""
         scale = _scale(self.members[0], scores)
-        question = _question(scores)
+        question = scores.question
         views = {
             name: scale.log_odds(values.astype(np.float64)).astype(np.float32)
             for name, values in scores.by_view.items()
@@ -325,16 +325,12 @@ def save(path: Path, plan: Plan) -> None:
 def log_odds(member: Member, scores: Scores) -> float:
     """Return a member's answer on the scale of its calibration; the bare logit where it has none."""
     scale = _scale(member, scores)
-    question = _question(scores)
+    question = scores.question
     return float(scale.log_odds(np.array([scores.answers.get(question, scores.logit)]))[0])
 
 
-def _question(scores: Scores) -> str:
-    return "generated" if "generated" in scores.answers else "fake"
-
-
 def _scale(member: Member, scores: Scores) -> Calibration:
-    return member.facts.calibration.get(_question(scores), RAW)
+    return member.facts.calibration.get(scores.question, RAW)
 
 
 def _bounded(members: Sequence[Member]) -> dict[str, Calibration]:

@@ -7,8 +7,7 @@ import math
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,11 @@ import PIL.Image
 
 from gammascope.errors import ForeignDetectorError, RecipeError
 from gammascope.evaluation.run import Candidate
+from gammascope.looking import Scores
 from gammascope.sample import Sample
 
 QUESTION = "fake"
 _NEAREST = 2.0**-53  # To 0 and 1: what a float can tell apart from 1.
-
-
-@dataclass(frozen=True, slots=True)
-class _Scores:
-    answers: Mapping[str, float]
-    maps: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Foreign:
@@ -42,7 +36,7 @@ class Foreign:
         self._name, self._function, self._lock = name, function, threading.Lock()
         self.answers = 0
 
-    def __call__(self, sample: Sample) -> _Scores:
+    def __call__(self, sample: Sample) -> Scores:
         """Answer for one sample.
 
         Raises:
@@ -63,7 +57,8 @@ class Foreign:
                 f"{where}: answered {chance}, expected the probability of fake, 0 to 1."
             )
         inside = min(max(chance, _NEAREST), 1 - _NEAREST)
-        return _Scores({QUESTION: math.log(inside / (1 - inside))})
+        logit = math.log(inside / (1 - inside))
+        return Scores(logit, {QUESTION: logit}, maps={}, views=1)
 
 
 def candidate(name: str) -> Candidate:

@@ -31,7 +31,6 @@ from gammascope.evaluation.contact_sheet import (
 from gammascope.evaluation.costs import Stopwatch
 from gammascope.evaluation.score_store import ScoreStore, StoredTables
 from gammascope.evaluation.scoring import AsIs, Column, ScoreTable, score_columns
-from gammascope.evaluation.scoring import Scores as AnsweredScores
 from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
 from gammascope.looking import Scores
@@ -267,7 +266,7 @@ class Counting(Protocol):
     def answers(self) -> int:
         """How many were given."""
 
-    def __call__(self, sample: Sample) -> AnsweredScores:
+    def __call__(self, sample: Sample) -> Scores:
         """Answer for one sample."""
 
 
@@ -325,7 +324,7 @@ class Predictor:
         with self._lock:
             self.answers += len(samples)
         return [
-            scores if scores.answers else replace(scores, answers={"fake": scores.logit})
+            scores if scores.answers else replace(scores, answers={scores.question: scores.logit})
             for scores in every
         ]
 

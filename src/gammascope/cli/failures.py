@@ -31,7 +31,7 @@ from gammascope.errors import (
 
 DONE, INTERNAL, USAGE, IMPOSSIBLE, PARTLY_DONE, FOUND = 0, 1, 2, 3, 4, 10
 """Exit codes: done; a bug; a wrong option, recipe or method; nothing done, for a file or an extra is missing or cannot
-be read or written; done, but some files were unreadable; a verdict that was asked for occurred."""
+be read or written; done, but some files were unreadable; a verdict named by --fail-on occurred."""
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """Exit codes as shells give them for Ctrl-C, and for output whose reader has left."""

@@ -76,7 +76,7 @@ class Command(TyperCommand):
 
 
 def _filled(text: str) -> str:
-    """Put numbers of the library where a help names them: only a command that is asked for its help imports it."""
+    """Put numbers of the library where a help names them: only a command that prints its help imports it."""
     if "{" not in text:
         return text
     from gammascope import checkpoints, fusion

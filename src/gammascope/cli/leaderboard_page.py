@@ -58,7 +58,7 @@ _BAR: Final = (120, 10)  # width and height of an interval's drawing, in its own
 
 @dataclass(frozen=True, slots=True)
 class _Folder(Mapping[str, ScoreTable]):
-    """The score tables of an evaluation by column, each read when it is asked for."""
+    """The score tables of an evaluation by column, each read at first use."""
 
     place: Path
     names: tuple[str, ...]

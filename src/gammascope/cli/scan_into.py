@@ -105,7 +105,7 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
 
 
 def statement(summary: Summary, folder: Path) -> str:
-    """Return what a person is told at the end.
+    """Return the last line for a person.
 
     >>> counts = {Verdict.FAKE: 1, Verdict.UNCERTAIN: 0, Verdict.NO_SIGN: 2}
     >>> statement(Summary(4, counts, {}, 1), Path("out"))
@@ -181,7 +181,7 @@ def _estimate(done: int, total: int | None, rate: float) -> str:
 
 @contextmanager
 def _progress(*, shown: bool) -> Iterator[Progress]:
-    """Show a bar for each stage in a terminal, lines elsewhere, nothing if it is not asked for."""
+    """Show a bar for each stage in a terminal, lines elsewhere, nothing where it is off."""
     if not shown:
         yield lambda *_: None
         return

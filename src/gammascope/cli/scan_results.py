@@ -36,7 +36,7 @@ _FINDINGS_SHOWN = 20
 
 @dataclass(slots=True)
 class Results:
-    """Takes the rows of a scan as they come and keeps what is shown at its end; pixels are let go.
+    """Takes the rows of a scan as they come and keeps what its end shows; pixels are released.
 
     Attributes:
         files: What is scanned, to name each file relative to their common folder.
@@ -108,7 +108,7 @@ class Results:
             yield PageRow(reports[0], row.image, first, further)
 
     def exit_code(self, fail_on: FailOn | None) -> int:
-        """Return the exit code of the scan; a verdict that was asked for outweighs unreadable files."""
+        """Return the exit code of the scan; a verdict named by --fail-on outweighs unreadable files."""
         every = (report for reports in self.reports.values() for report in reports)
         if any(report.verdict in fails_on(fail_on) for report in every):
             return FOUND
@@ -292,7 +292,7 @@ def _holds(reports: Sequence[Report]) -> Text:
 
 
 def trusted(place: Path | None) -> provenance.TrustList | None:
-    """Read the authorities that a scan is told to trust.
+    """Read the authorities that a scan trusts.
 
     Raises:
         MissingDataError: If there is no certificate at the place.

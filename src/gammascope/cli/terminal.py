@@ -1,4 +1,4 @@
-"""What a person sees in a terminal: consoles, progress bars, and texts of strangers made harmless."""
+"""What a person sees in a terminal: consoles, progress bars, and untrusted text made harmless."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def say(message: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Replace what could steer a terminal or cannot be encoded: file names come from strangers."""
+    """Replace what could steer a terminal or cannot be encoded: file names are untrusted."""
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
     )

@@ -88,7 +88,7 @@ class LinearProbe(FittedDetector):
         return torch.cat([parts[name] for name in self.reads], 1)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """Predict from normalised views, with the map where one was asked for."""
+        """Predict from normalised views, with the map where the config has one."""
         seen = self.backbone(pixels)
         features = self._read(seen)
         found = self.answer(features)

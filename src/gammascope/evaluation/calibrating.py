@@ -181,7 +181,7 @@ def calibrate(
         path: The checkpoint; rewritten with the same weights.
         entries: Real and fake images of sources that were not trained on.
         plan: How.
-        like: Further checkpoints of the same design; each is asked about what it kept apart and those before did not.
+        like: Further checkpoints of the same design; each runs on what it kept apart and those before did not.
         progress: Called with (done, all) after each image.
 
     Raises:

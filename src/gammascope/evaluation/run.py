@@ -169,7 +169,7 @@ def definitions_of(columns: Mapping[str, Column]) -> dict[str, Mapping[str, Any]
 
 
 def columns_of(recodes: Sequence[str]) -> dict[str, Column]:
-    """Read "jpeg:90" and the like: "native" and "all_recoded" are there whether asked for or not.
+    """Read "jpeg:90" and the like: "native" and "all_recoded" are always there.
 
     Raises:
         RecipeError: If one cannot be read.
@@ -209,7 +209,7 @@ def with_aligned(columns: Mapping[str, Column], entries: Sequence[Entry]) -> dic
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Whose scores they are: a detector of ours, or somebody else's.
+    """Whose scores they are: a detector of ours, or a foreign one.
 
     Attributes:
         method: Its name.

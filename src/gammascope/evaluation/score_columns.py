@@ -1,4 +1,4 @@
-"""The columns of score tables: their types, in memory and in Parquet files, of which only what is asked for is read."""
+"""The columns of score tables: their types, in memory and in Parquet files, read column by column."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Coded(NamedTuple):
 
 
 class StoredColumns(Mapping[str, Shaped[np.ndarray, " n"]]):
-    """Columns of Parquet files below each other; one is read when it is asked for, and not kept.
+    """Columns of Parquet files below each other; each is read at every use, and not kept.
 
     A column that a file lacks is unknown there.
 

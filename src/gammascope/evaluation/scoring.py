@@ -129,7 +129,7 @@ class ScoreTable:
     scored).
 
     Attributes:
-        columns: Arrays of the same length by name; a table on disk reads each when it is asked for.
+        columns: Arrays of the same length by name; a table on disk reads each at first use.
     """
 
     columns: Mapping[str, Shaped[np.ndarray, " n"]]
@@ -402,7 +402,7 @@ def rows_of(
 ) -> dict[str, Row]:
     """Decode an image once and return its row in each column.
 
-    Where columns show the same, the detector is asked once. An image whose masks cannot be read is
+    Where columns show the same, the detector runs once. An image whose masks cannot be read is
     scored without them.
 
     Args:

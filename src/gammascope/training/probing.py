@@ -155,7 +155,7 @@ class _Features:
         if not self.streams:
             training, validation = views.streams(self.recipe, self.detector, self.report)
             self.streams = {"training": training, "validating": validation}
-        stream = cast(views.Views, self.streams[stage])  # its entries exist, or nobody would ask
+        stream = cast(views.Views, self.streams[stage])  # its entries exist, or no step would draw
         batch, workers = min(CHUNK, self.recipe.optimisation.batch), self.recipe.data.workers
         yield from views.loader_of(stream, start, stop, batch, self.detector.view, workers)
 

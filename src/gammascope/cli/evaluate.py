@@ -14,7 +14,7 @@ from gammascope.cli import detector, options
 from gammascope.cli.failures import refuse_unwritable
 
 if TYPE_CHECKING:
-    from gammascope.evaluation.replaying import Told
+    from gammascope.evaluation.run import Told
 
 EvaluationData: TypeAlias = Annotated[
     Path | None,
@@ -138,13 +138,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     else:
         pipeline = detector.load(weights, method, device, then=then, zone=zone)
         candidate, size = run.Candidate.of(pipeline), costs.size_of(weights, then)
-    columns = run.with_aligned(columns, entries)
+    about = {"data": name, "labels": assumption, "speed": None, "size": size}
     with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
-        tables, speed = run.scored(candidate, entries, columns, out, advance)
-    about = {"data": name, "labels": assumption, "speed": speed, "size": size}
-    shown = run.definitions_of(columns)
-    evaluation = run.summarised(candidate, tables, shown, about=about, black=black)
-    _tell(replaying.Told(evaluation, tables), out, as_json=as_json)
+        told = run.evaluate(
+            candidate, entries, columns, out, about=about, black=black, progress=advance
+        )
+    _tell(told, out, as_json=as_json)
     if pipeline is not None and not as_json:
         detector.say_saving(pipeline)
 

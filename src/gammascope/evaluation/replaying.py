@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -29,19 +28,6 @@ _FORMAT = 1
 _ABOUT = b"gammascope.evaluation"
 _TOLD = ("method", "weights_sha256", "labels", "speed", "size", "definitions")
 _FEATURE = "Replaying an evaluation"
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """An evaluation that is ready to be told.
-
-    Attributes:
-        evaluation: Its numbers.
-        tables: Its scores by column; of a replay, paths are the sha256 of the files.
-    """
-
-    evaluation: Evaluation
-    tables: Mapping[str, ScoreTable]
 
 
 def save(evaluation: Evaluation, tables: Mapping[str, ScoreTable], path: Path) -> str:
@@ -73,7 +59,7 @@ def save(evaluation: Evaluation, tables: Mapping[str, ScoreTable], path: Path) -
     return f"To be replayed without pictures: {path}"
 
 
-def replayed(path: Path, black: Black) -> Told:
+def replayed(path: Path, black: Black) -> run.Told:
     """Make all numbers of an evaluation anew from what ``save`` wrote.
 
     Args:
@@ -117,7 +103,7 @@ def replayed(path: Path, black: Black) -> Told:
         ) from error
     told: dict[str, Any] = {name: about.get(name) for name in ("data", "labels", "speed", "size")}
     evaluation = run.summarised(candidate, tables, about["definitions"], about=told, black=black)
-    return Told(evaluation, tables)
+    return run.Told(evaluation, tables)
 
 
 def _without_paths(table: ScoreTable) -> ScoreTable:

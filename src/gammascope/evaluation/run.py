@@ -74,6 +74,57 @@ class Evaluation:
         return columns
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An evaluation with the scores that it rests on.
+
+    Attributes:
+        evaluation: Its numbers.
+        tables: Its scores by column; of a replay, paths are the sha256 of the files.
+    """
+
+    evaluation: Evaluation
+    tables: Mapping[str, ScoreTable]
+
+
+def evaluate(  # noqa: PLR0913 - each has a default
+    candidate: Candidate,
+    entries: Sequence[Entry],
+    columns: Mapping[str, Column] | None = None,
+    folder: Path | None = None,
+    *,
+    about: Mapping[str, Any] | None = None,
+    black: Black = "skip",
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Told:
+    """Measure a detector on labelled images: as they are, with fakes' files made like the reals', and re-encoded.
+
+    Args:
+        candidate: What is measured; ``Candidate.of(pipeline)`` makes one.
+        entries: The images.
+        columns: What the detector gets in place of each image; None: those of ``columns_of(())``. The column of aligned
+            fakes is added where there is a real image.
+        folder: Keeps scores as they come, so that an interrupted evaluation can go on; None: nothing is kept.
+        about: Facts that go into the summary as they are, in plain types; "speed" is filled in.
+        black: What images without a true pixel count in F1 and IoU.
+        progress: Called with (done, all).
+
+    Raises:
+        RecipeError: If the folder holds scores of another detector or of other images.
+        MissingDataError: If no question can be measured on these images.
+    """
+    columns = with_aligned(columns_of(()) if columns is None else columns, entries)
+    tables, speed = scored(candidate, entries, columns, folder, progress)
+    evaluation = summarised(
+        candidate,
+        tables,
+        definitions_of(columns),
+        about={**(about or {}), "speed": speed},
+        black=black,
+    )
+    return Told(evaluation, tables)
+
+
 def entries_of(data: Path, split: str | None) -> tuple[list[Entry], str]:
     """List the images of a manifest or a labelled folder, and say what their labels were taken to be.
 

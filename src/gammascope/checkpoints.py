@@ -167,7 +167,7 @@ class Settled:
     """When a few views of a picture are enough: further ones would hardly ever change its verdict.
 
     Attributes:
-        views: How many are looked at first: the reduced whole, then what lies nearest to the middle.
+        views: How many run first: the reduced whole, then what lies nearest to the middle.
         low: Logit of the main question below which they are enough.
         high: Logit above which they are enough.
     """
@@ -198,7 +198,7 @@ class Facts:
         classes: Names of the labels 0 and 1.
         calibration: By image-level answer; empty = not calibrated.
         profiles: The same for ways of looking other than the default, by profile; others go by ``calibration``.
-        settled: When few views are enough, by profile; the others always look at all of theirs.
+        settled: When few views are enough, by profile; the others always run all of theirs.
         recipe: The recipe it was trained with; plain types.
         trained_on: One line for people: sources, numbers, terms.
         seen: Sources of the images that it was trained on; empty = not known.

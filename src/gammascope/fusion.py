@@ -41,7 +41,7 @@ Member: TypeAlias = "Pipeline | Judge"
 """What can be fused."""
 
 ZONE = (0.1, 0.9)
-"""Probabilities of the fast member between which the strong one is asked. Our choice."""
+"""Probabilities of the fast member between which the strong one runs. Our choice."""
 
 FORMAT = 1
 
@@ -114,7 +114,7 @@ class Saving:
 
     Attributes:
         pictures: Looked at in all.
-        passed_on: Of these, looked at by the strong member, too.
+        passed_on: Of these, passed on to the strong member.
         fast_s: Seconds that the fast member took.
         strong_s: Seconds that the strong one took.
     """
@@ -152,7 +152,7 @@ class Fused(Pipeline):
         if not isinstance(lead, Pipeline):
             raise RecipeError("A judge has no views to show: name a checkpoint first.")
         self.members, self.plan, self.saving = tuple(members), plan, Saving()
-        self._counting = threading.Lock()  # Several threads look at pictures.
+        self._counting = threading.Lock()  # Several threads score pictures.
         fitted = dict(plan.calibration)
         if not fitted and plan.kind == "cascade":
             fitted = _bounded(self.members)
@@ -259,7 +259,7 @@ def load(
         path: The file.
         device: Where the networks run, as torch names it.
         besides: What reports say besides the verdict.
-        execution: What runs each member, and how many views it looks at.
+        execution: What runs each member, and how many views it gets.
 
     Raises:
         RecipeError: If a member cannot be run so.

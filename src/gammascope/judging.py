@@ -1,6 +1,6 @@
 """A vision-language model that judges what a picture shows: the semantic branch of AlignGemini (arXiv:2512.06746).
 
-Any image-and-text model of ``transformers`` serves. It is asked one question, and the answer is how much likelier it
+Any image-and-text model of ``transformers`` serves. It answers one question, and the answer is how much likelier it
 finds the sentence for "fake" than the one for "real": no sampling, no parsing, a score for every picture. Adapters on
 its language half are tuned by preferences (DPO) or by the right answers alone (SFT), on pictures whose low-level traces
 were scrambled away, so that only content is left to judge by.

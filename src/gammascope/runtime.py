@@ -1,6 +1,6 @@
 """Networks ready to run: views in, logits out, all NumPy. OpenVINO, ONNX Runtime or torch behind one call.
 
-What runs is told by the file: a graph (``x.onnx``, ``x.xml``) written by ``gammascope export`` holds everything; a
+The file decides what runs: a graph (``x.onnx``, ``x.xml``) written by ``gammascope export`` holds everything; a
 checkpoint (``x.safetensors``) is run through the graph beside it, if that was made from this very file, or by torch.
 """
 
@@ -41,7 +41,7 @@ TORCH_AT_ONCE = 8
 """Views per forward pass of torch: more brings nothing on a CPU and costs memory."""
 
 GROUP = 3
-"""Views of one request of OpenVINO in long work: what the fast profile looks at. Four are no quicker."""
+"""Views of one request of OpenVINO in long work: as many as the fast profile reads. Four are no quicker."""
 
 VIEWS_BEFORE_GROUPS = 500
 """After so many views, the second compilation (half a second) is paid back soon: each view saves one millisecond."""
@@ -69,7 +69,7 @@ class Answered:
 
 
 class Network(ABC):
-    """Something that looks at views; may be called from several threads."""
+    """Runs views through a network; may be called from several threads."""
 
     name: str
     """What runs it and how exactly: "openvino f32"."""
@@ -319,7 +319,7 @@ def load(
             thresholds were fitted with.
 
     Raises:
-        MissingDataError: If there is no such file, or no graph for the engine that was asked for.
+        MissingDataError: If there is no such file, or no graph for that engine.
         MissingExtraError: If the engine that is needed is not installed.
         IncompatibleCheckpointError: If it is neither checkpoint nor export, or another method's.
         RecipeError: If engine, precision and device do not go together.

@@ -45,12 +45,12 @@ from gammascope.names import shown
 from gammascope.sample import Entry, Image, Label, Mask, Origin
 
 CHEAP_KINDS = ("copy_move", "splicing", "telea")
-"""What is made unless other kinds are asked for: needs no network."""
+"""What is made unless other kinds are named: needs no network."""
 
 _T = TypeVar("_T")
 
 _DONOR_TRIES = 20
-_MEMORY_BYTES = 10**9  # decoded photos kept, because splices look at many of them
+_MEMORY_BYTES = 10**9  # decoded photos kept, because splices read many of them
 
 
 @dataclass(frozen=True, slots=True)

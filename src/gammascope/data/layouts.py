@@ -283,7 +283,7 @@ class Tables:
         image: Column of the images.
         label: Column of the labels; where Hugging Face's metadata name its classes, the names count.
         labels: What the values of that column mean, compared as ``plain`` texts.
-        columns: Further columns that ``entry`` looks at; those a table lacks are None.
+        columns: Further columns that ``entry`` reads; those a table lacks are None.
         mask: Column of the masks of edited pixels; all fakes get theirs, ``entry`` may take it away again.
         entry: Completes an entry from its row: (entry, row, what the pattern's named groups caught).
     """

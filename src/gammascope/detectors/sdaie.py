@@ -65,7 +65,7 @@ class Config(ViewConfig):
         size: Side of a view, pixels.
         fit: How an image becomes views.
         patch: Side of a patch, pixels.
-        patches: Patches drawn from a view in training; at test, all of its grid are looked at.
+        patches: Patches drawn from a view in training; at test, all of its grid are read.
         width: Channels of the convolutions.
         depths: Convolutions of each stage after the stem; between stages the resolution is halved.
         clamp: Residuals after the stem are kept within this of 0.

@@ -42,7 +42,7 @@ def is_cell(path: Path) -> bool:
 
 
 def content(path: Path) -> bytes:
-    """Return the bytes in a cell. Rows read one after the other cost no second look at those before.
+    """Return the bytes in a cell. Rows read one after the other cost no second reading of those before.
 
     Raises:
         OSError: If the table is not there or cannot be read.

@@ -55,3 +55,9 @@ ContextFamily: TypeAlias = Literal["flags", "voronoi", "alphabet"]
 
 ContextBounds: TypeAlias = Literal["calibrated", "paper"]
 """Whose bounds decide whether a picture keeps the rules of a context model."""
+
+FailOn: TypeAlias = Literal["fake", "uncertain"]
+"""The weakest verdict that makes a scan end with an exit code of its own."""
+
+Where: TypeAlias = Literal["local", "ray"]
+"""Where a scan into a folder runs."""

@@ -19,7 +19,7 @@ from gammascope.evaluation.robustness import (
     Point,
     chosen,
     grid,
-    point_of,
+    measured,
     suite,
     write_csv,
 )
@@ -156,7 +156,7 @@ def points() -> list[Point]:
         columns["logit_generated"] = np.where(np.arange(120) == 7, np.nan, rng.normal(gap * label))
         columns["error"] = np.where(np.arange(120) == 7, "broken", "")
         table = ScoreTable(columns)
-        made.append(point_of(table, "generated", 0.5, family=family, severity=severity))
+        made.append(measured(table, "generated", 0.5, family=family, severity=severity))
         used = np.arange(120) != 7
         score, truth = columns["logit_generated"][used], label[used]
         assert made[-1].auroc.value == pytest.approx(roc_auc_score(truth, score))

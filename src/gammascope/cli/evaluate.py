@@ -221,20 +221,20 @@ def robustness(  # noqa: PLR0913, PLR0917 - each is an option
     Run it again to go on where it was interrupted, or with the other suite: what is there is not scored again.
     """
     from gammascope.cli import terminal
-    from gammascope.evaluation import robustness as running
-    from gammascope.evaluation import run
+    from gammascope.evaluation import robustness, run
+    from gammascope.evaluation import robustness_run as running
     from gammascope.evaluation import tables as laid_out
 
     entries, assumption = run.entries_of(data, split)
     terminal.say(f"{data}: {assumption}")
     refuse_unwritable(out / running.TABLE)
     pipeline = detector.load(weights, method, device)
-    entries = running.chosen(entries, limit)
+    entries = robustness.chosen(entries, limit)
     with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
-        points = running.measured_on(pipeline, entries, suite, out, advance)
+        points = running.measured(pipeline, entries, suite, out, advance)
     for note in running.write(points, out):
         terminal.say(note)
     if as_json:
         typer.echo(json.dumps(running.plain(points), allow_nan=False))
     else:
-        terminal.output().print(*laid_out.rich_tables([running.grid(points)]))
+        terminal.output().print(*laid_out.rich_tables([robustness.grid(points)]))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
+from gammascope.choices import FailOn, Where
 from gammascope.cli import detector, options
 from gammascope.cli.failures import FOUND, refuse_unwritable
 
@@ -26,9 +27,6 @@ JsonLines: TypeAlias = Annotated[
 Page: TypeAlias = Annotated[
     Path | None, typer.Option(help="Write one HTML page with pictures and maps, readable offline.")
 ]
-FailOn: TypeAlias = Literal["fake", "uncertain"]
-"""The weakest verdict that makes a scan end with an exit code of its own."""
-
 FailOnVerdict: TypeAlias = Annotated[
     FailOn | None,
     typer.Option(help=f"Exit with {FOUND} if a verdict is at least this, on either question."),
@@ -76,9 +74,6 @@ ResultsOut: TypeAlias = Annotated[
         rich_help_panel=_BULK,
     ),
 ]
-Where: TypeAlias = Literal["local", "ray"]
-"""Where a scan into a folder runs."""
-
 EngineChoice: TypeAlias = Annotated[
     Where, typer.Option("--engine", help="With --out: where it runs.", rich_help_panel=_BULK)
 ]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import typer
 
+from gammascope.choices import FailOn, Where
 from gammascope.cli import terminal
 from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
-from gammascope.cli.scan import FailOn, Where
 from gammascope.cli.scan_results import fails_on
 from gammascope.pipeline import Execution, Pipeline
 from gammascope.report import FORMAT, Verdict

@@ -18,9 +18,9 @@ from rich.text import Text
 from gammascope import checkpoints, names
 from gammascope.apps.opinions import Detectors, differences, opinions_json
 from gammascope.apps.report_page import FailedRow, PageRow, write_report
+from gammascope.choices import FailOn
 from gammascope.cli import detector, terminal
 from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE, until_interrupted
-from gammascope.cli.scan import FailOn
 from gammascope.imaging import provenance
 from gammascope.imaging.decode import Limits
 from gammascope.pipeline import Pipeline

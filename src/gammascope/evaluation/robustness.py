@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,18 +18,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
-from gammascope.errors import MissingDataError, MissingExtraError, RecipeError, did_you_mean
-from gammascope.evaluation import run
-from gammascope.evaluation import tables as laid_out
+from gammascope.errors import MissingDataError, RecipeError, did_you_mean
 from gammascope.evaluation.intervals import Value, wilson
 from gammascope.evaluation.metrics import auroc
-from gammascope.evaluation.score_store import ScoreStore
-from gammascope.evaluation.scoring import Column, ScoreTable
+from gammascope.evaluation.scoring import ScoreTable
 from gammascope.evaluation.tables import Grid, truth_of, usable
 from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
 from gammascope.imaging.codecs import Encoding, Format, Kernel, Subsampling
-from gammascope.pipeline import Pipeline
 from gammascope.sample import Entry, Image, Label, Sample
 
 Changed: TypeAlias = UInt8[np.ndarray, "new_h new_w 3"]
@@ -301,7 +297,7 @@ class Point:
     failed: int
 
 
-def point_of(
+def measured(
     table: ScoreTable, question: str, threshold: float, *, family: str, severity: str
 ) -> Point:
     """Make a point of the scores of one column.
@@ -351,91 +347,3 @@ def write_csv(points: Iterable[Point], path: Path) -> None:
             counts = (point.real_accuracy.n, point.fake_accuracy.n, point.failed)
             texts = ("" if np.isnan(number) else f"{number:.6f}" for number in row)
             writer.writerow([point.family, point.severity, *texts, *counts])
-
-
-TABLE = "md"
-
-
-NUMBERS = "csv"
-
-
-OVERVIEW = "png"
-
-
-def measured_on(
-    pipeline: Pipeline,
-    entries: Sequence[Entry],
-    wanted: str,
-    folder: Path,
-    progress: Callable[[int, int], None],
-) -> list[Point]:
-    """Score all images under every perturbation, but for what the folder holds already, and make points of it.
-
-    The first two points are not perturbed: images as they are, and with fakes aligned to the reals' files.
-
-    Raises:
-        RecipeError: If the folder holds scores of another detector or of other images.
-        MissingExtraError: If pyarrow is not installed.
-    """
-    perturbations = suite(wanted)
-    columns: dict[str, Column] = run.columns_of(())
-    del columns[run.ALL_RECODED]
-    columns = run.with_aligned(columns, entries)
-    unperturbed = tuple(columns)
-    columns |= {each.name: each for each in perturbations}
-    candidate = run.Candidate.of(pipeline)
-    store = ScoreStore(folder / run.PARTS, threads=candidate.threads)
-    store.score(candidate.predict, entries, columns, candidate.identity, progress)
-    question = store.read(run.NATIVE).questions[0]
-    known = pipeline.facts.calibration.get(question)
-    threshold = known.fake_from if known else 0.0
-    names = [("", name, name) for name in unperturbed]
-    names += [(each.family, each.severity, each.name) for each in perturbations]
-    return [
-        point_of(store.read(column), question, threshold, family=family, severity=severity)
-        for family, severity, column in names
-    ]
-
-
-def plain(points: Sequence[Point]) -> list[dict[str, Any]]:
-    """Return plain types for JSON, one object per point."""
-    return [
-        {
-            "family": point.family,
-            "severity": point.severity,
-            "auroc": point.auroc.to_json(),
-            "real_accuracy": point.real_accuracy.to_json(),
-            "fake_accuracy": point.fake_accuracy.to_json(),
-            "failed": point.failed,
-        }
-        for point in points
-    ]
-
-
-def write(points: Sequence[Point], folder: Path) -> Iterator[str]:
-    """Write table, numbers and curves; yield one line for people about each part.
-
-    Files: ``md``, ``csv``, and with matplotlib ``png`` and ``<family>.png``.
-    """
-    from gammascope.evaluation import plots
-
-    with complete_or_absent(folder / TABLE) as unfinished:
-        unfinished.write_text(laid_out.markdown([grid(points)]), "utf-8")
-    write_csv(points, folder / NUMBERS)
-    unperturbed = [point for point in points if not point.family]
-    families: dict[str, list[Point]] = {}
-    for point in points:
-        if point.family:
-            families.setdefault(point.family, []).append(point)
-    curves = {TITLES[name]: members for name, members in families.items()}
-    try:
-        for name, members in families.items():
-            one = {TITLES[name]: members}
-            plots.plot_robustness(one, unperturbed, folder / f"{name}.png")
-        plots.plot_robustness(curves, unperturbed, folder / OVERVIEW)
-    except MissingExtraError as error:
-        yield str(error)
-    failed = sum(point.failed for point in points)
-    if failed:
-        yield f"{failed} scores failed: column 'error' of {folder / run.PARTS} says why."
-    yield f"Scores, numbers and curves: {folder}"

@@ -10,6 +10,7 @@ import argparse
 
 import numpy as np
 
+from gammascope.choices import ContextBounds
 from gammascope.evaluation import spatial_context as tests
 from gammascope.generation import spatial_context as models
 
@@ -42,7 +43,7 @@ def bounds(side: int, pictures: int) -> tests.FlagBounds:
     )
 
 
-def rejections(name: str, pictures: int, breaks: str, thresholds: tests.Thresholds) -> str:
+def rejections(name: str, pictures: int, breaks: str, thresholds: ContextBounds) -> str:
     rng = np.random.default_rng(1)
     drawn = (models.draw(name, rng, breaks=breaks, amount=999) for _ in range(pictures))
     found = tests.report(name, [tests.examine(name, each.image, thresholds) for each in drawn])

@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gammascope.apps import costs, evaluating
+from gammascope import machine
 from gammascope.data.folder import find_images
+from gammascope.evaluation import run
 from gammascope.evaluation.scoring import Column, score_columns
 from gammascope.pipeline import Besides, Pipeline
 from gammascope.sample import Entry, Label
@@ -44,12 +45,12 @@ def main() -> None:
     paths = find_images([str(chosen.folder)])[: chosen.images]
     entries = [Entry(path, Label(at % 2)) for at, path in enumerate(paths)]
     pipeline = Pipeline.load(besides=Besides(provenance=False))
-    three = evaluating.with_aligned(evaluating.columns_of(()), entries)
-    native = {evaluating.NATIVE: three[evaluating.NATIVE]}
-    threads = evaluating.threads_of(pipeline)
+    three = run.with_aligned(run.columns_of(()), entries)
+    native = {run.NATIVE: three[run.NATIVE]}
+    threads = run.threads_of(pipeline)
 
     def evaluated(columns: dict[str, Column]) -> None:
-        score_columns(evaluating.Predictor(pipeline), entries, columns, threads=threads)
+        score_columns(run.Predictor(pipeline), entries, columns, threads=threads)
 
     # Reals are the same in two of the three columns, and looked at once for both.
     shown = len(paths) * 2 + sum(entry.label is Label.FAKE for entry in entries)
@@ -63,7 +64,7 @@ def main() -> None:
     for _ in range(chosen.rounds):
         for name, (work, _shown) in works.items():
             best[name] = min(best.get(name, (float("inf"), 0.0)), timed(work))
-    print(f"{costs.machine()}, {threads} threads, {pipeline.network.name}, {len(paths)} images")
+    print(f"{machine.name()}, {threads} threads, {pipeline.network.name}, {len(paths)} images")
     print(f"{'what':<24}{'looks/s':>10}{'cpu ms/look':>14}{'of scan, cpu':>14}")
     reference = best["scan"][1] / len(paths)
     for name, (_, looks) in works.items():

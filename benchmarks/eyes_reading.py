@@ -21,7 +21,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageFilter
 
-from gammascope import runtime
+from gammascope import machine, runtime
 from gammascope.errors import UndecodableImageError
 from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import decode
@@ -141,13 +141,13 @@ class Tower:
         model.reshape([1, 3, SIDE, SIDE])
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
-            "NUM_STREAMS": runtime.cores(),
-            "INFERENCE_NUM_THREADS": runtime.cores(),
+            "NUM_STREAMS": machine.cores(),
+            "INFERENCE_NUM_THREADS": machine.cores(),
             "ENABLE_CPU_PINNING": False,
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": runtime.QUANTISED_TOGETHER,
         }
         compiled = runtime.openvino_core().compile_model(model, "CPU", settings)
-        self._queue = openvino.AsyncInferQueue(compiled, 2 * runtime.cores())
+        self._queue = openvino.AsyncInferQueue(compiled, 2 * machine.cores())
         self._queue.set_callback(self._keep)
         self._answers: dict[int, np.ndarray] = {}
 

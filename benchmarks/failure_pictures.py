@@ -64,7 +64,7 @@ def cases(autoencoder: Path | None) -> Iterator[tuple[str, Image, str]]:
         splice = Splicing(partial(_donor, some[number - 1][1]))
         yield f"{name}, splice", splice(image, rng).image, "edited"
         if autoencoder is not None:
-            from gammascope.apps.synthesis import generators
+            from gammascope.cli.making import generators
             from gammascope.generation.autoencoder import round_trip
 
             network = generators(str(autoencoder), None, None, None).autoencoder

@@ -20,13 +20,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gammascope.apps.costs import peak_mib
 from gammascope.data.ledger import RUN
 from gammascope.evaluation.comparing import compare, pair
 from gammascope.evaluation.localisation import GRID
 from gammascope.evaluation.score_store import ScoreStore
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.evaluation.tables import summarise
+from gammascope.machine import peak_mib
 
 T = TypeVar("T")
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gammascope.apps.scan_results import json_row
+from gammascope.cli.scan_results import json_row
 from gammascope.imaging.decode import Limits
 from gammascope.names import shown
 from gammascope.pipeline import Execution, Pipeline

@@ -25,8 +25,9 @@ import numpy as np
 from gammascope.report import percent
 
 if TYPE_CHECKING:
+    from gammascope.choices import Profile
     from gammascope.manipulation.splicing import Donor
-    from gammascope.pipeline import Pipeline, Profile
+    from gammascope.pipeline import Pipeline
     from gammascope.sample import Image
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field")

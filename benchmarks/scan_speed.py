@@ -64,16 +64,16 @@ def counted(work: Callable[[], dict[str, float]]) -> dict[str, float]:
         "seconds": time.perf_counter() - clock,
         "cpu": time.process_time() - processor,
     }
-    from gammascope.apps.costs import peak_mib  # no part of the work's time
+    from gammascope.machine import peak_mib  # no part of the work's time
 
     return found | {"peak_mib": peak_mib() or 0.0}
 
 
 def decode_only(paths: list[Path]) -> dict[str, float]:
-    from gammascope import runtime
+    from gammascope import machine
     from gammascope.imaging.decode import decode
 
-    runtime.keep_freed_memory()
+    machine.keep_freed_memory()
     decode(paths[0])
     pixels = (decode(path).image.size // 3 for path in paths)
     return counted(lambda: {"megapixels": sum(pixels) / 1e6, "failed": 0})
@@ -124,13 +124,13 @@ def stages(paths: list[Path]) -> dict[str, float]:
     """Return milliseconds of the processor for each step of ``fast``, one picture after the other in one thread."""
     import numpy as np
 
-    from gammascope import runtime
+    from gammascope import machine
     from gammascope.imaging import views
     from gammascope.imaging.decode import decode
     from gammascope.imaging.provenance import provenance_of
     from gammascope.pipeline import Besides, Execution, Pipeline
 
-    runtime.keep_freed_memory()
+    machine.keep_freed_memory()
     spent: dict[str, float] = defaultdict(float)
 
     def step(name: str, work: Callable[..., T], *given: Any) -> T:

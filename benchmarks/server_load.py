@@ -120,7 +120,7 @@ class Load:
 @contextmanager
 def running(threads: int, *options: str) -> Iterator[Server]:
     """A server on a free port. Its log goes to a file that is thrown away."""
-    command = [sys.executable, "-c", "from gammascope.apps.cli import main; main()", "serve"]
+    command = [sys.executable, "-c", "from gammascope.cli.app import main; main()", "serve"]
     command += ["--port", "0", "--results", "memory", *options]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with tempfile.NamedTemporaryFile("w+") as log:

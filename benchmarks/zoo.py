@@ -159,26 +159,27 @@ def entries_of(chosen: argparse.Namespace) -> list[Any]:
 
 def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from gammascope import checkpoints
-    from gammascope.apps import calibration, evaluating
-    from gammascope.apps.costs import parameters_of
-    from gammascope.evaluation.calibrating import Plan, calibrate
+    from gammascope.evaluation import calibrating, run
     from gammascope.evaluation.calibration import lowest_rate
+    from gammascope.evaluation.costs import parameters_of
     from gammascope.pipeline import Pipeline
     from gammascope.sample import Label
 
     if not checkpoints.read_facts(checkpoint).calibration:
-        kept = calibration.entries_of([checkpoint], [chosen.manifest], [])
+        kept = calibrating.entries_of([checkpoint], [chosen.manifest], [])
         half = kept[:: max(1, len(kept) // (2 * chosen.limit))] if chosen.limit else kept
         photos = sum(entry.label is Label.REAL for entry in half)
-        calibrate(checkpoint, half, Plan(false_alarms=max(0.01, lowest_rate(photos))))
+        calibrating.calibrate(
+            checkpoint, half, calibrating.Plan(false_alarms=max(0.01, lowest_rate(photos)))
+        )
     entries = entries_of(chosen)
     pipeline = Pipeline.load(checkpoint)
-    columns = evaluating.with_aligned(evaluating.columns_of([]), entries)
+    columns = run.with_aligned(run.columns_of([]), entries)
     started, cpu = time.perf_counter(), time.process_time()
-    candidate = evaluating.Candidate.of(pipeline)
-    tables, _ = evaluating.scored(candidate, entries, columns, folder / "scores", lambda *_: None)
+    candidate = run.Candidate.of(pipeline)
+    tables, _ = run.scored(candidate, entries, columns, folder / "scores", lambda *_: None)
     about = {"data": str(chosen.evaluate_split), "labels": ""}
-    made = evaluating.summarised(candidate, tables, evaluating.definitions_of(columns), about=about)
+    made = run.summarised(candidate, tables, run.definitions_of(columns), about=about)
     count = len(entries) * len(columns)
     return {
         "parameters": parameters_of(checkpoint),
@@ -193,7 +194,7 @@ def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dic
 
 def one(method: str, chosen: argparse.Namespace) -> None:
     """Train and evaluate one method in this process; write its row."""
-    from gammascope.apps.costs import peak_mib
+    from gammascope.machine import peak_mib
 
     folder = chosen.out / method
     started = time.perf_counter()

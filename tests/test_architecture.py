@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tokenize
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -36,6 +37,13 @@ REGISTRIES = [".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "o
 REGISTRIES += [".".join(parts) for parts in (("npmjs", "org"), ("anaconda", "org"))]
 PERSONAL_FOLDERS = "home|work|root|tmp|mnt|media|scratch|Users"
 SYSTEM_FOLDERS = "usr|opt|var|etc|srv"
+
+# Speech of people for what software does. Say who does what: run, read, write, predict, return, cache, release.
+STOP_LIST = re.compile(
+    r"\b(?:look(?:s|ed)? at|(?:is|are) (?:told|asked)|asked for|let go|nobody|somebody|strangers)\b"
+)
+MOST_STOPPED = 149
+"""Occurrences in docstrings and comments of the package. It may only fall: lower it when you rewrite a sentence."""
 
 # What must not be imported before somebody asks for a detector: it costs seconds.
 HEAVY = {"torch", "transformers", "peft", "diffusers", "accelerate", "matplotlib", "cv2", "sklearn"}
@@ -163,6 +171,39 @@ def test_everything_public_has_a_docstring(path):
     assert list(undocumented(path)) == []
 
 
+def prose_of(path: Path) -> str:
+    """Return docstrings and comments of a file, in lower case and without line breaks."""
+    documented = (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Expr))
+    parts = [
+        node.value.value
+        for node in documented
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline)
+    parts += [token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT]
+    return " ".join(" ".join(parts).lower().split())
+
+
+def test_prose_falls_back_on_speech_of_people_ever_less():
+    found = {named(path): len(STOP_LIST.findall(prose_of(path))) for path in SOURCES}
+    assert sum(found.values()) <= MOST_STOPPED, sorted(found.items(), key=lambda item: -item[1])[:9]
+
+
+def test_design_names_every_layer_of_the_import_contract():
+    """In a table, so that people read the same order that lint-imports checks."""
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    layers = [
+        [name.strip().removeprefix("gammascope.") for name in layer.split("|")]
+        for layer in contract["contracts"][0]["layers"]
+    ]
+    design = (ROOT / "docs" / "design.md").read_text("utf-8")
+    shown = design[design.index("## Layers") : design.index("## Rules")]
+    rows = re.findall(r"(?m)^\d+\. (.*)$", shown)
+    assert [sorted(re.findall(r"`(\w+)`", row)) for row in rows] == [
+        sorted(layer) for layer in reversed(layers)
+    ]
+
+
 def test_no_function_body_exists_twice():
     places = defaultdict(list)
     for path in SOURCES:
@@ -226,7 +267,7 @@ def test_public_names_are_complete_and_sorted():
 
 def quick_modules() -> list[str]:
     """List what is on the way from the command line to the pixels, as far as it exists."""
-    paths = [PACKAGE / "__init__.py", PACKAGE / "apps" / "cli.py", PACKAGE / "pipeline.py"]
+    paths = [PACKAGE / "__init__.py", PACKAGE / "cli" / "app.py", PACKAGE / "pipeline.py"]
     paths += [PACKAGE / "report.py", PACKAGE / "sample.py"]
     paths += sorted((PACKAGE / "imaging").glob("*.py")) + sorted(
         (PACKAGE / "scanning").glob("*.py")

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from gammascope import checkpoints, fusion, settings
-from gammascope.apps import fusing
 from gammascope.checkpoints import Calibration
+from gammascope.cli import detector
 from gammascope.detectors import linear_probe
 from gammascope.errors import (
     ChecksumError,
@@ -24,7 +24,7 @@ from gammascope.errors import (
     MissingDataError,
     RecipeError,
 )
-from gammascope.pipeline import Besides, Execution, Pipeline
+from gammascope.pipeline import Execution, Pipeline
 
 SCALE = Calibration(2.0, 1.0, 3.0, (0.05, 0.01), 50, ("a",), offset=1.0)
 
@@ -199,15 +199,7 @@ def test_every_member_is_run_as_was_asked(two, tmp_path):
     assert [one.profile for one in loaded.members] == ["thorough"] * 2
     assert loaded.profile == "thorough"
     assert {one.network.name for one in loaded.members} == {"torch cpu"}
-    with_option = fusing.loaded(
-        str(paths[0]),
-        then=str(paths[1]),
-        zone=None,
-        method=None,
-        device="cpu",
-        besides=Besides(),
-        execution=asked,
-    )
+    with_option = detector.load(str(paths[0]), then=str(paths[1]), execution=asked)
     assert isinstance(with_option, fusion.Fused)
     assert [one.profile for one in with_option.members] == ["thorough"] * 2
 

@@ -382,7 +382,7 @@ class Refused:
             raise ImportError(name + " must not be imported")
 sys.meta_path.insert(0, Refused())
 sys.argv = ["gammascope", "scan", "--json", sys.argv[1]]
-from gammascope.apps.cli import main
+from gammascope.cli.app import main
 main()
 """
 

@@ -1,6 +1,6 @@
 """``python -m gammascope``: the command line, for launchers of modules (``accelerate launch -m gammascope``)."""
 
-from gammascope.apps.cli import main
+from gammascope.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -14,19 +14,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from gammascope import settings, weights
-from gammascope.data.manifest import complete_or_absent
+from gammascope.choices import Curve, Zone
 from gammascope.errors import (
     ChecksumError,
     IncompatibleCheckpointError,
     MissingDataError,
     RecipeError,
+    first_line,
 )
+from gammascope.files import complete_or_absent
 from gammascope.imaging.views import ViewSpec
 from gammascope.report import Verdict
 from gammascope.sample import Entry, KeptApart
@@ -88,9 +90,9 @@ class Calibration:
     photos: int
     sources: tuple[str, ...]
     offset: float = 0.0
-    method: Literal["platt", "isotonic"] = "platt"
+    method: Curve = "platt"
     knots: tuple[tuple[float, float], ...] = ()
-    zone: Literal["quantile", "worst", "conformal"] = "quantile"
+    zone: Zone = "quantile"
     missed: float | None = None
     points: tuple[OperatingPoint, ...] = ()
     ranks: tuple[tuple[float, float, float], ...] = ()
@@ -165,7 +167,7 @@ class Settled:
     """When a few views of a picture are enough: further ones would hardly ever change its verdict.
 
     Attributes:
-        views: How many are looked at first: the reduced whole, then what lies nearest to the middle.
+        views: How many run first: the reduced whole, then what lies nearest to the middle.
         low: Logit of the main question below which they are enough.
         high: Logit above which they are enough.
     """
@@ -196,7 +198,7 @@ class Facts:
         classes: Names of the labels 0 and 1.
         calibration: By image-level answer; empty = not calibrated.
         profiles: The same for ways of looking other than the default, by profile; others go by ``calibration``.
-        settled: When few views are enough, by profile; the others always look at all of theirs.
+        settled: When few views are enough, by profile; the others always run all of theirs.
         recipe: The recipe it was trained with; plain types.
         trained_on: One line for people: sources, numbers, terms.
         seen: Sources of the images that it was trained on; empty = not known.
@@ -379,7 +381,7 @@ def load(path: Path, *, method: str | None = None, sha256: str | None = None) ->
         _fill(detector, from_bytes(data))
     except (RecipeError, RuntimeError, ValueError) as error:
         raise IncompatibleCheckpointError(
-            f"{path}: weights and network of {facts.method!r} do not fit: {_first_line(error)}"
+            f"{path}: weights and network of {facts.method!r} do not fit: {first_line(error)}"
         ) from error
     detector.view = facts.view
     return Checkpoint(detector.eval().requires_grad_(requires_grad=False), facts, digest)
@@ -409,8 +411,3 @@ def _write(path: Path, data: bytes) -> str:
     with complete_or_absent(path) as unfinished:
         unfinished.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])[:300]

@@ -126,6 +126,19 @@ def said_by(error: BaseException) -> str:
     return " ".join(kept or [type(error).__name__])[:_LONGEST_SAID]
 
 
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of an error's text that says something: headings, which end with a colon, are left out.
+
+    >>> first_line(RuntimeError("Error(s) in loading state_dict for Net:\n  Missing key(s): 'weight'."))
+    "Missing key(s): 'weight'."
+    >>> first_line(ValueError())
+    'ValueError'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = (line for line in lines if not line.endswith(":"))
+    return next(telling, lines[-1] if lines else type(error).__name__)[:_LONGEST_SAID]
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest known name, or "" when none is near.
 

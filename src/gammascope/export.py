@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gammascope import checkpoints, runtime, settings
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingExtraError
+from gammascope.files import complete_or_absent
 from gammascope.networks import towers
 from gammascope.networks.base import Backbone
 from gammascope.runtime import Answered, Network, Origin, TorchNetwork

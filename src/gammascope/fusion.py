@@ -15,20 +15,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from gammascope import checkpoints, settings
 from gammascope.checkpoints import RAW, Calibration
-from gammascope.data.manifest import complete_or_absent
+from gammascope.choices import Fusing
 from gammascope.errors import (
     ChecksumError,
     IncompatibleCheckpointError,
     MissingDataError,
     RecipeError,
 )
+from gammascope.files import complete_or_absent
 from gammascope.looking import Scores
 from gammascope.pipeline import Besides, Execution, Pipeline
 from gammascope.report import percent
@@ -39,10 +40,8 @@ if TYPE_CHECKING:
 Member: TypeAlias = "Pipeline | Judge"
 """What can be fused."""
 
-Kind: TypeAlias = Literal["logistic", "any", "cascade"]
-
 ZONE = (0.1, 0.9)
-"""Probabilities of the fast member between which the strong one is asked. Our choice."""
+"""Probabilities of the fast member between which the strong one runs. Our choice."""
 
 FORMAT = 1
 
@@ -69,7 +68,7 @@ class Plan:
         format: Of the file.
     """
 
-    kind: Kind
+    kind: Fusing
     members: tuple[str, ...]
     sha256: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
@@ -115,7 +114,7 @@ class Saving:
 
     Attributes:
         pictures: Looked at in all.
-        passed_on: Of these, looked at by the strong member, too.
+        passed_on: Of these, passed on to the strong member.
         fast_s: Seconds that the fast member took.
         strong_s: Seconds that the strong one took.
     """
@@ -153,7 +152,7 @@ class Fused(Pipeline):
         if not isinstance(lead, Pipeline):
             raise RecipeError("A judge has no views to show: name a checkpoint first.")
         self.members, self.plan, self.saving = tuple(members), plan, Saving()
-        self._counting = threading.Lock()  # Several threads look at pictures.
+        self._counting = threading.Lock()  # Several threads score pictures.
         fitted = dict(plan.calibration)
         if not fitted and plan.kind == "cascade":
             fitted = _bounded(self.members)
@@ -212,7 +211,7 @@ class Fused(Pipeline):
     def _said(self, scores: Scores, logit: float) -> Scores:
         """Put the fused answer in the place of the first member's; views keep the first member's opinion."""
         scale = _scale(self.members[0], scores)
-        question = _question(scores)
+        question = scores.question
         views = {
             name: scale.log_odds(values.astype(np.float64)).astype(np.float32)
             for name, values in scores.by_view.items()
@@ -260,7 +259,7 @@ def load(
         path: The file.
         device: Where the networks run, as torch names it.
         besides: What reports say besides the verdict.
-        execution: What runs each member, and how many views it looks at.
+        execution: What runs each member, and how many views it gets.
 
     Raises:
         RecipeError: If a member cannot be run so.
@@ -326,16 +325,12 @@ def save(path: Path, plan: Plan) -> None:
 def log_odds(member: Member, scores: Scores) -> float:
     """Return a member's answer on the scale of its calibration; the bare logit where it has none."""
     scale = _scale(member, scores)
-    question = _question(scores)
+    question = scores.question
     return float(scale.log_odds(np.array([scores.answers.get(question, scores.logit)]))[0])
 
 
-def _question(scores: Scores) -> str:
-    return "generated" if "generated" in scores.answers else "fake"
-
-
 def _scale(member: Member, scores: Scores) -> Calibration:
-    return member.facts.calibration.get(_question(scores), RAW)
+    return member.facts.calibration.get(scores.question, RAW)
 
 
 def _bounded(members: Sequence[Member]) -> dict[str, Calibration]:

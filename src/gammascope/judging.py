@@ -1,6 +1,6 @@
 """A vision-language model that judges what a picture shows: the semantic branch of AlignGemini (arXiv:2512.06746).
 
-Any image-and-text model of ``transformers`` serves. It is asked one question, and the answer is how much likelier it
+Any image-and-text model of ``transformers`` serves. It answers one question, and the answer is how much likelier it
 finds the sentence for "fake" than the one for "real": no sampling, no parsing, a score for every picture. Adapters on
 its language half are tuned by preferences (DPO) or by the right answers alone (SFT), on pictures whose low-level traces
 were scrambled away, so that only content is left to judge by.
@@ -29,7 +29,6 @@ from torch import Tensor
 
 from gammascope import checkpoints, losses, settings
 from gammascope.checkpoints import Calibration
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import (
     IncompatibleCheckpointError,
     InterruptedScanError,
@@ -37,6 +36,7 @@ from gammascope.errors import (
     MissingExtraError,
     said_by,
 )
+from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
 from gammascope.imaging.views import ViewSpec
 from gammascope.looking import Scores

@@ -40,6 +40,11 @@ class Scores:
     overview: bool = False
     settled: bool = False
 
+    @property
+    def question(self) -> str:
+        """The method's main question: "generated" where it answers that, else "fake"."""
+        return "generated" if "generated" in self.answers else "fake"
+
 
 class Maps(Mapping[str, Float[np.ndarray, "h w"]]):
     """Maps that are pasted into the image's frame when they are asked for: most are not, and each is of its size."""

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from gammascope import checkpoints, forensics, looking, runtime
+from gammascope.choices import Engine, Precision, Profile
 from gammascope.errors import IncompatibleCheckpointError, UndecodableImageError
 from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import Decoded, decode
@@ -33,8 +34,6 @@ from gammascope.sample import Image
 
 if TYPE_CHECKING:
     from gammascope.detectors.base import Detector
-
-Profile: TypeAlias = Literal["default", "fast", "thorough"]
 
 FAST_VIEWS = 3
 """Views, the overview included, that the fast profile looks at at most; never more than half of the default's."""
@@ -94,8 +93,8 @@ class Execution:
             as the checkpoint says.
     """
 
-    engine: runtime.Engine = "auto"
-    precision: runtime.Precision = "auto"
+    engine: Engine = "auto"
+    precision: Precision = "auto"
     profile: Profile = "default"
 
 
@@ -264,12 +263,12 @@ class Pipeline:
         )
 
     def _answers(self, scores: Scores) -> dict[str, Answer]:
-        logits = {_main_question(scores): scores.logit} | dict(scores.answers)
+        logits = {scores.question: scores.logit} | dict(scores.answers)
         return {question: self._answer(question, logit) for question, logit in logits.items()}
 
     def _ranks(self, scores: Scores) -> Iterator[Evidence]:
         """Say what a score means: how many held-out photos and fakes have one as high."""
-        question = _main_question(scores)
+        question = scores.question
         shares_above = self._calibration(question).as_high(scores.logit)
         if shares_above is not None:
             photos, fakes = map(_one_in, shares_above)
@@ -318,7 +317,7 @@ class Pipeline:
         boxes = scores.boxes[: scores.views - scores.overview]
         if len(boxes) < 2:
             return ()
-        logits = {_main_question(scores): scores.by_view[""]} | {
+        logits = {scores.question: scores.by_view[""]} | {
             name: values for name, values in scores.by_view.items() if name
         }
         probabilities = {
@@ -355,7 +354,7 @@ class Pipeline:
         seen, possible = self._unseen(decoded, scores)
         if possible > seen:
             yield _how_much(scores, seen, possible)
-        if raw := self._raw((_main_question(scores), *scores.answers)):
+        if raw := self._raw((scores.question, *scores.answers)):
             which = f" for {', '.join(raw)}" if self.facts.calibration else ""
             yield f"Not calibrated{which}: probabilities and thresholds are raw."
         yield from (f"{note[0].upper()}{note[1:]}." for note in decoded.notes)
@@ -410,10 +409,6 @@ def view_under(spec: ViewSpec, profile: Profile) -> ViewSpec:
     most = spec.max_tiles if spec.max_tiles is not None else 2 * FAST_VIEWS
     views = min(FAST_VIEWS, (most + whole) // 2)
     return replace(spec, max_tiles=max(1, min(views - whole, most)))
-
-
-def _main_question(scores: Scores) -> str:
-    return "generated" if "generated" in scores.answers else "fake"
 
 
 def _one_in(share: float) -> str:

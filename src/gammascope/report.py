@@ -123,8 +123,8 @@ class Report:
             method does not tell them apart. At least one.
         evidence: What supports it.
         caveats: What weakens it ("96 px wide: below the 160 px seen in training").
-        tiles: The views that were looked at, if they were several.
-        stability: Whether the verdicts survive ordinary processing, where that was asked for.
+        tiles: The views that were read, if they were several.
+        stability: Whether the verdicts survive ordinary processing, where ``--stability`` is on.
     """
 
     image: str

@@ -1,42 +1,38 @@
 """Networks ready to run: views in, logits out, all NumPy. OpenVINO, ONNX Runtime or torch behind one call.
 
-What runs is told by the file: a graph (``x.onnx``, ``x.xml``) written by ``gammascope export`` holds everything; a
+The file decides what runs: a graph (``x.onnx``, ``x.xml``) written by ``gammascope export`` holds everything; a
 checkpoint (``x.safetensors``) is run through the graph beside it, if that was made from this very file, or by torch.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import importlib.util
 import json
-import os
 import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
-from gammascope import checkpoints
+from gammascope import checkpoints, machine
+from gammascope.choices import Engine, Precision
 from gammascope.errors import (
     IncompatibleCheckpointError,
     MissingDataError,
     MissingExtraError,
     RecipeError,
+    first_line,
 )
 
 if TYPE_CHECKING:
     from gammascope.detectors.base import Detector
-
-Engine: TypeAlias = Literal["auto", "openvino", "onnxruntime", "torch"]
-Precision: TypeAlias = Literal["auto", "f32", "bf16"]
-"""Of the arithmetic. "auto": int8 where a tower's weights are int8 and the engine can, else as "f32"."""
 
 KEY = "gammascope"
 """Where a graph's metadata says what it is."""
@@ -45,7 +41,7 @@ TORCH_AT_ONCE = 8
 """Views per forward pass of torch: more brings nothing on a CPU and costs memory."""
 
 GROUP = 3
-"""Views of one request of OpenVINO in long work: what the fast profile looks at. Four are no quicker."""
+"""Views of one request of OpenVINO in long work: as many as the fast profile reads. Four are no quicker."""
 
 VIEWS_BEFORE_GROUPS = 500
 """After so many views, the second compilation (half a second) is paid back soon: each view saves one millisecond."""
@@ -73,7 +69,7 @@ class Answered:
 
 
 class Network(ABC):
-    """Something that looks at views; may be called from several threads."""
+    """Runs views through a network; may be called from several threads."""
 
     name: str
     """What runs it and how exactly: "openvino f32"."""
@@ -175,12 +171,12 @@ class OpenVinoNetwork(Network):
     """
 
     def __init__(self, graph: Path, precision: Precision = "auto") -> None:
-        self._streams = cores()
+        self._streams = machine.cores()
         try:
             self._model = openvino_core().read_model(graph)
         except RuntimeError as error:
             raise IncompatibleCheckpointError(
-                f"OpenVINO cannot read {graph}: {_first_line(error)}"
+                f"OpenVINO cannot read {graph}: {first_line(error)}"
             ) from error
         self.origin = Origin.parse(
             origin_text(graph) if graph.suffix == ".onnx" else _runtime_info(self._model), graph
@@ -292,7 +288,7 @@ class OnnxRuntimeNetwork(Network):
 
         self.origin = Origin.parse(origin_text(graph), graph)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = cores()
+        options.intra_op_num_threads = machine.cores()
         options.log_severity_level = 3  # Errors; its warnings are about its own optimiser.
         self._session = onnxruntime.InferenceSession(
             str(graph), options, providers=["CPUExecutionProvider"]
@@ -323,7 +319,7 @@ def load(
             thresholds were fitted with.
 
     Raises:
-        MissingDataError: If there is no such file, or no graph for the engine that was asked for.
+        MissingDataError: If there is no such file, or no graph for that engine.
         MissingExtraError: If the engine that is needed is not installed.
         IncompatibleCheckpointError: If it is neither checkpoint nor export, or another method's.
         RecipeError: If engine, precision and device do not go together.
@@ -434,28 +430,6 @@ def openvino_core() -> Any:
     return import_openvino().Core()
 
 
-def cores() -> int:
-    """Return how many cores this process may use: ``OMP_NUM_THREADS``, or those it is bound to."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked):
-        return int(asked)
-    bound = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(bound(0)) if bound else os.cpu_count() or 1
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep big freed blocks for the next picture or batch: fewer page faults, a tenth to a half less time.
-
-    For processes that work through many pictures or batches. What was freed stays with the process.
-    """
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # musl has none
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: big blocks come from the heap
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: and stay there
-
-
 def origin_text(graph: Path) -> str | None:
     """Read our metadata from an ONNX file, without its weights and without the onnx package.
 
@@ -514,8 +488,3 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 def _runtime_info(model: Any) -> str | None:
     return str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else None
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or ["unknown reason"])[-1][:300]

@@ -14,8 +14,8 @@ import torch
 from typer.testing import CliRunner
 
 from gammascope import checkpoints, settings
-from gammascope.apps.cli import app
 from gammascope.apps.opinions import differences
+from gammascope.cli.app import app
 from gammascope.detectors import gamma
 from gammascope.report import Answer, Report, Verdict
 

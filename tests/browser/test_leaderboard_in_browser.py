@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gammascope.apps.cli import app
+from gammascope.cli.app import app
 from gammascope.evaluation.scoring import ScoreTable
 
 HOSTILE = 'c <img src=x onerror="window.hit=1">{{title}}'

@@ -36,7 +36,7 @@ pytestmark = [
 @contextmanager
 def running(*arguments) -> Iterator[str]:
     """A server in a process of its own; gives its address."""
-    command = [sys.executable, "-c", "from gammascope.apps.cli import main; main()", "serve"]
+    command = [sys.executable, "-c", "from gammascope.cli.app import main; main()", "serve"]
     command += ["--port", "0", "--results", "memory", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     # A pipe that nobody reads would fill up with the log, and stop the server.

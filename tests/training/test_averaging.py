@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from gammascope import checkpoints, settings
-from gammascope.apps.cli import app
 from gammascope.checkpoints import RAW, Facts
+from gammascope.cli.app import app
 from gammascope.detectors import base
 from gammascope.errors import IncompatibleCheckpointError, RecipeError
 from gammascope.pipeline import Pipeline

@@ -30,7 +30,6 @@ from gammascope.training import probing
 from gammascope.training.loop import (
     CHECKPOINT,
     LOG,
-    RECIPE,
     STATE,
     refuse_divided_weights,
     train,
@@ -47,6 +46,7 @@ from gammascope.training.recipe import (
     recipe_of,
     without_places,
 )
+from gammascope.training.run_folder import RECIPE
 from gammascope.training.views import entries_of, loader_of, streams
 
 KINDS = [item.name for item in fields(Mixture)]

@@ -1,1 +1,1 @@
-"""What people run: the command line and the report page."""
+"""The report page and the server; what they share."""

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rich.table import Table
-
 from gammascope import checkpoints, weights
-from gammascope.apps import terminal
-from gammascope.apps.costs import parameters_of
 from gammascope.detectors import base
+from gammascope.evaluation.costs import parameters_of
 
 
 def rows() -> list[dict[str, Any]]:
@@ -48,47 +45,6 @@ def rows() -> list[dict[str, Any]]:
             }
         )
     return made
-
-
-def table(described: list[dict[str, Any]]) -> Table:
-    """Draw the gist of what ``rows`` returns, a line for each method in at most 120 columns."""
-    drawn = Table(
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-        padding=(0, 2, 0, 0),
-        caption="Licences, extras, what a method trains, and where its score is quoted: --json",
-        caption_justify="left",
-    )
-    for title in ("name", "title", "arXiv", "parameters", "weights", "AUROC", "images"):
-        numbers = title in ("parameters", "images")
-        drawn.add_column(title, overflow="fold", justify="right" if numbers else "left")
-    for row in described:
-        parameters = row["parameters"] or row["published_parameters"]
-        cells = (
-            row["name"],
-            row["title"],
-            row["paper"].removeprefix("arXiv:"),
-            "-" if parameters is None else f"{parameters / 1e6:.1f} M",
-            _weights(row),
-            *_score(row["measured"]),
-        )
-        drawn.add_row(*(terminal.literal(cell) for cell in cells))
-    return drawn
-
-
-def _weights(row: dict[str, Any]) -> str:
-    if row["embedded_weights"]:
-        return "embedded, calibrated" if row["calibrated"] else "embedded, not calibrated"
-    return ", ".join(row["published_weights"]) or "train or convert"
-
-
-def _score(measured: dict[str, Any] | None) -> tuple[str, str]:
-    """Return AUROC with its interval, and on how many images."""
-    if measured is None:
-        return "-", "-"
-    low, high = measured["interval"]
-    return f"{measured['auroc']:.3f} [{low:.3f}, {high:.3f}]", str(measured["images"])
 
 
 def _extras(method: base.Method[Any]) -> dict[str, str]:

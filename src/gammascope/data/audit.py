@@ -1,4 +1,4 @@
-"""A data set's defects, from one look at each file: broken, misnamed, and duplicated files, leaks and label conflicts.
+"""A data set's defects, each file read once: broken, misnamed, duplicated files, leaks and label conflicts.
 
 ``examine`` reads every file once; everything else is a pure function of what it returns, and gives the same whatever
 the order of the files.

@@ -9,17 +9,18 @@ from typing import cast
 
 import numpy as np
 
-from gammascope.data.edits import Edits, listed
 from gammascope.data.pictures import Pictures
 from gammascope.data.policies import base
 from gammascope.data.products import (
     SUFFIXES,
+    Edits,
+    Product,
     claim,
     cut_square,
+    make_each,
     write_mask,
     write_picture,
 )
-from gammascope.errors import GammascopeError
 from gammascope.generation.base import Editor, Generator
 from gammascope.imaging.codecs import Encoding
 from gammascope.manipulation.base import Manipulated
@@ -84,45 +85,36 @@ def augment(
     apart = KeptApart(frozenset(plan.held_out))
     planned = base.jobs(policy, photos, prompts, plan.budget, plan.seed, apart)
     claim(folder, plan)
-    work = _Work(folder, plan, policy, generator)
     pairs = list(zip(planned[::2], planned[1::2], strict=True))
-    for done, pair in enumerate(pairs, start=1):
-        work.treat(pair)
-        progress(done, len(pairs))
-    return listed(
+    return make_each(
+        [(pair[0].host.path, pair) for pair in pairs],
+        _Work(folder, plan, policy, generator).made_of,
         folder,
-        Edits(tuple(work.entries), tuple(work.broken), work.kept),
         f"None of {len(pairs)} pairs could be made",
+        progress,
     )
 
 
 class _Work:
-    """The mutable side of one run."""
+    """What one run makes of pairs, and what it keeps for the next of them."""
 
     def __init__(
         self, folder: Path, plan: PolicyPlan, policy: base.Policy, generator: Generator
     ) -> None:
         self.folder, self.plan, self.policy, self.generator = folder, plan, policy, generator
         self.pictures = Pictures(_MEMORY_BYTES)
-        self.entries: list[Entry] = []
-        self.broken: list[tuple[Path, str]] = []
-        self.kept = 0
 
-    def treat(self, pair: tuple[base.Job, base.Job]) -> None:
+    def made_of(self, pair: tuple[base.Job, base.Job]) -> list[Product]:
         """Make both pictures of a pair, or neither."""
         places = [self._place(job) for job in pair]
-        try:
-            if not all(place.exists() for place in places):
-                made = [self._made(job) for job in pair]
-                for job, place, product in zip(pair, places, made, strict=True):
-                    self._write(job, place, product)
-            else:
-                self.kept += len(pair)
-            self.entries += [
-                self._entry(job, place) for job, place in zip(pair, places, strict=True)
-            ]
-        except GammascopeError as error:
-            self.broken.append((pair[0].host.path, str(error)))
+        kept = all(place.exists() for place in places)
+        if not kept:
+            made = [self._made(job) for job in pair]
+            for job, place, product in zip(pair, places, made, strict=True):
+                self._write(job, place, product)
+        return [
+            Product(self._entry(job, place), kept) for job, place in zip(pair, places, strict=True)
+        ]
 
     def _made(self, job: base.Job) -> Manipulated:
         host = self._photo(job.host)

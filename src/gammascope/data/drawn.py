@@ -20,7 +20,7 @@ class Drawn:
         kind: Name of the share of ``Mixture`` it was drawn from.
         source: Of its host.
         tags: What else is known about it, by name.
-        unknown: Names of the masks that nobody knows ("generated", "edited"); they are empty.
+        unknown: Names of the masks that are not known ("generated", "edited"); they are empty.
         told: What is known about the view as a whole although its mask is not, by name of the mask.
     """
 
@@ -34,7 +34,7 @@ class Drawn:
     told: Mapping[str, bool] = field(default_factory=dict)
 
     def answer(self, name: Literal["generated", "edited"]) -> bool | None:
-        """Say whether the view holds generated, or edited, pixels; None: nobody knows."""
+        """Say whether the view holds generated, or edited, pixels; None: not known."""
         if name in self.unknown:
             return self.told.get(name)
         return self.contains_generated if name == "generated" else self.was_edited

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar, cast
@@ -17,13 +17,15 @@ from typing import TypeVar, cast
 import numpy as np
 from jaxtyping import UInt8
 
-from gammascope.data.manifest import load_mask, write_manifest
+from gammascope.data.manifest import load_mask
 from gammascope.data.pictures import Pictures
 from gammascope.data.products import (
-    MANIFEST,
     SUFFIXES,
+    Edits,
+    Product,
     claim,
     cut_square,
+    make_each,
     middle,
     write_mask,
     write_picture,
@@ -43,12 +45,12 @@ from gammascope.names import shown
 from gammascope.sample import Entry, Image, Label, Mask, Origin
 
 CHEAP_KINDS = ("copy_move", "splicing", "telea")
-"""What is made unless other kinds are asked for: needs no network."""
+"""What is made unless other kinds are named: needs no network."""
 
 _T = TypeVar("_T")
 
 _DONOR_TRIES = 20
-_MEMORY_BYTES = 10**9  # decoded photos kept, because splices look at many of them
+_MEMORY_BYTES = 10**9  # decoded photos kept, because splices read many of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,21 +159,6 @@ class Plan:
             raise RecipeError(f"strength={self.strength}: expected more than 0, at most 1.")
 
 
-@dataclass(frozen=True, slots=True)
-class Edits:
-    """What was made.
-
-    Attributes:
-        entries: One per picture written, as in the manifest.
-        broken: Photos that gave nothing or not all, with the reason.
-        kept: How many pictures were there already.
-    """
-
-    entries: tuple[Entry, ...]
-    broken: tuple[tuple[Path, str], ...]
-    kept: int
-
-
 def make_edits(
     photos: Sequence[Entry],
     folder: Path,
@@ -202,37 +189,17 @@ def make_edits(
     _check(photos, plan, generators)
     # How many are made may grow: what is there stays valid.
     claim(folder, replace(plan, per_photo=1, controls=None), Plan())
-    work = _Work(photos, folder, plan, generators)
-    for done, photo in enumerate(photos, start=1):
-        work.treat(photo)
-        progress(done, len(photos))
-    return listed(
+    return make_each(
+        [(photo.path, photo) for photo in photos],
+        _Work(photos, folder, plan, generators).made_of,
         folder,
-        Edits(tuple(work.entries), tuple(work.broken), work.kept),
         f"None of {len(photos)} photos could be edited",
+        progress,
     )
 
 
-def listed(folder: Path, made: Edits, nothing: str) -> Edits:
-    """Write the manifest of what was made, and return that.
-
-    Args:
-        folder: Gets ``manifest.csv``.
-        made: At least one picture or one reason.
-        nothing: Said if there is no picture.
-
-    Raises:
-        MissingDataError: If there is no picture; with the first reason.
-    """
-    if not made.entries:
-        path, reason = made.broken[0]
-        raise MissingDataError(f"{nothing}; the first, {path}: {reason}")
-    write_manifest(made.entries, folder / MANIFEST)
-    return made
-
-
 class _Work:
-    """The mutable side of one run."""
+    """What one run makes of photos, and what it keeps for the next of them."""
 
     def __init__(
         self, photos: Sequence[Entry], folder: Path, plan: Plan, generators: Generators
@@ -240,39 +207,33 @@ class _Work:
         self.photos, self.folder, self.plan = photos, folder, plan
         self.generators = generators
         self.pictures = Pictures(_MEMORY_BYTES)
-        self.entries: list[Entry] = []
-        self.broken: list[tuple[Path, str]] = []
-        self.kept = 0
         self._root = os.path.commonpath([photo.path.absolute().parent for photo in photos])
         ranked = sorted(photos, key=lambda photo: (_code(photo.path), str(photo.path)))
         self._controls = {photo.path for photo in ranked[: plan.controls]}
 
-    def treat(self, photo: Entry) -> None:
-        """Make everything of one photo; what goes wrong is noted and ends with this photo."""
-        try:
-            if photo.path in self._controls:
-                self._control(photo)
-            for number in range(self.plan.per_photo):
-                self._edit(photo, number)
-        except GammascopeError as error:
-            self.broken.append((photo.path, str(error)))
+    def made_of(self, photo: Entry) -> Iterator[Product]:
+        """Make everything of one photo that is not there yet."""
+        if photo.path in self._controls:
+            yield self._control(photo)
+        for number in range(self.plan.per_photo):
+            yield self._edit(photo, number)
 
-    def _control(self, photo: Entry) -> None:
+    def _control(self, photo: Entry) -> Product:
         path = self._place(photo, "authentic", "")
-        if not self._has(path):
+        kept = path.exists()
+        if not kept:
             write_picture(path, self._photo(photo.path), self.plan.encoding)
-        self.entries.append(
-            Entry(
-                path,
-                Label.REAL,
-                source=photo.source,
-                split=photo.split,
-                host_path=None,
-                origin=self._origin(photo),
-            )
+        control = Entry(
+            path,
+            Label.REAL,
+            source=photo.source,
+            split=photo.split,
+            host_path=None,
+            origin=self._origin(photo),
         )
+        return Product(control, kept)
 
-    def _edit(self, photo: Entry, number: int) -> None:
+    def _edit(self, photo: Entry, number: int) -> Product:
         kind = self.plan.kinds[(_code(photo.path) + number) % len(self.plan.kinds)]
         known = KINDS[kind]
         path = self._place(photo, kind, f".{number + 1}")
@@ -280,28 +241,28 @@ class _Work:
             name: self._place(photo, f"masks/{kind}", f".{number + 1}.{name}", ".png")
             for name in ("generated", "edited")
         }
-        if not self._has(path):
+        kept = path.exists()
+        if not kept:
             rng = np.random.default_rng((self.plan.seed, _code(photo.path), number))
             made = self._made(photo, kind, rng)
             if known.name is not None:
                 write_mask(masks["generated"], made.generated)
                 write_mask(masks["edited"], made.edited)
             write_picture(path, made.image, self.plan.encoding)
-        self.entries.append(
-            Entry(
-                path,
-                Label.FAKE,
-                generator=getattr(self.plan, known.needs) if known.needs else None,
-                kind=known.name,
-                source=photo.source,
-                split=photo.split,
-                # A picture that is generated as a whole has no masks: the label says it all.
-                generated_path=masks["generated"] if known.name else None,
-                edited_path=masks["edited"] if known.name else None,
-                host_path=photo.path if self._aligned(kind) else None,
-                origin=self._origin(photo, kind),
-            )
+        edited = Entry(
+            path,
+            Label.FAKE,
+            generator=getattr(self.plan, known.needs) if known.needs else None,
+            kind=known.name,
+            source=photo.source,
+            split=photo.split,
+            # A picture that is generated as a whole has no masks: the label says it all.
+            generated_path=masks["generated"] if known.name else None,
+            edited_path=masks["edited"] if known.name else None,
+            host_path=photo.path if self._aligned(kind) else None,
+            origin=self._origin(photo, kind),
         )
+        return Product(edited, kept)
 
     def _aligned(self, kind: str) -> bool:
         return kind != "sample" and not self.plan.largest_side and not self.plan.square
@@ -419,11 +380,6 @@ class _Work:
         inside = os.path.relpath(photo.path.absolute(), self._root)
         suffix = suffix or SUFFIXES[self.plan.encoding.format]
         return self.folder / below / f"{inside}{ending}{suffix}"
-
-    def _has(self, path: Path) -> bool:
-        found = path.exists()
-        self.kept += found
-        return found
 
 
 def photos_of(paths: Sequence[Path], split: str) -> list[Entry]:

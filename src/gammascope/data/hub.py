@@ -1,4 +1,4 @@
-"""Datasets of Hugging Face, streamed: images are downloaded as they are looked at, and none is kept.
+"""Datasets of Hugging Face, streamed: images are downloaded as they are read, and none is kept.
 
 A name is ``hf:owner/name``, ``hf:owner/name:config`` or ``hf:owner/name:config:split``, with ``@revision`` behind
 ``owner/name`` to pin one; else the newest commit is looked up and becomes part of the name. Instead of ``owner/name`` a

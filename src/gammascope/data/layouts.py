@@ -19,7 +19,8 @@ from typing import Any, TypeAlias
 from gammascope.data.folder import files_below
 from gammascope.data.manifest import mask_where
 from gammascope.errors import MissingDataError
-from gammascope.imaging.cells import TABLE_SUFFIXES, arrow_table, cell, pyarrow_for
+from gammascope.files import pyarrow_for
+from gammascope.imaging.cells import TABLE_SUFFIXES, arrow_table, cell
 from gammascope.sample import Entry, Label
 
 Reader: TypeAlias = Callable[[Path, str], Iterable[Entry]]
@@ -282,7 +283,7 @@ class Tables:
         image: Column of the images.
         label: Column of the labels; where Hugging Face's metadata name its classes, the names count.
         labels: What the values of that column mean, compared as ``plain`` texts.
-        columns: Further columns that ``entry`` looks at; those a table lacks are None.
+        columns: Further columns that ``entry`` reads; those a table lacks are None.
         mask: Column of the masks of edited pixels; all fakes get theirs, ``entry`` may take it away again.
         entry: Completes an entry from its row: (entry, row, what the pattern's named groups caught).
     """

@@ -16,9 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError, RecipeError
-from gammascope.imaging.cells import pyarrow_for
+from gammascope.files import complete_or_absent, pyarrow_for
 
 RUN = "run.json"
 

@@ -7,7 +7,6 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +17,8 @@ from PIL import UnidentifiedImageError
 
 from gammascope.data.text_tables import TextTable
 from gammascope.errors import MissingDataError, did_you_mean
+from gammascope.files import complete_or_absent, pyarrow_for
 from gammascope.imaging import cells, members
-from gammascope.imaging.cells import pyarrow_for
 from gammascope.imaging.decode import DEFAULT_LIMITS, decode
 from gammascope.names import path_of, shown
 from gammascope.sample import Entry, Image, Label, Mask, Origin, Sample
@@ -133,22 +132,6 @@ def write_manifest(entries: Iterable[Entry], path: Path) -> None:
                 writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)
-
-
-@contextmanager
-def complete_or_absent(path: Path) -> Iterator[Path]:
-    """Give a name beside ``path`` to write to; rename it to ``path`` if nothing was raised.
-
-    So a reader never sees half a file, and an error or a stop leaves an older file as it was. Makes
-    the folder.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def load_sample(entry: Entry, image: Image | None = None) -> Sample:

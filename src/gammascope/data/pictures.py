@@ -1,4 +1,4 @@
-"""Decoded pictures, kept in memory up to a budget: training looks at each of them many times."""
+"""Decoded pictures, kept in memory up to a budget: training reads each of them many times."""
 
 from __future__ import annotations
 

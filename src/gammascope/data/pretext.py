@@ -1,4 +1,4 @@
-"""Views of photos for pretext tasks: what their cameras wrote, and, if asked for, an edited face."""
+"""Views of photos for pretext tasks: what their cameras wrote, and, if wanted, an edited face."""
 
 from __future__ import annotations
 

@@ -3,22 +3,91 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import PIL.Image
 from jaxtyping import UInt8
 
 from gammascope import settings
-from gammascope.data.manifest import complete_or_absent
-from gammascope.errors import MissingDataError, RecipeError
+from gammascope.data.manifest import write_manifest
+from gammascope.errors import GammascopeError, MissingDataError, RecipeError
+from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
-from gammascope.sample import Image, Mask
+from gammascope.sample import Entry, Image, Mask
 
 MANIFEST: Final = "manifest.csv"
 PLAN: Final = "plan.json"
 SUFFIXES: Final = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What was made.
+
+    Attributes:
+        entries: One per picture written, as in the manifest.
+        broken: Photos that gave nothing or not all, with the reason.
+        kept: How many pictures were there already.
+    """
+
+    entries: tuple[Entry, ...]
+    broken: tuple[tuple[Path, str], ...]
+    kept: int
+
+
+class Product(NamedTuple):
+    """A picture of a run.
+
+    Attributes:
+        entry: As the manifest names it.
+        kept: Whether it was there already.
+    """
+
+    entry: Entry
+    kept: bool
+
+
+def make_each(
+    jobs: Sequence[tuple[Path, T]],
+    make: Callable[[T], Iterable[Product]],
+    folder: Path,
+    nothing: str,
+    progress: Callable[[int, int], None],
+) -> Edits:
+    """Do one job after the other and write the manifest of what was made; what fails is noted and ends its job.
+
+    Args:
+        jobs: Each with the photo to name if it fails.
+        make: Writes a job's pictures, if they are not there yet.
+        folder: Gets ``manifest.csv``.
+        nothing: Said if no picture could be made.
+        progress: Called with (done, all) after each job.
+
+    Raises:
+        MissingDataError: If there is no picture; with the first reason.
+    """
+    entries: list[Entry] = []
+    broken: list[tuple[Path, str]] = []
+    kept = 0
+    for done, (photo, job) in enumerate(jobs, start=1):
+        try:
+            for product in make(job):
+                entries.append(product.entry)
+                kept += product.kept
+        except GammascopeError as error:
+            broken.append((photo, str(error)))
+        progress(done, len(jobs))
+    if not entries:
+        path, reason = broken[0]
+        raise MissingDataError(f"{nothing}; the first, {path}: {reason}")
+    write_manifest(entries, folder / MANIFEST)
+    return Edits(tuple(entries), tuple(broken), kept)
 
 
 def claim(folder: Path, plan: Any, defaults: Any = None) -> None:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError, RecipeError
+from gammascope.files import complete_or_absent
 from gammascope.imaging import members
 from gammascope.imaging.remote import again, filesystem_of
 from gammascope.sample import Entry

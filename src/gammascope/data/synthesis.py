@@ -431,7 +431,7 @@ def _resaved(
 
 
 def _made(sample: Sample, stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
-    """Cut a window of a picture that was manipulated elsewhere; masks that nobody knows are empty."""
+    """Cut a window of a picture that was manipulated elsewhere; masks that are not known are empty."""
     entry, nowhere = sample.entry, np.zeros(sample.image.shape[:2], bool)
     generated, edited = (
         nowhere if mask is None else mask for mask in (sample.generated, sample.edited)

@@ -15,7 +15,7 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class TextTable:
-    """The header of a CSV table, and its rows as they are asked for.
+    """The header of a CSV table, and its rows as they are read.
 
     Attributes:
         name: Of the file, for messages.

@@ -10,20 +10,16 @@ which differ by what the autoencoder left and by nothing else (``data.laws.Pairs
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method, view_of
-from gammascope.imaging.views import Fit, Pool
+from gammascope.detectors.base import AdaptedConfig, Detector, Loss, Method, view_of
 from gammascope.networks.adapters import add_lora
 from gammascope.networks.backbones import FAMILIES, TransformerBackbone
 from gammascope.networks.base import Backbone
-from gammascope.networks.compact import CompactConfig
-from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.pretrained import backbone_for
 from gammascope.prediction import Batch, Prediction
 
@@ -43,43 +39,25 @@ ADAPTED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(AdaptedConfig):
     """Sizes and choices of the pixel expert; the defaults are those of the published code.
 
     Attributes:
         backbone: "embedded" (the one of the embedded detector), a checkpoint with a backbone of ours, or a vision tower
             of ``transformers``: hub id or local folder. "compact" and "mobilenetv2" have random weights.
-        architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` reads nothing.
-        adapt: A tower gets adapters with "lora"; a backbone of ours, which has no such layers, is frozen or "full".
-        lora_rank: Inner width of the adapters.
         lora_alpha: Adapters are scaled by ``lora_alpha / lora_rank``.
-        compact: Sizes of the compact backbone, filled in on loading.
-        mobilenetv2: Sizes of that backbone, filled in on loading.
         lambda_label: Weight of the cross-entropy.
         lambda_pairs: Weight of the contrast of pairs.
         margin: Distance on the unit sphere beyond which two views of different labels are far enough.
         size: Side of a view, pixels.
-        fit: How an image becomes views.
-        pool: How tile logits become one.
-        max_tiles: Tiles looked at in a large image; None = all.
-        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
     """
 
     backbone: str = "facebook/dinov2-large"
-    architecture: str = ""
-    adapt: Literal["frozen", "lora", "full"] = "lora"
-    lora_rank: int = 8
     lora_alpha: int = 1
-    compact: CompactConfig = field(default_factory=CompactConfig)
-    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
     lambda_label: float = 0.5
     lambda_pairs: float = 0.5
     margin: float = 1.0
     size: int = 336
-    fit: Fit = "center_crop"
-    pool: Pool = "mean"
-    max_tiles: int | None = None
-    overview: float = 0.0
 
 
 class PixelExpert(Detector):

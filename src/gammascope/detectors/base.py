@@ -8,14 +8,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gammascope.errors import RecipeError, UnknownMethodError, did_you_mean
 from gammascope.imaging.views import Fit, Pool, ViewSpec
+from gammascope.networks.backbones import Training
 from gammascope.networks.base import Backbone
+from gammascope.networks.compact import CompactConfig
+from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.prediction import Batch, Prediction
 
 Loss: TypeAlias = Callable[[Prediction, Batch], dict[str, Tensor]]
@@ -29,24 +32,61 @@ C = TypeVar("C")
 _ENTRY_POINTS = "gammascope.methods"
 
 
-@runtime_checkable
-class _Views(Protocol):
-    """The part of a method's config that says how an image becomes views."""
+@dataclass(frozen=True, slots=True)
+class ViewConfig:
+    """How an image becomes views: a part of every method's config.
 
-    @property
-    def size(self) -> int: ...
-    @property
-    def fit(self) -> Fit: ...
-    @property
-    def pool(self) -> Pool: ...
-    @property
-    def max_tiles(self) -> int | None: ...
-    @property
-    def overview(self) -> float: ...
+    Attributes:
+        size: Side of a view, pixels.
+        fit: How an image becomes views.
+        pool: How tile logits become one.
+        max_tiles: Most tiles of a large image; None: all.
+        overview: Weight of the reduced whole image beside its tiles; 0: without it.
+    """
+
+    size: int = 224
+    fit: Fit = "center_crop"
+    pool: Pool = "mean"
+    max_tiles: int | None = None
+    overview: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneConfig(ViewConfig):
+    """What a method sees with: a part of the config of every method with an exchangeable backbone.
+
+    Attributes:
+        backbone: "compact" or "mobilenetv2" (random weights, to be trained or filled from a checkpoint), "embedded"
+            (the one of the embedded detector), a checkpoint with a backbone of ours, or a vision tower of
+            ``transformers``: hub id or local folder.
+        architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` downloads nothing.
+        compact: Sizes of the compact backbone, filled in on loading.
+        mobilenetv2: Sizes of that backbone, filled in on loading.
+    """
+
+    backbone: str = "openai/clip-vit-large-patch14"
+    architecture: str = ""
+    compact: CompactConfig = field(default_factory=CompactConfig)
+    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptedConfig(BackboneConfig):
+    """How the backbone is trained, beside what it is.
+
+    Attributes:
+        adapt: A tower is frozen, gets LoRA updates, or is trained in full; a backbone of ours has no layers for LoRA.
+        lora_rank: Rank of the LoRA updates.
+        lora_alpha: Scale of the LoRA updates.
+    """
+
+    adapt: Training = "lora"
+    lora_rank: int = 8
+    lora_alpha: int = 16
 
 
 def view_of(
-    config: _Views, mean: tuple[float, float, float], std: tuple[float, float, float]
+    config: ViewConfig, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> ViewSpec:
     """Make the view spec of a method's config and the statistics that its network wants.
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from gammascope import losses
 from gammascope.data.camera import MAKES
-from gammascope.detectors.base import Detector, Loss, Method, Views, view_of
+from gammascope.detectors.base import Detector, Loss, Method, ViewConfig, Views, view_of
 from gammascope.errors import RecipeError
 from gammascope.networks.density import Covariance, GaussianMixture
 from gammascope.networks.measuring import only_looking
@@ -95,18 +95,14 @@ def columns() -> dict[str, slice]:
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(ViewConfig):
     """Sizes and choices of BLADES.
 
     Attributes:
         stage: "one_class" learns the tasks and then measures a density; "binary" trains a head on frozen features.
         encoder: For "binary": checkpoint of a "one_class" run, read when training begins and named by its hash from
             then on; "random" for a control.
-        size: Side of a view, pixels.
         fit: How an image becomes views.
-        pool: How tile logits become one.
-        max_tiles: Tiles looked at in a large image; None = all.
-        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
         width: Channels of the residual network's stem.
         depths: Blocks of its stages.
         feature: Length of a feature.
@@ -126,11 +122,7 @@ class Config:
 
     stage: Literal["one_class", "binary"] = "binary"
     encoder: str = ""
-    size: int = 224
     fit: Literal["resize", "center_crop", "tiles"] = "resize"
-    pool: Literal["mean", "max", "top"] = "mean"
-    max_tiles: int | None = None
-    overview: float = 0.0
     width: int = 64
     depths: tuple[int, ...] = (3, 4, 6, 3)
     feature: int = 768

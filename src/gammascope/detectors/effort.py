@@ -7,20 +7,17 @@ the backbone knows, and cannot collapse onto the few fake patterns it is shown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method, view_of
-from gammascope.imaging.views import Fit, Pool
+from gammascope.detectors.base import BackboneConfig, Detector, Loss, Method, view_of
 from gammascope.networks.adapters import ATTENTION_LAYERS, ResidualSVDLinear, add_residual_svd
 from gammascope.networks.backbones import TransformerBackbone
 from gammascope.networks.base import Backbone
-from gammascope.networks.compact import CompactConfig
-from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.pretrained import backbone_for
 from gammascope.prediction import Batch, Prediction
 
@@ -29,38 +26,19 @@ POINTWISE_LAYERS = ".*"
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(BackboneConfig):
     """Sizes and choices of Effort; the defaults are those of the published code.
 
     Attributes:
-        backbone: "embedded" (the one of the embedded detector), a checkpoint with a backbone of ours, or a vision tower
-            of ``transformers``: hub id or local folder. "compact" and "mobilenetv2" are for checkpoints to fill.
-        architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` reads nothing.
-        compact: Sizes of the compact backbone, filled in on loading.
-        mobilenetv2: Sizes of that backbone, filled in on loading.
         residual_rank: Singular directions that are trained in each matrix.
         lambda_orthogonality: Weight of the penalty on leaving the orthogonal complement. The paper's objective has both
             penalties, its published code neither: 0, as in the code.
         lambda_energy: Weight of the penalty on changing a matrix's squared norm.
-        size: Side of a view, pixels.
-        fit: How an image becomes views.
-        pool: How tile logits become one.
-        max_tiles: Tiles looked at in a large image; None = all.
-        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
     """
 
-    backbone: str = "openai/clip-vit-large-patch14"
-    architecture: str = ""
-    compact: CompactConfig = field(default_factory=CompactConfig)
-    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
     residual_rank: int = 1
     lambda_orthogonality: float = 0.0
     lambda_energy: float = 0.0
-    size: int = 224
-    fit: Fit = "center_crop"
-    pool: Pool = "mean"
-    max_tiles: int | None = None
-    overview: float = 0.0
 
 
 class Effort(Detector):

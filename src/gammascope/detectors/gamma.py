@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method, Views, view_of
+from gammascope.detectors.base import AdaptedConfig, Detector, Loss, Method, Views, view_of
 from gammascope.errors import RecipeError
 from gammascope.imaging.views import WHOLE
 from gammascope.networks.attention import ReverseCrossAttention
@@ -26,7 +26,7 @@ from gammascope.networks.base import Backbone, Features
 from gammascope.networks.compact import CompactConfig
 from gammascope.networks.mask_heads import Branch, MaskHead, Neck
 from gammascope.networks.measuring import only_looking
-from gammascope.networks.mobilenet import MobileNetBackbone, MobileNetConfig
+from gammascope.networks.mobilenet import MobileNetBackbone
 from gammascope.networks.pretrained import in_house
 from gammascope.networks.readings import Readings
 from gammascope.prediction import Batch, Prediction
@@ -53,26 +53,14 @@ class WholeConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(AdaptedConfig):
     """Sizes and choices of GAMMA. All are our reading; the paper's values are not public.
 
     Attributes:
-        backbone: "compact" or "mobilenetv2" (random weights), "embedded" (the one of the embedded detector), a
-            checkpoint with a backbone of ours, or a vision tower of ``transformers``: hub id or local folder.
-        architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` downloads nothing.
-        adapt: How a pretrained tower is trained.
         taps: Blocks (from 1) whose patch tokens form a tower's grid.
-        lora_rank: Rank of the LoRA updates.
-        lora_alpha: Scale of the LoRA updates.
-        compact: Sizes of the compact backbone, filled in on loading.
-        mobilenetv2: Sizes of that backbone, filled in on loading.
         pretrained: File of ImageNet weights that ``build`` starts "mobilenetv2" from; then emptied, because a
             checkpoint holds all weights itself.
         size: Side of a view, pixels.
-        fit: How an image becomes views.
-        pool: How tile logits become one.
-        max_tiles: Tiles looked at in a large image; None = all.
-        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
         whole: Linear readings of the whole image.
         width: Channels of neck, branches and correction.
         seg_targets: What the heads segment: "source" (generated; edited), "family" (inpainted; moved),
@@ -96,20 +84,9 @@ class Config:
         pooled_share: Share of the most suspicious cells that is averaged into an image-level answer.
     """
 
-    backbone: str = "openai/clip-vit-large-patch14"
-    architecture: str = ""
-    adapt: Literal["frozen", "lora", "full"] = "lora"
     taps: tuple[int, ...] = (6, 12, 18, 24)
-    lora_rank: int = 8
-    lora_alpha: int = 16
-    compact: CompactConfig = field(default_factory=CompactConfig)
-    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
     pretrained: str = ""
     size: int = 336
-    fit: Literal["resize", "center_crop", "tiles"] = "center_crop"
-    pool: Literal["mean", "max", "top"] = "mean"
-    max_tiles: int | None = None
-    overview: float = 0.0
     whole: WholeConfig = field(default_factory=WholeConfig)
     width: int = 256
     seg_targets: Literal["source", "family", "authenticity", "softmax"] = "source"

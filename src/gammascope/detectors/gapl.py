@@ -19,15 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import FittedDetector, Loss, Method, Seen, view_of
+from gammascope.detectors.base import AdaptedConfig, FittedDetector, Loss, Method, Seen, view_of
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
-from gammascope.imaging.views import Fit, Pool, ViewSpec
+from gammascope.imaging.views import ViewSpec
 from gammascope.networks.adapters import add_lora
 from gammascope.networks.backbones import FAMILIES, TransformerBackbone
 from gammascope.networks.base import Backbone
 from gammascope.networks.compact import CompactConfig
 from gammascope.networks.logistic import log_loss
-from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.pretrained import backbone_for
 from gammascope.prediction import Prediction
 
@@ -60,19 +59,13 @@ class Projecting:
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(AdaptedConfig):
     """Sizes and choices of GAPL; the defaults are those of the published code.
 
     Attributes:
         stage: "projection" (fitted; needs a recipe with a section ``probing``) or "prototypes" (trained by the loop).
         start: Checkpoint of the first stage, whose projection and prototypes the second starts from.
         prototype_source: "pca", from ``start``, or "random": the control, orthonormal directions instead.
-        backbone: "embedded" (the one of the embedded detector), a checkpoint with a backbone of ours, or a vision tower
-            of ``transformers``: hub id or local folder. "compact" and "mobilenetv2" are for checkpoints to fill.
-        architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` reads nothing.
-        compact: Sizes of the compact backbone, filled in on loading.
-        mobilenetv2: Sizes of that backbone, filled in on loading.
-        adapt: How the second stage trains the backbone; "lora" needs a transformer.
         lora_rank: Rank of the LoRA updates of query, key and value.
         lora_alpha: Scale of the LoRA updates.
         lora_dropout: Share of an update's input that is dropped in training.
@@ -82,21 +75,11 @@ class Config:
         residual: Add the embedding to what the prototypes answer: an ablation, the published code does not.
         projecting: How the first stage is fitted.
         normalisation: "imagenet" as published, or the backbone's own.
-        size: Side of a view, pixels.
-        fit: How an image becomes views.
-        pool: How tile logits become one.
-        max_tiles: Tiles looked at in a large image; None = all.
-        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
     """
 
     stage: Literal["projection", "prototypes"] = "prototypes"
     start: str = ""
     prototype_source: Literal["pca", "random"] = "pca"
-    backbone: str = "openai/clip-vit-large-patch14"
-    architecture: str = ""
-    compact: CompactConfig = field(default_factory=CompactConfig)
-    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
-    adapt: Literal["frozen", "lora", "full"] = "lora"
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.1
@@ -106,11 +89,6 @@ class Config:
     residual: bool = False
     projecting: Projecting = field(default_factory=Projecting)
     normalisation: Literal["imagenet", "backbone"] = "imagenet"
-    size: int = 224
-    fit: Fit = "center_crop"
-    pool: Pool = "mean"
-    max_tiles: int | None = None
-    overview: float = 0.0
 
 
 class Gapl(FittedDetector):

@@ -7,7 +7,7 @@ probes CLIP ViT-L/14; any other backbone and any of its layers is a value of ``C
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,26 +16,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import FittedDetector, Loss, Method, Seen, view_of
-from gammascope.imaging.views import WHOLE, Fit, Pool
+from gammascope.detectors.base import BackboneConfig, FittedDetector, Loss, Method, Seen, view_of
+from gammascope.imaging.views import WHOLE
 from gammascope.networks.base import Backbone, Features
 from gammascope.networks.compact import CompactConfig
 from gammascope.networks.logistic import Logistic, fit_logistic, log_loss
-from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.pretrained import backbone_for
 from gammascope.prediction import Prediction
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(BackboneConfig):
     """What is probed, and how.
 
+    With ``overview`` above 0 the reduced whole has a reading of its own: what that adds stands in ``whole``, and is 0
+    until it is fitted (``LinearProbe.set``).
+
     Attributes:
-        backbone: "embedded" (the one of the embedded detector), a checkpoint with a backbone of ours, or a vision tower
-            of ``transformers``: hub id or local folder. "compact" and "mobilenetv2" are for checkpoints to fill.
-        architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` reads nothing.
-        compact: Sizes of the compact backbone, filled in on loading.
-        mobilenetv2: Sizes of that backbone, filled in on loading.
         feature: What is read: the image token, the mean of the patch tokens, or both.
         reads: Blocks of a tower (from 1) whose class tokens are read as the image token, one after the other; none: the
             final one, as the tower gives it.
@@ -43,28 +40,13 @@ class Config:
         cells: Also give the map of what each patch adds, where patch tokens are read.
         penalties: Weights of the L2 penalty that are tried on standardised features; the one with the lowest
             log-loss on validation views is kept, the strongest where there are none.
-        size: Side of a view, pixels.
-        fit: How an image becomes views.
-        pool: How tile logits become one.
-        max_tiles: Tiles looked at in a large image; None = all.
-        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at. Above 0, it has a reading
-            of its own: what that adds stands in ``whole``, and is 0 until it is fitted (``LinearProbe.set``).
     """
 
-    backbone: str = "openai/clip-vit-large-patch14"
-    architecture: str = ""
-    compact: CompactConfig = field(default_factory=CompactConfig)
-    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
     feature: Literal["token", "patches", "both"] = "token"
     reads: tuple[int, ...] = ()
     layers: tuple[int, ...] = ()
     cells: bool = False
     penalties: tuple[float, ...] = (100.0, 10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
-    size: int = 224
-    fit: Fit = "center_crop"
-    pool: Pool = "mean"
-    max_tiles: int | None = None
-    overview: float = 0.0
 
 
 class LinearProbe(FittedDetector):
@@ -106,7 +88,7 @@ class LinearProbe(FittedDetector):
         return torch.cat([parts[name] for name in self.reads], 1)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """Predict from normalised views, with the map where one was asked for."""
+        """Predict from normalised views, with the map where the config has one."""
         seen = self.backbone(pixels)
         features = self._read(seen)
         found = self.answer(features)

@@ -8,7 +8,7 @@ MaPLe, arXiv:2210.03117), the losses and every number. With ``lambda_contrastive
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -17,13 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method, view_of
+from gammascope.detectors.base import BackboneConfig, Detector, Loss, Method, view_of
 from gammascope.errors import RecipeError
-from gammascope.imaging.views import Fit, Pool
 from gammascope.networks.backbones import TransformerBackbone
 from gammascope.networks.base import Backbone
-from gammascope.networks.compact import CompactConfig
-from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.pretrained import backbone_for
 from gammascope.networks.prompts import PromptedText
 from gammascope.networks.sentences import Sentences
@@ -31,18 +28,13 @@ from gammascope.prediction import Batch, Prediction
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
-    """Sizes and choices of MiraGe.
+class Config(BackboneConfig):
+    """Sizes and choices of MiraGe. A tower must be a CLIP, of which both halves are read.
 
     Attributes:
-        backbone: "embedded" (the one of the embedded detector), a checkpoint with a backbone of ours, or a CLIP of
-            ``transformers``, both halves: hub id or local folder. "compact" and "mobilenetv2" have random weights.
-        architecture: The image half's configuration as JSON, filled in on loading; with it, ``build`` reads nothing.
-        text_architecture: The same of the text half; "" beside an ``architecture`` or a backbone of ours: a small text
-            transformer of our own, trained with the rest.
+        text_architecture: The same as ``architecture`` of the text half; "" beside an ``architecture`` or a backbone of
+            ours: a small text transformer of our own, trained with the rest.
         adapt: Whether a backbone of ours is trained as a whole; a tower is always frozen.
-        compact: Sizes of the compact backbone, filled in on loading.
-        mobilenetv2: Sizes of that backbone, filled in on loading.
         sentences: What stands for real and for fake.
         prompts: Trained tokens in each prompted layer; 0: none, which leaves plain CLIP.
         depth: Layers that see prompts of their own; capped by both halves.
@@ -52,19 +44,10 @@ class Config:
         lambda_contrastive: Weight of the contrast over images and anchors.
         lambda_intra: Weight of the distance of images from their anchor; 0 by default.
         lambda_inter: Weight of the anchors' cosine, where it is above 0; 0 by default.
-        size: Side of a view, pixels.
-        fit: How an image becomes views.
-        pool: How tile logits become one.
-        max_tiles: Tiles looked at in a large image; None = all.
-        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
     """
 
-    backbone: str = "openai/clip-vit-large-patch14"
-    architecture: str = ""
     text_architecture: str = ""
     adapt: Literal["frozen", "full"] = "frozen"
-    compact: CompactConfig = field(default_factory=CompactConfig)
-    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
     sentences: tuple[str, str] = ("real photo", "AI-generated image")
     prompts: int = 2
     depth: int = 9
@@ -74,11 +57,6 @@ class Config:
     lambda_contrastive: float = 1.0
     lambda_intra: float = 0.0
     lambda_inter: float = 0.0
-    size: int = 224
-    fit: Fit = "center_crop"
-    pool: Pool = "mean"
-    max_tiles: int | None = None
-    overview: float = 0.0
 
 
 class MiraGe(Detector):

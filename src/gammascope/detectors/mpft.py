@@ -9,19 +9,17 @@ blocks are our reading. Two controls, random and smooth-first masks of equal sha
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method, view_of
+from gammascope.detectors.base import AdaptedConfig, Detector, Loss, Method, view_of
 from gammascope.errors import RecipeError
 from gammascope.networks.backbones import TransformerBackbone, for_config
 from gammascope.networks.base import Backbone, Features
-from gammascope.networks.compact import CompactConfig
-from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.patches import luma
 from gammascope.networks.pretrained import in_house
 from gammascope.networks.texture import MaskLaw, hidden_pixels, kept_of, mask_of, shares, texture
@@ -29,25 +27,13 @@ from gammascope.prediction import Prediction
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(AdaptedConfig):
     """Sizes and choices of MPFT.
 
     Attributes:
-        backbone: "compact" or "mobilenetv2" (random weights), "embedded" (the one of the embedded detector), a
-            checkpoint with a backbone of ours, or a vision tower of ``transformers``: hub id or local folder.
-        architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` downloads nothing.
         adapt: How a pretrained tower is trained.
         trained_blocks: With ``adapt="full"``: only so many last blocks, and what follows them; 0: the whole tower.
         taps: Blocks whose patch tokens a tower gives out; this method reads none of them.
-        lora_rank: Rank of the LoRA updates.
-        lora_alpha: Scale of the LoRA updates.
-        compact: Sizes of the compact backbone, filled in on loading.
-        mobilenetv2: Sizes of that backbone, filled in on loading.
-        size: Side of a view, pixels.
-        fit: How an image becomes views.
-        pool: How tile logits become one.
-        max_tiles: Tiles looked at in a large image; None = all.
-        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
         mask: Which patches are hidden first in training; "none" for ablations.
         fill: "drop" leaves their tokens out, one share for a whole batch; "pixel" fills them with the view's mean
             colour, each view with a share of its own.
@@ -58,20 +44,9 @@ class Config:
         noise: Gumbel noise on the order of patches, in standard deviations of their texture.
     """
 
-    backbone: str = "openai/clip-vit-large-patch14"
-    architecture: str = ""
     adapt: Literal["frozen", "lora", "full"] = "full"
     trained_blocks: int = 6
     taps: tuple[int, ...] = (1,)
-    lora_rank: int = 8
-    lora_alpha: int = 16
-    compact: CompactConfig = field(default_factory=CompactConfig)
-    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
-    size: int = 224
-    fit: Literal["resize", "center_crop", "tiles"] = "center_crop"
-    pool: Literal["mean", "max", "top"] = "mean"
-    max_tiles: int | None = None
-    overview: float = 0.0
     mask: MaskLaw | Literal["none"] = "texture"
     fill: Literal["drop", "pixel"] = "drop"
     patch: int = 16

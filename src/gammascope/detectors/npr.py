@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method, view_of
-from gammascope.imaging.views import Fit, Pool
+from gammascope.detectors.base import Detector, Loss, Method, ViewConfig, view_of
+from gammascope.imaging.views import Fit
 from gammascope.networks.resnet import ResNet
 from gammascope.prediction import Prediction
 
@@ -26,7 +26,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(ViewConfig):
     """Sizes; the defaults are the paper's.
 
     Attributes:
@@ -34,18 +34,12 @@ class Config:
         depths: Bottlenecks of each stage: ResNet-50 cut after its second.
         size: Side of a view, pixels.
         fit: How an image becomes views; the authors' tests squeeze it.
-        pool: How tile logits become one.
-        max_tiles: Tiles looked at in a large image; None = all.
-        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
     """
 
     width: int = 64
     depths: tuple[int, ...] = (3, 4)
     size: int = 256
     fit: Fit = "resize"
-    pool: Pool = "mean"
-    max_tiles: int | None = None
-    overview: float = 0.0
 
 
 class NPR(Detector):

@@ -7,7 +7,7 @@ the null space is kept from being empty, and every number, is our reading and a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -17,32 +17,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method, Views, view_of
+from gammascope.detectors.base import AdaptedConfig, Detector, Loss, Method, Views, view_of
 from gammascope.errors import RecipeError
 from gammascope.networks import patches
 from gammascope.networks.base import Backbone
 from gammascope.networks.compact import CompactConfig
 from gammascope.networks.measuring import only_looking
-from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.null_space import NullSpaceProjector
 from gammascope.networks.pretrained import in_house
 from gammascope.prediction import Batch, Prediction
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(AdaptedConfig):
     """Sizes and choices of NS-Net.
 
     Attributes:
-        backbone: "compact" or "mobilenetv2" (random weights), "embedded" (the one of the embedded detector), a
-            checkpoint with a backbone of ours, or a vision tower of ``transformers``: hub id or local folder.
-        architecture: The tower's configuration as JSON, filled in on loading; with it, ``build`` downloads nothing.
-        adapt: How a pretrained tower is trained.
         taps: Blocks whose patch tokens a tower gives out; this method reads none of them.
         lora_rank: Rank of the LoRA updates.
         lora_alpha: Scale of the LoRA updates.
-        compact: Sizes of the compact backbone, filled in on loading.
-        mobilenetv2: Sizes of that backbone, filled in on loading.
         shared: Width of the space that text and image share, filled in on loading; 0: the image token as it is.
         semantics: What spans the directions to remove: "text" (captions in the shared space), "content" (features of
             shrunk and blurred photos: ours, for backbones without a text half), or "none" (an ablation).
@@ -51,10 +44,6 @@ class Config:
         centre: Subtract their mean first, so that their common direction is not removed.
         measured_on: Photos that "content" is measured on.
         size: Side of a view, pixels: where patches are chosen from.
-        fit: How an image becomes views.
-        pool: How tile logits become one.
-        max_tiles: Tiles looked at in a large image; None = all.
-        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
         patch: Side of a patch, pixels.
         across: Chosen patches along a side of the mosaic that the backbone sees.
         hidden: Width of the projection head.
@@ -64,14 +53,9 @@ class Config:
         lambda_label: Weight of the cross-entropy.
     """
 
-    backbone: str = "openai/clip-vit-large-patch14"
-    architecture: str = ""
-    adapt: Literal["frozen", "lora", "full"] = "lora"
     taps: tuple[int, ...] = (1,)
     lora_rank: int = 16
     lora_alpha: int = 32
-    compact: CompactConfig = field(default_factory=CompactConfig)
-    mobilenetv2: MobileNetConfig = field(default_factory=MobileNetConfig)
     shared: int = 0
     semantics: Literal["text", "content", "none"] = "text"
     captions: str = ""
@@ -79,10 +63,6 @@ class Config:
     centre: bool = False
     measured_on: int = 1024
     size: int = 448
-    fit: Literal["resize", "center_crop", "tiles"] = "center_crop"
-    pool: Literal["mean", "max", "top"] = "mean"
-    max_tiles: int | None = None
-    overview: float = 0.0
     patch: int = 32
     across: int = 7
     hidden: int = 512

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method, Views, view_of
+from gammascope.detectors.base import Detector, Loss, Method, ViewConfig, Views, view_of
 from gammascope.errors import RecipeError
 from gammascope.networks import patches
 from gammascope.networks.covariance import isqrt_covariance
@@ -55,7 +55,7 @@ _STAGES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(ViewConfig):
     """Sizes and choices of SDAIE.
 
     Attributes:
@@ -64,11 +64,8 @@ class Config:
             from then on; "random" for a control.
         size: Side of a view, pixels.
         fit: How an image becomes views.
-        pool: How tile logits become one.
-        max_tiles: Tiles looked at in a large image; None = all.
-        overview: Weight of the reduced whole image beside its tiles; 0 = not looked at.
         patch: Side of a patch, pixels.
-        patches: Patches drawn from a view in training; at test, all of its grid are looked at.
+        patches: Patches drawn from a view in training; at test, all of its grid are read.
         width: Channels of the convolutions.
         depths: Convolutions of each stage after the stem; between stages the resolution is halved.
         clamp: Residuals after the stem are kept within this of 0.
@@ -91,9 +88,6 @@ class Config:
     extractor: str = ""
     size: int = 256
     fit: Literal["resize", "center_crop", "tiles"] = "tiles"
-    pool: Literal["mean", "max", "top"] = "mean"
-    max_tiles: int | None = None
-    overview: float = 0.0
     patch: int = 64
     patches: int = 16
     width: int = 32

@@ -7,19 +7,21 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from gammascope import checkpoints
 from gammascope.checkpoints import Calibration
-from gammascope.data.manifest import load_sample
+from gammascope.choices import Curve, Zone
+from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.errors import (
     IncompatibleCheckpointError,
     MissingDataError,
     UndecodableImageError,
+    did_you_mean,
 )
 from gammascope.evaluation.calibration import (
     fit_conformal,
@@ -37,7 +39,7 @@ from gammascope.manipulation.base import SMALLEST_PX
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.splicing import Donor, Splicing
 from gammascope.pipeline import Pipeline
-from gammascope.sample import Entry, Image, Label
+from gammascope.sample import Entry, Image, KeptApart, Label
 
 UNCERTAIN_RATE = 0.05
 """Share of held-out real photos that may be called uncertain or fake, with the zones "quantile" and "worst"."""
@@ -66,8 +68,8 @@ class Plan:
         missed: Share of fakes that may get "no sign"; only "conformal" looks at it.
     """
 
-    method: Literal["platt", "isotonic"] = "platt"
-    zone: Literal["quantile", "worst", "conformal"] = "quantile"
+    method: Curve = "platt"
+    zone: Zone = "quantile"
     false_alarms: float = 0.01
     missed: float = 0.1
 
@@ -179,7 +181,7 @@ def calibrate(
         path: The checkpoint; rewritten with the same weights.
         entries: Real and fake images of sources that were not trained on.
         plan: How.
-        like: Further checkpoints of the same design; each is asked about what it kept apart and those before did not.
+        like: Further checkpoints of the same design; each runs on what it kept apart and those before did not.
         progress: Called with (done, all) after each image.
 
     Raises:
@@ -362,3 +364,30 @@ def _refuse_unlike(facts: Sequence[checkpoints.Facts]) -> None:
                 f"A checkpoint of {other.method!r} with other settings than the one to calibrate cannot help it: "
                 "its logits have another scale."
             )
+
+
+def entries_of(
+    members: Sequence[Path], manifests: Sequence[Path], sources: Sequence[str]
+) -> list[Entry]:
+    """List the images to calibrate on.
+
+    Args:
+        members: The checkpoint, which says what was kept apart in its training, and those that help it.
+        manifests: Where images are.
+        sources: Which of them; none: what was kept apart, and all where nothing was.
+
+    Raises:
+        MissingDataError: If a source or a generator has no image.
+    """
+    kept = [checkpoints.read_facts(path).kept_apart for path in members]
+    wanted = [KeptApart(frozenset(sources))] if sources else kept
+    entries = [entry for path in manifests for entry in read_manifest(path)]
+    for what, (name, *_), known in (gap for apart in wanted for gap in apart.absent(entries)):
+        raise MissingDataError(
+            f"No image of {what} {name!r}.{did_you_mean(name, known)} "
+            f"Known: {', '.join(sorted(known)) or 'none'}."
+            + ("" if sources else " It was kept apart in training; --source takes others.")
+        )
+    if not any(wanted):
+        return entries
+    return [entry for entry in entries if any(apart.holds(entry) for apart in wanted)]

@@ -6,14 +6,18 @@ difference may exclude 0 where the two intervals overlap.
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from gammascope.errors import MissingDataError
+from gammascope.errors import MissingDataError, MissingExtraError
+from gammascope.evaluation import run
 from gammascope.evaluation.intervals import Rows, Value, Weights, bootstrap
 from gammascope.evaluation.metrics import Metric, auroc, balanced_accuracy
 from gammascope.evaluation.scoring import ScoreTable
@@ -227,3 +231,78 @@ def answered(
             f"{paths[1:][twice][0]} is listed more than once: images cannot be paired."
         )
     return paths, truth[used][order], logits[used][order].astype(np.float64)
+
+
+Comparisons: TypeAlias = Mapping[tuple[str, str], Comparison]
+"""Comparisons by column and question."""
+
+
+def compared(first: Path, second: Path) -> Comparisons:
+    """Compare two folders of ``gammascope evaluate`` in every column and question that both have.
+
+    Raises:
+        MissingDataError: If a folder holds no evaluation, or they have nothing in common.
+    """
+    summaries = [summary_of(folder) for folder in (first, second)]
+    made: dict[tuple[str, str], Comparison] = {}
+    for column, questions in summaries[0]["columns"].items():
+        shared = [name for name in questions if name in summaries[1]["columns"].get(column, {})]
+        if not shared:
+            continue
+        tables = [scores_in(folder, column) for folder in (first, second)]
+        for question in shared:
+            at, other = (each["columns"][column][question]["threshold"] for each in summaries)
+            made[column, question] = compare(pair(tables[0], tables[1], question), (at, other))
+    if not made:
+        raise MissingDataError(f"{first} and {second} have no column and question in common.")
+    return made
+
+
+def plain(comparisons: Comparisons) -> dict[str, Any]:
+    """Return plain types for JSON: by column, then by question."""
+    made: dict[str, dict[str, Any]] = {}
+    for (column, question), comparison in comparisons.items():
+        made.setdefault(column, {})[question] = comparison.to_json()
+    return {"difference": "second minus first", "columns": made}
+
+
+def notes(comparisons: Comparisons) -> str:
+    """Say what the numbers rest on, and what they do not account for."""
+    pairs = next(iter(comparisons.values())).pairs
+    left_out = pairs.only_first + pairs.only_second
+    return (
+        f"{len(pairs.truth)} images that both answered for"
+        + (f", {left_out} left out because only one did" if left_out else "")
+        + f". {len(comparisons)} comparisons: p is not corrected for their number."
+    )
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    """Read what an evaluation found.
+
+    Raises:
+        MissingDataError: If the folder holds none, or a broken one.
+    """
+    path = folder / run.SUMMARY
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise MissingDataError(
+            f"No evaluation at {folder}: make one with gammascope evaluate ... --out {folder}."
+        ) from error
+    except ValueError as error:
+        raise MissingDataError(f"{path} is broken: {error}.") from error
+    return summary
+
+
+def scores_in(folder: Path, column: str) -> ScoreTable:
+    """Read the score table of a column of an evaluation.
+
+    Raises:
+        MissingDataError: If it is not there.
+    """
+    path = folder / f"scores_{column}.parquet"
+    try:
+        return ScoreTable.read(path)
+    except (MissingExtraError, MissingDataError):
+        return ScoreTable.read(path.with_suffix(".csv"))

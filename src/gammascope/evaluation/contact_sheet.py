@@ -12,11 +12,11 @@ import PIL.Image
 from jaxtyping import Bool, Float, Shaped
 from PIL import ImageDraw, ImageFont, ImageOps
 
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import GammascopeError, MissingDataError
 from gammascope.evaluation.intervals import wilson
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.evaluation.tables import Grid, truth_of, usable
+from gammascope.files import complete_or_absent
 from gammascope.imaging.decode import decode
 from gammascope.names import path_of
 from gammascope.sample import Label

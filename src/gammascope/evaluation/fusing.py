@@ -14,14 +14,15 @@ from jaxtyping import Bool, Float, Int
 
 from gammascope import checkpoints, fusion
 from gammascope.checkpoints import Calibration
-from gammascope.data.manifest import load_sample
+from gammascope.choices import Fusing
+from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
 from gammascope.evaluation.calibrating import UNCERTAIN_RATE, Plan
 from gammascope.evaluation.calibration import fit_scale, fit_thresholds
 from gammascope.evaluation.metrics import auroc
 from gammascope.imaging.codecs import EncodingLaw
 from gammascope.networks.logistic import fit_logistic
-from gammascope.sample import Entry, Label
+from gammascope.sample import Entry, KeptApart, Label
 
 RATES = (UNCERTAIN_RATE, Plan().false_alarms)
 """Shares of held-out real photos that may be called uncertain or fake, and fake: those of a single detector."""
@@ -64,7 +65,7 @@ def fuse(
     entries: Sequence[Entry],
     out: Path,
     *,
-    kind: fusion.Kind = "logistic",
+    kind: Fusing = "logistic",
     zone: tuple[float, float] = fusion.ZONE,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[fusion.Plan, list[Cost]]:
@@ -123,7 +124,7 @@ def _cost(name: str, scores: Float[np.ndarray, " n"], threshold: float, seen: _S
 
 
 def _plan(
-    kind: fusion.Kind,
+    kind: Fusing,
     members: Sequence[Path],
     pipelines: Sequence[fusion.Member],
     out: Path,
@@ -210,3 +211,24 @@ def _refuse_trained(facts: checkpoints.Facts, entries: Sequence[Entry]) -> None:
             f"{facts.method} was trained on source {', '.join(sorted(seen))}: fuse on sources that every member kept "
             "apart."
         )
+
+
+def entries_of(
+    members: Sequence[Path], manifests: Sequence[Path], sources: Sequence[str]
+) -> list[Entry]:
+    """List the images to fit to: of the given sources, else of those that every member kept apart in training."""
+    kept = [
+        checkpoints.read_facts(path).kept_apart
+        for path in members
+        if not path.is_dir()  # a judge
+    ]
+    wanted = [KeptApart(frozenset(sources))] if sources else kept
+    entries = [
+        entry
+        for path in manifests
+        for entry in read_manifest(path)
+        if wanted and all(apart.holds(entry) for apart in wanted)
+    ]
+    if not entries:
+        raise RecipeError("No image is of a source that all members kept apart: give --source.")
+    return entries

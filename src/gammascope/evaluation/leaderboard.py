@@ -33,7 +33,7 @@ class Contestant:
     Attributes:
         name: For people; different for each.
         question: "generated", "edited" or "fake".
-        tables: Score tables by column; "native" must be there. Each is read when it is asked for.
+        tables: Score tables by column; "native" must be there. Each is read at first use.
         calibration: Whose ``fake_from`` is the threshold.
         facts: Plain types that go into the row as they are (method, weights, speed, size).
     """

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from gammascope.choices import Black
 from gammascope.evaluation.intervals import Rows, Value, Weights, bootstrap
 
 GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -25,14 +26,6 @@ Threshold: TypeAlias = Literal["fixed", "best_over_dataset", "best_per_image"]
 "fixed" is 0.5 and needs nothing. "best_over_dataset" is the one of GRID with the highest mean F1 on
 these very images: it flatters, as it was chosen on what it is measured on. "best_per_image" lets
 the truth choose for each image: an upper bound that no user can reach.
-"""
-
-Black: TypeAlias = Literal["skip", "one", "zero"]
-"""What an image without a true pixel counts in F1 and IoU.
-
-"skip" leaves it out. "one" gives 1 if nothing is marked, else 0. "zero" gives 0 whatever is marked,
-as a division by zero taken for 0 does. Images that are true everywhere are always left out: there
-is nothing to locate.
 """
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError, MissingExtraError
 from gammascope.evaluation.intervals import Value
 from gammascope.evaluation.metrics import auroc, ece, roc_points
 from gammascope.evaluation.robustness import Point
+from gammascope.files import complete_or_absent
 from gammascope.sample import Label
 
 _SIZE_INCHES = (5.0, 4.5)

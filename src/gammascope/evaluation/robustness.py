@@ -18,12 +18,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
-from gammascope.data.manifest import complete_or_absent
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
 from gammascope.evaluation.intervals import Value, wilson
 from gammascope.evaluation.metrics import auroc
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.evaluation.tables import Grid, truth_of, usable
+from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
 from gammascope.imaging.codecs import Encoding, Format, Kernel, Subsampling
 from gammascope.sample import Entry, Image, Label, Sample

@@ -1,4 +1,4 @@
-"""The columns of score tables: their types, in memory and in Parquet files, of which only what is asked for is read."""
+"""The columns of score tables: their types, in memory and in Parquet files, read column by column."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Int, Shaped
 
 from gammascope.data.ledger import damaged
 from gammascope.errors import MissingDataError
-from gammascope.imaging.cells import pyarrow_for
+from gammascope.files import pyarrow_for
 
 TEXTS = (
     *("path", "generator", "kind", "source", "split", "format", "sha256", "mask_error", "error"),
@@ -35,7 +35,7 @@ class Coded(NamedTuple):
 
 
 class StoredColumns(Mapping[str, Shaped[np.ndarray, " n"]]):
-    """Columns of Parquet files below each other; one is read when it is asked for, and not kept.
+    """Columns of Parquet files below each other; each is read at every use, and not kept.
 
     A column that a file lacks is unknown there.
 

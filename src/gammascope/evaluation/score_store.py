@@ -26,7 +26,7 @@ from gammascope.evaluation.scoring import (
     refuse_all_failed,
     rows_ahead,
 )
-from gammascope.imaging.cells import pyarrow_for
+from gammascope.files import pyarrow_for
 from gammascope.sample import Entry
 
 FORMAT = 1
@@ -100,7 +100,7 @@ class ScoreStore:
                             progress(done, len(entries))
 
     def read(self, column: str) -> ScoreTable:
-        """Return all rows of a column, in the order of the images; what is not asked for stays on disk.
+        """Return all rows of a column, in the order of the images; the other columns stay on disk.
 
         Raises:
             MissingDataError: If some are missing, a part is broken, or no image could be scored.
@@ -124,7 +124,7 @@ class ScoreStore:
 
 @dataclass(frozen=True, slots=True)
 class StoredTables(Mapping[str, ScoreTable]):
-    """Score tables of columns by name, each read when it is asked for: only one need be in memory.
+    """Score tables of columns by name, each read at every use: only one need be in memory.
 
     Attributes:
         store: Where they are.

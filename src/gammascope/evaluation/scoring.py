@@ -19,13 +19,13 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from gammascope.data.manifest import complete_or_absent, load_sample
+from gammascope.data.manifest import load_sample
 from gammascope.data.text_tables import read_lists
 from gammascope.errors import GammascopeError, MissingDataError
 from gammascope.evaluation.localisation import best_threshold, counts_over_grid, pixel_auroc
 from gammascope.evaluation.metrics import PixelCounts, count_pixels
 from gammascope.evaluation.score_columns import TEXTS, WHOLES, Coded, StoredColumns, array
-from gammascope.imaging.cells import pyarrow_for
+from gammascope.files import complete_or_absent, pyarrow_for
 from gammascope.imaging.decode import decode
 from gammascope.names import shown
 from gammascope.sample import Entry, Image, Mask, Sample
@@ -129,7 +129,7 @@ class ScoreTable:
     scored).
 
     Attributes:
-        columns: Arrays of the same length by name; a table on disk reads each when it is asked for.
+        columns: Arrays of the same length by name; a table on disk reads each at first use.
     """
 
     columns: Mapping[str, Shaped[np.ndarray, " n"]]
@@ -402,7 +402,7 @@ def rows_of(
 ) -> dict[str, Row]:
     """Decode an image once and return its row in each column.
 
-    Where columns show the same, the detector is asked once. An image whose masks cannot be read is
+    Where columns show the same, the detector runs once. An image whose masks cannot be read is
     scored without them.
 
     Args:

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from gammascope.choices import ContextBounds
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
 from gammascope.generation import spatial_context as models
 from gammascope.sample import Image
-
-Thresholds: TypeAlias = Literal["calibrated", "paper"]
 
 TESTS: Final[Mapping[str, Mapping[str, str]]] = {
     "flags": {
@@ -110,7 +109,7 @@ class Examined:
         return all(self.passed.values()) and not np.isnan(list(self.values.values())).any()
 
 
-def examine(name: str, image: Image, thresholds: Thresholds = "calibrated") -> Examined:
+def examine(name: str, image: Image, thresholds: ContextBounds = "calibrated") -> Examined:
     """Test one picture.
 
     Args:
@@ -140,7 +139,7 @@ def examine(name: str, image: Image, thresholds: Thresholds = "calibrated") -> E
     return Examined(kind, values, passed)
 
 
-def flag_bounds(side: int, thresholds: Thresholds) -> FlagBounds:
+def flag_bounds(side: int, thresholds: ContextBounds) -> FlagBounds:
     """Return the bounds for flags of a side.
 
     Raises:

@@ -46,7 +46,7 @@ class Split:
     """A question.
 
     Attributes:
-        feature: Column that is asked about.
+        feature: Column that is compared with the threshold.
         threshold: Values up to it, it included, go to ``low``.
         low: What follows there.
         high: What follows for all others.

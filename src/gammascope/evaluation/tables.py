@@ -11,6 +11,7 @@ import rich.table
 from jaxtyping import Bool, Float, Int, Shaped
 
 from gammascope.checkpoints import RAW, Calibration
+from gammascope.choices import Black
 from gammascope.data.manifest import PHOTO_KINDS
 from gammascope.errors import MissingDataError, did_you_mean
 from gammascope.evaluation.intervals import (
@@ -22,7 +23,7 @@ from gammascope.evaluation.intervals import (
     sums_by_group,
     wilson,
 )
-from gammascope.evaluation.localisation import Black, locate, mean
+from gammascope.evaluation.localisation import locate, mean
 from gammascope.evaluation.matching import draws_of, same_sizes
 from gammascope.evaluation.metrics import (
     Metric,

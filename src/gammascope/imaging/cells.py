@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from gammascope.errors import MissingExtraError
+from gammascope.files import pyarrow_for
 
 TABLE_SUFFIXES = (".parquet", ".arrow")
 """Endings of the tables, in any case."""
@@ -42,7 +42,7 @@ def is_cell(path: Path) -> bool:
 
 
 def content(path: Path) -> bytes:
-    """Return the bytes in a cell. Rows read one after the other cost no second look at those before.
+    """Return the bytes in a cell. Rows read one after the other cost no second reading of those before.
 
     Raises:
         OSError: If the table is not there or cannot be read.
@@ -68,21 +68,6 @@ def bytes_held(value: Any) -> bytes | None:
     """Return the bytes in a cell's value, plain or beside a name; None if there are none."""
     data = value.get("bytes") if isinstance(value, dict) else value
     return data if isinstance(data, bytes) and data else None
-
-
-def pyarrow_for(feature: str) -> tuple[Any, Any]:
-    """Import and return ``pyarrow`` (with ``pyarrow.ipc``) and ``pyarrow.parquet``.
-
-    Raises:
-        MissingExtraError: If it is not installed; the message names the feature.
-    """
-    try:
-        import pyarrow
-        import pyarrow.ipc
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError.of(feature, "pyarrow", "evaluate") from error
-    return pyarrow, pyarrow.parquet
 
 
 def arrow_table(table: Path) -> Any:

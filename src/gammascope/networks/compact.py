@@ -28,7 +28,7 @@ class CompactConfig:
     """Sizes of the compact backbone.
 
     Attributes:
-        widths: Channels of the stages that look at pixels; each but the first halves the resolution.
+        widths: Channels of the stages that read pixels; each but the first halves the resolution.
         depths: Residual blocks of these stages.
         fused: Channels of the last stage, where pixels and frequency bands meet.
         fused_depth: Residual blocks of the last stage.

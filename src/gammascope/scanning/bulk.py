@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from gammascope import runtime
+from gammascope import machine
 from gammascope.errors import GammascopeError, UndecodableImageError
 from gammascope.imaging.decode import DEFAULT_LIMITS, Decoded, Limits, decode
 from gammascope.imaging.remote import is_remote
@@ -68,7 +68,7 @@ def scan_into(
         MissingDataError: If a source is not there or holds no image, or another process is writing to the folder.
         MissingExtraError: If pyarrow is not installed.
     """
-    runtime.keep_freed_memory()
+    machine.keep_freed_memory()
     results = ResultsFolder(folder)
     with results.alone():
         total = prepared(results, plan, pipeline, progress)

@@ -22,7 +22,7 @@ from typing import Any
 
 from gammascope.data import ledger
 from gammascope.errors import IncompatibleCheckpointError, MissingExtraError
-from gammascope.imaging.cells import pyarrow_for
+from gammascope.files import pyarrow_for
 from gammascope.imaging.decode import Limits
 from gammascope.pipeline import Besides, Execution, Pipeline
 from gammascope.scanning.bulk import Plan, Progress, examine, prepared

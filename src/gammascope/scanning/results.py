@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gammascope.data import ledger
-from gammascope.data.manifest import complete_or_absent
-from gammascope.imaging.cells import pyarrow_for
+from gammascope.files import complete_or_absent, pyarrow_for
 from gammascope.names import shown
 from gammascope.report import Verdict
 from gammascope.scanning.sources import Item

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from gammascope import runtime
+from gammascope import machine
 from gammascope.errors import GammascopeError
 from gammascope.imaging.decode import Limits, decode
 from gammascope.pipeline import Pipeline
@@ -63,8 +63,8 @@ def scan(
             None: twice the cores.
         limits: What a file may cost; None: the decoder's own limits.
     """
-    runtime.keep_freed_memory()
-    threads = runtime.cores()
+    machine.keep_freed_memory()
+    threads = machine.cores()
     ahead = 2 * threads if ahead is None else ahead
     if ahead < 1:
         raise ValueError(f"ahead={ahead}: expected 1 or more.")

@@ -1,4 +1,4 @@
-"""What was found for contents that were looked at before: the same bytes are examined once."""
+"""What was found for contents that were examined before: the same bytes are examined once."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from gammascope.data.folder import (
 )
 from gammascope.data.text_tables import TextTable
 from gammascope.errors import MissingDataError, UndecodableImageError
+from gammascope.files import pyarrow_for
 from gammascope.imaging import cells
 from gammascope.imaging.decode import Limits, content_of
 from gammascope.imaging.remote import again, filesystem_of, is_remote
@@ -294,7 +295,7 @@ def _members(file: str) -> Iterator[Item]:
 
 def _rows(file: str) -> Iterator[Item]:
     """Yield the images of a Parquet table with bytes, or the files that a Parquet manifest names."""
-    arrow, parquet = cells.pyarrow_for("Scanning tables")
+    arrow, parquet = pyarrow_for("Scanning tables")
     with _opened(file) as opened:
         try:
             table = parquet.ParquetFile(opened)

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from gammascope import settings
-from gammascope.data.manifest import complete_or_absent
 from gammascope.data.pictures import Pictures
 from gammascope.errors import MissingDataError
+from gammascope.files import complete_or_absent
 from gammascope.generation.small_autoencoder import FILE, METADATA, Design, SmallAutoencoder
 from gammascope.imaging import codecs
 from gammascope.imaging.views import crop_at

@@ -20,19 +20,20 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from gammascope import settings
-from gammascope.data.manifest import complete_or_absent, read_manifest
+from gammascope.data.manifest import read_manifest
 from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
+from gammascope.files import complete_or_absent
 from gammascope.generation import base, spatial_context
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
 from gammascope.imaging.views import crop_at
 from gammascope.sample import Entry, Image, Label
 from gammascope.training.progress import Progress
+from gammascope.training.run_folder import claim
 
 STATE = "state.pt"
 """Name of the file that an interrupted run goes on from."""
 
-RECIPE = "recipe.json"
 
 _WARMUP_STEPS = 50
 _EMA_RISE = 10.0  # the average forgets its first steps
@@ -162,7 +163,7 @@ def train(
         RecipeError: If the folder holds a run and ``resume`` is not said, or one of another recipe.
         MissingDataError: If there is no photo, or nothing to resume.
     """
-    _claim(folder, recipe, resume=resume)
+    claim(folder, settings.plain(recipe), STATE, resume=resume)
     show = _shower(recipe, report)
     run = _Run(recipe, folder)
     if resume:
@@ -269,22 +270,6 @@ class _Run:
         with complete_or_absent(path) as unfinished:
             unfinished.write_bytes(base.to_bytes(self.network, self.recipe.trained_on))
         return path
-
-
-def _claim(folder: Path, recipe: GeneratorRecipe, *, resume: bool) -> None:
-    path, begun = folder / RECIPE, (folder / STATE).is_file()
-    wanted = settings.plain(recipe)
-    if not resume:
-        if begun:
-            raise RecipeError(
-                f"{folder} holds a run already: pass --resume, or choose another folder."
-            )
-        with complete_or_absent(path) as unfinished:
-            unfinished.write_text(json.dumps(wanted, indent=1), "utf-8")
-    elif not begun:
-        raise MissingDataError(f"Nothing to resume in {folder}: it has no {STATE}.")
-    elif json.loads(path.read_text("utf-8")) != wanted:
-        raise RecipeError(f"{folder} holds a run of another recipe: resume with {path}'s values.")
 
 
 def _shower(

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 import gammascope
-from gammascope import checkpoints, runtime, settings
+from gammascope import checkpoints, machine, settings
 from gammascope.data.batches import Draws
 from gammascope.detectors import base
-from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
+from gammascope.errors import MissingExtraError, RecipeError
 from gammascope.networks.pretrained import refuse_untaught
 from gammascope.training import dividing
 from gammascope.training.progress import Progress
@@ -31,6 +31,7 @@ from gammascope.training.recipe import (
     recipe_of,
     without_places,
 )
+from gammascope.training.run_folder import RECIPE, claim
 from gammascope.training.validation import summarise
 from gammascope.training.views import (
     Views,
@@ -44,7 +45,6 @@ from gammascope.training.views import (
 from gammascope.training.weighting import BilevelWeights
 
 STATE = "state"
-RECIPE = "recipe.json"
 LOG = "log.jsonl"
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -75,13 +75,20 @@ def train(
         RecipeError: If the method needs no training, a frozen backbone has random weights, or the folder holds another
             recipe's run.
     """
-    runtime.keep_freed_memory()
+    machine.keep_freed_memory()
     definition = base.get(recipe.method)
     if definition.loss is None:
         raise RecipeError(f"Method {recipe.method!r} needs no training.")
     accelerator = _accelerator(recipe, folder)
     if accelerator.is_main_process:
-        _claim(folder, recipe, resume=resume)
+        _restore(folder)
+        claim(
+            folder,
+            settings.plain(plain_recipe(recipe)),
+            STATE,
+            resume=resume,
+            known=lambda values: plain_recipe(recipe_of(values, str(folder / RECIPE))),
+        )
     accelerator.wait_for_everyone()
     torch.manual_seed(recipe.seed)
     detector = _built(definition, recipe, resume=resume)
@@ -421,25 +428,11 @@ def _moving_average(limit: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
-def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Make the folder this run's, or refuse, before anything costly happens."""
-    values = settings.plain(plain_recipe(recipe))
-    known, state, old = folder / RECIPE, folder / STATE, folder / f"{STATE}.old"
+def _restore(folder: Path) -> None:
+    """Bring the older state back where a run was killed between the two renames of ``save``."""
+    state, old = folder / STATE, folder / f"{STATE}.old"
     if old.is_dir() and not state.exists():
-        old.rename(state)  # killed between the two renames of ``save``
-    if not resume:
-        if state.exists():
-            raise RecipeError(
-                f"{folder} holds a run already: pass --resume, or choose another folder."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        known.write_text(json.dumps(values, indent=1), "utf-8")
-        return
-    if not state.is_dir():
-        raise MissingDataError(f"Nothing to resume in {folder}: it has no {STATE}/ folder.")
-    # Parsed, so that a setting that is newer than the run and left at its default is no difference.
-    if plain_recipe(recipe_of(json.loads(known.read_text("utf-8")), str(known))) != values:
-        raise RecipeError(f"{folder} holds a run of another recipe: resume with {known}'s values.")
+        old.rename(state)
 
 
 def _accelerator(recipe: Recipe, folder: Path) -> Any:

@@ -19,17 +19,18 @@ import torch
 
 import gammascope
 from gammascope import settings
-from gammascope.data.manifest import complete_or_absent
 from gammascope.detectors import base
 from gammascope.detectors.base import FittedDetector, Seen
 from gammascope.errors import MissingDataError, RecipeError
+from gammascope.files import complete_or_absent
 from gammascope.networks.pretrained import refuse_untaught
 from gammascope.prediction import Batch
 from gammascope.sample import Entry
 from gammascope.training import loop, views
-from gammascope.training.loop import CHECKPOINT, LOG, RECIPE
+from gammascope.training.loop import CHECKPOINT, LOG
 from gammascope.training.progress import Progress
 from gammascope.training.recipe import Probing, Recipe, plain_recipe
+from gammascope.training.run_folder import RECIPE, claim
 from gammascope.training.validation import summarise
 
 FEATURES = "features"
@@ -73,7 +74,7 @@ def fit(
             f"Method {recipe.method!r} has no frozen part to fit on: leave out the section probing."
         )
     refuse_untaught(recipe.config, detector)
-    _claim(folder, recipe, resume=resume)
+    claim(folder, settings.plain(plain_recipe(recipe)), RECIPE, resume=resume)
     detector.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     features = _Features(recipe, detector, Path(how.cache or folder / FEATURES), report)
     training = features.seen("training", how.views)
@@ -154,7 +155,7 @@ class _Features:
         if not self.streams:
             training, validation = views.streams(self.recipe, self.detector, self.report)
             self.streams = {"training": training, "validating": validation}
-        stream = cast(views.Views, self.streams[stage])  # its entries exist, or nobody would ask
+        stream = cast(views.Views, self.streams[stage])  # its entries exist, or no step would draw
         batch, workers = min(CHUNK, self.recipe.optimisation.batch), self.recipe.data.workers
         yield from views.loader_of(stream, start, stop, batch, self.detector.view, workers)
 
@@ -204,21 +205,3 @@ def _validated(detector: FittedDetector, validation: Seen) -> dict[str, float]:
         prediction = detector.answer(validation.features)
     nothing = torch.zeros(len(validation.label), 3, 1, 1)  # figures need no pixels
     return summarise([(prediction, Batch(nothing, validation.label, validation.answers))])
-
-
-def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Make the folder this run's, or refuse, before anything costly happens."""
-    values, known = settings.plain(plain_recipe(recipe)), folder / RECIPE
-    if resume and not known.is_file():
-        raise MissingDataError(f"Nothing to resume in {folder}: it has no {RECIPE}.")
-    if known.is_file():
-        if not resume:
-            raise RecipeError(
-                f"{folder} holds a run already: pass --resume, or choose another folder."
-            )
-        if json.loads(known.read_text("utf-8")) != values:
-            raise RecipeError(
-                f"{folder} holds a run of another recipe: resume with {known}'s values."
-            )
-    with complete_or_absent(known) as unfinished:
-        unfinished.write_text(json.dumps(values, indent=1), "utf-8")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a caller is told after every step and every picture loaded.
+    """What a caller gets after every step and every picture loaded.
 
     Attributes:
         stage: "loading", "training" or "validating".

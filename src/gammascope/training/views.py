@@ -202,7 +202,7 @@ def views_of_wholes(stream: Views, recipe: Recipe, view: Any, device: Any) -> ba
 
 
 def _views_of(part: Callable[[], Views], recipe: Recipe, view: Any, device: Any) -> base.Views:
-    """Draw from a part of a stream, which is made when it is asked for: not every stream has every part."""
+    """Draw from a part of a stream, which is made at first use: not every stream has every part."""
 
     def views(count: int) -> Iterator[Any]:
         size, workers = recipe.optimisation.batch, recipe.data.workers

@@ -7,10 +7,10 @@ import hashlib
 import pytest
 from typer.testing import CliRunner
 
-from gammascope.apps.cli import app as command_line
 from gammascope.apps.server import serving
 from gammascope.apps.server.keys import Caller, Key, new_key, read_keys
 from gammascope.apps.server.problems import Problem
+from gammascope.cli.app import app as command_line
 from gammascope.errors import MissingDataError, RecipeError
 
 SECRET = "gs_" + "s" * 43

@@ -11,8 +11,8 @@ import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
-from gammascope.apps.cli import app as command_line
 from gammascope.apps.server.schema import DetectShape, MethodsShape
+from gammascope.cli.app import app as command_line
 from gammascope.imaging.decode import decode
 
 

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import pytest
 from typer.testing import CliRunner
 
-from gammascope.apps.cli import app as command_line
 from gammascope.apps.server import serving
 from gammascope.apps.server.results import Results, opened
+from gammascope.cli.app import app as command_line
 from gammascope.errors import MissingExtraError
 from gammascope.pipeline import Pipeline
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 @contextmanager
 def process_of(*arguments, without: str = ""):
     """A running server: its process and its host and port."""
-    start = "from gammascope.apps.cli import main; main()"
+    start = "from gammascope.cli.app import main; main()"
     if without:
         start = f"import sys; sys.modules[{without!r}] = None; {start}"
     command = [sys.executable, "-c", start, "serve"]

@@ -29,7 +29,7 @@ class Benchmark:
         paper: arXiv id or DOI.
         licence: Of the images; "not stated" where its authors say nothing.
         url: Where the data come from.
-        splits: Names of its splits; the first one is evaluated unless another is asked for.
+        splits: Names of its splits; the first one is evaluated unless another is named.
         labels: Which folder or value means which label: the direction to show before any number.
         tree: How it must lie on disk, drawn.
         read: Lists the entries of a split below a folder; a layout of ``data.layouts``.

@@ -1,4 +1,4 @@
-"""Text of strangers, made fit to be shown: on one line, printable, and short."""
+"""Untrusted text, made fit to be shown: on one line, printable, and short."""
 
 from __future__ import annotations
 

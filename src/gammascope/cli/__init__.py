@@ -1,0 +1,1 @@
+"""The command line: a module for each journey, and what their commands share."""

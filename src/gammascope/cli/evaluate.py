@@ -1,0 +1,240 @@
+"""``gammascope evaluate`` and ``robustness``: how good a detector is, and what ordinary processing does to it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from gammascope import choices
+from gammascope.cli import detector, options
+from gammascope.cli.failures import refuse_unwritable
+
+if TYPE_CHECKING:
+    from gammascope.evaluation.run import Told
+
+EvaluationData: TypeAlias = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Manifest (CSV, Parquet), a folder with real and fake images, or a dataset to stream: "
+        "hf:owner/name[@revision][:config[:split]]."
+    ),
+]
+BenchmarkName: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--benchmark", metavar="NAME", help="A public dataset; gammascope benchmarks lists them."
+    ),
+]
+BenchmarkRoot: TypeAlias = Annotated[
+    Path | None, typer.Option("--root", help="Folder that holds the benchmark.")
+]
+Partial: TypeAlias = Annotated[
+    bool, typer.Option("--partial", help="Accept a benchmark that lacks parts or a class.")
+]
+Recodes: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FORMAT:QUALITY",
+        help="Score once more after re-encoding real and fake alike: jpeg:70, webp:80, avif:50; repeatable.",
+    ),
+]
+BlackMasks: TypeAlias = Annotated[
+    choices.Black,
+    typer.Option(
+        "--black-masks",
+        help="What an image without a true pixel counts in F1 and IoU: left out, 1 if nothing is marked, or 0.",
+    ),
+]
+EvaluationFolder: TypeAlias = Annotated[
+    Path | None, typer.Option("--out", help="Folder for score tables, numbers and plots.")
+]
+ForeignDetector: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--predict",
+        metavar="MODULE:FUNCTION",
+        help="Measure a Python function of your own, which is imported and run: path of a PNG file in, "
+        "probability of fake (0 to 1) out.",
+    ),
+]
+ReplayFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--replay",
+        metavar="FILE",
+        help="Make all numbers anew from replay.parquet, which --out writes: no pictures are needed.",
+    ),
+]
+
+_STREAMED = "Streamed datasets"
+
+ImageColumn: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--image-column", help="Column of the images of hf:...", rich_help_panel=_STREAMED
+    ),
+]
+LabelColumn: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--label-column", help="Column of the labels of hf:...", rich_help_panel=_STREAMED
+    ),
+]
+First: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--first", min=1, help="Only so many rows of hf:...", rich_help_panel=_STREAMED),
+]
+
+
+def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
+    data: EvaluationData = None,
+    benchmark: BenchmarkName = None,
+    root: BenchmarkRoot = None,
+    partial: Partial = False,
+    split: options.Split = None,
+    recode: Recodes = None,
+    black: BlackMasks = "skip",
+    out: EvaluationFolder = None,
+    as_json: options.Json = False,
+    weights: options.Weights = "default",
+    then: options.Then = None,
+    zone: options.Zone = None,
+    method: options.MethodName = None,
+    device: options.Device = "cpu",
+    quiet: options.Quiet = False,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    first: First = None,
+    predict: ForeignDetector = None,
+    replay: ReplayFile = None,
+) -> None:
+    """Measure a detector on labelled images: as they are, with the formats of real and fake made alike, with intervals.
+
+    With --out, an evaluation that was interrupted goes on where it was. --replay makes all numbers anew from a file
+    that --out wrote, without pictures; --predict measures somebody else's detector.
+    """
+    from gammascope.cli import terminal
+    from gammascope.evaluation import costs, predicting, replaying, run
+
+    if replay is not None:
+        _refuse_beside_replay(data, benchmark, predict, recode)
+        told = replaying.replayed(replay, black)
+        _tell(told, out, as_json=as_json, pictures=False)
+        return
+    columns = run.columns_of(recode or ())
+    streaming = run.Streaming(image_column, label_column, first)
+    name, entries, assumption = run.listed(
+        data, benchmark, root, split, partial=partial, streaming=streaming
+    )
+    terminal.say(f"{name}: {assumption}")
+    if out is not None:
+        refuse_unwritable(out / run.SUMMARY)
+    if predict is not None:
+        pipeline, candidate, size = None, predicting.candidate(predict), None
+    else:
+        pipeline = detector.load(weights, method, device, then=then, zone=zone)
+        candidate, size = run.Candidate.of(pipeline), costs.size_of(weights, then)
+    about = {"data": name, "labels": assumption, "speed": None, "size": size}
+    with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
+        told = run.evaluate(
+            candidate, entries, columns, out, about=about, black=black, progress=advance
+        )
+    _tell(told, out, as_json=as_json)
+    if pipeline is not None and not as_json:
+        detector.say_saving(pipeline)
+
+
+def _refuse_beside_replay(
+    data: Path | None, benchmark: str | None, predict: str | None, recode: list[str] | None
+) -> None:
+    """Refuse what contradicts a replay.
+
+    Raises:
+        RecipeError: If anything is named that would be scored.
+    """
+    from gammascope.errors import RecipeError
+
+    if data is not None or benchmark is not None or predict is not None or recode:
+        raise RecipeError(
+            "--replay: the file holds the scores already; leave out DATA, --benchmark, --predict and --recode."
+        )
+
+
+def _tell(told: Told, out: Path | None, *, as_json: bool, pictures: bool = True) -> None:
+    """Write an evaluation into a folder, if there is one, and print it.
+
+    Args:
+        told: The evaluation.
+        out: Where everything goes.
+        as_json: Print plain types in the place of tables.
+        pictures: Whether the pictures are there, so that the worst can be shown, and the scores are worth keeping.
+    """
+    from gammascope.cli import terminal
+    from gammascope.errors import MissingExtraError
+    from gammascope.evaluation import replaying, run
+
+    evaluation, tables = told.evaluation, told.tables
+    if out is not None:
+        refuse_unwritable(out / run.SUMMARY)
+        for note in run.write(evaluation, tables, out, pictures=pictures):
+            terminal.say(note)
+        if pictures:
+            with suppress(MissingExtraError):  # Said already.
+                terminal.say(replaying.save(evaluation, tables, out / replaying.FILE))
+    if as_json:
+        typer.echo(json.dumps(evaluation.plain, allow_nan=False))
+    else:
+        terminal.output().print(*run.drawn(evaluation))
+        terminal.say(run.operating_points(evaluation))
+
+
+RobustnessFolder: TypeAlias = Annotated[
+    Path, typer.Option("--out", help="Folder for scores, tables and curves.")
+]
+Suite: TypeAlias = Annotated[
+    choices.Suite, typer.Option(help="quick: one to three severities of each kind; full: all.")
+]
+PerClass: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="At most so many real and so many fake images."),
+]
+
+
+def robustness(  # noqa: PLR0913, PLR0917 - each is an option
+    data: options.LabelledData,
+    out: RobustnessFolder,
+    split: options.Split = None,
+    suite: Suite = "quick",
+    limit: PerClass = None,
+    as_json: options.Json = False,
+    weights: options.Weights = "default",
+    method: options.MethodName = None,
+    device: options.Device = "cpu",
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure what ordinary processing does to a detector: JPEG, resizing, screenshots, social media and more.
+
+    Run it again to go on where it was interrupted, or with the other suite: what is there is not scored again.
+    """
+    from gammascope.cli import terminal
+    from gammascope.evaluation import robustness, run
+    from gammascope.evaluation import robustness_run as running
+    from gammascope.evaluation import tables as laid_out
+
+    entries, assumption = run.entries_of(data, split)
+    terminal.say(f"{data}: {assumption}")
+    refuse_unwritable(out / running.TABLE)
+    pipeline = detector.load(weights, method, device)
+    entries = robustness.chosen(entries, limit)
+    with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
+        points = running.measured(pipeline, entries, suite, out, advance)
+    for note in running.write(points, out):
+        terminal.say(note)
+    if as_json:
+        typer.echo(json.dumps(running.plain(points), allow_nan=False))
+    else:
+        terminal.output().print(*laid_out.rich_tables([robustness.grid(points)]))

@@ -1,0 +1,97 @@
+"""Arguments and options that several commands share, with their help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from gammascope import choices
+
+DETECTOR = "Detector"
+"""Heading of the options about it."""
+
+Weights: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="Checkpoint, fusion file (.json), or 'default': the embedded detector.",
+        rich_help_panel=DETECTOR,
+    ),
+]
+MethodName: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--method", help="Refuse a checkpoint of another method.", rich_help_panel=DETECTOR
+    ),
+]
+Then: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--then",
+        metavar="WEIGHTS",
+        help="A strong detector that is asked only where --weights is unsure (cascade).",
+        rich_help_panel=DETECTOR,
+    ),
+]
+Zone: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH",
+        help="Probabilities of --weights between which --then is asked. Default: {zone}.",
+        rich_help_panel=DETECTOR,
+    ),
+]
+Device: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="Where the network runs, as torch names it: cpu, cuda, mps.", rich_help_panel=DETECTOR
+    ),
+]
+Profile: TypeAlias = Annotated[
+    choices.Profile,
+    typer.Option(
+        help="Views of an image: default as many as thresholds were fitted with (embedded detector: {default_views}), "
+        "fast fewer ({fast_views}), thorough all; default and fast look at fewer where these settle the matter.",
+        rich_help_panel=DETECTOR,
+    ),
+]
+RuntimeChoice: TypeAlias = Annotated[
+    choices.Engine,
+    typer.Option(
+        "--runtime",
+        help="What runs the network; auto: the first that is installed and can.",
+        rich_help_panel=DETECTOR,
+    ),
+]
+PrecisionChoice: TypeAlias = Annotated[
+    choices.Precision,
+    typer.Option(
+        "--precision",
+        help="auto: int8 where a tower's weights are; f32: never; bf16: logits differ by some per cent.",
+        rich_help_panel=DETECTOR,
+    ),
+]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print JSON on stdout and nothing else there.")
+]
+
+
+MaxMegapixels: TypeAlias = Annotated[
+    float, typer.Option(min=0.0, help="Larger images are not examined.")
+]
+
+
+CalibrationData: TypeAlias = Annotated[
+    list[Path],
+    typer.Option("--data", metavar="MANIFEST", help="CSV or Parquet; repeatable."),
+]
+
+
+_LABELLED = typer.Argument(help="Manifest (CSV, Parquet), or a folder with real and fake images.")
+LabelledData: TypeAlias = Annotated[Path, _LABELLED]
+Split: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Only images of this split. Default: all; of a benchmark, its first."),
+]

@@ -1,0 +1,192 @@
+"""The command ``scan --out``: very many images into a folder, on this machine or on a Ray cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import typer
+
+from gammascope.choices import FailOn, Where
+from gammascope.cli import terminal
+from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
+from gammascope.cli.scan_results import fails_on
+from gammascope.pipeline import Execution, Pipeline
+from gammascope.report import FORMAT, Verdict
+from gammascope.scanning.bulk import Plan, Progress, scan_into
+from gammascope.scanning.results import ResultsFolder, Summary
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Where a scan runs.
+
+    Attributes:
+        name: Here, or on Ray.
+        address: Of a Ray cluster; None: one that Ray finds, or starts on this machine.
+        weights: The checkpoint's path, which the cluster is sent; None: the embedded one.
+        device: Where the networks run, as torch names it.
+        execution: What runs them, and how many views they look at.
+    """
+
+    name: Where
+    address: str | None
+    weights: Path | None
+    device: str
+    execution: Execution
+
+
+def refuse_beside_out(
+    report: Path | None,
+    then: str | None,
+    engine: Where,
+    weights: Sequence[str],
+    *,
+    labels_only: bool,
+) -> None:
+    """Refuse options of a scan that do not go with a folder of rows.
+
+    Raises:
+        BadParameter: With the option's name and the reason.
+    """
+    if report is not None:
+        raise typer.BadParameter(
+            "a page of millions of images helps nobody", param_hint="--report with --out"
+        )
+    if then is not None:
+        raise typer.BadParameter(
+            "not together with --out: name a fusion file as --weights", param_hint="--then"
+        )
+    if len(weights) > 1:
+        raise typer.BadParameter(
+            "one detector fills a folder: scan into another folder with the other",
+            param_hint="--weights with --out",
+        )
+    if labels_only:
+        raise typer.BadParameter(
+            "rows of a folder are for programs and hold the numbers: leave out that column",
+            param_hint="--labels-only with --out",
+        )
+    if engine == "ray" and weights[0].endswith(".json"):
+        raise typer.BadParameter(
+            "a fusion is of several files, and machines of a cluster are sent one: scan without --engine ray",
+            param_hint="--weights",
+        )
+
+
+def run(folder: Path, plan: Plan, pipeline: Pipeline, engine: Engine, *, bar: bool) -> Summary:
+    """Scan into a folder and say what came out."""
+    with _progress(shown=bar) as progress, _told_how_to_go_on(folder):
+        if engine.name == "ray":
+            from gammascope.scanning.ray_engine import Cluster, scan_on
+
+            cluster = Cluster(engine.address, engine.weights, engine.device, engine.execution)
+            scan_on(cluster, folder, plan, pipeline, progress)
+        else:
+            scan_into(folder, plan, pipeline, progress)
+    return ResultsFolder(folder).summary()
+
+
+@contextmanager
+def _told_how_to_go_on(folder: Path) -> Iterator[None]:
+    """Let Ctrl-C say that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        stopped.add_note(
+            f"What was found is kept in {folder}: the same command goes on from there."
+        )
+        raise
+
+
+def statement(summary: Summary, folder: Path) -> str:
+    """Return the last line for a person.
+
+    >>> counts = {Verdict.FAKE: 1, Verdict.UNCERTAIN: 0, Verdict.NO_SIGN: 2}
+    >>> statement(Summary(4, counts, {}, 1), Path("out"))
+    '4 images: 1 fake, 2 no sign, 1 unreadable. Rows: out'
+    """
+    found = [verdict for verdict in reversed(Verdict) if summary.verdicts[verdict]]
+    parts = [f"{summary.verdicts[verdict]:,} {verdict}" for verdict in found]
+    if summary.failed:
+        parts.append(f"{summary.failed:,} unreadable")
+    return f"{summary.images:,} images: {', '.join(parts)}. Rows: {folder}"
+
+
+def plain(summary: Summary) -> dict[str, object]:
+    """Return the counts as plain types."""
+    return {
+        "format": FORMAT,
+        "images": summary.images,
+        "verdicts": {str(verdict): count for verdict, count in summary.verdicts.items()},
+        "answers": {
+            question: {str(verdict): count for verdict, count in counts.items()}
+            for question, counts in summary.answers.items()
+        },
+        "unreadable": summary.failed,
+    }
+
+
+def exit_code(summary: Summary, fail_on: FailOn | None) -> int:
+    """Return the exit code, by the rules of a scan without a folder."""
+    if any(summary.verdicts[verdict] for verdict in fails_on(fail_on)):
+        return FOUND
+    if summary.failed:
+        return PARTLY_DONE if summary.failed < summary.images else IMPOSSIBLE
+    return DONE
+
+
+@dataclass(slots=True)
+class _Lines:
+    """Progress where there is no terminal: a line now and then, with the time left."""
+
+    begun: dict[str, tuple[float, int]] = field(default_factory=dict)
+    said_at: float = field(default_factory=time.monotonic)
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        at, first = self.begun.setdefault(what, (now, done))
+        if now - self.said_at < _SECONDS_BETWEEN_LINES:
+            return
+        self.said_at = now
+        if total is None and not done:
+            terminal.say(f"{what} ...")
+            return
+        rate = (done - first) / (now - at) if now > at else 0.0
+        terminal.say(f"{what}: {_estimate(done, total, rate)}")
+
+
+def _estimate(done: int, total: int | None, rate: float) -> str:
+    """Say how far it is.
+
+    >>> _estimate(500, 1000, 10.0)
+    '500 of 1,000, 10.0/s, about 0:00:50 left'
+    >>> _estimate(500, None, 10.0)
+    '500, 10.0/s'
+    >>> _estimate(1, 24, 0.02)
+    '1 of 24, 0.02/s, about 0:19:10 left'
+    """
+    speed = f"{rate:.1f}/s" if rate >= 1 or not rate else f"{rate:.2g}/s"
+    if total is None:
+        return f"{done:,}, {speed}"
+    left = int((total - done) / rate) if rate else None
+    hours = "unknown" if left is None else f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+    return f"{done:,} of {total:,}, {speed}, about {hours} left"
+
+
+@contextmanager
+def _progress(*, shown: bool) -> Iterator[Progress]:
+    """Show a bar for each stage in a terminal, lines elsewhere, nothing where it is off."""
+    if not shown:
+        yield lambda *_: None
+        return
+    if not terminal.messages().is_terminal:
+        yield _Lines()
+        return
+    with terminal.stage_bars() as advance:
+        yield advance

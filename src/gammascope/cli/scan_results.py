@@ -1,0 +1,381 @@
+"""The outcome of a scan for people (table, page) and for programs (JSON lines, exit code)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gammascope import checkpoints, names
+from gammascope.apps.opinions import Detectors, differences, opinions_json
+from gammascope.apps.report_page import FailedRow, PageRow, write_report
+from gammascope.choices import FailOn
+from gammascope.cli import detector, terminal
+from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE, until_interrupted
+from gammascope.imaging import provenance
+from gammascope.imaging.decode import Limits
+from gammascope.pipeline import Pipeline
+from gammascope.report import FORMAT, Report, Strength, Verdict, percent, without_numbers
+from gammascope.scanning.scan import Scanned, scan
+
+_STYLES = {Verdict.FAKE: "bold red", Verdict.UNCERTAIN: "yellow", Verdict.NO_SIGN: "green"}
+# No check mark: that nothing was found confirms nothing.
+_SYMBOLS = {Verdict.FAKE: "●", Verdict.UNCERTAIN: "◐", Verdict.NO_SIGN: "○"}
+_PLAIN_SYMBOLS = {Verdict.FAKE: "!", Verdict.UNCERTAIN: "?", Verdict.NO_SIGN: "-"}
+_FINDINGS_SHOWN = 20
+
+
+@dataclass(slots=True)
+class Results:
+    """Takes the rows of a scan as they come and keeps what its end shows; pixels are released.
+
+    Attributes:
+        files: What is scanned, to name each file relative to their common folder.
+        detectors: What looks at it.
+        json_lines: Print each row as JSON to stdout at once.
+        numbers: Show numbers of confidence beside the labels.
+        reports: One of each detector, by the file's name, in scan order.
+        failed: Reasons by name.
+        said: Names, and what these files say about their origin that is more than a hint.
+    """
+
+    files: Sequence[Path]
+    detectors: Detectors
+    json_lines: bool = False
+    numbers: bool = True
+    reports: dict[str, tuple[Report, ...]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    said: list[tuple[str, str]] = field(default_factory=list)
+    _folder: str = ""
+
+    def __post_init__(self) -> None:
+        folder = common_folder(self.files)
+        # Names relative to the root of the file system would be absolute ones that lack a slash.
+        self._folder = "" if folder == Path(folder).anchor else folder
+
+    def run(self, limits: Limits, page: Path | None, *, bar: bool) -> None:
+        """Scan all files and print; with ``page``, write them into one at the end, complete or not at all."""
+        try:
+            self._scan(limits, page, bar=bar)
+        finally:  # what was found before an interruption is worth showing
+            if not self.json_lines:
+                self.print()
+                for said in filter(None, map(detector.saving, self.detectors.pipelines)):
+                    terminal.say(said)
+
+    def _scan(self, limits: Limits, page: Path | None, *, bar: bool) -> None:
+        first, *further = self.detectors.pipelines
+        with terminal.progress_bar("Scanning", shown=bar) as advance:
+            scanned = until_interrupted(scan(self.files, first, further=further, limits=limits))
+            rows = self.take(terminal.counted(scanned, len(self.files), advance))
+            if page is None:
+                deque(rows, maxlen=0)  # the rows' pixels are not needed
+            else:
+                title, facts = page_title(self.files), page_facts(self.files, self.detectors)
+                write_report(rows, page, title=title, summary=facts, numbers=self.numbers)
+
+    def take(self, rows: Iterable[Scanned]) -> Iterator[PageRow | FailedRow]:
+        """Note down rows and hand them on, as a page wants them."""
+        for row in rows:
+            whole = str(row.path.absolute())
+            name = names.shown(os.path.relpath(whole, self._folder) if self._folder else whole)
+            if self.json_lines:
+                # One write a row, so that an interrupted output ends with a whole line.
+                plain = json_row(row, self.detectors.names)
+                plain = plain if self.numbers else without_numbers(plain)
+                sys.stdout.write(json.dumps(plain) + "\n")
+                sys.stdout.flush()
+            if row.report is None or row.image is None:
+                self.failed[name] = row.error or "unknown reason"
+                yield FailedRow(name, self.failed[name])
+                continue
+            reports = [replace(one, image=name) for one in (row.report, *row.further)]
+            self.reports[name] = tuple(replace(one, evidence=(), tiles=()) for one in reports)
+            for item in row.report.evidence:
+                if item.strength in (Strength.STRONG, Strength.MODERATE):
+                    self.said.append((name, item.statement))
+            first, *others = self.detectors.names
+            further = dict(zip(others, reports[1:], strict=True))
+            yield PageRow(reports[0], row.image, first, further)
+
+    def exit_code(self, fail_on: FailOn | None) -> int:
+        """Return the exit code of the scan; a verdict named by --fail-on outweighs unreadable files."""
+        every = (report for reports in self.reports.values() for report in reports)
+        if any(report.verdict in fails_on(fail_on) for report in every):
+            return FOUND
+        if self.failed:
+            return PARTLY_DONE if self.reports else IMPOSSIBLE
+        return DONE
+
+    def print(self) -> None:
+        """Print the table, unreadable files, counts, and what the verdicts mean."""
+        console = terminal.output()
+        shared = self._shared_caveats()
+        if self.reports:
+            console.print(self._table(console, shared))
+        for name, reason in self.failed.items():
+            # The decoder's message starts with the file's name; the table's name says more.
+            words = reason.removeprefix(f"{Path(name).name}: ")
+            console.print(terminal.literal(f"unreadable: {name}: {words}", "magenta"))
+        for name, statement in self.said[:_FINDINGS_SHOWN]:
+            console.print(terminal.literal(f"says: {name}: {statement}", "cyan"))
+        if len(self.said) > _FINDINGS_SHOWN:
+            more = len(self.said) - _FINDINGS_SHOWN
+            console.print(
+                terminal.literal(f"says: {more} more findings; see --report or --json.", "cyan")
+            )
+        differing = self._differing()
+        for name, sentence in differing[:_FINDINGS_SHOWN]:
+            console.print(terminal.literal(f"differ: {name}: {sentence}", "yellow"))
+        if len(differing) > _FINDINGS_SHOWN:
+            more = len(differing) - _FINDINGS_SHOWN
+            console.print(
+                terminal.literal(f"differ: {more} more; see --report or --json.", "yellow")
+            )
+        console.print(terminal.literal(self.counts(), "bold"))
+        for caveat in shared:
+            console.print(terminal.literal(f"All: {caveat}", "yellow"))
+        for name, pipeline in self._spoke():
+            lead = f"{name}: " if self.detectors.several else ""
+            console.print(terminal.literal(lead + meaning(pipeline.facts), "dim"))
+
+    def counts(self) -> str:
+        """Return one line: how many files, which verdicts, how many unreadable."""
+        seen, total = len(self.reports) + len(self.failed), len(self.files)
+        every = [self._counted(number) for number in range(len(self.detectors.names))]
+        if self.detectors.several and self.reports:
+            parts = [
+                f"{name}: {', '.join(one)}"
+                for name, one in zip(self.detectors.names, every, strict=True)
+            ]
+            count = len({name for name, _ in self._differing()})
+            parts.append(f"they differ on {count}" if count else "they agree")
+        else:
+            parts = every[0]
+        if self.failed:
+            parts.append(f"{len(self.failed)} unreadable")
+        part = f"{seen} of " if seen < total else ""
+        said = ("; " if self.detectors.several else ", ").join(parts) or "nothing examined"
+        return f"{part}{total} {'file' if total == 1 else 'files'}: {said}"
+
+    def _counted(self, number: int) -> list[str]:
+        """Count one detector's verdicts, in words."""
+        found = Counter(every[number].verdict for every in self.reports.values())
+        return [f"{found[verdict]} {verdict}" for verdict in _STYLES if found[verdict]]
+
+    def _differing(self) -> list[tuple[str, str]]:
+        """Return names of files, and in words what the detectors differ on there."""
+        return [
+            (name, sentence)
+            for name, reports in self.reports.items()
+            for sentence in differences(self.detectors.named(reports))
+        ]
+
+    def _spoke(self) -> list[tuple[str, Pipeline]]:
+        """Return the detectors that gave an answer."""
+        named = zip(self.detectors.names, self.detectors.pipelines, strict=True)
+        return list(named) if self.reports else []
+
+    def _shared_caveats(self) -> tuple[str, ...]:
+        """Caveats that every one of several reports has: said once, not in each row."""
+        every = [self._caveats(name) for name in self.reports]
+        if len(every) < 2:
+            return ()
+        return tuple(caveat for caveat in every[0] if all(caveat in one for one in every))
+
+    def _table(self, console: Console, shared: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        table.add_column("file", overflow="fold", ratio=2 if console.is_terminal else None)
+        columns = self._columns()
+        for column in columns:
+            table.add_column(column.title, no_wrap=True)
+            if self.numbers and column.chance:
+                table.add_column(column.chance, justify="right", no_wrap=True)
+        caveats = {
+            name: " ".join(caveat for caveat in self._caveats(name) if caveat not in shared)
+            for name in self.reports
+        }
+        if any(caveats.values()):
+            table.add_column("caveats", overflow="fold", ratio=3 if console.is_terminal else None)
+        rechecked = any(one.stability for every in self.reports.values() for one in every)
+        if rechecked:
+            table.add_column("holds", no_wrap=True)
+        symbols = _SYMBOLS if terminal.speaks_unicode(console) else _PLAIN_SYMBOLS
+        for name, reports in self.reports.items():
+            cells = [terminal.literal(name)]
+            for column in columns:
+                cells += self._cells(reports[column.detector], column, symbols)
+            if any(caveats.values()):
+                cells.append(terminal.literal(caveats[name], "dim"))
+            if rechecked:
+                cells.append(_holds(reports))
+            table.add_row(*cells)
+        return table
+
+    def _cells(
+        self, report: Report, column: _Column, symbols: Mapping[Verdict, str]
+    ) -> Iterator[Text]:
+        """Yield the verdict and, where the column has one, its number; dashes for a question without an answer."""
+        said = report.answers.get(column.question) if column.question else report
+        words = "-" if said is None else f"{symbols[said.verdict]} {said.verdict}"
+        yield terminal.literal(words, _STYLES[said.verdict] if said else "")
+        if self.numbers and column.chance:
+            yield terminal.literal("-" if said is None else shown_chance(said.probability))
+
+    def _columns(self) -> list[_Column]:
+        """Return one column for each question and detector; of one detector, the verdict on the whole first."""
+        by_detector = zip(*self.reports.values(), strict=True)
+        asked = [
+            list(dict.fromkeys(question for report in some for question in report.answers))
+            for some in by_detector
+        ]
+        if self.detectors.several:
+            named = zip(self.detectors.names, asked, strict=True)
+            return [
+                _Column(number, question, f"{name}: {question}", "P")
+                for number, (name, questions) in enumerate(named)
+                for question in questions
+            ]
+        (questions,) = asked
+        if len(questions) == 1:  # its answer is the verdict
+            return [_Column(0, questions[0], "verdict", f"P({questions[0]})")]
+        each = [_Column(0, question, question, f"P({question})") for question in questions]
+        return [_Column(0, "", "verdict", ""), *each]
+
+    def _caveats(self, name: str) -> tuple[str, ...]:
+        """Return what weakens the verdicts on a file: said of one detector where others do not have it."""
+        first, *further = self.reports[name]
+        if not further:
+            return first.caveats
+        every = self.detectors.named(self.reports[name])
+        common = [one for one in first.caveats if all(one in other.caveats for other in further)]
+        own = [
+            f"{detector}: {caveat}"
+            for detector, report in every.items()
+            for caveat in report.caveats
+            if caveat not in common
+        ]
+        return (*common, *own)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """What a detector says on one question, or of the whole picture.
+
+    Attributes:
+        detector: Its number.
+        question: As in ``Report.answers``; empty: the whole.
+        title: Of the column.
+        chance: Title of the column with its numbers; empty: none.
+    """
+
+    detector: int
+    question: str
+    title: str
+    chance: str
+
+
+def _holds(reports: Sequence[Report]) -> Text:
+    """Say whether the verdicts survived ordinary processing."""
+    if all(check.holds for report in reports for check in report.stability):
+        return terminal.literal("yes")
+    return terminal.literal("no", "yellow")
+
+
+def trusted(place: Path | None) -> provenance.TrustList | None:
+    """Read the authorities that a scan trusts.
+
+    Raises:
+        MissingDataError: If there is no certificate at the place.
+        MissingExtraError: If nothing is installed that could make use of them.
+    """
+    if place is None:
+        return None
+    provenance.c2pa.require_library()
+    return provenance.TrustList.read(place)
+
+
+def fails_on(weakest: FailOn | None) -> frozenset[Verdict]:
+    """Return the verdicts on a whole picture that make a scan exit with FOUND."""
+    if weakest is None:
+        return frozenset()
+    return frozenset(one for one in Verdict if one.gravity >= Verdict(weakest).gravity)
+
+
+def json_row(row: Scanned, detectors: Sequence[str] = ("",)) -> dict[str, Any]:
+    """Return a row as plain types, with the file's absolute path, and several detectors' answers by their names."""
+    image = names.shown(row.path.absolute())
+    if row.report is None:
+        error = names.shown(row.error or "unknown reason")
+        return {"format": FORMAT, "image": image, "error": error}
+    reports = dict(zip(detectors, (row.report, *row.further), strict=True))
+    return opinions_json(reports) | {"image": image}
+
+
+def shown_chance(probability: float) -> str:
+    """Return a probability for people, never rounded to certainty.
+
+    >>> shown_chance(0.534), shown_chance(0.9999), shown_chance(0.0)
+    ('0.53', '>0.99', '<0.01')
+    """
+    if probability > 0.99:
+        return ">0.99"
+    return "<0.01" if probability < 0.01 else f"{probability:.2f}"
+
+
+def meaning(facts: checkpoints.Facts) -> str:
+    """Return what the verdicts mean, in the words of the calibration."""
+    known: Mapping[str, checkpoints.Calibration] = facts.calibration
+    ways = [f"{_WAYS.get(name, name)} ({_rates(one)})" for name, one in known.items()]
+    words = " or ".join(ways or _WAYS.values())
+    return f"'fake': {words}. That is no proof, and 'no sign' only means that nothing was found."
+
+
+_WAYS = {"generated": "contains AI-generated pixels", "edited": "was edited"}
+
+
+def _rates(known: checkpoints.Calibration) -> str:
+    unsure, called = map(percent, known.rates)
+    if known.zone != "conformal":
+        return f"at most {called} of {known.photos} held-out photos were called so, {unsure} with 'uncertain'"
+    promised = f"at most {called} of new photos like the {known.photos} held-out ones are called so"
+    if known.missed is None:
+        return promised
+    return f"{promised}, and {percent(known.missed)} of fakes get 'no sign'"
+
+
+def page_title(files: Sequence[Path]) -> str:
+    """Return a heading for the page of a scan."""
+    return f"Scan of {terminal.printable(Path(common_folder(files)).name or 'files')}"
+
+
+def page_facts(files: Sequence[Path], detectors: Detectors) -> dict[str, str]:
+    """Return what the page says about the scan as a whole."""
+    facts = {"Folder": terminal.printable(common_folder(files)), "Files": str(len(files))}
+    for name, pipeline in zip(detectors.names, detectors.pipelines, strict=True):
+        which = f" {name}" if detectors.several else ""
+        facts[f"Method{which}"] = pipeline.facts.method
+        facts[f"Weights{which}"] = pipeline.weights_sha256[:12]
+    return facts
+
+
+def distinct(files: Sequence[Path]) -> list[Path]:
+    """Keep the first of several names for the same path ("a.jpg", "./a.jpg")."""
+    first: dict[str, Path] = {}
+    for file in files:
+        first.setdefault(os.path.normpath(file.absolute()), file)
+    return list(first.values())
+
+
+def common_folder(files: Sequence[Path]) -> str:
+    """Return the deepest folder that all files are in."""
+    return os.path.commonpath([file.absolute().parent for file in files])

@@ -1,0 +1,203 @@
+"""What a person sees in a terminal: consoles, progress bars, and untrusted text made harmless."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from rich.console import Console, Group
+from rich.text import Text
+
+_PIPED_WIDTH = 400
+"""Columns where there is no terminal: a line per row is worth more than a narrow table."""
+
+_SECONDS_BETWEEN_LINES = 30.0
+"""How often progress is printed where there is no terminal."""
+
+T = TypeVar("T")
+
+Advance = Callable[[int, int], None]
+
+
+def output() -> Console:
+    """Return the console of stdout, whose lines are only broken where there is a terminal."""
+    console = Console(highlight=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, emoji=False, width=_PIPED_WIDTH)
+    return console
+
+
+def messages() -> Console:
+    """Return the console of stderr."""
+    return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """Print one or more lines for a person to stderr."""
+    text = "\n".join(printable(line) for line in message.split("\n"))
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the terminal
+
+
+def printable(text: str) -> str:
+    """Replace what could steer a terminal or cannot be encoded: file names are untrusted."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+def literal(text: str, style: str = "") -> Text:
+    """Return a text whose square brackets are no markup, safe to print."""
+    return Text(printable(text), style=style)
+
+
+def speaks_unicode(console: Console) -> bool:
+    """Whether check marks can be printed."""
+    return console.encoding.lower().replace("-", "").startswith("utf")
+
+
+@contextmanager
+def progress_bar(what: str, total: int | None = None, *, shown: bool = True) -> Iterator[Advance]:
+    """Show a bar with the time left on stderr; yield what is to be called with (done, all).
+
+    Nothing is drawn where stderr is no terminal.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = messages()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    # Transient: the bar goes when the result comes.
+    with Progress(
+        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def stage_bars() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show a bar for each of several stages on stderr; yield what is to be called with (stage, done, all).
+
+    ``all`` is None while it is not known.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    tasks: dict[str, Any] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, *times, console=messages(), transient=True) as bars:
+
+        def advance(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield advance
+
+
+def counted(items: Iterable[T], total: int, advance: Advance) -> Iterator[T]:
+    """Hand items on and tell a progress bar after each."""
+    for done, item in enumerate(items, start=1):
+        yield item
+        advance(done, total)
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """How far a stage of a training run is."""
+
+    @property
+    def stage(self) -> str:
+        """Its name."""
+
+    @property
+    def done(self) -> int:
+        """Units done."""
+
+    @property
+    def total(self) -> int:
+        """Units in all."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Latest figures by name."""
+
+
+class TrainingDisplay:
+    """Steps, time left and losses of a training run: a bar in a terminal, a line now and then elsewhere.
+
+    Attributes:
+        finished: Whether the last step was taken.
+    """
+
+    def __init__(self) -> None:
+        from rich.live import Live
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self.finished = False
+        self._tasks: dict[str, Any] = {}
+        self._values = ""
+        self._printed_at = -math.inf
+        self._console = messages()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._live = Live(
+            get_renderable=lambda: Group(self._bar, Text(self._values, style="dim")),
+            console=self._console,
+        )
+
+    def __enter__(self) -> TrainingDisplay:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def __call__(self, progress: Stage) -> None:
+        """Take note of progress in a stage."""
+        stage, done, total = progress.stage, progress.done, progress.total
+        self.finished = self.finished or (stage == "training" and done == total)
+        ranked = sorted(progress.values.items(), key=lambda item: item[0] != "loss")
+        text = "  ".join(f"{name} {value:.4g}" for name, value in ranked)
+        if self._console.is_terminal:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bar.add_task(stage, total=total)
+            self._bar.update(self._tasks[stage], completed=done, total=total)
+            self._values = text or self._values
+        elif done == total or time.monotonic() - self._printed_at > _SECONDS_BETWEEN_LINES:
+            self._printed_at = time.monotonic()
+            say(f"{stage} {done}/{total}  {text}".rstrip())

@@ -1,0 +1,65 @@
+"""``gammascope contexts``, as people call it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from PIL import Image
+from typer.testing import CliRunner
+
+from gammascope.cli.app import app
+from gammascope.data.manifest import load_sample, read_manifest
+from gammascope.sample import Label
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["contexts", *map(str, arguments)])
+
+
+def test_drawn_pictures_are_read_back_and_pass(tmp_path):
+    drawn = run("draw", "alphabet", "--out", tmp_path, "--count", 3, "--side", 64, "--quiet")
+    assert drawn.exit_code == 0, drawn.stderr
+    entries = read_manifest(tmp_path / "manifest.csv")
+    assert [entry.label for entry in entries] == [Label.REAL] * 3
+    found = run("test", "alphabet", tmp_path / "alphabet", "--json")
+    assert found.exit_code == 0, found.stderr
+    report = json.loads(found.stdout)
+    assert report["pictures"] == report["perfect"] == 3
+
+
+def test_a_broken_rule_has_exact_masks_and_a_run_goes_on(tmp_path):
+    asked = ("draw", "alphabet", "--out", tmp_path, "--side", 64, "--breaks", "count", "--quiet")
+    assert run(*asked, "--count", 1).exit_code == 0
+    first = (tmp_path / "alphabet" / "000000.png").stat().st_mtime_ns
+    assert run(*asked, "--count", 2).exit_code == 0
+    assert (tmp_path / "alphabet" / "000000.png").stat().st_mtime_ns == first
+    entries = read_manifest(tmp_path / "manifest.csv")
+    assert {entry.kind for entry in entries} == {"broken_count"}
+    sample = load_sample(entries[0])
+    assert sample.generated is not None
+    assert sample.edited is not None
+    assert not sample.generated.any()
+    assert sample.edited.sum() == 4 * 8 * 8  # four letters of 8 x 8 pixels
+    other = run(*asked, "--count", 1, "--seed", 1)
+    assert other.exit_code == 2
+    assert "choose another folder" in other.stderr
+
+
+def test_pictures_that_cannot_be_tested_are_told_and_counted(tmp_path):
+    assert run("draw", "alphabet", "--out", tmp_path, "--count", 1, "--side", 64).exit_code == 0
+    Image.fromarray(np.zeros((65, 64), np.uint8)).save(tmp_path / "alphabet" / "odd.png")
+    found = run("test", "alphabet", tmp_path / "alphabet")
+    assert found.exit_code == 4
+    assert "expected a square" in " ".join(found.stderr.split())
+    (tmp_path / "alphabet" / "000000.png").unlink()
+    assert run("test", "alphabet", tmp_path / "alphabet").exit_code == 3
+
+
+def test_wrong_words_are_one_line(tmp_path):
+    assert run("draw", "flags").exit_code == 2
+    assert run("test", "flags").exit_code == 2
+    wrong = run("draw", "flags", "--out", tmp_path / "new", "--breaks", "positon", "--quiet")
+    assert wrong.exit_code == 2
+    assert "Did you mean 'position'" in wrong.stderr
+    assert not (tmp_path / "new").exists()

@@ -56,6 +56,9 @@ ContextFamily: TypeAlias = Literal["flags", "voronoi", "alphabet"]
 ContextBounds: TypeAlias = Literal["calibrated", "paper"]
 """Whose bounds decide whether a picture keeps the rules of a context model."""
 
+GuideChoice: TypeAlias = Literal["errors", "random"]
+"""Which photos a round edits."""
+
 FailOn: TypeAlias = Literal["fake", "uncertain"]
 """The weakest verdict that makes a scan end with an exit code of its own."""
 

@@ -21,6 +21,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from gammascope import __version__
+from gammascope.imaging.codecs import Encoding, encode, reencode
+
 CHROMIUM = shutil.which("chromium") or ""
 PICTURES = Path(__file__).parents[2] / "examples" / "pictures"
 SPLICED = PICTURES / "rocket_spliced.jpg"
@@ -51,7 +54,7 @@ def running(*arguments) -> Iterator[str]:
 
 
 def address_in(log: Path, process: subprocess.Popen[bytes]) -> str:
-    for _ in range(600):
+    for _ in range(1800):
         found = re.search(r"http://\S+/", log.read_text("utf-8"))
         if found:
             return found.group()
@@ -165,7 +168,16 @@ def test_the_mask_lies_over_the_picture_and_obeys_toggle_and_slider(page):
     layer = page.locator("#stage .layer.edited")
     assert layer.evaluate("one => one.tagName") == "CANVAS"
     places = "all => all.map(one => JSON.stringify(one.getBoundingClientRect()))"
-    assert len(set(page.eval_on_selector_all("#stage .marked .box > .photo, .layer", places))) == 1
+    assert (
+        len(
+            set(
+                page.eval_on_selector_all(
+                    "#stage .marked .box > .photo, .layer:not([hidden])", places
+                )
+            )
+        )
+        == 1
+    )
     slider = page.get_by_label("Overlay opacity")
     for percent in (20, 90):
         slider.fill(str(percent))
@@ -435,3 +447,112 @@ def test_text_and_focus_can_be_seen_in_every_state(
         )
         page.locator("#history li[data-state=failed] .entry").click()
         assert low_contrast(page) == []
+
+
+@pytest.fixture(scope="module")
+def edited_in_part(photos) -> dict[str, Any]:
+    """A photo that was saved as JPEG twice, but for a part that was saved once."""
+    host = reencode(photos["coffee"], Encoding("jpeg", 70, "4:4:4")).copy()
+    host[120:240, 200:320] = photos["astronaut"][100:220, 150:270]
+    content = encode(host, Encoding("jpeg", 95, "4:4:4"))
+    return {"name": "cup.jpg", "mimeType": "image/jpeg", "buffer": content}
+
+
+@pytest.fixture(scope="module")
+def two(weights):
+    """Two detectors that look at all of a picture, and for parts with another history."""
+    both = ("--weights", weights, "--weights", "mobilenet")
+    with running(*both, "--profile", "thorough", "--limit", "answer_seconds=600") as found:
+        yield found
+
+
+@pytest.mark.parametrize("size", [(1366, 768), (390, 844)], ids=["desk", "phone"])
+def test_two_detectors_stand_side_by_side_each_with_its_maps(browser, two, edited_in_part, size):
+    viewport = {"width": size[0], "height": size[1]}
+    with opened(browser, two, viewport=viewport) as page:
+        page.set_input_files("#choose", [edited_in_part])
+        examined(page)
+        panel = page.get_by_role("region", name="Findings")
+        heads = panel.locator("article.opinion > h3:first-child").all_text_contents()
+        assert heads == ["Detector decided", "Detector mobilenet"]
+        assert "The detectors differ on “Was edited”: decided says “Fake”" in panel.inner_text()
+        assert "was compressed as JPEG once, the rest of the picture twice" in panel.inner_text()
+        assert panel.get_by_text("Parts with another history").count() == 1
+        thresholds = panel.locator("article .number").all_inner_texts()
+        assert len(set(thresholds)) == 4, "each detector has its own"
+        assert page.locator("#history .entry-opinion").count() == 2
+        assert "Detectors differ" in page.locator("#history").inner_text()
+        shown = shown_layers(page)
+        assert {"edited@decided", "forensics:quantisation@decided"} <= set(shown)
+        assert "generated@decided" not in shown
+        page.locator('#layer-toggles button[data-layer="generated@decided"]').click()
+        assert "generated@decided" in shown_layers(page)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        outside = """() => { const room = document.querySelector(".viewer").getBoundingClientRect().right;
+          return [...document.querySelectorAll("#tools button")]
+            .filter(one => one.getBoundingClientRect().right > room + 1).map(one => one.textContent); }"""
+        assert page.evaluate(outside) == []
+
+
+def test_one_page_is_printed_with_map_detectors_and_version(browser, two, edited_in_part):
+    with opened(browser, two, viewport={"width": 1366, "height": 768}) as page:
+        assert page.locator("#print").is_disabled(), "nothing to print yet"
+        page.set_input_files("#choose", [edited_in_part])
+        examined(page)
+        page.evaluate("() => { window.print = () => { window.calledPrint = true; }; }")
+        page.get_by_role("button", name="Print").click()
+        assert page.evaluate("window.calledPrint") is True
+        for paper in ("A4", "Letter"):
+            document = page.pdf(format=paper)
+            assert len(re.findall(rb"/Type\s*/Page\b", document)) == 1
+            assert b"/Subtype /Image" in document, "the picture is on it"
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        sheet = page.locator("#sheet")
+        said = sheet.text_content()
+        row = page.evaluate("visit.current.report")
+        for opinion in (row, row["second_opinions"][0]):
+            assert opinion["weights_sha256"] in said
+        assert f"gammascope {__version__}" in said
+        assert "Likely edited: a part of the picture was not there before." in said
+        assert "Overlay: Edited · decided" in said
+        layers = sheet.locator(".print-box .layer")
+        assert layers.count() == len(shown_layers(page))
+        ready = "one => one.decode().then(() => one.naturalWidth > 1)"
+        assert layers.first.evaluate(ready) is True
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert sheet.count() == 0
+
+
+def test_a_map_beside_no_sign_is_there_and_waits_for_a_click(page):
+    page.set_input_files("#choose", str(CAT))
+    examined(page)
+    assert shown_layers(page) == ["edited"]
+    button = page.locator('#layer-toggles button[data-layer="generated"]')
+    assert "shown on request; nothing stood out" in button.inner_text()
+    button.click()
+    assert shown_layers(page) == ["generated", "edited"]
+    assert "Generated: shown on request" in page.locator("#map-key").inner_text()
+
+
+def test_what_is_downloaded_holds_every_opinion_and_no_masks(browser, two, edited_in_part):
+    with opened(browser, two) as page:
+        page.set_input_files("#choose", [edited_in_part])
+        examined(page)
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download report").click()
+        report = json.loads(Path(download.value.path()).read_text("utf-8"))
+        assert report["version"] == __version__
+        assert [one["detector"] for one in report["second_opinions"]] == ["mobilenet"]
+        assert '"mask"' not in json.dumps(report)
+
+
+def test_a_picture_that_the_browser_cannot_show_is_printed_in_words(page):
+    data = io.BytesIO()
+    PIL.Image.open(CAT).crop((0, 0, 200, 150)).save(data, "TIFF")
+    content = {"name": "scan.tif", "mimeType": "image/tiff", "buffer": data.getvalue()}
+    page.set_input_files("#choose", content)
+    examined(page)
+    page.get_by_text("This browser cannot show this format.").last.wait_for()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert "This browser cannot show this format." in page.locator("#sheet").text_content()
+    assert page.locator("#sheet .print-box > img:not(.layer)").count() == 0

@@ -213,6 +213,20 @@ def test_unreadable_files_are_named_counted_and_change_the_exit_code(folder, wei
     assert re.search(r"^5 files: .*, 2 unreadable$", result.stdout, re.M)
 
 
+def test_camera_raws_in_a_folder_are_counted_and_named_in_one_line(folder, weights):
+    for number in range(3):
+        (folder / f"{number}.raf").write_bytes(b"FUJIFILMCCD-RAW " + bytes(100))
+    result = run("scan", folder, "--weights", weights)
+    assert result.exit_code == 4
+    (line,) = re.findall("^unreadable: .*", result.stdout, re.M)
+    assert line.startswith("unreadable: 3 files: 0.raf, 1.raf, 2.raf: a camera raw, which holds")
+    for number in range(3, 25):
+        (folder / f"{number}.raf").write_bytes(b"FUJIFILMCCD-RAW " + bytes(100))
+    (line,) = re.findall("^unreadable: .*", run("scan", folder, "--weights", weights).stdout, re.M)
+    assert line.startswith("unreadable: 25 files: 0.raf, 1.raf, 10.raf, ")
+    assert " and 5 more (see --report or --json): a camera raw" in line
+
+
 def test_where_no_file_can_be_read_nothing_was_scanned(folder, weights, tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     result = run("scan", tmp_path / "empty.png", "--weights", weights)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
 from collections import Counter
 from typing import Any, get_args
 
@@ -30,6 +32,13 @@ def shown(*arguments: str) -> str:
     )
     assert result.exit_code == 0
     return result.stdout
+
+
+def test_the_list_of_commands_is_written_without_what_only_commands_need():
+    """Each of these takes longer to import than the rest of ``gammascope --help`` takes."""
+    code = "import sys, gammascope.cli.app; print(*{'numpy', 'PIL', 'pydantic', 'rich.table'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_every_command_is_in_one_group():

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 import pytest
 
 from gammascope.forensics import (
@@ -19,6 +21,7 @@ from gammascope.forensics import (
     grids,
     noise,
     quantisation,
+    shifted,
     variance,
 )
 from gammascope.imaging.codecs import Encoding, blur, encode, reencode
@@ -112,6 +115,62 @@ def test_double_quantisation_is_silent_where_there_is_none(photos):
     )
     assert "no trace of an earlier" in reason(quantisation.examine(saved(photo, 90)))
     assert "smaller than 128 px" in reason(quantisation.examine(saved(photo[:100], 90)))
+
+
+# Shifted double quantisation
+
+
+def spliced(photos, first: int, at: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Paste a piece of a JPEG file of a quality into a photo, so many pixels off the grid of its own."""
+    other = reencode(photos["astronaut"], Encoding("jpeg", first))
+    edited = photos["coffee"].copy()
+    truth = somewhere(edited.shape, 104 + at[0], 200 + at[1], 96)
+    edited[truth] = other[104:200, 152:248].reshape(-1, 3)
+    return edited, truth
+
+
+@pytest.mark.parametrize(
+    ("first", "at", "last"),
+    [(60, (3, 5), 90), (75, (1, 7), 90), (75, (4, 4), 95), (85, (6, 2), 95)],
+)
+def test_a_piece_of_a_jpeg_file_is_found_off_its_grid(photos, first, at, last):
+    edited, truth = spliced(photos, first, at)
+    found = shifted.examine(saved(edited, last))
+    assert found.score > METHODS["shifted"].threshold
+    assert agreement(found, truth) > 0.65
+
+
+@pytest.mark.parametrize("at", [(0, 0), (0, 5)])
+def test_a_piece_on_a_line_with_the_last_grid_is_not_looked_for(photos, at):
+    edited, _ = spliced(photos, 75, at)
+    assert shifted.examine(saved(edited, 95)).score < METHODS["shifted"].threshold
+
+
+def test_what_was_never_compressed_before_has_no_other_grid(photos):
+    assert shifted.examine(saved(photos["coffee"], 95)).score < METHODS["shifted"].threshold
+    twice = saved(reencode(photos["coffee"], Encoding("jpeg", 70)), 95)
+    assert shifted.examine(twice).score < METHODS["shifted"].threshold
+
+
+def test_the_noise_of_the_last_compression_is_known_by_frequency(photos):
+    photo = photos["coffee"]
+    picture = saved(photo, 90)
+    grey = np.asarray(PIL.Image.fromarray(photo).convert("L"), np.float32)
+    stored = picture.stored
+    off = stored.pixels - grey
+    errors = quantisation.coefficients(off, (3, 5)).std((1, 2))
+    told = shifted.noise_of(stored.pixels, stored.steps)
+    told = np.array([told[at] for at in quantisation.FREQUENCIES])
+    assert np.abs(told / errors - 1).max() < 0.2
+
+
+def test_shifted_compression_is_silent_where_it_cannot_be_seen(photos):
+    photo = photos["coffee"]
+    cropped = reencode(photo, Encoding("jpeg", 70))[3:, 5:]
+    assert "as a whole" in reason(shifted.examine(saved(cropped, 95)))
+    assert "not a JPEG file" in reason(shifted.examine(Picture(photo)))
+    assert "too much noise" in reason(shifted.examine(saved(photo, 15)))
+    assert "smaller than 128 px" in reason(shifted.examine(saved(photo[:100], 90)))
 
 
 # Grids
@@ -253,6 +312,31 @@ def test_two_things_of_one_kind_are_no_copies():
     scene[40:140, 60:160] = scene[200:300, 300:400] = np.asarray(thing)[..., None]
     seen = np.clip(scene + RNG(6).normal(0, 4, scene.shape), 0, 255).astype(np.uint8)
     assert cloning.examine(Picture(seen)).score < METHODS["cloning"].threshold
+
+
+def test_what_stands_at_equal_steps_is_no_copy(photos):
+    facade = photos["astronaut"].copy()
+    window = facade[60:140, 200:280].copy()
+    for step in range(4):
+        facade[380:460, 40 + 90 * step : 120 + 90 * step] = window
+    row = facade.copy()
+    row[60:140, 200:280] = 128  # Where they came from would be a copy at another step.
+    assert cloning.examine(Picture(row)).score < METHODS["cloning"].threshold
+
+
+def test_the_same_word_twice_is_no_copy(photos):
+    written = PIL.Image.fromarray(photos["astronaut"])
+    font = PIL.ImageFont.load_default(40)
+    for at in ((20, 30), (250, 420)):
+        PIL.ImageDraw.Draw(written).text(at, "ASTRONAUT", fill=(255, 255, 255), font=font)
+    assert cloning.examine(Picture(np.asarray(written))).score < METHODS["cloning"].threshold
+
+
+def test_cloning_is_silent_about_drawings():
+    drawn = np.full((300, 400, 3), 230, np.uint8)
+    scribble = (RNG(0).random((60, 60, 3)) * 255).astype(np.uint8)
+    drawn[40:100, 50:110] = drawn[200:260, 250:310] = scribble
+    assert "without grain" in reason(cloning.examine(Picture(drawn)))
 
 
 def test_cloning_is_silent_where_nothing_can_be_told_apart(photos):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from gammascope.errors import MissingDataError, RecipeError
+from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.generation import base
+from gammascope.generation.small_autoencoder import Design, SmallAutoencoder
+from gammascope.training.autoencoders import save
 from gammascope.training.generators import GeneratorRecipe, Pool, Schedule, recipe_of, train
 from gammascope.training.progress import Progress
+from gammascope.training.recipe import read_values
 
 TINY = base.get("small_diffusion").tiny
+RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "generators").glob("*.toml"))
 
 
 @pytest.fixture
@@ -37,9 +42,18 @@ def recipe_for(manifest, **changes):
     return dataclasses.replace(GeneratorRecipe("small_diffusion", TINY, pool, plan), **changes)
 
 
+def on_a_first_stage(recipe, folder):
+    """Give a generator that writes latents the autoencoder that its config names."""
+    if not isinstance(base.build(recipe.generator, recipe.config), base.TwoStage):
+        return recipe
+    save(SmallAutoencoder(recipe.config.first_stage.small), folder / "autoencoder")
+    return dataclasses.replace(recipe, first_stage=str(folder / "autoencoder"))
+
+
 @pytest.mark.parametrize("name", base.names())
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(name, manifest, tmp_path):
     recipe = recipe_for(manifest, generator=name, config=base.get(name).tiny)
+    recipe = on_a_first_stage(recipe, tmp_path)
     if "dog" not in getattr(recipe.config, "classes", ()):
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, classes={}))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -57,6 +71,36 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(name, manifest, tmp_pat
         assert any((p != start[names[id(p)]]).any() for p in stage.trained(generator)), stage.name
     assert [p.done for p in seen if p.stage == "training"] == [1, 2, 3, 4, 5, 6]
     assert len((whole / "log.jsonl").read_text().splitlines()) == 3
+
+
+def test_the_autoencoder_of_a_generator_of_latents_is_asked_for_and_copied(manifest, tmp_path):
+    config = dataclasses.replace(base.get("harmon").tiny, classes=())
+    recipe = recipe_for(manifest, generator="harmon", config=config, data=Pool((manifest,)))
+    with pytest.raises(RecipeError, match="say first_stage"):
+        train(recipe, tmp_path / "none")
+    with pytest.raises(MissingDataError, match=r"autoencoder\.safetensors"):
+        train(dataclasses.replace(recipe, first_stage=str(tmp_path)), tmp_path / "empty")
+    with pytest.raises(RecipeError, match="small_diffusion writes pixels"):
+        train(recipe_for(manifest, first_stage=str(tmp_path)), tmp_path / "pixels")
+    save(SmallAutoencoder(Design(8, 4, "nearest", "plain", width=4)), tmp_path / "other")
+    with pytest.raises(IncompatibleCheckpointError, match="does not fit"):
+        train(dataclasses.replace(recipe, first_stage=str(tmp_path / "other")), tmp_path / "misfit")
+    assert not [path for path in tmp_path.iterdir() if (path / "recipe.json").exists()]
+    recipe = on_a_first_stage(recipe, tmp_path)
+    made = base.load(train(recipe, tmp_path / "made").parent)
+    given = SmallAutoencoder.from_folder(tmp_path / "autoencoder").state_dict()
+    assert all(torch.equal(made.vae.state_dict()[key], value) for key, value in given.items())
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_build_and_say_how_to_run_them(path):
+    recipe = recipe_of(read_values(path), path.name)
+    with torch.device("meta"):
+        network = base.get(recipe.generator).build(recipe.config)
+    assert network.native_px == recipe.config.px
+    head = path.read_text("utf-8").split("trained_on")[0]
+    assert f"gammascope train recipes/generators/{path.name}" in head
+    assert ("first_stage=" in head) == isinstance(network, base.TwoStage)
 
 
 def test_rules_can_be_learnt_in_place_of_photos(tmp_path):

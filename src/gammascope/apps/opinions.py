@@ -1,4 +1,4 @@
-"""A second opinion: several detectors that look at the same pictures in one scan, side by side.
+"""A second opinion: several detectors that look at the same pictures in one scan or server, side by side.
 
 None of their verdicts is combined with another's: that would be a fusion, which has to be fitted. Where they differ,
 that is said in words.
@@ -23,11 +23,12 @@ _ONCE = ("format", "image", "width", "height")  # Of the picture, not of an opin
 
 @dataclass(frozen=True, slots=True)
 class Detectors:
-    """The detectors of a scan.
+    """The detectors of a scan or a server.
 
     Attributes:
         names: Short and distinct, for people.
-        pipelines: In the same order. The first speaks for the scan, and it alone reads what files say of their origin.
+        pipelines: In the same order. The first speaks for all; it alone reads what files say of their origin, and looks
+            for parts with another history.
     """
 
     names: tuple[str, ...]
@@ -42,7 +43,7 @@ class Detectors:
         Raises:
             RecipeError: If two of them are the same detector.
         """
-        quiet = replace(besides, provenance=False)
+        quiet = replace(besides, provenance=False, forensics=False)
         first, *further = weights
         pipelines = (
             load(first, besides=besides),
@@ -57,6 +58,14 @@ class Detectors:
         return cls(short_names(weights), pipelines)
 
     @property
+    def key(self) -> str:
+        """What their answers depend on besides the picture: which weights look, how many views, and who says so."""
+        spoke = [f"{one.weights_sha256}:{one.profile}" for one in self.pipelines]
+        if not self.several:  # no name is in its answers
+            return spoke[0]
+        return ";".join(f"{name}={which}" for name, which in zip(self.names, spoke, strict=True))
+
+    @property
     def several(self) -> bool:
         """Whether there is a second opinion."""
         return len(self.names) > 1
@@ -67,14 +76,15 @@ class Detectors:
 
 
 def refuse_beside_several(weights: Sequence[str], then: str | None, method: str | None) -> None:
-    """Refuse options of a scan that are about one detector.
+    """Refuse options that are about one detector.
 
     Raises:
         BadParameter: If there are several.
     """
     if len(weights) > 1 and (then is not None or method is not None):
+        given = [name for name, value in (("--then", then), ("--method", method)) if value]
         raise typer.BadParameter(
-            "not with several --weights: each speaks for itself", param_hint="--then, --method"
+            "not with several --weights: each speaks for itself", param_hint=", ".join(given)
         )
 
 
@@ -114,15 +124,22 @@ def differences(reports: Mapping[str, Report]) -> list[str]:
     return said
 
 
-def opinions_json(reports: Mapping[str, Report]) -> dict[str, Any]:
-    """Return the first report as plain types and the others below "second_opinions", with what they differ on."""
+def opinions_json(
+    reports: Mapping[str, Report], plain: Callable[[Report], dict[str, Any]] = Report.to_json
+) -> dict[str, Any]:
+    """Return the first report as plain types and the others below "second_opinions", with what they differ on.
+
+    Args:
+        reports: On one picture, by the detectors' names.
+        plain: Makes plain types of one report.
+    """
     (name, first), *further = reports.items()
-    row = first.to_json()
+    row = plain(first)
     if not further:
         return row
     opinions = [
         {"detector": other}
-        | {key: value for key, value in report.to_json().items() if key not in _ONCE}
+        | {key: value for key, value in plain(report).items() if key not in _ONCE}
         for other, report in further
     ]
     beside = {"second_opinions": opinions, "differences": differences(reports)}

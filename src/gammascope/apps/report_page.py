@@ -62,8 +62,8 @@ _FAINTEST: Final = 0.1  # below this a map is noise and is not drawn
 _HATCH_PERIOD_PX: Final = 12
 
 _SCRIPTS: Final = (
-    "words.js", "model.js", "list.js", "viewer.js", "findings.js", "similar.js", "detail.js", "sheet.js",
-    "start.js",
+    "words.js", "opinions.js", "model.js", "list.js", "viewer.js", "findings.js", "similar.js", "detail.js",
+    "sheet.js", "start.js",
 )  # fmt: skip
 _QUESTION_ORDER: Final = ("generated", "edited")
 

@@ -19,6 +19,15 @@ Weights: TypeAlias = Annotated[
         rich_help_panel=DETECTOR,
     ),
 ]
+SeveralWeights: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights",
+        help="Checkpoint, fusion file (.json), or an embedded detector: 'default', 'clip', 'mobilenet'. Repeatable: a "
+        "second opinion beside the first.",
+        rich_help_panel=DETECTOR,
+    ),
+]
 MethodName: TypeAlias = Annotated[
     str | None,
     typer.Option(

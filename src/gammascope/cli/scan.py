@@ -54,15 +54,6 @@ LabelsOnly: TypeAlias = Annotated[
     bool,
     typer.Option("--labels-only", help="Labels without any number of confidence."),
 ]
-SeveralWeights: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--weights",
-        help="Checkpoint, fusion file (.json), or an embedded detector: 'default', 'clip', 'mobilenet'. Repeatable: a "
-        "second opinion beside the first.",
-        rich_help_panel=options.DETECTOR,
-    ),
-]
 
 _BULK = "Very many images"
 
@@ -97,7 +88,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     trust: TrustedSigners = None,
     stability: Stability = False,
     labels_only: LabelsOnly = False,
-    weights: SeveralWeights = None,
+    weights: options.SeveralWeights = None,
     then: options.Then = None,
     zone: options.Zone = None,
     method: options.MethodName = None,

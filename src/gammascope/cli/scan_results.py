@@ -122,10 +122,12 @@ class Results:
         shared = self._shared_caveats()
         if self.reports:
             console.print(self._table(console, shared))
-        for name, reason in self.failed.items():
-            # The decoder's message starts with the file's name; the table's name says more.
-            words = reason.removeprefix(f"{Path(name).name}: ")
-            console.print(terminal.literal(f"unreadable: {name}: {words}", "magenta"))
+        for words, files in self._unreadable().items():
+            some = ", ".join(files[:_FINDINGS_SHOWN])
+            more = len(files) - _FINDINGS_SHOWN
+            some += f" and {more} more (see --report or --json)" if more > 0 else ""
+            count = f"{len(files)} files: " if len(files) > 1 else ""
+            console.print(terminal.literal(f"unreadable: {count}{some}: {words}", "magenta"))
         for name, statement in self.said[:_FINDINGS_SHOWN]:
             console.print(terminal.literal(f"says: {name}: {statement}", "cyan"))
         if len(self.said) > _FINDINGS_SHOWN:
@@ -171,6 +173,14 @@ class Results:
         """Count one detector's verdicts, in words."""
         found = Counter(every[number].verdict for every in self.reports.values())
         return [f"{found[verdict]} {verdict}" for verdict in _STYLES if found[verdict]]
+
+    def _unreadable(self) -> dict[str, list[str]]:
+        """Return names of files by the reason: a folder of camera raws has one for all."""
+        found: dict[str, list[str]] = {}
+        for name, reason in self.failed.items():
+            # The decoder's message starts with the file's name; the table's name says more.
+            found.setdefault(reason.removeprefix(f"{Path(name).name}: "), []).append(name)
+        return found
 
     def _differing(self) -> list[tuple[str, str]]:
         """Return names of files, and in words what the detectors differ on there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -85,24 +86,25 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option
     webhook_host: WebhookHosts = None,
     results: ResultsPlace = None,
     limit: ServerBounds = None,
-    weights: options.Weights = "default",
+    weights: options.SeveralWeights = None,
     method: options.MethodName = None,
     device: options.Device = "cpu",
+    profile: options.Profile = "default",
 ) -> None:
     """Answer over HTTP: a page for people, an API for programs. Log lines in JSON go to stderr."""
+    from gammascope.apps import opinions
     from gammascope.apps.server import serving
     from gammascope.cli import terminal
+    from gammascope.pipeline import Execution
 
     hosts = (tuple(webhook_host or ()), tuple(allow_host or ()))
     chosen = serving.Options(
         host, port, keys, insecure_no_keys, results, *hosts, tuple(limit or ())
     )
-    serving.refuse_open_door(chosen)
-    serving.require_extra()
-    with serving.listen(host, port) as listening:
-        parts = serving.parts_of(chosen, detector.load(weights, method, device))
-        terminal.say(f"Serving on {serving.url_of(listening)} (stop: Ctrl-C)")
-        serving.serve(chosen, parts, listening)
+    opinions.refuse_beside_several(weights or (), None, method)
+    execution = Execution(profile=profile)
+    load = partial(detector.load, method=method, device=device, execution=execution)
+    serving.serve(chosen, weights or ["default"], load, say=terminal.say)
 
 
 def api_key(name: KeyName, files_per_minute: FilesPerMinute = 120.0) -> None:

@@ -77,7 +77,9 @@ Prompt: TypeAlias = Annotated[
 ]
 PolicyName: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="What decides what is made: interventions or genmix; in place of --kind."),
+    typer.Option(
+        help="What decides what is made: interventions, genmix or actgen; in place of --kind."
+    ),
 ]
 Budget: TypeAlias = Annotated[
     int | None, typer.Option(min=1, help="Of a policy: pairs of a picture and its control.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from gammascope.data.products import (
     write_mask,
     write_picture,
 )
-from gammascope.generation.base import Editor, Generator
+from gammascope.errors import RecipeError
+from gammascope.generation.base import Critic, Editor, Generator, Guided
 from gammascope.imaging.codecs import Encoding
 from gammascope.manipulation.base import Manipulated
 from gammascope.sample import Entry, Image, KeptApart, Label, Origin
@@ -42,6 +44,7 @@ class PolicyPlan:
         encoding: Of all pictures.
         square: As in ``edits.Plan``.
         accepted: Whether the policy's notice was accepted.
+        guided: Share of the pairs whose generated picture goes against a critic, spread evenly.
     """
 
     policy: str
@@ -52,6 +55,15 @@ class PolicyPlan:
     encoding: Encoding = field(default_factory=lambda: Encoding("jpeg", 90))
     square: int | None = None
     accepted: bool = False
+    guided: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.guided <= 1:
+            raise RecipeError(f"guided={self.guided}: expected a share of 0 to 1.")
+
+    def against(self, twin: int) -> bool:
+        """Whether the generated picture of this pair goes against the critic."""
+        return math.floor((twin + 1) * self.guided) > math.floor(twin * self.guided)
 
 
 def augment(
@@ -60,6 +72,7 @@ def augment(
     plan: PolicyPlan,
     generator: Generator,
     *,
+    critic: Critic | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Edits:
     """Make what a policy plans.
@@ -72,23 +85,28 @@ def augment(
         folder: Where everything goes; may hold an earlier, interrupted run of the same plan.
         plan: What is made.
         generator: What writes pixels.
+        critic: Whose eyes are to be deceived, where the plan says so.
         progress: Called with (done, all) after each pair.
 
     Raises:
         RecipeError: If the policy is unknown or off, the generator cannot do what it needs, the budget is larger than
-            the pool, or the folder holds another plan's run.
+            the pool, a critic is needed and missing, or the folder holds another plan's run.
         MissingDataError: If every pair failed.
     """
     policy = base.get(plan.policy, accepted=plan.accepted)
     generator.require(policy.needs)
+    if plan.guided:
+        generator.require("guided")
+        if critic is None:
+            raise RecipeError(f"guided={plan.guided}: pictures against a critic need one.")
     prompts = getattr(generator.config, "classes", ())
     apart = KeptApart(frozenset(plan.held_out))
     planned = base.jobs(policy, photos, prompts, plan.budget, plan.seed, apart)
-    claim(folder, plan)
+    claim(folder, plan, PolicyPlan(plan.policy, plan.budget, plan.generator))
     pairs = list(zip(planned[::2], planned[1::2], strict=True))
     return make_each(
         [(pair[0].host.path, pair) for pair in pairs],
-        _Work(folder, plan, policy, generator).made_of,
+        _Work(folder, plan, policy, generator, critic).made_of,
         folder,
         f"None of {len(pairs)} pairs could be made",
         progress,
@@ -99,9 +117,15 @@ class _Work:
     """What one run makes of pairs, and what it keeps for the next of them."""
 
     def __init__(
-        self, folder: Path, plan: PolicyPlan, policy: base.Policy, generator: Generator
+        self,
+        folder: Path,
+        plan: PolicyPlan,
+        policy: base.Policy,
+        generator: Generator,
+        critic: Critic | None,
     ) -> None:
-        self.folder, self.plan, self.policy, self.generator = folder, plan, policy, generator
+        self.folder, self.plan, self.policy = folder, plan, policy
+        self.generator, self.critic = generator, critic
         self.pictures = Pictures(_MEMORY_BYTES)
 
     def made_of(self, pair: tuple[base.Job, base.Job]) -> list[Product]:
@@ -122,7 +146,10 @@ class _Work:
         answer = host
         if job.arm == "generated":
             draws = np.random.default_rng((self.plan.seed, job.twin, 1))
-            answer = cast(Editor, self.generator).edit(host, job.prompt, job.strength, draws)
+            if self.critic is not None and self.plan.against(job.twin):
+                answer = cast(Guided, self.generator).guided(host, self.critic, draws)
+            else:
+                answer = cast(Editor, self.generator).edit(host, job.prompt, job.strength, draws)
         shared = np.random.default_rng((self.plan.seed, job.twin, 0))
         return self.policy.finish(job, answer, host, shared)
 

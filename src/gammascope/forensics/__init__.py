@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from gammascope.forensics import cloning, grids, noise, quantisation, variance
+from gammascope.forensics import cloning, grids, noise, quantisation, shifted, variance
 from gammascope.forensics.base import Finding, Method, Outcome, Picture, Silence
 from gammascope.report import Answer, Evidence, Strength, Verdict, percent, shares
 
@@ -54,6 +54,15 @@ METHODS: Mapping[str, Described] = {
         5.5,
         "has less fine detail than its brightness and texture explain",
         "Blur, shallow focus and skies smoothed by a camera look alike.",
+    ),
+    "shifted": Described(
+        shifted.examine,
+        "Shifted compression",
+        20.0,
+        "was compressed as JPEG before on another grid, as a piece of another file is",
+        "Collages, and photos put on a page and saved with it, have such parts without an intent to deceive.",
+        heavy=True,
+        answers=False,
     ),
     "grids": Described(
         grids.examine,

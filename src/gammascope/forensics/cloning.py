@@ -2,6 +2,7 @@
 
 A dense field finds copies of about the same size, also where they have few corners; corners find copies that were
 scaled and turned. Either way says how one part is laid onto the other; then the two are compared at full resolution.
+What is there a third time, one step further, is architecture.
 
 Source: as in ``dense_field`` and ``keypoints``; the exactness that the score is made of is ours.
 """
@@ -15,8 +16,8 @@ import PIL.Image
 from jaxtyping import Bool, Float
 
 from gammascope.forensics import dense_field, keypoints
-from gammascope.forensics.base import Finding, Outcome, Picture, Silence, cell_sums
-from gammascope.forensics.copies import Copy, aligned, exactness, grown, whole
+from gammascope.forensics.base import CELL_PX, Finding, Outcome, Picture, Silence, cell_sums
+from gammascope.forensics.copies import Copy, aligned, exactness, grown, in_a_row, whole
 
 SMALLEST_PX = 96
 """Shorter side below which a part and its copy do not fit beside each other."""
@@ -28,6 +29,8 @@ _MARKED = 0.75  # exactness from which a copy is shown
 _CELL_PX = 4
 _SQUARE_PX = 16
 _FLATTEST = 3.5  # standard deviation of a square, grey levels, below which anything matches
+_GRAIN = 0.5  # standard deviation of a cell, grey levels, that every photo has where it is neither black nor white
+_DRAWN = 0.5  # share of cells without it
 _TEXTURED = 0.02  # share of the squares that a picture needs
 
 
@@ -38,8 +41,9 @@ def examine(picture: Picture) -> Outcome:
     luma = picture.luma.astype(np.float32)
     factor = max(1.0, (luma.size / LARGEST_PIXELS) ** 0.5)
     small = _reduced(luma, factor)
-    if not _textured(small):
-        return Silence("too little texture to tell one part from another")
+    reason = _unfit(luma, small)
+    if reason:
+        return Silence(reason)
     full = PIL.Image.fromarray(luma)
     best, marked = 0.0, np.zeros(luma.shape, bool)
     seen = np.zeros(small.shape, bool)
@@ -51,13 +55,12 @@ def examine(picture: Picture) -> Outcome:
         if copy is None:
             continue
         box, inside = copy.box, copy.inside
-        copy = copy.enlarged(factor, luma.shape)
-        for blur in sorted({round(factor), 1}, reverse=True):
-            copy = aligned(luma, full, copy, blur)
-        copy = whole(copy)
+        copy = _enlarged(luma, full, copy, factor)
         if not copy.plausible:
             continue
         score = exactness(luma, full, copy)
+        if score > min(best, _MARKED) and in_a_row(luma, full, copy):
+            continue
         best = max(best, score)
         if score >= _MARKED:
             _mark(marked, copy)
@@ -65,6 +68,14 @@ def examine(picture: Picture) -> Outcome:
             seen[box] |= inside
     cells = marked[_CELL_PX // 2 :: _CELL_PX, _CELL_PX // 2 :: _CELL_PX]
     return Finding(best, cells.astype(np.float32), (0, 0), _CELL_PX, picture.size)
+
+
+def _enlarged(luma: np.ndarray, full: PIL.Image.Image, copy: Copy, factor: float) -> Copy:
+    """Lay both parts onto each other at full resolution."""
+    copy = copy.enlarged(factor, luma.shape)
+    for blur in sorted({round(factor), 1}, reverse=True):
+        copy = aligned(luma, full, copy, blur)
+    return whole(copy)
 
 
 def _mark(marked: Bool[np.ndarray, "h w"], copy: Copy) -> None:
@@ -81,10 +92,18 @@ def _mark(marked: Bool[np.ndarray, "h w"], copy: Copy) -> None:
         marked[down, across] = True
 
 
-def _textured(luma: Float[np.ndarray, "h w"]) -> bool:
-    mean = cell_sums(luma, _SQUARE_PX) / _SQUARE_PX**2
-    square = cell_sums(luma * luma, _SQUARE_PX) / _SQUARE_PX**2
-    return bool((square - mean**2 > _FLATTEST**2).mean() >= _TEXTURED)
+def _unfit(luma: Float[np.ndarray, "h w"], small: Float[np.ndarray, "_h _w"]) -> str:
+    """Say why a picture cannot be judged, searched at the smaller size; empty if it can."""
+    if (_variances(small, _SQUARE_PX) > _FLATTEST**2).mean() < _TEXTURED:
+        return "too little texture to tell one part from another"
+    if (_variances(luma, CELL_PX) < _GRAIN**2).mean() > _DRAWN:
+        return "mostly without grain, like drawings and screenshots, which repeat exactly"
+    return ""
+
+
+def _variances(luma: Float[np.ndarray, "h w"], side: int) -> Float[np.ndarray, "gh gw"]:
+    mean, square = (cell_sums(values, side) / side**2 for values in (luma, luma * luma))
+    return np.asarray(square - mean**2)
 
 
 def _reduced(luma: Float[np.ndarray, "h w"], factor: float) -> Float[np.ndarray, "_h _w"]:

@@ -23,6 +23,10 @@ _GROWN_PX = 48  # that a part may reach beyond its points at once
 _ALIKE = 0.75  # correlation of squares that belong to a part
 _FLAT = 2.0  # standard deviation of a square of nothing
 _APART_PX = 24
+_TWO_TONE = (
+    0.15  # share of a square's variance that two tones leave, below which it is letters or one edge
+)
+_REPEATED = 0.5  # share of a part that has to look alike at a third place
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +190,49 @@ def exactness(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> float:
     )
     corners = np.minimum(_cornered(here, used), _cornered(there, used))
     told = (count >= 0.75 * _PATCH_PX**2) & (corners >= _CONTRAST**2)
+    told &= np.minimum(_toned(luma[copy.box]), _toned(there)) >= _TWO_TONE
     if told.sum() < 2:
         return 0.0
     alike = both[told] / np.sqrt(ours[told] * theirs[told])
     return float(np.quantile(alike, 0.25) * (1 - 1 / told.sum()))
+
+
+def in_a_row(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> bool:
+    """Tell whether one more step of the same map, or half or a third of one, leads to the same look again.
+
+    Windows, tiles, fences and keys stand at equal steps; whoever copies a part puts it somewhere.
+    """
+    once = np.vstack([copy.matrix, [0, 0, 1]])
+    steps = [once @ once, np.linalg.inv(once)]
+    if np.abs(once[:2, :2] - np.eye(2)).max() < 0.05:
+        steps += [np.eye(3) + (once - np.eye(3)) / parts for parts in (2, 3)]
+    return any(_again(luma, picture, Copy(copy.box, copy.inside, step[:2])) for step in steps)
+
+
+def _again(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> bool:
+    """Tell whether a part is at a place, somewhere else and inside the picture, up to small shifts."""
+    rows, columns = copy.box
+    middle = np.array([(columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2])
+    if np.hypot(*(copy.matrix @ [*middle, 1] - middle)) < _APART_PX / 2:
+        return False
+    copy = aligned(luma, picture, copy, 3)
+    there, within = _fetched(picture, copy)
+    seen = copy.inside & within
+    if seen.sum() < max(_FEWEST_PIXELS, 0.3 * copy.inside.sum()):
+        return False
+    return bool(_alike(luma[copy.box], there)[seen].mean() >= _REPEATED)
+
+
+def _toned(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "gh gw"]:
+    """Return by square how much of its variance is left within two tones, split at their mean: 0..1."""
+    mean, square = (cell_sums(v, _PATCH_PX) / _PATCH_PX**2 for v in (values, values**2))
+    side = values[: mean.shape[0] * _PATCH_PX, : mean.shape[1] * _PATCH_PX]
+    above = (side > np.kron(mean, np.ones((_PATCH_PX, _PATCH_PX)))).astype(np.float32)
+    high = cell_sums(above, _PATCH_PX) / _PATCH_PX**2
+    upper = cell_sums(side * above, _PATCH_PX) / _PATCH_PX**2
+    total = np.maximum(square - mean**2, 1e-6)
+    between = (upper - mean * high) ** 2 / np.maximum(high * (1 - high), 1e-6)
+    return np.asarray(1 - between / total)
 
 
 def _cornered(

@@ -164,34 +164,34 @@ def _hashed(
 
 
 def _propagated(flat: np.ndarray, points: np.ndarray, field: _Field, step: tuple[int, int]) -> None:
-    """Let each point try what its neighbour's match says of it: the same shift, or shifts that go on changing."""
+    """Let each point try what its neighbour's match says of it: the same shift, or shifts that go on changing.
+
+    A neighbour whose own match is no closer is not asked: what follows from it hardly ever is.
+    """
     rows, columns = field.down.shape
     row, column = np.divmod(points, columns)
-    for second in (False, True):
-        reach = 2 if second else 1
+    distance, downs, rights = field.distance.ravel(), field.down.ravel(), field.right.ravel()
+    for reach in (1, 2):
         top, left = row + reach * step[0], column + reach * step[1]
-        kept = (top >= 0) & (top < rows) & (left >= 0) & (left < columns)
-        ours, top, left = points[kept], row[kept] + step[0], column[kept] + step[1]
-        down, right = field.down[top, left], field.right[top, left]
-        known = field.distance[top, left] < np.inf
-        if second:
-            beyond = top + step[0], left + step[1]
-            known &= field.distance[beyond] < np.inf
-            down, right = 2 * down - field.down[beyond], 2 * right - field.right[beyond]
+        kept = np.flatnonzero((top >= 0) & (top < rows) & (left >= 0) & (left < columns))
+        ours = points[kept]
+        one, other = (ours + n * (step[0] * columns + step[1]) for n in (1, reach))
+        kept = np.flatnonzero(np.maximum(distance[one], distance[other]) < distance[ours])
+        ours, one, other = ours[kept], one[kept], other[kept]
+        if reach == 1:
+            down, right = downs[one] - step[0], rights[one] - step[1]
         else:
-            down, right = down - step[0], right - step[1]
-        here = np.divmod(ours, columns)
-        known &= (down >= 0) & (down < rows) & (right >= 0) & (right < columns)
-        known &= np.hypot(down - here[0], right - here[1]) * _STEP >= NEAREST_PX
-        known &= (down != field.down[here]) | (right != field.right[here])
+            down, right = 2 * downs[one] - downs[other], 2 * rights[one] - rights[other]
+        known = (down >= 0) & (down < rows) & (right >= 0) & (right < columns)
+        away = np.hypot(down - ours // columns, right - ours % columns)
+        known &= away * _STEP >= NEAREST_PX
+        known &= (down != downs[ours]) | (right != rights[ours])
         ours, down, right = ours[known], down[known], right[known]
-        away = flat[down * columns + right] - flat[ours]
-        found = np.einsum("nf,nf->n", away, away)
-        place = ours // columns, ours % columns
-        better = found < field.distance[place]
-        place = place[0][better], place[1][better]
-        field.down[place], field.right[place] = down[better], right[better]
-        field.distance[place] = found[better]
+        change = flat[down * columns + right] - flat[ours]
+        found = np.einsum("nf,nf->n", change, change)
+        better = found < distance[ours]
+        ours = ours[better]
+        downs[ours], rights[ours], distance[ours] = down[better], right[better], found[better]
 
 
 def _parts(field: _Field) -> Iterator[tuple[np.ndarray, np.ndarray]]:

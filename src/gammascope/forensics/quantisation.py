@@ -16,7 +16,7 @@ from functools import cache, lru_cache
 from math import erf, sqrt
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 
 from gammascope.forensics.base import (
     CELL_PX,
@@ -33,7 +33,7 @@ from gammascope.sample import Image
 SMALLEST_PX = 128
 """Shorter side below which histograms hold too few blocks (our choice)."""
 
-_FREQUENCIES = (
+FREQUENCIES = (
     (0, 1),
     (1, 0),
     (2, 0),
@@ -81,11 +81,11 @@ def examine(picture: Picture) -> Outcome:
         return Silence("not a JPEG file with a channel of brightness")
     if min(picture.size) < SMALLEST_PX:
         return Silence(f"smaller than {SMALLEST_PX} px on the shorter side")
-    aligned = _coefficients(stored.pixels, 0)
-    shifted = _coefficients(stored.pixels, CELL_PX // 2)
+    aligned = coefficients(stored.pixels)
+    shifted = coefficients(stored.pixels, (CELL_PX // 2, CELL_PX // 2))
     ratio = np.zeros(aligned.shape[1:], np.float32)
     spoke = 0
-    for number, (row, column) in enumerate(_FREQUENCIES):
+    for number, (row, column) in enumerate(FREQUENCIES):
         step = int(stored.steps[row, column])
         values = np.clip(np.abs(aligned[number]) / step + 0.5, 0, _LARGEST).astype(np.int64)
         law = law_of(values, shifted[number], step)
@@ -187,20 +187,35 @@ def _normal(values: np.ndarray) -> Float[np.ndarray, "n m"]:
 
 
 @cache
-def _bases() -> Float[np.ndarray, "f 64"]:
-    """Return the cosines of the frequencies looked at, one row each."""
+def waves() -> Float[np.ndarray, "8 8"]:
+    """Return the cosines of a block's eight frequencies along one side, of length 1, one row each."""
     at = (2 * np.arange(8) + 1) * np.pi / 16
-    wave = (
-        np.cos(np.arange(8)[:, None] * at[None])
-        * np.where(np.arange(8) == 0, np.sqrt(1 / 8), 0.5)[:, None]
-    )
-    rows = [np.outer(wave[row], wave[column]).ravel() for row, column in _FREQUENCIES]
+    scale = np.where(np.arange(8) == 0, np.sqrt(1 / 8), 0.5)
+    return np.asarray(np.cos(np.arange(8)[:, None] * at[None]) * scale[:, None])
+
+
+@cache
+def _bases(frequencies: tuple[tuple[int, int], ...]) -> Float[np.ndarray, "f 64"]:
+    """Return the cosines of frequencies, one row each."""
+    wave = waves()
+    rows = [np.outer(wave[row], wave[column]).ravel() for row, column in frequencies]
     return np.array(rows, np.float32)
 
 
-def _coefficients(luma: np.ndarray, shift: int) -> Float[np.ndarray, "f gh gw"]:
-    """Return the cosine transform of whole blocks, the first of which begins at ``shift``."""
-    rows, columns = ((side - shift) // CELL_PX for side in luma.shape)
-    cut = luma[shift : shift + rows * CELL_PX, shift : shift + columns * CELL_PX]
+def coefficients(
+    luma: Real[np.ndarray, "h w"],
+    start: tuple[int, int] = (0, 0),
+    frequencies: tuple[tuple[int, int], ...] = FREQUENCIES,
+) -> Float[np.ndarray, "f gh gw"]:
+    """Return the cosine transform of whole blocks, the first of which begins at ``start``, down and right.
+
+    Args:
+        luma: Brightness 0..255.
+        start: Pixels.
+        frequencies: Vertical and horizontal ones.
+    """
+    down, right = start
+    rows, columns = (luma.shape[0] - down) // CELL_PX, (luma.shape[1] - right) // CELL_PX
+    cut = luma[down : down + rows * CELL_PX, right : right + columns * CELL_PX]
     blocks = cut.reshape(rows, CELL_PX, columns, CELL_PX).transpose(1, 3, 0, 2).astype(np.float32)
-    return (_bases() @ blocks.reshape(64, -1)).reshape(-1, rows, columns)
+    return (_bases(frequencies) @ blocks.reshape(64, -1)).reshape(-1, rows, columns)

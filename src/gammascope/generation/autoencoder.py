@@ -12,7 +12,6 @@ choice.
 
 from __future__ import annotations
 
-import pickle
 import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from gammascope.errors import (
     MissingExtraError,
     said_by,
 )
+from gammascope.generation.base import tensors_of
 from gammascope.manipulation.inpainting import Inpainter
 from gammascope.sample import Image, Mask
 
@@ -218,12 +218,7 @@ def _parameters(folder: Path, part: str) -> dict[str, Tensor]:
             f"Expected one file *{part}.pth in {folder}, found {len(files)}. "
             "Put both halves of one autoencoder of madebyollin/taesd into a folder of their own."
         )
-    try:
-        loaded: dict[str, Tensor] = torch.load(files[0], map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise IncompatibleCheckpointError(
-            f"{files[0]} cannot be read as plain tensors, and nothing else is read: {said_by(error)}."
-        ) from error
+    loaded = tensors_of(files[0])
     return {key: value.float() for key, value in loaded.items()}
 
 

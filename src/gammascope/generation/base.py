@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import pickle
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ from gammascope.errors import (
     MissingDataError,
     RecipeError,
     did_you_mean,
+    said_by,
 )
 from gammascope.sample import Image, Mask
 
@@ -152,6 +154,14 @@ class Guided(Protocol):
 
     def guided(self, image: Image, critic: Critic, rng: np.random.Generator) -> Image:
         """Write the photo anew, so that the critic's logit is low: it looks real to it."""
+
+
+@runtime_checkable
+class TwoStage(Protocol):
+    """A generator that writes the latents of an autoencoder, whose weights come from elsewhere."""
+
+    def adopt(self, folder: Path) -> None:
+        """Take the weights of the autoencoder in a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +334,37 @@ def stored(path: Path, key: str) -> tuple[str, dict[str, Tensor]]:
     if text is None:
         raise IncompatibleCheckpointError(f"{path} does not say how it is built.")
     return text, state
+
+
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """Read a file of tensors by names (.pth, .ckpt or .safetensors); nothing in it is executed.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        IncompatibleCheckpointError: If it holds anything else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise MissingDataError(f"No file {path}.")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        *(pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError),
+        SafetensorError,
+    ) as error:
+        raise IncompatibleCheckpointError(
+            f"{path} cannot be read as plain tensors, and nothing else is read: {said_by(error)}."
+        ) from error
+    for key in ("model", "state_dict"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+        raise IncompatibleCheckpointError(f"{path} holds more than tensors by names.")
+    return found
 
 
 def drawn(shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:

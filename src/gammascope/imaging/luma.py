@@ -83,9 +83,14 @@ def stored_luma(data: bytes) -> StoredLuma | None:
         Exception
     ):  # Decoders raise almost any type on hostile bytes; ``decode`` says what is wrong.
         return None
+    return StoredLuma(pixels, by_frequency(tables[0]), turn if isinstance(turn, int) else 1)
+
+
+def by_frequency(table: Int[np.ndarray, " 64"]) -> Int[np.ndarray, "8 8"]:
+    """Return the steps of a file's table by vertical and horizontal frequency."""
     steps = np.empty(64, np.int64)
-    steps[_ZIGZAG] = tables[0]
-    return StoredLuma(pixels, steps.reshape(8, 8), turn if isinstance(turn, int) else 1)
+    steps[_ZIGZAG] = table
+    return steps.reshape(8, 8)
 
 
 def _zigzag() -> Int[np.ndarray, " 64"]:

@@ -226,7 +226,7 @@ def crop_at(
     height, width = array.shape[:2]
     if left >= 0 and top >= 0 and left + size <= width and top + size <= height:
         return array[top : top + size, left : left + size].copy()
-    rows, columns = _mirrored(top, size, height), _mirrored(left, size, width)
+    rows, columns = mirrored(top, size, height), mirrored(left, size, width)
     square: np.ndarray = array[rows[:, None], columns]
     return square
 
@@ -374,7 +374,7 @@ def _spread(columns: int, rows: int, wanted: int) -> list[tuple[int, int]]:
     return cells
 
 
-def _mirrored(start: int, size: int, extent: int) -> np.ndarray:
+def mirrored(start: int, size: int, extent: int) -> np.ndarray:
     """Return the pixels at ``start..start+size`` of an axis that is mirrored at both ends."""
     if extent == 1:
         return np.zeros(size, np.intp)

@@ -97,6 +97,7 @@ class GeneratorRecipe:
         config: Its config.
         data: What it sees.
         optimisation: How it is trained.
+        first_stage: Folder of the autoencoder whose latents it writes; its weights become part of the generator's file.
         seed: Of all randomness.
         trained_on: One line about the data and its terms, for the file.
     """
@@ -105,11 +106,13 @@ class GeneratorRecipe:
     config: Any
     data: Pool = field(default_factory=Pool)
     optimisation: Schedule = field(default_factory=Schedule)
+    first_stage: str = ""
     seed: int = 0
     trained_on: str = ""
 
 
-_SECTIONS = {"generator", "data", "optimisation", "seed", "trained_on"}
+_PLAIN = {"first_stage", "seed", "trained_on"}
+_SECTIONS = {"generator", "data", "optimisation"} | _PLAIN
 
 
 def recipe_of(values: Mapping[str, Any], where: str) -> GeneratorRecipe:
@@ -129,7 +132,7 @@ def recipe_of(values: Mapping[str, Any], where: str) -> GeneratorRecipe:
         raise RecipeError(f"{where}: [generator] needs name = '...': {', '.join(base.names())}.")
     kind = base.get(name)
     merged = settings.plain(kind.config) | config
-    rest = {key: value for key, value in values.items() if key in {"seed", "trained_on"}}
+    rest = {key: value for key, value in values.items() if key in _PLAIN}
     return GeneratorRecipe(
         name,
         settings.parse(type(kind.config), merged, f"{where}, [generator]"),
@@ -160,12 +163,15 @@ def train(
         The file.
 
     Raises:
-        RecipeError: If the folder holds a run and ``resume`` is not said, or one of another recipe.
-        MissingDataError: If there is no photo, or nothing to resume.
+        RecipeError: If the folder holds a run and ``resume`` is not said, or one of another recipe; if an autoencoder
+            is named for a generator that takes none, or none for one that does.
+        MissingDataError: If there is no photo, no such autoencoder, or nothing to resume.
+        IncompatibleCheckpointError: If the autoencoder is not the one of the config.
     """
+    network = _begun(recipe)
     claim(folder, settings.plain(recipe), STATE, resume=resume)
     show = _shower(recipe, report)
-    run = _Run(recipe, folder)
+    run = _Run(recipe, folder, network)
     if resume:
         run.read()
     last = min(recipe.optimisation.steps, stop_after or recipe.optimisation.steps)
@@ -177,15 +183,30 @@ def train(
     return run.finish()
 
 
+def _begun(recipe: GeneratorRecipe) -> base.Generator:
+    """Build what is trained."""
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        network = base.build(recipe.generator, recipe.config)
+    if isinstance(network, base.TwoStage):
+        if not recipe.first_stage:
+            raise RecipeError(
+                f"{recipe.generator} writes the latents of an autoencoder: say first_stage = 'FOLDER'."
+            )
+        network.adopt(Path(recipe.first_stage))
+    elif recipe.first_stage:
+        raise RecipeError(
+            f"{recipe.generator} writes pixels: leave out first_stage = {recipe.first_stage!r}."
+        )
+    return network
+
+
 class _Run:
     """The mutable side of a training."""
 
-    def __init__(self, recipe: GeneratorRecipe, folder: Path) -> None:
+    def __init__(self, recipe: GeneratorRecipe, folder: Path, network: base.Generator) -> None:
         self.recipe, self.folder, self.step = recipe, folder, 0
-        self.kind = base.get(recipe.generator)
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
-            self.network = base.build(recipe.generator, recipe.config).train()
+        self.kind, self.network = base.get(recipe.generator), network.train()
         self.averaged = {k: v.clone() for k, v in self.network.state_dict().items()}
         shares = accumulate(stage.share for stage in self.kind.stages)
         self.ends = [max(1, round(share * recipe.optimisation.steps)) for share in shares]

@@ -79,15 +79,19 @@ def gated(embedded):
 @pytest.fixture
 def parts_with(embedded) -> Callable[..., Any]:
     """Return a function that puts the parts of a server together."""
+    from gammascope.apps.opinions import Detectors
     from gammascope.apps.server.app import Parts
     from gammascope.apps.server.keys import Keys
     from gammascope.apps.server.limits import limits_of
     from gammascope.apps.server.results import opened
     from gammascope.apps.server.webhooks import Webhooks
 
-    def parts(*limits, pipeline=None, keys=None, webhooks=None, hosts=None, results="memory"):
+    def parts(
+        *limits, pipeline=None, second=None, keys=None, webhooks=None, hosts=None, results="memory"
+    ):
+        pipelines = (pipeline or embedded, *([second] if second else []))
         return Parts(
-            pipeline=pipeline or embedded,
+            detectors=Detectors(("first", "second")[: len(pipelines)], pipelines),
             database=opened(str(results)),
             limits=limits_of(limits),
             keys=Keys(keys),

@@ -7,6 +7,7 @@ import hashlib
 import pytest
 from typer.testing import CliRunner
 
+from gammascope.apps.opinions import Detectors
 from gammascope.apps.server import serving
 from gammascope.apps.server.keys import Caller, Key, new_key, read_keys
 from gammascope.apps.server.problems import Problem
@@ -188,10 +189,11 @@ def test_keys_and_bounds_come_from_the_options(embedded, tmp_path):
     path = tmp_path / "keys.toml"
     path.write_text(new_key("a")[1])
     options = serving.Options(keys=path, limits=("files=2",), results=str(tmp_path / "r.sqlite"))
-    parts = serving.parts_of(options, embedded)
+    detectors = Detectors(("only",), (embedded,))
+    parts = serving.parts_of(options, detectors)
     assert (parts.keys.required, parts.limits.files, parts.hosts) == (True, 2, None)
     open_parts = serving.parts_of(
-        serving.Options(results="memory", allow_hosts=("My.name",)), embedded
+        serving.Options(results="memory", allow_hosts=("My.name",)), detectors
     )
     assert open_parts.hosts == serving.LOOPBACK_NAMES | {"my.name"}
     for one in (parts, open_parts):

@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 import numpy as np
 import pytest
 
+from gammascope.apps.opinions import Detectors
 from gammascope.apps.server.batching import Engine
 from gammascope.apps.server.figures import Figures
 from gammascope.apps.server.limits import limits_of
@@ -17,8 +18,9 @@ from gammascope.errors import RecipeError, UndecodableImageError
 
 
 def engine_of(pipeline, *limits) -> Engine:
-    results = Results(opened("memory"), pipeline.weights_sha256, 100, 1.0)
-    return Engine(pipeline, results, limits_of(limits), Figures())
+    detectors = Detectors(("only",), (pipeline,))
+    results = Results(opened("memory"), detectors.key, 100, 1.0)
+    return Engine(detectors, results, limits_of(limits), Figures())
 
 
 @pytest.fixture

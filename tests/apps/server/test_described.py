@@ -35,6 +35,7 @@ def running(pipeline, keys) -> Iterator[str]:
     """A server that listens; gives its address."""
     import uvicorn
 
+    from gammascope.apps.opinions import Detectors
     from gammascope.apps.server import serving
     from gammascope.apps.server.app import Parts, create_app
     from gammascope.apps.server.limits import limits_of
@@ -42,7 +43,8 @@ def running(pipeline, keys) -> Iterator[str]:
     from gammascope.apps.server.webhooks import Webhooks
 
     webhooks = Webhooks(["hooks.example"], reachable=lambda _: False, pauses_s=(0.0,))
-    app = create_app(Parts(pipeline, opened("memory"), limits_of([]), keys, webhooks))
+    detectors = Detectors(("only",), (pipeline,))
+    app = create_app(Parts(detectors, opened("memory"), limits_of([]), keys, webhooks))
     listening = serving.listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

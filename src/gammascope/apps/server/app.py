@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from gammascope import __version__
+from gammascope.apps.opinions import Detectors
 from gammascope.apps.server import answers, figures, problems, schema
 from gammascope.apps.server.batching import Engine
 from gammascope.apps.server.figures import Figures
@@ -28,7 +29,6 @@ from gammascope.apps.server.problems import Problem, problem_of
 from gammascope.apps.server.results import Database, Results
 from gammascope.apps.server.uploads import FormLimits, Held, Upload, read_form
 from gammascope.apps.server.webhooks import Webhooks
-from gammascope.pipeline import Pipeline
 from gammascope.report import FORMAT, without_numbers
 
 router = APIRouter()
@@ -39,7 +39,7 @@ class Parts:
     """What a server is made of.
 
     Attributes:
-        pipeline: Answers.
+        detectors: Answer; the first speaks for all.
         database: Keeps results.
         limits: Bounds.
         keys: Who may ask.
@@ -47,7 +47,7 @@ class Parts:
         hosts: Names the server answers to; None: any.
     """
 
-    pipeline: Pipeline
+    detectors: Detectors
     database: Database
     limits: ServerLimits
     keys: Keys
@@ -63,11 +63,11 @@ class Service:
         self.figures = Figures()
         self.results = Results(
             parts.database,
-            parts.pipeline.weights_sha256,
+            parts.detectors.key,
             parts.limits.results_kept,
             parts.limits.result_days,
         )
-        self.engine = Engine(parts.pipeline, self.results, parts.limits, self.figures)
+        self.engine = Engine(parts.detectors, self.results, parts.limits, self.figures)
         self.jobs = Jobs(self.engine, self.results, parts.webhooks, parts.limits, self.figures)
         self.held = Held(parts.limits.held_bytes)
         self.stopping = False
@@ -148,13 +148,16 @@ async def detect(
     service: Serving,
     caller: Asking,
     masks: bool = False,
+    quiet_masks: bool = False,
     labels_only: bool = False,
 ) -> Response:
     """Answer one report for each file, in order; a file that cannot be examined gets a problem instead.
 
     If no file can be examined, the answer is a problem itself: that of the file if there was one, else
-    "no-file-examined" with all of them. ``masks`` adds the maps of suspicious regions to the evidence; ``labels_only``
-    leaves out every number of confidence.
+    "no-file-examined" with all of them. ``masks`` adds the maps of suspicious regions to the evidence, and with
+    ``quiet_masks`` also those beside "no sign", each marked "on_request": something is always marked, so show them only
+    to who asks. ``labels_only`` leaves out every number of confidence. Where several detectors answer, the row is the
+    first one's, with the others' reports in ``second_opinions`` and what they disagree on in ``differences``.
     """
     caller.take(0)
     service.engine.refuse_if_full()
@@ -169,7 +172,9 @@ async def detect(
     rows = [
         failed(upload.name, outcome)
         if isinstance(outcome, BaseException)
-        else answers.shown(outcome, upload.name, masks=masks, labels_only=labels_only)
+        else answers.shown(
+            outcome, upload.name, masks=masks, quiet_masks=quiet_masks, labels_only=labels_only
+        )
         for upload, outcome in zip(form.files, outcomes, strict=True)
     ]
     request.state.facts.update(files=len(rows), failed=sum("problem" in row for row in rows))
@@ -177,7 +182,8 @@ async def detect(
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             service.figures.files.labels(problem_of(outcome).kind).inc()
-    return problem.response() if problem else JSONResponse({"format": FORMAT, "results": rows})
+    answer = {"format": FORMAT, "version": __version__, "results": rows}
+    return problem.response() if problem else JSONResponse(answer)
 
 
 @router.post(
@@ -247,15 +253,25 @@ async def get_job(
     ),
 )
 async def methods(service: Serving, caller: Asking) -> Response:  # noqa: ARG001 - only to ask for a key
-    """Say which detector answers here with which bounds, and which methods could be used here instead.
+    """Say which detectors answer here with which bounds, and which methods could be used here instead.
 
-    The embedded detector needs no torch, all others do: without it there are no others.
+    What stands beside the bounds is the first detector's. The embedded detector needs no torch, all others do: without
+    it there are no others.
     """
-    pipeline, limits = service.parts.pipeline, service.limits
-    serving = {
-        "method": pipeline.facts.method,
-        "weights_sha256": pipeline.weights_sha256,
-        "calibrated": bool(pipeline.facts.calibration),
+    detectors, limits = service.parts.detectors, service.limits
+    every = [
+        {
+            "method": one.facts.method,
+            "weights_sha256": one.weights_sha256,
+            "calibrated": bool(one.facts.calibration),
+            "profile": one.profile,
+        }
+        for one in detectors.pipelines
+    ]
+    serving = every[0] | {
+        "detectors": [
+            {"name": name} | one for name, one in zip(detectors.names, every, strict=True)
+        ],
         "version": __version__,
         "file_bytes": limits.file_bytes,
         "request_bytes": limits.request_bytes,

@@ -10,11 +10,12 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gammascope.apps.opinions import Detectors
 from gammascope.apps.server import answers
 from gammascope.apps.server.figures import Figures
 from gammascope.apps.server.limits import ServerLimits
@@ -22,7 +23,6 @@ from gammascope.apps.server.problems import Problem
 from gammascope.apps.server.results import Results
 from gammascope.imaging import views
 from gammascope.imaging.decode import Decoded, decode
-from gammascope.pipeline import Pipeline
 from gammascope.report import Report
 
 _LONGEST_WAIT_S: Final = 60
@@ -48,16 +48,16 @@ class Engine:
     """Examines pictures of many callers together. Every method may be called from any thread.
 
     Args:
-        pipeline: Answers; used by one thread only.
+        detectors: Answer, one after another; used by one thread only.
         results: What was examined before.
         limits: Bounds.
         figures: Told what happens.
     """
 
     def __init__(
-        self, pipeline: Pipeline, results: Results, limits: ServerLimits, figures: Figures
+        self, detectors: Detectors, results: Results, limits: ServerLimits, figures: Figures
     ) -> None:
-        self._pipeline, self._results = pipeline, results
+        self._detectors, self._results = detectors, results
         self._limits, self._figures = limits, figures
         self._state = threading.Condition()
         self._accepted = 0  # not answered yet
@@ -155,7 +155,10 @@ class Engine:
         task.decoded = decode(task.content, self._limits.decoding)
         task.content = b""
         height, width = task.decoded.image.shape[:2]
-        task.views = len(views.boxes_of((width, height), self._pipeline.view))
+        # No network gets more at once than its own views: they take turns.
+        task.views = max(
+            len(views.boxes_of((width, height), one.view)) for one in self._detectors.pipelines
+        )
         with self._state:
             self._ready.append(task)
             self._ready_bytes += task.decoded.image.nbytes
@@ -196,10 +199,11 @@ class Engine:
         pixels = sum(one.pixels for one in batch) + task.pixels
         return gathered < self._limits.batch_views and pixels <= self._limits.batch_pixels
 
-    def _examined(self, batch: Sequence[_Task]) -> list[Report | BaseException]:
+    def _examined(self, batch: Sequence[_Task]) -> list[Mapping[str, Report] | BaseException]:
         pictures = [(task.decoded, "") for task in batch if task.decoded is not None]
         try:
-            return [*self._pipeline.reports_of(pictures)]
+            each = [one.reports_of(pictures) for one in self._detectors.pipelines]
+            return [self._detectors.named(reports) for reports in zip(*each, strict=True)]
         except BaseException as error:  # belongs to a file, and the thread must live on
             if len(batch) == 1:
                 return [error]
@@ -213,7 +217,7 @@ class Engine:
             task.decoded = None
             self._state.notify_all()
 
-    def _write(self, task: _Task, outcome: Report | BaseException) -> None:
+    def _write(self, task: _Task, outcome: Mapping[str, Report] | BaseException) -> None:
         if isinstance(outcome, BaseException):
             task.future.set_exception(outcome)
             return
@@ -224,5 +228,5 @@ class Engine:
             task.future.set_exception(error)
             return
         self._figures.files.labels("examined").inc()
-        self._figures.verdicts.labels(str(outcome.verdict)).inc()
+        self._figures.verdicts.labels(row["verdict"]).inc()
         task.future.set_result(row)

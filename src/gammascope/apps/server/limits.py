@@ -36,6 +36,7 @@ DECODED_BYTES = 256 * MIB
 RESULTS_KEPT = 100_000
 RESULT_DAYS = 30.0
 DRAIN_SECONDS = 0.0
+DETECTORS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class ServerLimits:
         result_days: How long.
         drain_seconds: After a stop is asked for, how long new requests are still accepted while ``/readyz`` already
             says no; what a load balancer needs to notice.
+        detectors: That answer side by side; each stays in memory, and each takes its own time.
     """
 
     file_bytes: int = FILE_BYTES
@@ -88,6 +90,7 @@ class ServerLimits:
     results_kept: int = RESULTS_KEPT
     result_days: float = RESULT_DAYS
     drain_seconds: float = DRAIN_SECONDS
+    detectors: int = DETECTORS
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):

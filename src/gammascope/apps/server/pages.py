@@ -20,7 +20,9 @@ POLICY: Final = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
 
-_SHARED: Final = ("page.css", "words.js", "viewer.js", "findings.js")
+_SHARED: Final = (
+    "page.css", "words.js", "opinions.js", "viewer.js", "findings.js", "sheet.js"
+)  # fmt: skip
 _OWN: Final = ("visit.css", "masks.js", "upload.js", "visit.js")
 _KINDS: Final = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
 

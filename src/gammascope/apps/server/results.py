@@ -1,6 +1,6 @@
 """What was examined before, and the results of finished jobs: SQLite, or PostgreSQL for several servers.
 
-A report depends on the content, the weights, the version of this package and the format of its JSON alone, so these
+A report depends on the content, the detectors, the version of this package and the format of its JSON alone, so these
 are its key. No content is kept, and no name but those inside a job's own results, which go when they expire.
 """
 
@@ -151,13 +151,14 @@ class Results:
 
     Args:
         database: Where to keep them.
-        weights_sha256: Part of every key.
+        detectors: What answers; part of every key.
         most: Reports kept.
         days: How long.
     """
 
-    def __init__(self, database: Database, weights_sha256: str, most: int, days: float) -> None:
-        self._database, self._weights, self._most, self._days = database, weights_sha256, most, days
+    def __init__(self, database: Database, detectors: str, most: int, days: float) -> None:
+        self._database, self._detectors = database, detectors
+        self._most, self._days = most, days
         self._written = 0
         for statement in _TABLES:
             database.execute(statement)
@@ -166,7 +167,7 @@ class Results:
     def key(self, content: bytes) -> str:
         """Return under which key the report of a content is kept."""
         digest = hashlib.sha256(content).hexdigest()
-        return f"{digest}:{self._weights}:{__version__}:{FORMAT}"
+        return f"{digest}:{self._detectors}:{__version__}:{FORMAT}"
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return a report as it was put, or None."""

@@ -35,6 +35,10 @@ class MaskShape(_Shape):
     width: int
     height: int
     png: str
+    on_request: bool | None = Field(
+        None,
+        description="True beside an answer of no: something is always marked, so show it only to who asks.",
+    )
 
 
 class EvidenceShape(_Shape):
@@ -57,13 +61,12 @@ class RecheckShape(_Shape):
     answers: dict[str, AnswerShape]
 
 
-class ReportShape(_Shape):
-    """What is said about one picture; as ``gammascope scan --json``."""
+class OpinionShape(_Shape):
+    """What one detector says about a picture."""
 
-    format: _Format
-    image: str = Field(description="File name as it was sent.")
-    width: int
-    height: int
+    detector: str | None = Field(
+        None, description="Its short name; absent where there is only one."
+    )
     verdict: _Verdict = Field(description="The gravest of all answers.")
     question: str = Field(description="Which of the answers that is.")
     probability: float | None = Field(
@@ -76,6 +79,21 @@ class ReportShape(_Shape):
     method: str
     weights_sha256: str
     stability: list[RecheckShape] | None = None
+
+
+class ReportShape(OpinionShape):
+    """What is said about one picture; as ``gammascope scan --json``."""
+
+    format: _Format
+    image: str = Field(description="File name as it was sent.")
+    width: int
+    height: int
+    second_opinions: list[OpinionShape] | None = Field(
+        None, description="Of further detectors, where there are several; each for itself."
+    )
+    differences: list[str] | None = Field(
+        None, description="On which questions they do not say the same, one sentence each."
+    )
 
 
 class ProblemShape(BaseModel):
@@ -99,6 +117,7 @@ class DetectShape(_Shape):
     """One row for each file, in the order they were sent."""
 
     format: _Format
+    version: str = Field(description="Of gammascope.")
     results: list[ReportShape | FailedShape]
 
 

@@ -6,19 +6,24 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gammascope.apps.opinions import Detectors
 from gammascope.errors import MissingExtraError, RecipeError
+from gammascope.pipeline import Besides
 
 if TYPE_CHECKING:
     from gammascope.apps.server.app import Parts
     from gammascope.pipeline import Pipeline
 
 _BACKLOG = 1024  # connections that wait to be accepted
+
+BESIDES = Besides(quiet_maps=True)
+"""What a server's reports say besides the verdict. Maps beside "no" cost little, and wait until they are asked for."""
 
 LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
@@ -77,6 +82,22 @@ def refuse_open_door(options: Options) -> None:
         )
 
 
+def refuse_too_many(options: Options, weights: Sequence[str]) -> None:
+    """Refuse more detectors than may be held in memory, before the first is loaded.
+
+    Raises:
+        RecipeError: If there are more, or a limit is impossible.
+    """
+    from gammascope.apps.server.limits import limits_of
+
+    most = limits_of(options.limits).detectors
+    if len(weights) > most:
+        raise RecipeError(
+            f"--weights is given {len(weights)} times, and {most} detectors are allowed: each stays in memory. Leave "
+            f"some out, or allow more with --limit detectors={len(weights)}."
+        )
+
+
 def is_loopback(host: str) -> bool:
     """Whether an address can be reached from this machine only.
 
@@ -89,7 +110,7 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def parts_of(options: Options, pipeline: Pipeline) -> Parts:
+def parts_of(options: Options, detectors: Detectors) -> Parts:
     """Put together what the options say.
 
     Raises:
@@ -106,7 +127,7 @@ def parts_of(options: Options, pipeline: Pipeline) -> Parts:
     closed = options.keys is None and is_loopback(options.host)
     names = LOOPBACK_NAMES | {name.lower() for name in (options.host, *options.allow_hosts)}
     return Parts(
-        pipeline=pipeline,
+        detectors=detectors,
         limits=limits_of(options.limits),
         keys=Keys(None) if options.keys is None else read_keys(options.keys),
         webhooks=Webhooks(options.webhook_hosts),
@@ -115,8 +136,37 @@ def parts_of(options: Options, pipeline: Pipeline) -> Parts:
     )
 
 
-def serve(options: Options, parts: Parts, listening: socket.socket) -> None:
-    """Answer requests until SIGTERM or SIGINT, then finish what was accepted."""
+def serve(
+    options: Options,
+    weights: Sequence[str],
+    load: Callable[..., Pipeline],
+    *,
+    say: Callable[[str], None],
+) -> None:
+    """Load detectors and answer with them, until SIGTERM or SIGINT; then finish what was accepted.
+
+    Args:
+        options: What the command line said.
+        weights: Names of the detectors, the first of which speaks for all.
+        load: As ``Detectors.load`` takes it.
+        say: Told where the server is found.
+
+    Raises:
+        RecipeError: If something about the options is impossible.
+        MissingExtraError: If what a server needs is not installed.
+        OSError: If the port cannot be opened.
+        GammascopeError: If a detector or the results cannot be had.
+    """
+    refuse_open_door(options)
+    refuse_too_many(options, weights)
+    require_extra()
+    with listen(options.host, options.port) as listening:
+        parts = parts_of(options, Detectors.load(weights, BESIDES, load))
+        say(f"Serving on {url_of(listening)} (stop: Ctrl-C)")
+        _answer(options, parts, listening)
+
+
+def _answer(options: Options, parts: Parts, listening: socket.socket) -> None:
     import uvicorn
 
     from gammascope.apps.server.app import create_app

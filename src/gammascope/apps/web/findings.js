@@ -1,9 +1,8 @@
 // What was found in one picture: verdicts, what weakens them, what they rest on, where all that comes from.
 
 function findings(item, further = null) {
-  const { report } = item;
-  const opinions = item.opinions || [item];
-  const parts = opinions.length > 1 ? sideBySide(item) : pixels(item);
+  const { report, opinions } = item;
+  const parts = opinions.length > 1 ? sideBySide(item) : pixels(opinions[0]);
   const file = report.evidence.filter(aboutFile);
   if (file.length) parts.push(provenance(file));
   if (further) parts.push(further);
@@ -127,13 +126,12 @@ function listOf(heading, lines, kind) {
 }
 
 function origin(item) {
-  const opinions = item.opinions || [item];
-  const spoke = opinions.flatMap(({ detector, spoke: { method, weights_sha256: weights } }) => {
-    const which = opinions.length > 1 ? ` · ${detector}` : "";
+  const spoke = item.opinions.flatMap(({ detector, spoke: { method, weights_sha256: weights } }) => {
+    const which = item.opinions.length > 1 ? ` · ${detector}` : "";
     return [[`Method${which}`, method], [`Weights, SHA-256${which}`, weights]];
   });
   const facts = [["File", item.name], ["Size", `${item.report.width} × ${item.report.height} pixels`], ...spoke,
-    ...(item.version ? [["gammascope", item.version]] : []), ["Report written", item.written]];
+    ["gammascope", item.version], ["Report written", item.written]];
   return element("dl", { class: "origin" }, ...facts.map(([name, value]) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, element("bdi", {}, printable(value))))));
 }

@@ -11,42 +11,16 @@ function said(report) {
 }
 
 // What each detector says of a picture; the first one speaks for the scan.
-function opinionsOf(row) {
-  return [row, ...row.further].map((one) => ({
-    detector: one.detector, report: one.report, spoke: PAGE.weights[one.weights],
-    answers: Object.fromEntries(Object.entries(one.report.answers).map(
-      ([question, answer]) => [row.further.length ? `${question}@${one.detector}` : question, answer])),
-  }));
-}
-
-// What weakens the verdicts; of one detector only, with its name.
-function caveatsOf(opinions) {
-  const [first, ...further] = opinions.map(({ report }) => report.caveats);
-  const common = first.filter((caveat) => further.every((other) => other.includes(caveat)));
-  const own = opinions.flatMap(({ detector, report }) =>
-    report.caveats.filter((caveat) => !common.includes(caveat)).map((caveat) => `${detector}: ${caveat}`));
-  return [...common, ...own];
-}
-
-// On which questions detectors do not say the same, in words.
-function differences(opinions) {
-  const every = Object.assign({}, ...opinions.map((one) => one.answers));
-  const asked = [...new Set(Object.keys(every).map(baseOf))];
-  return asked.flatMap((question) => {
-    const said = Object.entries(every).filter(([key]) => baseOf(key) === question);
-    if (new Set(said.map(([, answer]) => answer.verdict)).size < 2) return [];
-    const each = said.map(([key, answer]) => `${detectorOf(key)} says “${CHIPS[answer.verdict]}”`);
-    return [`The detectors differ on “${words(question).column}”: ${each.join(", ")}.`];
-  });
-}
+const opinionsOf = (row) => [row, ...row.further].map((one) =>
+  opinion(one.detector, one.report, PAGE.weights[one.weights], row.further.length > 0));
 
 const items = [
   ...PAGE.rows.map((row) => {
     const opinions = opinionsOf(row);
     return {
-      id: row.id, name: printable(row.report.image), report: row.report, opinions, answers: Object.assign({}, ...opinions.map((one) => one.answers)),
+      id: row.id, name: printable(row.report.image), report: row.report, opinions, answers: answersOf(opinions),
       caveats: caveatsOf(opinions), differences: differences(opinions), suspicion: row.suspicion, said: said(row.report),
-      pictured: row.pictured, failed: null, written: PAGE.written, version: PAGE.version,
+      pictured: row.pictured, failed: null, written: PAGE.written, version: PAGE.version, from: PAGE.title, whole: "the page of the scan",
     };
   }),
   ...PAGE.failed.map((row) => ({

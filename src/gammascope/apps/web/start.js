@@ -106,5 +106,5 @@ startList();
 startAbout();
 startViewer();
 startDetail();
-startPrinting();
+startPrinting(() => current);
 update();

@@ -3,6 +3,7 @@
 const MAX_ZOOM = 12;
 
 const ON_REQUEST = "shown on request; nothing stood out";
+const UNSHOWN = "This browser cannot show this format. The overlay lies where it would be.";
 
 const viewer = { zoom: 1, x: 0, y: 0, layers: {}, quiet: [], overlay: true, tiles: "", size: [1, 1], drag: null };
 

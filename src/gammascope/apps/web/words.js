@@ -30,6 +30,7 @@ const WORDS = {
 const FORENSIC_LAYERS = {
   "forensics:quantisation": "Compressed once",
   "forensics:variance": "Less detail",
+  "forensics:shifted": "Another file's grid",
   "forensics:grids": "Other JPEG grid",
   "forensics:cloning": "There twice",
   "forensics:noise": "Other noise",

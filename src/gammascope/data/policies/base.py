@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from gammascope.manipulation.base import Manipulated
 from gammascope.sample import Entry, Image, KeptApart, Label
 
 Arm: TypeAlias = Literal["generated", "control"]
+ARMS: Final[tuple[Arm, ...]] = get_args(Arm)
 
 _DARK, _FLAT, _SAME = 2.0, 2.0, 0.5  # grey levels
 
@@ -142,6 +143,31 @@ def jobs(
             f"A budget of {budget} with {len(pool)} photos: expected 1 to {len(pool)}, each photo is used once."
         )
     return policy.plan(pool, prompts or ("",), budget, np.random.default_rng(seed))
+
+
+def beside_itself(strengths: Sequence[float]) -> Planner:
+    """Return a planner: each photo drawn is its own control, over a grid of prompts and these strengths."""
+
+    def plan(
+        photos: Sequence[Entry], prompts: Sequence[str], budget: int, rng: np.random.Generator
+    ) -> list[Job]:
+        grid = [(prompt, strength) for prompt in prompts for strength in strengths]
+        return [
+            Job(twin, arm, photos[index], *grid[twin % len(grid)])
+            for twin, index in enumerate(rng.permutation(len(photos))[:budget])
+            for arm in ARMS
+        ]
+
+    return plan
+
+
+def whole(job: Job, made: Image, host: Image, rng: np.random.Generator) -> Manipulated:
+    """Finish a job by saying that an edit is generated as a whole, and a control not at all."""
+    del rng
+    nothing = np.zeros(host.shape[:2], bool)
+    if job.arm == "control":
+        return Manipulated(host, nothing, nothing.copy(), None)
+    return Manipulated(checked(made, host), ~nothing, nothing, None)
 
 
 def checked(made: Image, host: Image) -> Image:

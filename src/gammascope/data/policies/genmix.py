@@ -10,7 +10,6 @@ of its filter are not known. Guesses of ours: round masks with an even ramp; Jul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -18,9 +17,9 @@ import PIL.Image
 from jaxtyping import Float
 from PIL import ImageFilter, ImageOps
 
-from gammascope.data.policies.base import Job, Policy, checked
+from gammascope.data.policies.base import Job, Policy, beside_itself, checked
 from gammascope.manipulation.base import Manipulated
-from gammascope.sample import Entry, Image
+from gammascope.sample import Image
 
 MASKS: Final = ("left", "right", "top", "bottom", "round")
 FRACTAL_SHARE = 0.2
@@ -29,21 +28,6 @@ FRACTAL_CHANCE = 0.5
 _STRENGTHS = (0.4, 0.6)
 _RAMP = 0.04  # of the shorter side: 20 pixels of 512
 _ITERATIONS = 40
-
-
-def plan(
-    photos: Sequence[Entry], prompts: Sequence[str], budget: int, rng: np.random.Generator
-) -> list[Job]:
-    """Mix each photo drawn, and the same photo as its own control."""
-    grid = [(prompt, strength) for prompt in prompts for strength in _STRENGTHS]
-    made: list[Job] = []
-    for twin, index in enumerate(rng.permutation(len(photos))[:budget]):
-        prompt, strength = grid[twin % len(grid)]
-        made += [
-            Job(twin, "generated", photos[index], prompt, strength),
-            Job(twin, "control", photos[index], prompt, strength),
-        ]
-    return made
 
 
 def finish(job: Job, made: Image, host: Image, rng: np.random.Generator) -> Manipulated:
@@ -129,7 +113,7 @@ POLICY = Policy(
     title="GenMix",
     paper="arXiv:2412.02366",
     needs="edit",
-    plan=plan,
+    plan=beside_itself(_STRENGTHS),
     finish=finish,
     notice=(
         "US patent 12657783 B1 describes in its abstract what its parent does (an edit by diffusion, joined to the "

@@ -15,9 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gammascope.data.policies.base import Job, Policy, checked
-from gammascope.manipulation.base import Manipulated
-from gammascope.sample import Entry, Image
+from gammascope.data.policies.base import Job, Policy, whole
+from gammascope.sample import Entry
 
 STRENGTHS = (0.3, 0.5, 0.75)
 
@@ -42,19 +41,10 @@ def plan(
     return made
 
 
-def finish(job: Job, made: Image, host: Image, rng: np.random.Generator) -> Manipulated:
-    """Say that an edit is generated as a whole, and a control not at all."""
-    del rng
-    nothing = np.zeros(host.shape[:2], bool)
-    if job.arm == "control":
-        return Manipulated(host, nothing, nothing.copy(), None)
-    return Manipulated(checked(made, host), ~nothing, nothing, None)
-
-
 POLICY = Policy(
     title="Interventions (Not Just Pretty Pictures)",
     paper="arXiv:2212.11237",
     needs="edit",
     plan=plan,
-    finish=finish,
+    finish=whole,
 )

@@ -7,28 +7,33 @@ const FAINTEST = 0.1; // below this a map is noise and is not drawn
 const LAYER_SIDE = 1000;
 const HATCH_PERIOD = 12;
 
-async function overlays(report) {
+// All overlays of a picture by name; of several detectors, each has its own.
+async function overlays({ width, height }, opinions) {
   const found = {};
-  let hatching = null;
-  for (const { name, mask } of report.evidence) {
-    const question = name.replace("mask:", "");
-    if (!mask || !COLOURS[question]) continue;
-    const values = await valuesOf(mask, report);
-    found[question] = tinted(values, COLOURS[question]);
-    if (values.seen.includes(0)) hatching = hatched(values);
+  for (const { detector, report } of opinions) {
+    const keyOf = (name) => (opinions.length > 1 ? `${name}@${detector}` : name);
+    let hatching = null;
+    for (const one of report.evidence) {
+      const name = one.name.replace("mask:", "");
+      const colour = COLOURS[aboutParts(one) ? "edited" : name];
+      if (!one.mask || !colour) continue;
+      const values = await valuesOf(one.mask, width, height);
+      found[keyOf(name)] = tinted(values, colour);
+      if (!aboutParts(one) && values.seen.includes(0)) hatching = hatched(values);
+    }
+    if (hatching) found[keyOf("unexamined")] = hatching;
   }
-  if (hatching) found.unexamined = hatching;
   return found;
 }
 
 // Read the PNG and enlarge it smoothly to what a screen shows: values 0..255, and where the method looked.
-async function valuesOf(mask, report) {
+async function valuesOf(mask, fullWidth, fullHeight) {
   const bytes = Uint8Array.from(atob(mask.png), (sign) => sign.charCodeAt(0));
   const raw = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
   const small = await createImageBitmap(new Blob([bytes], { type: "image/png" }), raw);
-  const scale = Math.min(1, LAYER_SIDE / Math.max(report.width, report.height));
-  const width = Math.max(1, Math.round(report.width * scale));
-  const height = Math.max(1, Math.round(report.height * scale));
+  const scale = Math.min(1, LAYER_SIDE / Math.max(fullWidth, fullHeight));
+  const width = Math.max(1, Math.round(fullWidth * scale));
+  const height = Math.max(1, Math.round(fullHeight * scale));
   const context = canvas(width, height).getContext("2d", { willReadFrequently: true });
   context.drawImage(small, 0, 0, width, height);
   small.close();

@@ -56,7 +56,7 @@ async function examine(entry) {
   for (let attempt = 1; attempt <= TRIES && !entry.dropped; attempt += 1) {
     const { status, body, wait } = await post(entry);
     if (status === 200) {
-      await entry.tell("done", { report: body.results[0] });
+      await entry.tell("done", { report: body.results[0], version: body.version });
       return;
     }
     if (status !== 429 || attempt === TRIES) {
@@ -82,7 +82,7 @@ function post(entry) {
     const request = new XMLHttpRequest();
     const form = new FormData();
     form.append("files", entry.file, entry.file.name || "pasted picture.png");
-    request.open("POST", "/v1/detect?masks=true");
+    request.open("POST", "/v1/detect?masks=true&quiet_masks=true");
     for (const [name, value] of Object.entries(authority())) request.setRequestHeader(name, value);
     request.responseType = "json";
     request.upload.addEventListener("progress", (event) => {

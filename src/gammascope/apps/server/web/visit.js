@@ -11,8 +11,14 @@ const visit = { entries: [], current: null, number: 0 };
 
 // What the viewer asks for.
 const picture = (entry) => ({
-  width: entry.report.width, height: entry.report.height, preview: entry.url, layers: entry.layers,
+  width: entry.report.width, height: entry.report.height, preview: entry.unshown ? null : entry.url, layers: entry.layers,
 });
+
+// What each detector says, from the one row that the server sends.
+function opinionsIn({ second_opinions: further = [], ...first }) {
+  return [first, ...further].map((one) =>
+    opinion(one.detector || "", one, { method: one.method, weights_sha256: one.weights_sha256 }, further.length > 0));
+}
 
 function add(files) {
   const fresh = [...files].map((file) => {
@@ -37,12 +43,13 @@ function add(files) {
 async function tell(entry, state, details) {
   if (entry.dropped) return;
   if (state === "done") {
-    const { report } = details;
-    const layers = await overlays(report);
+    const { report, version } = details;
+    const opinions = opinionsIn(report);
+    const layers = await overlays(report, opinions);
     if (entry.dropped) return;
     Object.assign(entry, {
-      report, answers: report.answers, layers, written: new Date().toISOString(),
-      spoke: { method: report.method, weights_sha256: report.weights_sha256 },
+      report, opinions, layers, version, answers: answersOf(opinions), differences: differences(opinions),
+      written: new Date().toISOString(), from: `Server ${location.host}`, whole: "the report",
     });
     say(`${entry.name}: ${spoken(entry)}.`);
   }
@@ -76,9 +83,8 @@ function fillEntry(entry) {
   const state = entry.node.querySelector(".entry-state");
   entry.node.dataset.state = entry.state;
   if (entry.state === "done") {
-    state.replaceChildren(...Object.entries(entry.answers).map(([question, answer]) =>
-      element("span", { class: "entry-answer" }, element("span", { class: `swatch ${question}` }),
-        element("span", { class: "hidden" }, `${words(question).column}: `), chip(answer.verdict))));
+    state.replaceChildren(...entry.opinions.map((one) => entryOpinion(one, entry.opinions.length > 1)));
+    if (entry.differences.length) state.append(element("span", { class: "differs" }, "Detectors differ"));
     return;
   }
   if (entry.state === "failed") {
@@ -86,6 +92,13 @@ function fillEntry(entry) {
     return;
   }
   state.replaceChildren(element("span", {}, entry.state === "busy" ? entry.details.detail : STATES[entry.state]), progress(entry));
+}
+
+function entryOpinion({ detector, answers }, several) {
+  return element("span", { class: "entry-opinion" }, several ? element("bdi", {}, printable(detector)) : null,
+    ...Object.entries(answers).map(([question, answer]) =>
+      element("span", { class: "entry-answer" }, element("span", { class: `swatch ${baseOf(question)}` }),
+        element("span", { class: "hidden" }, `${words(question).column}: `), chip(answer.verdict))));
 }
 
 function progress(entry) {
@@ -109,7 +122,7 @@ function draw() {
   const entry = visit.current;
   byId("result-name").replaceChildren(entry ? element("bdi", {}, entry.name) : "No picture yet");
   const done = Boolean(entry && entry.state === "done");
-  byId("download").disabled = !done;
+  byId("download").disabled = byId("print").disabled = !done;
   byId("download-all").disabled = !visit.entries.some((other) => other.report);
   byId("wait").hidden = done;
   byId("body").hidden = !done;
@@ -117,7 +130,7 @@ function draw() {
     if (byId("panel").dataset.id === String(entry.id)) return;
     byId("panel").dataset.id = entry.id;
     showPicture(entry);
-    watchPhoto();
+    watchPhoto(entry);
     byId("panel").replaceChildren(...findings(entry));
     byId("panel").scrollTop = 0;
     return;
@@ -142,10 +155,11 @@ function waiting(entry) {
 }
 
 // HEIC and TIFF are examined, but few browsers can show them.
-function watchPhoto() {
+function watchPhoto(entry) {
   for (const image of document.querySelectorAll("#stage .photo")) {
     image.addEventListener("error", () => {
-      image.replaceWith(element("p", { class: "no-picture" }, "This browser cannot show this format. The overlay lies where it would be."));
+      entry.unshown = true;
+      image.replaceWith(element("p", { class: "no-picture" }, UNSHOWN));
     });
   }
 }
@@ -186,8 +200,10 @@ function showBounds() {
 }
 
 function plainReport(entry) {
-  const evidence = entry.report.evidence.map(({ mask, ...rest }) => rest);
-  return { ...entry.report, evidence, examined: entry.written };
+  const unmasked = (one) => ({ ...one, evidence: one.evidence.map(({ mask, ...rest }) => rest) });
+  const { second_opinions: further, ...first } = entry.report;
+  const beside = further ? { second_opinions: further.map(unmasked) } : {};
+  return { ...unmasked(first), ...beside, version: entry.version, examined: entry.written };
 }
 
 function save(name, content) {
@@ -257,6 +273,7 @@ function startDropping() {
 async function start() {
   startViewer();
   startDropping();
+  startPrinting(() => (visit.current && visit.current.state === "done" ? visit.current : null));
   byId("choose-button").addEventListener("click", () => byId("choose").click());
   byId("choose").addEventListener("change", (event) => {
     add(event.target.files);

@@ -164,6 +164,14 @@ def test_the_noise_of_the_last_compression_is_known_by_frequency(photos):
     assert np.abs(told / errors - 1).max() < 0.2
 
 
+def test_a_ramp_of_few_levels_has_no_other_grid(photos):
+    photo = photos["coffee"].copy()
+    down, right = np.mgrid[:400, :300]
+    sky = 120 + down / 40 + right / 60 + RNG(0).normal(0, 0.4, (400, 300))
+    photo[:400, :300] = np.rint(sky)[..., None]
+    assert shifted.examine(saved(photo, 95)).score < METHODS["shifted"].threshold / 2
+
+
 def test_shifted_compression_is_silent_where_it_cannot_be_seen(photos):
     photo = photos["coffee"]
     cropped = reencode(photo, Encoding("jpeg", 70))[3:, 5:]

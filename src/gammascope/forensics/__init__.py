@@ -76,9 +76,9 @@ METHODS: Mapping[str, Described] = {
     "cloning": Described(
         cloning.examine,
         "Copies",
-        0.92,
+        0.88,
         "is there twice, down to its fine detail",
-        "Graphics, text and screens repeat themselves exactly.",
+        "Banners and labels, whose letters and ornaments repeat exactly, look alike.",
         heavy=True,
         answers=False,
     ),

@@ -12,13 +12,16 @@ from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Real, UInt8
 
 from gammascope.imaging.luma import StoredLuma, stored_luma
 from gammascope.sample import Image
 
 CELL_PX = 8
 """Side of the cells that most maps are made of: a JPEG block."""
+
+_GRAIN = 0.5  # standard deviation of a cell, grey levels, that photos have where they are neither black nor white
+_DRAWN = 0.5  # share of cells without it
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,20 @@ def cell_sums(values: np.ndarray, cell_px: int = CELL_PX) -> Float[np.ndarray, "
     # Rows first: whole rows are added in the order of memory.
     down = cut.reshape(rows, cell_px, columns * cell_px).sum(1, dtype=np.float32)
     return np.asarray(down.reshape(rows, columns, cell_px) @ np.ones(cell_px, np.float32))
+
+
+def cell_variances(
+    luma: Real[np.ndarray, "h w"], side: int = CELL_PX
+) -> Float[np.ndarray, "gh gw"]:
+    """Return the variance within whole cells."""
+    values = luma.astype(np.float32)
+    mean, square = (cell_sums(some, side) / side**2 for some in (values, values * values))
+    return np.asarray(square - mean**2)
+
+
+def drawn(luma: Real[np.ndarray, "h w"]) -> bool:
+    """Tell whether most of a picture has no grain, as that of drawings, charts and screenshots has none."""
+    return bool((cell_variances(luma) < _GRAIN**2).mean() > _DRAWN)
 
 
 def box_means(values: np.ndarray, reach: int) -> Float[np.ndarray, "gh gw *c"]:

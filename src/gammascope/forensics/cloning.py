@@ -16,7 +16,7 @@ import PIL.Image
 from jaxtyping import Bool, Float
 
 from gammascope.forensics import dense_field, keypoints
-from gammascope.forensics.base import CELL_PX, Finding, Outcome, Picture, Silence, cell_sums
+from gammascope.forensics.base import Finding, Outcome, Picture, Silence, cell_variances, drawn
 from gammascope.forensics.copies import Copy, aligned, exactness, grown, in_a_row, whole
 
 SMALLEST_PX = 96
@@ -29,8 +29,6 @@ _MARKED = 0.75  # exactness from which a copy is shown
 _CELL_PX = 4
 _SQUARE_PX = 16
 _FLATTEST = 3.5  # standard deviation of a square, grey levels, below which anything matches
-_GRAIN = 0.5  # standard deviation of a cell, grey levels, that every photo has where it is neither black nor white
-_DRAWN = 0.5  # share of cells without it
 _TEXTURED = 0.02  # share of the squares that a picture needs
 
 
@@ -94,16 +92,11 @@ def _mark(marked: Bool[np.ndarray, "h w"], copy: Copy) -> None:
 
 def _unfit(luma: Float[np.ndarray, "h w"], small: Float[np.ndarray, "_h _w"]) -> str:
     """Say why a picture cannot be judged, searched at the smaller size; empty if it can."""
-    if (_variances(small, _SQUARE_PX) > _FLATTEST**2).mean() < _TEXTURED:
+    if (cell_variances(small, _SQUARE_PX) > _FLATTEST**2).mean() < _TEXTURED:
         return "too little texture to tell one part from another"
-    if (_variances(luma, CELL_PX) < _GRAIN**2).mean() > _DRAWN:
+    if drawn(luma):
         return "mostly without grain, like drawings and screenshots, which repeat exactly"
     return ""
-
-
-def _variances(luma: Float[np.ndarray, "h w"], side: int) -> Float[np.ndarray, "gh gw"]:
-    mean, square = (cell_sums(values, side) / side**2 for values in (luma, luma * luma))
-    return np.asarray(square - mean**2)
 
 
 def _reduced(luma: Float[np.ndarray, "h w"], factor: float) -> Float[np.ndarray, "_h _w"]:

@@ -24,7 +24,9 @@ from gammascope.forensics.base import (
     Picture,
     Silence,
     box_means,
+    cell_variances,
     clearest_blob,
+    drawn,
 )
 from gammascope.forensics.quantisation import FREQUENCIES, coefficients, waves
 from gammascope.imaging.codecs import standard_tables
@@ -39,6 +41,7 @@ _QUALITIES = (50, 58, 65, 70, 75, 78, 80, 82, 85, 88, 90, 92)  # of the first co
 _FINE = 4  # parts of a grey level that coefficients are rounded to
 _LARGEST = 400  # grey levels; larger coefficients count as this
 _COARSEST = 0.3  # noise, in steps, above which a lattice cannot be seen
+_FLATTEST = 4.0  # standard deviation of a cell, grey levels, that it needs to speak
 _STRAY = 0.1  # share of coefficients that no lattice explains
 _CLIP = (-2.0, 6.0)  # nats that a cell can say: few strays inside a part do not tear it
 _WINDOW = 4  # cells along a side of the squares that the search adds up
@@ -54,16 +57,22 @@ def examine(picture: Picture) -> Outcome:
     if min(picture.size) < SMALLEST_PX:
         return Silence(f"smaller than {SMALLEST_PX} px on the shorter side")
     luma = stored.pixels
+    if drawn(luma):
+        return Silence(
+            "mostly without grain, like drawings and screenshots, whose lines lie on lattices"
+        )
     laws = _laws(noise_of(luma, stored.steps))
     if laws is None:
         return Silence("the last compression left too much noise to see an earlier one")
-    grid, quality = _searched(luma, laws)
-    evidence = _evidence(luma, _GRIDS[grid], laws)[..., quality]
+    # A ramp of a few grey levels lies on a lattice because pixels are whole numbers.
+    textured = cell_variances(luma) >= _FLATTEST**2
+    grid, quality = _searched(luma, textured, laws)
+    evidence = _evidence(luma, _GRIDS[grid], laws)[..., quality] * textured
     smooth = box_means(evidence, 1)
     score, part = clearest_blob(smooth, _LEVEL, _SHARE)
     if evidence[~part].sum() > 0:
         return Silence("the picture as a whole was compressed before on another grid")
-    score = _score(luma, part, laws) if score else 0.0
+    score = _score(luma, part & textured, laws) if score else 0.0
     shown = np.clip(smooth / (4 * _LEVEL) * 0.25, 0, 0.5) + 0.5 * part
     cells, origin = stored.upright(shown.astype(np.float32), CELL_PX)
     return Finding(score, cells, origin, CELL_PX, picture.size)
@@ -140,9 +149,13 @@ def _evidence(
     return out
 
 
-def _searched(luma: np.ndarray, laws: np.ndarray) -> tuple[int, int]:
+def _searched(
+    luma: np.ndarray, textured: Bool[np.ndarray, "gh gw"], laws: np.ndarray
+) -> tuple[int, int]:
     """Return the numbers of the grid and the quality that explain some square better than all other grids."""
-    sums = np.stack([_squares(_evidence(luma, grid, laws)) for grid in _GRIDS])
+    sums = np.stack(
+        [_squares(_evidence(luma, grid, laws) * textured[..., None]) for grid in _GRIDS]
+    )
     best = sums.max(3)
     lead = _lead(best)
     row, column = np.unravel_index(lead.argmax(), lead.shape)

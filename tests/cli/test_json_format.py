@@ -31,7 +31,7 @@ EVIDENCE = {2: "name statement examined_share marked_share strength limits"}
 RECHECK = {2: "change holds answers"}
 SUMMARY = {2: "format images verdicts answers unreadable"}
 OVER_HTTP: dict[type[pydantic.BaseModel], dict[int, str]] = {
-    schema.DetectShape: {2: "format results"},
+    schema.DetectShape: {2: "format version results"},
     schema.JobShape: {2: "format id status accepted files done failed results"},
     schema.MethodsShape: {2: "format serving methods"},
     schema.FailedShape: {2: "image problem"},
@@ -60,7 +60,8 @@ def test_a_report_has_the_keys_of_its_format():
 def test_the_server_has_the_keys_of_its_format():
     for shape, keys in OVER_HTTP.items():
         assert list(shape.model_fields) == keys[FORMAT].split()
-    assert list(schema.ReportShape.model_fields) == [*REPORT[FORMAT].split(), "stability"]
+    beside = {"stability", "detector", "second_opinions", "differences"}
+    assert set(schema.ReportShape.model_fields) == {*REPORT[FORMAT].split(), *beside}
     assert list(schema.EvidenceShape.model_fields) == [*EVIDENCE[FORMAT].split(), "mask"]
     written = schema.ReportShape.model_validate(told().to_json())
     assert typing.get_args(schema.AnswerShape.model_fields["verdict"].annotation) == tuple(Verdict)

@@ -1,7 +1,7 @@
 """GAMMA's parts on what CLIP's frozen tower reads: families of generators left out, one table.
 
     python benchmarks/gamma_on_tokens.py --data MANIFEST.csv --data MANIFEST.csv --graph runs/eyes/blank.onnx \
-        --out runs/tokens --hosts
+        --out runs/tokens --hosts 90
     gammascope synthesize runs/tokens/hosts.csv --split train --per-photo 2 --largest-side 512 --kind copy_move \
         --kind splicing --kind telea --kind autoencoder --autoencoder TAEF2 --out runs/tokens/edits
     python benchmarks/gamma_on_tokens.py --data MANIFEST.csv --data MANIFEST.csv --graph runs/eyes/blank.onnx \
@@ -72,8 +72,6 @@ SHARES = {"authentic": 0.36, "control": 0.05, "generated": 0.34, "inpainted": 0.
 SHARES |= {"filled": 0.04, "copy_move": 0.05, "spliced": 0.05}
 """How often a kind is drawn: as in the embedded recipe, twins counted as generated."""
 EDITS: tuple[str, ...] = ("inpainted", "filled", "copy_move", "spliced")
-PHOTOS_EDITED = 3
-"""Hosts of a collection."""
 LAW_OF = 200
 """Pictures that means and deviations are taken of."""
 BATCH, RATE, WIDTH = 32, 1e-3, 48
@@ -166,6 +164,7 @@ def shown(
 def places_of(edits: Sequence[Entry]) -> dict[Path, tuple[float, float]]:
     """Return where the window lies over each edit, 0..1 in each direction, and over its untouched host."""
     found: dict[Path, tuple[float, float]] = {}
+    controls = {_host_of(e.path): e.path.resolve() for e in edits if not e.kind}
     for entry in (e for e in edits if e.kind):
         edited = load_sample(entry).edited
         if edited is None or not edited.any():
@@ -174,9 +173,13 @@ def places_of(edits: Sequence[Entry]) -> dict[Path, tuple[float, float]]:
         room = np.array(edited.shape) - SIDE
         down, across = np.clip((middle - SIDE / 2) / np.maximum(room, 1), 0, 1)
         found[entry.path.resolve()] = (float(across), float(down))
-        if entry.host_path is not None:
-            found.setdefault(entry.host_path.resolve(), found[entry.path.resolve()])
+        found.setdefault(controls[_host_of(entry.path)], found[entry.path.resolve()])
     return found
+
+
+def _host_of(path: Path) -> str:
+    """Return what ``synthesize`` puts into the names of everything that it makes of one photo."""
+    return path.name.removesuffix(path.suffix).rstrip("0123456789").removesuffix(".")
 
 
 def tower_of(graph: Path) -> Any:
@@ -574,14 +577,12 @@ def main() -> None:
         type=Path,
         help="manifest of edits and of their untouched hosts; without: only read",
     )
-    parser.add_argument(
-        "--hosts", action="store_true", help="only list the photos that edits are made from"
-    )
+    parser.add_argument("--hosts", type=int, help="only list so many photos to make edits from")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--apart", action="append", default=[], help="sources to leave out")
     parser.add_argument("--without", type=Path, help="text file of hashes of pictures to leave out")
     parser.add_argument("--minutes", type=float, default=1e9, help="for reading")
-    parser.add_argument("--cap", type=int, default=30, help="pictures of a collection and class")
+    parser.add_argument("--cap", type=int, default=20, help="pictures of a collection and class")
     parser.add_argument("--folds", nargs="*", choices=FOLDS)
     parser.add_argument("--variants", nargs="*", choices=[*READINGS, *ROWS])
     parser.add_argument("--seeds", type=int, default=3)
@@ -592,12 +593,8 @@ def main() -> None:
     whole = chosen_of(chosen.data, without, chosen.apart, chosen.cap)
     chosen.out.mkdir(parents=True, exist_ok=True)
     if chosen.hosts:
-        had: Counter[str | None] = Counter()
-        photos = []
-        for entry in (e for e in whole if e.label is Label.REAL):
-            had[entry.source] += 1
-            photos += [entry] if had[entry.source] <= PHOTOS_EDITED else []
-        write_manifest(photos, chosen.out / "hosts.csv")
+        photos = [e for e in whole if e.label is Label.REAL]
+        write_manifest(photos[: chosen.hosts], chosen.out / "hosts.csv")
         return
     run(
         chosen,

@@ -335,7 +335,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--apart", action="append", default=[], help="sources to leave out")
     parser.add_argument("--without", type=Path, help="text file of hashes of pictures to leave out")
-    parser.add_argument("--cap", type=int, default=20, help="pictures of a collection and class")
+    parser.add_argument("--cap", type=int, default=15, help="pictures of a collection and class")
     parser.add_argument("--folds", nargs="*", choices=FOLDS)
     parser.add_argument("--variants", nargs="*", choices=[*READINGS, *ROWS])
     parser.add_argument("--seeds", type=int, default=3)

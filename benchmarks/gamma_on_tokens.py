@@ -34,7 +34,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from token_reading import BLOCK, CELLS, EDITS, FOLDS, LAST, VIEW, Pool, chosen_of, read_pool
 from torch import Tensor
 
-from gammascope import runtime
+from gammascope import machine
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.detectors import gamma
 from gammascope.networks.base import Backbone, Features
@@ -341,7 +341,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=150)
     chosen = parser.parse_args()
-    torch.set_num_threads(runtime.cores())
+    torch.set_num_threads(machine.cores())
     without = set(chosen.without.read_text().split()) if chosen.without else set()
     whole = chosen_of(chosen.data, without, chosen.apart, chosen.cap)
     chosen.out.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from folds import JPEG90
 from rich.progress import track
 from torch import Tensor
 
-from gammascope import runtime
+from gammascope import machine, runtime
 from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.errors import UndecodableImageError
 from gammascope.imaging import codecs, views
@@ -142,7 +142,7 @@ def tower_of(graph: Path) -> Any:
     model.reshape([1, 3, SIDE, SIDE])
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": runtime.cores(),
+        "INFERENCE_NUM_THREADS": machine.cores(),
         "ENABLE_CPU_PINNING": False,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": runtime.QUANTISED_TOGETHER,
     }

@@ -128,26 +128,41 @@ def seen(image: Image, name: str, *, fully: bool) -> tuple[dict[str, Image], boo
     return shown, bool(graded)
 
 
+def before_head(graph: Path, *, streams: int | None = None, cells: bool = False) -> Any:
+    """Compile the part of an exported linear probe before its head, in the int8 arithmetic of scans.
+
+    Args:
+        graph: ONNX file.
+        streams: Requests that run side by side; None: one, by all cores.
+        cells: Also give the patch tokens that the probe averages.
+    """
+    openvino, core = runtime.import_openvino(), runtime.openvino_core()
+    whole = core.read_model(graph)
+    head = next(op for op in whole.get_ops() if op.get_friendly_name() == HEAD)
+    outputs = [next(iter(head.output(0).get_target_inputs())).get_node().input_value(0)]
+    if cells:
+        mean = next(op for op in whole.get_ops() if op.get_type_name() == "ReduceMean")
+        outputs.append(mean.input_value(0))
+    model = openvino.Model(outputs, whole.get_parameters(), "tokens")
+    model.reshape([1, 3, SIDE, SIDE])
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": machine.cores(),
+        "ENABLE_CPU_PINNING": False,
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": runtime.QUANTISED_TOGETHER,
+    }
+    if streams is not None:
+        settings["NUM_STREAMS"] = streams
+    return core.compile_model(model, "CPU", settings)
+
+
 class Tower:
-    """The part of an exported linear probe before its head."""
+    """The part of an exported linear probe before its head, which reads several views at a time."""
 
     def __init__(self, graph: Path) -> None:
-        openvino = runtime.import_openvino()
-        whole = runtime.openvino_core().read_model(graph)
-        head = next(op for op in whole.get_ops() if op.get_friendly_name() == HEAD)
-        product = next(iter(head.output(0).get_target_inputs())).get_node()
-        tokens = product.input_value(0)
-        model = openvino.Model([tokens], whole.get_parameters(), "tokens")
-        model.reshape([1, 3, SIDE, SIDE])
-        settings = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "NUM_STREAMS": machine.cores(),
-            "INFERENCE_NUM_THREADS": machine.cores(),
-            "ENABLE_CPU_PINNING": False,
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": runtime.QUANTISED_TOGETHER,
-        }
-        compiled = runtime.openvino_core().compile_model(model, "CPU", settings)
-        self._queue = openvino.AsyncInferQueue(compiled, 2 * machine.cores())
+        openvino, streams = runtime.import_openvino(), machine.cores()
+        compiled = before_head(graph, streams=streams)
+        self._queue = openvino.AsyncInferQueue(compiled, 2 * streams)
         self._queue.set_callback(self._keep)
         self._answers: dict[int, np.ndarray] = {}
 

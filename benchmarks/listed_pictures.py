@@ -18,7 +18,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from proven_pictures import git, repositories
+from proven_pictures import git, keep, repositories, write_rows
 
 
 def main() -> None:
@@ -50,23 +50,11 @@ def main() -> None:
                 print(f"{name}: {row['path']} is missing or has changed, left out")
                 lost += 1
                 continue
-            suffix = Path(row["path"]).suffix.lower()
-            path = chosen.out / row["source"] / f"{digest[:16]}{suffix}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            rows.append(
-                (
-                    path.relative_to(chosen.out).as_posix(),
-                    row["label"],
-                    row["source"],
-                    "train",
-                    digest,
-                )
-            )
+            suffix = Path(row["path"]).suffix
+            rows.append(keep(chosen.out, content, digest, suffix, row["label"], row["source"]))
     if not rows:
         sys.exit(f"None of the pictures of {chosen.list} lies in {chosen.repositories}.")
-    with (chosen.out / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "label", "source", "split", "sha256"), *rows])
+    write_rows(chosen.out, rows)
     print(f"{len(rows)} pictures, {lost} left out")
 
 

@@ -25,7 +25,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,6 +144,22 @@ def proof_of(found: Found, content: bytes) -> tuple[str, bool] | None:
     return None
 
 
+def keep(
+    folder: Path, content: bytes, digest: str, suffix: str, label: str, source: str
+) -> tuple[str, str, str, str, str]:
+    """Write a picture's bytes into the folder of its source; return its row of the manifest."""
+    path = folder / source / f"{digest[:16]}{suffix.lower()}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path.relative_to(folder).as_posix(), label, source, "train", digest
+
+
+def write_rows(folder: Path, rows: Iterable[tuple[str, str, str, str, str]]) -> None:
+    """Write the manifest of what was kept."""
+    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "label", "source", "split", "sha256"), *rows])
+
+
 def main() -> None:
     """Write pictures and manifest."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -176,26 +192,15 @@ def main() -> None:
             made = proof == "generator"
             kind = "declared" if made else "graphics" if graphic else "web"
             source = f"{kind}-{name.split('+')[0].lower()}"
-            path = chosen.out / source / f"{digest[:16]}{Path(found.path).suffix.lower()}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            rows.append(
-                (
-                    path.relative_to(chosen.out).as_posix(),
-                    "fake" if made else "real",
-                    source,
-                    "train",
-                    digest,
-                )
-            )
+            label = "fake" if made else "real"
+            rows.append(keep(chosen.out, content, digest, Path(found.path).suffix, label, source))
         print(
             f"{name}: " + ", ".join(f"{n} by {proof}" for proof, n in sorted(taken.items())),
             flush=True,
         )
     if not rows:
         sys.exit(f"No dated pictures in the git repositories of {chosen.repositories}.")
-    with (chosen.out / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "label", "source", "split", "sha256"), *rows])
+    write_rows(chosen.out, rows)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from eyes import NOT_PHOTOS
-from eyes_reading import HEAD, SIDE, square, window
+from eyes_reading import SIDE, before_head, square, window
 from folds import JPEG90
 from rich.progress import track
 from torch import Tensor
 
-from gammascope import machine, runtime
 from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.errors import UndecodableImageError
 from gammascope.imaging import codecs, views
@@ -131,24 +129,6 @@ def _host_of(path: Path) -> str:
     return path.name.removesuffix(path.suffix).rstrip("0123456789").removesuffix(".")
 
 
-def tower_of(graph: Path) -> Any:
-    """Compile the part of an exported linear probe before its head, with the patch tokens that it averages."""
-    openvino, core = runtime.import_openvino(), runtime.openvino_core()
-    whole = core.read_model(graph)
-    head = next(op for op in whole.get_ops() if op.get_friendly_name() == HEAD)
-    tokens = next(iter(head.output(0).get_target_inputs())).get_node().input_value(0)
-    mean = next(op for op in whole.get_ops() if op.get_type_name() == "ReduceMean")
-    model = openvino.Model([tokens, mean.input_value(0)], whole.get_parameters(), "tokens")
-    model.reshape([1, 3, SIDE, SIDE])
-    settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": machine.cores(),
-        "ENABLE_CPU_PINNING": False,
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": runtime.QUANTISED_TOGETHER,
-    }
-    return core.compile_model(model, "CPU", settings)
-
-
 @dataclass
 class Pool:
     """All pictures, and what the tower read of both views of each: standardised, which helps what learns by steps."""
@@ -181,7 +161,7 @@ def read_pool(whole: Sequence[Entry], edits: Sequence[Entry], folder: Path, grap
     kept = {e.path: _file_of(e, folder) for e in [*edits, *whole]}
     folder.mkdir(exist_ok=True)
     places, own = places_of(edits), {e.path for e in edits}
-    tower = tower_of(graph)
+    tower = before_head(graph, cells=True)
     for entry in track([e for e in [*edits, *whole] if not kept[e.path].is_file()], "reading"):
         try:
             place = places.get(entry.path.resolve(), (0.5, 0.5))

@@ -129,3 +129,19 @@ def collection(photos, tmp_path_factory) -> Path:
     manifest = root / "manifest.csv"
     write_manifest(entries, manifest)
     return manifest
+
+
+@pytest.fixture(scope="session")
+def lively() -> Callable[[str], Any]:
+    """Build a tiny generator, frozen, in which no layer starts at 0: without, every picture that it makes is alike."""
+    from gammascope.generation import base
+
+    def built(name: str) -> Any:
+        torch.manual_seed(0)
+        network = base.build(name, base.get(name).tiny)
+        for parameter in network.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
+        return network.requires_grad_(requires_grad=False)
+
+    return built

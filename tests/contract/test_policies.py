@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from gammascope.data.augmenting import PolicyPlan, augment
@@ -15,7 +14,6 @@ from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.data.policies import base
 from gammascope.data.products import MANIFEST
 from gammascope.errors import MissingDataError, RecipeError
-from gammascope.generation import base as generators
 from gammascope.imaging.codecs import Encoding, jpeg_quality
 from gammascope.sample import Entry, KeptApart, Label
 
@@ -25,13 +23,8 @@ APART = KeptApart(frozenset({"hidden"}))
 
 
 @pytest.fixture(scope="module")
-def generator():
-    torch.manual_seed(0)
-    network = generators.build("small_diffusion", generators.get("small_diffusion").tiny)
-    for parameter in network.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
-    return network.requires_grad_(requires_grad=False)
+def generator(lively):
+    return lively("small_diffusion")
 
 
 @pytest.fixture(scope="module")

@@ -21,13 +21,8 @@ def rng(seed=0):
 
 
 @pytest.fixture(scope="module")
-def network():
-    torch.manual_seed(0)
-    network = base.build("harmon", GENERATOR.tiny)
-    for parameter in network.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
-    return network.requires_grad_(requires_grad=False)
+def network(lively):
+    return lively("harmon")
 
 
 def test_guidance_of_1_is_the_class_alone_and_nothing_is_not_guided(network):

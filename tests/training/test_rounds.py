@@ -34,13 +34,8 @@ NPR = replace(detectors.get("npr").tiny, size=32)
 
 
 @pytest.fixture(scope="module")
-def generator():
-    torch.manual_seed(0)
-    network = generators.build("small_diffusion", generators.get("small_diffusion").tiny)
-    for parameter in network.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
-    return network.requires_grad_(requires_grad=False)
+def generator(lively):
+    return lively("small_diffusion")
 
 
 @pytest.fixture(scope="module")

@@ -321,7 +321,7 @@ class _Work:
 
 def _logit(pipeline: Pipeline, image: Image) -> float:
     scores = pipeline.scores(image)
-    return float(scores.answers.get("generated", scores.logit))
+    return float(scores.answers.get(scores.question, scores.logit))
 
 
 def _processed(image: Image) -> Image:

@@ -21,6 +21,7 @@ from gammascope.imaging.views import ViewSpec
 from gammascope.looking import Maps, Scores
 from gammascope.report import (
     Answer,
+    Coverage,
     Evidence,
     Recheck,
     Report,
@@ -234,11 +235,13 @@ class Pipeline:
         too_small = min(width, height) < self.smallest_px
         if too_small:
             answers = {
-                name: replace(answer, verdict=Verdict.UNCERTAIN) for name, answer in answers.items()
+                name: replace(answer, verdict=Verdict.UNCERTAIN, as_high=None)
+                for name, answer in answers.items()
             }
         stability = tuple(self._rechecks(decoded.image, answers))
         calibrated = not too_small and not self._raw(answers)
         answered, parts = self._edited(decoded, answers)
+        coverage = self._coverage(decoded, scores)
         return Report(
             image=name,
             size=(width, height),
@@ -251,15 +254,16 @@ class Pipeline:
                 *_mask_evidence(
                     answers,
                     {} if too_small else scores.maps,
-                    self._unseen(decoded, scores),
+                    coverage,
                     quiet=self.besides.quiet_maps,
                 ),
                 *parts,
                 *self._provenance(decoded),
             ),
-            caveats=(*self._caveats(decoded, scores), *_changes(stability)),
+            caveats=(*self._caveats(decoded, scores, coverage), *_changes(stability)),
             tiles=self._tiles(scores),
             stability=stability,
+            coverage=coverage,
         )
 
     def _answers(self, scores: Scores) -> dict[str, Answer]:
@@ -269,22 +273,25 @@ class Pipeline:
     def _ranks(self, scores: Scores) -> Iterator[Evidence]:
         """Say what a score means: how many held-out photos and fakes have one as high."""
         question = scores.question
-        shares_above = self._calibration(question).as_high(scores.logit)
-        if shares_above is not None:
-            photos, fakes = map(_one_in, shares_above)
+        as_high = self._calibration(question).as_high(scores.logit)
+        if as_high is not None:
+            photos, fakes = map(_one_in, as_high)
             yield Evidence(
                 f"rank:{question}",
                 f"A score this high: {photos} held-out photos, {fakes} held-out generated pictures.",
                 strength=Strength.NEUTRAL,
             )
 
-    def _unseen(self, decoded: Decoded, scores: Scores) -> tuple[int, int]:
-        """Return how many tiles were looked at, and of how many; the same number twice for views that are no tiles."""
+    def _coverage(self, decoded: Decoded, scores: Scores) -> Coverage | None:
+        """Return at how much of the picture the detector looked; None if at all of it, or if its views are no tiles."""
+        if self.view.fit != "tiles":
+            return None
         height, width = decoded.image.shape[:2]
         seen = scores.views - scores.overview
-        if self.view.fit != "tiles":
-            return seen, seen
-        return seen, len(views.tile_grid((width, height), self.view.size))
+        possible = len(views.tile_grid((width, height), self.view.size))
+        return (
+            Coverage(seen, possible, scores.overview, scores.settled) if possible > seen else None
+        )
 
     def _edited(
         self, decoded: Decoded, answers: Mapping[str, Answer]
@@ -335,13 +342,15 @@ class Pipeline:
     def _answer(self, question: str, logit: float) -> Answer:
         known = self._calibration(question)
         (probability,) = known.probability(np.array([logit])).tolist()
-        return Answer(probability, known.verdict(logit), known.thresholds)
+        return Answer(probability, known.verdict(logit), known.thresholds, known.as_high(logit))
 
     def _raw(self, questions: Iterable[str]) -> list[str]:
         """Return the questions whose thresholds were never fitted, each once."""
         return [name for name in dict.fromkeys(questions) if name not in self.facts.calibration]
 
-    def _caveats(self, decoded: Decoded, scores: Scores) -> Iterator[str]:
+    def _caveats(
+        self, decoded: Decoded, scores: Scores, coverage: Coverage | None
+    ) -> Iterator[str]:
         height, width = decoded.image.shape[:2]
         spec = self.view
         if min(width, height) < self.smallest_px:
@@ -351,23 +360,12 @@ class Pipeline:
             yield f"{width} x {height} px: smaller than the {spec.size} px views seen in training."
         if decoded.jpeg_quality is not None and decoded.jpeg_quality < HEAVY_COMPRESSION:
             yield f"Heavily compressed (JPEG quality about {decoded.jpeg_quality}): traces may be gone."
-        seen, possible = self._unseen(decoded, scores)
-        if possible > seen:
-            yield _how_much(scores, seen, possible)
+        if coverage is not None:
+            yield str(coverage)
         if raw := self._raw((scores.question, *scores.answers)):
             which = f" for {', '.join(raw)}" if self.facts.calibration else ""
             yield f"Not calibrated{which}: probabilities and thresholds are raw."
         yield from (f"{note[0].upper()}{note[1:]}." for note in decoded.notes)
-
-
-def _how_much(scores: Scores, tiles: int, possible: int) -> str:
-    """Say at how much of a picture a detector looked, where that is not all of it."""
-    if scores.settled and not tiles:
-        return f"None of {possible} tiles was examined at full resolution: the reduced whole settled the matter."
-    spread = "" if scores.settled else ", evenly spread"
-    whole = ", and the whole picture reduced" if scores.overview else ""
-    enough = ": they settled the matter" if scores.settled else ""
-    return f"{tiles} of {possible} tiles were examined at full resolution{spread}{whole}{enough}."
 
 
 def detect(
@@ -425,7 +423,7 @@ def _one_in(share: float) -> str:
 def _mask_evidence(
     answers: Mapping[str, Answer],
     maps: Mapping[str, Float[np.ndarray, "h w"]],
-    looked: tuple[int, int],
+    coverage: Coverage | None,
     *,
     quiet: bool,
 ) -> Iterator[Evidence]:
@@ -436,11 +434,10 @@ def _mask_evidence(
     Args:
         answers: By question.
         maps: By question.
-        looked: How many tiles were looked at, and of how many.
+        coverage: At how much of the picture the detector looked; None: at all of it.
         quiet: Keep a map beside "no", too.
     """
-    seen, possible = looked
-    where = f" in the {seen} of {possible} tiles examined" if seen < possible else ""
+    where = f" in the {coverage.tiles} of {coverage.possible} tiles examined" if coverage else ""
     for name in QUESTIONS:
         if name not in maps or name not in answers:
             continue

@@ -74,11 +74,13 @@ class Answer:
         probability: Calibrated probability of yes, 0..1.
         verdict: FAKE = yes, NO_SIGN = nothing was found, UNCERTAIN = between the two thresholds.
         thresholds: Probabilities at which the verdict becomes uncertain, then fake.
+        as_high: Shares of held-out photos and of held-out fakes whose score is at least this one; None if not known.
     """
 
     probability: float
     verdict: Verdict
     thresholds: tuple[float, float]
+    as_high: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,38 @@ class Tile:
 
     box: tuple[float, float, float, float]
     probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """At how much of a picture a detector looked, where that is not all of it.
+
+    Attributes:
+        tiles: How many were examined at full resolution.
+        possible: Of how many.
+        whole: Whether it also saw the whole picture reduced.
+        settled: Whether it stopped because more would not have changed the verdict.
+    """
+
+    tiles: int
+    possible: int
+    whole: bool
+    settled: bool
+
+    @property
+    def brief(self) -> str:
+        """For a table: "whole + 1 of 9 tiles"."""
+        return f"{'whole + ' if self.whole else ''}{self.tiles} of {self.possible} tiles"
+
+    def __str__(self) -> str:
+        """In a sentence."""
+        if self.settled and not self.tiles:
+            none = f"None of {self.possible} tiles was examined at full resolution"
+            return f"{none}: the reduced whole settled the matter."
+        spread = "" if self.settled else ", evenly spread"
+        whole = ", and the whole picture reduced" if self.whole else ""
+        enough = ": they settled the matter" if self.settled else ""
+        return f"{self.tiles} of {self.possible} tiles were examined at full resolution{spread}{whole}{enough}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +159,7 @@ class Report:
         caveats: What weakens it ("96 px wide: below the 160 px seen in training").
         tiles: The views that were read, if they were several.
         stability: Whether the verdicts survive ordinary processing, where ``--stability`` is on.
+        coverage: At how much it looked; None: at all of it. ``caveats`` say so, too.
     """
 
     image: str
@@ -137,6 +172,7 @@ class Report:
     caveats: tuple[str, ...] = ()
     tiles: tuple[Tile, ...] = ()
     stability: tuple[Recheck, ...] = ()
+    coverage: Coverage | None = None
 
     @property
     def question(self) -> str:
@@ -209,7 +245,7 @@ def without_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-_NUMBERS = frozenset(("probability", "thresholds"))
+_NUMBERS = frozenset(("probability", "thresholds", "as_high"))
 
 
 def _unmeasured(evidence: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,14 +273,19 @@ def percent(share: float, decimals: int | None = None) -> str:
 
 
 def _answers_json(answers: Mapping[str, Answer]) -> dict[str, Any]:
-    return {
-        name: {
-            "verdict": str(answer.verdict),
-            "probability": round(answer.probability, 6),
-            "thresholds": [round(value, 6) for value in answer.thresholds],
-        }
-        for name, answer in answers.items()
+    return {name: _answer_json(answer) for name, answer in answers.items()}
+
+
+def _answer_json(answer: Answer) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "verdict": str(answer.verdict),
+        "probability": round(answer.probability, 6),
+        "thresholds": [round(value, 6) for value in answer.thresholds],
     }
+    if answer.as_high is not None:
+        photos, fakes = answer.as_high
+        row["as_high"] = {"photos": round(photos, 4), "fakes": round(fakes, 4)}
+    return row
 
 
 def _evidence_json(evidence: Evidence) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from gammascope import checkpoints, settings
 from gammascope.cli.app import app
 from gammascope.cli.terminal import TrainingDisplay
 from gammascope.data.manifest import read_manifest
-from gammascope.detectors import gamma
+from gammascope.detectors import gamma, linear_probe
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.sample import Label
@@ -49,11 +49,11 @@ def plain_terminal(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def written_checkpoint(path, calibration=None):
+def written_checkpoint(path, calibration=None, method=gamma):
     torch.manual_seed(0)
-    detector = gamma.build(gamma.METHOD.tiny)
-    config = settings.plain(gamma.METHOD.tiny)
-    facts = checkpoints.Facts("gamma", config, detector.view, calibration=calibration or {})
+    detector = method.build(method.METHOD.tiny)
+    name, config = method.__name__.rpartition(".")[-1], settings.plain(method.METHOD.tiny)
+    facts = checkpoints.Facts(name, config, detector.view, calibration=calibration or {})
     checkpoints.save(path, detector, facts)
     return path
 
@@ -147,9 +147,8 @@ def test_verdicts_follow_the_calibration_and_it_is_told_of(folder, tmp_path):
     result = run("scan", folder, "--weights", path)
     assert result.stdout.count("◐ uncertain") == 9
     assert "3 files: 3 uncertain" in result.stdout
-    assert (
-        "at most 1 % of 200 held-out photos were called so, 5 % with 'uncertain'" in result.stdout
-    )
+    assert "(1 % of 200 held-out photos were called so" in result.stdout
+    assert ", 5 % with 'uncertain')" in result.stdout
 
 
 def test_half_a_per_cent_is_not_told_as_none(folder, tmp_path):
@@ -157,7 +156,21 @@ def test_half_a_per_cent_is_not_told_as_none(folder, tmp_path):
         name: replace(known, rates=(0.025, 0.005)) for name, known in always(-99.0, 99.0).items()
     }
     result = run("scan", folder, "--weights", written_checkpoint(tmp_path / "w.safetensors", rare))
-    assert "at most 0.5 % of 200 held-out photos were called so, 2.5 % with" in result.stdout
+    assert "(0.5 % of 200 held-out photos were called so" in result.stdout
+    assert ", 2.5 % with 'uncertain')" in result.stdout
+
+
+def test_ranks_among_held_out_pictures_stand_in_place_of_a_probability(folder, tmp_path):
+    ranks = ((-99.0, 1.0, 1.0), (99.0, 0.0, 0.25))
+    known = {"generated": replace(always(-99.0, 99.0)["generated"], ranks=ranks)}
+    path = written_checkpoint(tmp_path / "w.safetensors", known, linear_probe)
+    header, row, *rest = run("scan", folder, "--weights", path).stdout.splitlines()
+    assert re.split("  +", header.strip()) == ["file", "verdict", "photos as high", "fakes as high"]
+    assert len(re.findall(r"\d+\.\d %", row)) == 2
+    assert any(line.startswith("As high: the share of held-out photos") for line in rest)
+    assert "P(" not in header
+    (line,) = run("scan", folder / "rocket.jpg", "--weights", path, "--json").stdout.splitlines()
+    assert set(json.loads(line)["answers"]["generated"]["as_high"]) == {"photos", "fakes"}
 
 
 def test_what_files_say_is_printed_apart_and_can_be_left_out(folder, weights):

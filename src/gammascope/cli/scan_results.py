@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE, until_
 from gammascope.imaging import provenance
 from gammascope.imaging.decode import Limits
 from gammascope.pipeline import Pipeline
-from gammascope.report import FORMAT, Report, Strength, Verdict, percent, without_numbers
+from gammascope.report import FORMAT, Answer, Report, Strength, Verdict, percent, without_numbers
 from gammascope.scanning.scan import Scanned, scan
 
 _STYLES = {Verdict.FAKE: "bold red", Verdict.UNCERTAIN: "yellow", Verdict.NO_SIGN: "green"}
@@ -146,6 +146,8 @@ class Results:
         console.print(terminal.literal(self.counts(), "bold"))
         for caveat in shared:
             console.print(terminal.literal(f"All: {caveat}", "yellow"))
+        if self.numbers and self._ranked():
+            console.print(terminal.literal(_AS_HIGH_MEANS, "dim"))
         for name, pipeline in self._spoke():
             lead = f"{name}: " if self.detectors.several else ""
             console.print(terminal.literal(lead + meaning(pipeline.facts), "dim"))
@@ -205,41 +207,53 @@ class Results:
     def _table(self, console: Console, shared: Sequence[str]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         table.add_column("file", overflow="fold", ratio=2 if console.is_terminal else None)
-        columns = self._columns()
+        columns, besides = self._columns(), self._besides(shared)
         for column in columns:
             table.add_column(column.title, no_wrap=True)
-            if self.numbers and column.chance:
-                table.add_column(column.chance, justify="right", no_wrap=True)
-        caveats = {
-            name: " ".join(caveat for caveat in self._caveats(name) if caveat not in shared)
-            for name in self.reports
-        }
-        if any(caveats.values()):
-            table.add_column("caveats", overflow="fold", ratio=3 if console.is_terminal else None)
-        rechecked = any(one.stability for every in self.reports.values() for one in every)
-        if rechecked:
-            table.add_column("holds", no_wrap=True)
+            for title in column.numbers if self.numbers else ():
+                table.add_column(title, justify="right", no_wrap=True)
+        for title in besides:
+            if title == "caveats":
+                ratio = 3 if console.is_terminal else None
+                table.add_column(title, overflow="fold", ratio=ratio)
+            else:
+                table.add_column(title, no_wrap=True)
         symbols = _SYMBOLS if terminal.speaks_unicode(console) else _PLAIN_SYMBOLS
         for name, reports in self.reports.items():
             cells = [terminal.literal(name)]
             for column in columns:
                 cells += self._cells(reports[column.detector], column, symbols)
-            if any(caveats.values()):
-                cells.append(terminal.literal(caveats[name], "dim"))
-            if rechecked:
-                cells.append(_holds(reports))
-            table.add_row(*cells)
+            table.add_row(*cells, *(texts[name] for texts in besides.values()))
         return table
+
+    def _besides(self, shared: Sequence[str]) -> dict[str, dict[str, Text]]:
+        """Return what stands beside verdicts, by title and file: only columns that say something."""
+        found: dict[str, dict[str, Text]] = {}
+        seen = {name: reports[0].coverage for name, reports in self.reports.items()}
+        if not self.detectors.several and any(seen.values()):
+            found["examined"] = {
+                name: terminal.literal(coverage.brief if coverage else "all", "dim")
+                for name, coverage in seen.items()
+            }
+        caveats = {
+            name: " ".join(caveat for caveat in self._caveats(name) if caveat not in shared)
+            for name in self.reports
+        }
+        if any(caveats.values()):
+            found["caveats"] = {n: terminal.literal(text, "dim") for n, text in caveats.items()}
+        if any(one.stability for every in self.reports.values() for one in every):
+            found["holds"] = {name: _holds(reports) for name, reports in self.reports.items()}
+        return found
 
     def _cells(
         self, report: Report, column: _Column, symbols: Mapping[Verdict, str]
     ) -> Iterator[Text]:
-        """Yield the verdict and, where the column has one, its number; dashes for a question without an answer."""
+        """Yield the verdict and its numbers; dashes for a question without an answer."""
         said = report.answers.get(column.question) if column.question else report
         words = "-" if said is None else f"{symbols[said.verdict]} {said.verdict}"
         yield terminal.literal(words, _STYLES[said.verdict] if said else "")
-        if self.numbers and column.chance:
-            yield terminal.literal("-" if said is None else shown_chance(said.probability))
+        for number in column.numbers.values() if self.numbers else ():
+            yield terminal.literal("-" if said is None else number(said))
 
     def _columns(self) -> list[_Column]:
         """Return one column for each question and detector; of one detector, the verdict on the whole first."""
@@ -251,21 +265,34 @@ class Results:
         if self.detectors.several:
             named = zip(self.detectors.names, asked, strict=True)
             return [
-                _Column(number, question, f"{name}: {question}", "P")
+                _Column(number, question, f"{name}: {question}", {"P": _chance})
                 for number, (name, questions) in enumerate(named)
                 for question in questions
             ]
         (questions,) = asked
         if len(questions) == 1:  # its answer is the verdict
-            return [_Column(0, questions[0], "verdict", f"P({questions[0]})")]
-        each = [_Column(0, question, question, f"P({question})") for question in questions]
-        return [_Column(0, "", "verdict", ""), *each]
+            (question,) = questions
+            numbers = _AS_HIGH if self._ranked() else {f"P({question})": _chance}
+            return [_Column(0, question, "verdict", numbers)]
+        each = [
+            _Column(0, question, question, {f"P({question})": _chance}) for question in questions
+        ]
+        return [_Column(0, "", "verdict", {}), *each]
+
+    def _ranked(self) -> bool:
+        """Whether every score has a rank among held-out photos, where it should have one."""
+        if self.detectors.several or any(len(one.answers) > 1 for (one,) in self.reports.values()):
+            return False
+        ranks = [
+            answer.as_high for (one,) in self.reports.values() for answer in one.answers.values()
+        ]
+        return any(ranks)
 
     def _caveats(self, name: str) -> tuple[str, ...]:
         """Return what weakens the verdicts on a file: said of one detector where others do not have it."""
         first, *further = self.reports[name]
-        if not further:
-            return first.caveats
+        if not further:  # how much was examined has a column of its own
+            return tuple(caveat for caveat in first.caveats if caveat != str(first.coverage))
         every = self.detectors.named(self.reports[name])
         common = [one for one in first.caveats if all(one in other.caveats for other in further)]
         own = [
@@ -285,13 +312,32 @@ class _Column:
         detector: Its number.
         question: As in ``Report.answers``; empty: the whole.
         title: Of the column.
-        chance: Title of the column with its numbers; empty: none.
+        numbers: What stands beside it, by title.
     """
 
     detector: int
     question: str
     title: str
-    chance: str
+    numbers: Mapping[str, Callable[[Answer | Report], str]]
+
+
+def _chance(said: Answer | Report) -> str:
+    return shown_chance(said.probability)
+
+
+def _share_as_high(number: int) -> Callable[[Answer | Report], str]:
+    def written(said: Answer | Report) -> str:
+        known = said.as_high if isinstance(said, Answer) else None
+        if known is None:
+            return "-"
+        return "<0.1 %" if known[number] < 0.001 else percent(known[number], 1)
+
+    return written
+
+
+_AS_HIGH_MEANS = "As high: the share of held-out photos, and of held-out fakes, whose score is at least this one."
+# A probability would assume a share of fakes; these shares assume nothing, and are what thresholds are set by.
+_AS_HIGH = {"photos as high": _share_as_high(0), "fakes as high": _share_as_high(1)}
 
 
 def _holds(reports: Sequence[Report]) -> Text:
@@ -356,7 +402,11 @@ _WAYS = {"generated": "contains AI-generated pixels", "edited": "was edited"}
 def _rates(known: checkpoints.Calibration) -> str:
     unsure, called = map(percent, known.rates)
     if known.zone != "conformal":
-        return f"at most {called} of {known.photos} held-out photos were called so, {unsure} with 'uncertain'"
+        sources = len(known.sources)
+        how = "in the mean over" if known.zone == "quantile" else "at most, in each of"
+        where = f" {how} {sources} sources" if sources > 1 else ""
+        share = f"{called} of {known.photos:,} held-out photos were called so{where}"
+        return f"{share}, {unsure} with 'uncertain'"
     promised = f"at most {called} of new photos like the {known.photos} held-out ones are called so"
     if known.missed is None:
         return promised

@@ -407,6 +407,24 @@ def resolve(place: str | os.PathLike[str]) -> Path:
     return default_path() if name == "default" else weights.named(name) or Path(place)
 
 
+def parameters_of(path: Path) -> int:
+    """Count the numbers in a checkpoint, and in the tower that it sees with, without reading them."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        own: int = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a mapping
+    return own + sum(map(parameters_of, towers_of(path)))
+
+
+def towers_of(path: Path) -> list[Path]:
+    """Return the files of towers that a checkpoint names."""
+    named = weights.towers()
+    if path in named.values():
+        return []
+    backbone = read_facts(path).config.get("backbone")
+    return [named[backbone]] if backbone in named else []
+
+
 def _write(path: Path, data: bytes) -> str:
     with complete_or_absent(path) as unfinished:
         unfinished.write_bytes(data)

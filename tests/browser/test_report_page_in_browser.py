@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from gammascope.apps.report_page import FailedRow, PageRow, write_report
+from gammascope.pages.report_page import FailedRow, PageRow, write_report
 from gammascope.report import FORMAT, Answer, Evidence, Recheck, Report, Strength, Tile, Verdict
 
 CHROMIUM = shutil.which("chromium") or ""

@@ -13,11 +13,11 @@ import numpy as np
 import pydantic
 from typer.testing import CliRunner
 
-from gammascope.apps.server import schema
 from gammascope.cli import scan_into
 from gammascope.cli.app import app
 from gammascope.report import FORMAT, Answer, Evidence, Recheck, Report, Strength, Verdict
 from gammascope.scanning.results import Summary
+from gammascope.server import schema
 
 ROOT = Path(__file__).parents[2]
 

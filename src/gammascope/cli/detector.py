@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,19 @@ def zone_of(text: str | None) -> tuple[float, float]:
     except ValueError:
         raise RecipeError(f"--zone {text}: expected two probabilities, as in 0.1,0.9.") from None
     return low, high
+
+
+def refuse_beside_several(weights: Sequence[str], then: str | None, method: str | None) -> None:
+    """Refuse options that are about one detector.
+
+    Raises:
+        BadParameter: If there are several.
+    """
+    if len(weights) > 1 and (then is not None or method is not None):
+        given = [name for name, value in (("--then", then), ("--method", method)) if value]
+        raise typer.BadParameter(
+            "not with several --weights: each speaks for itself", param_hint=", ".join(given)
+        )
 
 
 def saving(pipeline: Pipeline) -> str | None:

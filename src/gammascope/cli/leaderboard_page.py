@@ -18,7 +18,6 @@ from rich.table import Table
 
 import gammascope
 from gammascope import settings
-from gammascope.apps.static_page import policy, web_part
 from gammascope.checkpoints import Calibration
 from gammascope.cli import terminal
 from gammascope.errors import MissingDataError
@@ -27,6 +26,7 @@ from gammascope.evaluation.leaderboard import LEADING, Board, Contestant, Row, b
 from gammascope.evaluation.scoring import ScoreTable
 from gammascope.files import complete_or_absent
 from gammascope.names import shown
+from gammascope.pages.static_page import policy, web_part
 
 COLUMNS: Final = (run.NATIVE, run.ALIGNED, run.ALL_RECODED)
 """What was shown, in the order of the page; further columns of an evaluation are not on it."""

@@ -23,7 +23,7 @@ OneBenchmark: TypeAlias = Annotated[
 
 def methods(as_json: options.Json = False) -> None:
     """List the detection methods."""
-    from gammascope.apps import method_list
+    from gammascope.detection import method_list
 
     _show(method_list.rows(), method_table, as_json=as_json)
 

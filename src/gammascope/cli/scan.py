@@ -110,9 +110,9 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     --fail-on found something.
     """
     from gammascope import checkpoints
-    from gammascope.apps import opinions
     from gammascope.cli import scan_into, scan_results, terminal
     from gammascope.data.folder import SCANNED_SUFFIXES, find_images
+    from gammascope.detection import opinions
     from gammascope.imaging.decode import Limits
     from gammascope.pipeline import Besides, Execution
     from gammascope.scanning.bulk import Plan
@@ -120,7 +120,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     named = weights or ["default"]
     if out is not None:
         scan_into.refuse_beside_out(report, then, engine, named, labels_only=labels_only)
-    opinions.refuse_beside_several(named, then, method)
+    detector.refuse_beside_several(named, then, method)
     if report is not None:
         refuse_unwritable(report)
     besides = Besides(provenance, scan_results.trusted(trust), stability, report is not None)

@@ -16,13 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from gammascope import checkpoints, names
-from gammascope.apps.opinions import Detectors, differences, opinions_json
-from gammascope.apps.report_page import FailedRow, PageRow, write_report
 from gammascope.choices import FailOn
 from gammascope.cli import detector, terminal
 from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE, until_interrupted
+from gammascope.detection.opinions import Detectors, differences, opinions_json
 from gammascope.imaging import provenance
 from gammascope.imaging.decode import Limits
+from gammascope.pages.report_page import FailedRow, PageRow, write_report
 from gammascope.pipeline import Pipeline
 from gammascope.report import FORMAT, Answer, Report, Strength, Verdict, percent, without_numbers
 from gammascope.scanning.scan import Scanned, scan

@@ -92,16 +92,15 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option
     profile: options.Profile = "default",
 ) -> None:
     """Answer over HTTP: a page for people, an API for programs. Log lines in JSON go to stderr."""
-    from gammascope.apps import opinions
-    from gammascope.apps.server import serving
     from gammascope.cli import terminal
     from gammascope.pipeline import Execution
+    from gammascope.server import serving
 
     hosts = (tuple(webhook_host or ()), tuple(allow_host or ()))
     chosen = serving.Options(
         host, port, keys, insecure_no_keys, results, *hosts, tuple(limit or ())
     )
-    opinions.refuse_beside_several(weights or (), None, method)
+    detector.refuse_beside_several(weights or (), None, method)
     execution = Execution(profile=profile)
     load = partial(detector.load, method=method, device=device, execution=execution)
     serving.serve(chosen, weights or ["default"], load, say=terminal.say)
@@ -109,11 +108,11 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option
 
 def api_key(name: KeyName, files_per_minute: FilesPerMinute = 120.0) -> None:
     """Make a key for serve: the key goes to stderr, once; its entry for the file of keys to stdout."""
-    from gammascope.apps.server import serving
     from gammascope.cli import terminal
+    from gammascope.server import serving
 
     serving.require_extra()
-    from gammascope.apps.server import keys
+    from gammascope.server import keys
 
     key, entry = keys.new_key(name, files_per_minute)
     terminal.say(f"Key of {name}, shown only here: {key}")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gammascope import checkpoints, fusion, machine
-from gammascope import weights as weights_of
 from gammascope.files import complete_or_absent
 
 SPEED = "speed.json"
@@ -75,30 +73,14 @@ def size_of(weights: str, then: str | None = None) -> dict[str, Any]:
     if weights.endswith(".json"):
         own = files[0]
         files = [own.parent / name for name in fusion.read_plan(own).members]
-    counts = [parameters_of(path) if path.suffix == ".safetensors" else None for path in files]
+    counts = [
+        checkpoints.parameters_of(path) if path.suffix == ".safetensors" else None for path in files
+    ]
     known = [count for count in counts if count is not None]
     return {
         "parameters": sum(known) if len(known) == len(files) else None,
         "megabytes": round(sum(map(_bytes, files)) / 1e6, 3),
     }
-
-
-def parameters_of(path: Path) -> int:
-    """Count the numbers in a checkpoint, and in the tower that it sees with, without reading them."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        own: int = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a mapping
-    return own + sum(map(parameters_of, _towers_of(path)))
-
-
-def _towers_of(path: Path) -> list[Path]:
-    """Return the files of towers that a checkpoint names."""
-    named = weights_of.towers()
-    if path in named.values():
-        return []
-    backbone = checkpoints.read_facts(path).config.get("backbone")
-    return [named[backbone]] if backbone in named else []
 
 
 def facts_of(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,5 +91,5 @@ def facts_of(summary: Mapping[str, Any]) -> dict[str, Any]:
 def _bytes(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else (path, path.with_suffix(".bin"))
     own = sum(file.stat().st_size for file in files if file.is_file())
-    towers = _towers_of(path) if path.suffix == ".safetensors" else []
+    towers = checkpoints.towers_of(path) if path.suffix == ".safetensors" else []
     return own + sum(tower.stat().st_size for tower in towers)

@@ -1,1 +1,0 @@
-"""The report page and the server; what they share."""

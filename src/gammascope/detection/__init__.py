@@ -1,0 +1,1 @@
+"""A detector, or several together: pictures in, reports out."""

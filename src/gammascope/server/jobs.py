@@ -1,0 +1,252 @@
+"""Many files at once, answered later: accepted into memory, examined a few at a time, kept until they are fetched."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from gammascope.report import FORMAT
+from gammascope.server import answers
+from gammascope.server.batching import Engine
+from gammascope.server.figures import Figures
+from gammascope.server.limits import ServerLimits
+from gammascope.server.logs import failure, log
+from gammascope.server.problems import Problem, problem_of
+from gammascope.server.results import Results
+from gammascope.server.uploads import Share, Upload
+from gammascope.server.webhooks import Webhooks
+
+_FILES_AT_ONCE: Final = 4  # of each job in the queue, so that it leaves room for those who wait
+_CALLS_AT_ONCE: Final = (
+    4  # of webhooks, in threads of their own: a slow one must not keep others from their results
+)
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PAUSE_S: Final = 0.1  # before a file is offered again to a full queue
+
+
+@dataclass(slots=True)
+class Job:
+    """One accepted batch.
+
+    Attributes:
+        id: Not to be guessed.
+        owner: Name of the key that sent it; nobody else sees it.
+        files: How many.
+        webhook: Where to tell that it is finished; "" for nowhere.
+        accepted: When, seconds since 1970.
+        done: How many files have an outcome.
+        results: One row for each file, in order, once all have one.
+    """
+
+    id: str
+    owner: str
+    files: int
+    webhook: str
+    accepted: float
+    done: int = 0
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the job as the server sends it."""
+        finished = len(self.results) == self.files
+        row: dict[str, Any] = {
+            "format": FORMAT,
+            "id": self.id,
+            "status": "finished" if finished else "accepted",
+            "accepted": datetime.fromtimestamp(self.accepted, UTC).isoformat(timespec="seconds"),
+            "files": self.files,
+            "done": self.done,
+        }
+        if finished:
+            row["failed"] = sum("problem" in result for result in self.results)
+            row["results"] = self.results
+        return row
+
+
+class Jobs:
+    """All jobs of this server. Used by the event loop alone.
+
+    Args:
+        engine: Examines.
+        results: Keeps what is finished, also beyond the end of the process.
+        webhooks: Tells of it.
+        limits: Bounds.
+        figures: Told what happens.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        results: Results,
+        webhooks: Webhooks,
+        limits: ServerLimits,
+        figures: Figures,
+    ) -> None:
+        self._engine, self._results, self._webhooks = engine, results, webhooks
+        self._limits, self._figures = limits, figures
+        self._open: dict[str, Job] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._callers = ThreadPoolExecutor(_CALLS_AT_ONCE, "webhook")
+
+    @property
+    def open(self) -> int:
+        """Jobs accepted and not finished."""
+        return len(self._running)
+
+    def refuse_if_full(self) -> None:
+        """Raise "queue-full" if there are as many jobs as allowed.
+
+        Raises:
+            Problem: "queue-full".
+        """
+        if self.open >= self._limits.jobs:
+            detail = f"{self.open} of at most {self._limits.jobs} jobs are not finished."
+            raise Problem("queue-full", detail, retry_after=5)
+
+    def accept(self, owner: str, uploads: Sequence[Upload], webhook: str, share: Share) -> Job:
+        """Take a job over, with the memory its uploads are in.
+
+        Raises:
+            Problem: "queue-full", or "webhook-refused".
+        """
+        self.refuse_if_full()
+        if webhook:
+            self._webhooks.check(webhook)
+        job = Job(secrets.token_urlsafe(18), owner, len(uploads), webhook, time.time())
+        self._open[job.id] = job
+        share.kept = True
+        task = asyncio.create_task(self._run(job, list(uploads), share))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        self._figures.jobs.labels("accepted").inc()
+        return job
+
+    def get(self, job: str, owner: str) -> dict[str, Any] | None:
+        """Return a job of this owner as plain types, or None.
+
+        One that another process accepted is "accepted" until its time is over, and then "lost".
+
+        Raises:
+            Problem: "results-unreadable" if the database fails; "job-outdated" if an older version finished the job,
+                whose verdicts mean other things.
+        """
+        if not _ID.fullmatch(job):  # not one of ours; databases differ in which text they take
+            return None
+        here = self._open.get(job)
+        if here is not None:
+            return here.plain() if here.owner == owner else None
+        try:
+            kept = self._results.get_job(job, owner)
+        except Exception as error:  # drivers have types of their own
+            log("job-unreadable", logging.WARNING, **failure(error))
+            raise Problem("results-unreadable", "Ask again in a moment.", retry_after=5) from error
+        if kept is None:
+            return None
+        if kept["status"] == "finished":
+            if kept.get("format") != FORMAT:
+                raise Problem(
+                    "job-outdated", f"Its results {_written_as(kept)}: send the files again."
+                )
+            return kept
+        accepted = datetime.fromisoformat(kept["accepted"]).timestamp()
+        over = time.time() > accepted + self._limits.job_seconds + 60
+        # What no file was answered in is the same in every format.
+        return kept | {"format": FORMAT, "status": "lost" if over else "accepted"}
+
+    async def finish(self) -> None:
+        """Wait until every accepted job is finished and told of."""
+        while self._running:
+            await asyncio.wait(self._running)
+        self._callers.shutdown()
+
+    async def _run(self, job: Job, uploads: list[Upload], share: Share) -> None:
+        until = time.monotonic() + self._limits.job_seconds
+        # Should the process die, whoever asks learns that the job is lost.
+        await asyncio.to_thread(self._keep, job)
+        turns = asyncio.Semaphore(_FILES_AT_ONCE)
+        rows = await asyncio.gather(
+            *(self._examined(job, upload, turns, until) for upload in uploads)
+        )
+        job.results = list(rows)
+        uploads.clear()
+        share.give_back()
+        finished = await asyncio.to_thread(self._keep, job)
+        if finished:
+            del self._open[job.id]
+        else:  # what cannot be written stays in memory as long as it would have stayed on disk
+            asyncio.get_running_loop().call_later(
+                self._limits.job_kept_seconds, self._open.pop, job.id, None
+            )
+        self._figures.jobs.labels("finished").inc()
+        log(
+            "job", files=job.files, failed=job.plain()["failed"], seconds=time.time() - job.accepted
+        )
+        if job.webhook:
+            message = {key: value for key, value in job.plain().items() if key != "results"}
+            loop = asyncio.get_running_loop()
+            calling = loop.run_in_executor(self._callers, self._webhooks.call, job.webhook, message)
+            taken = await calling
+            self._figures.jobs.labels("told" if taken else "not-told").inc()
+
+    async def _examined(
+        self, job: Job, upload: Upload, turns: asyncio.Semaphore, until: float
+    ) -> dict[str, Any]:
+        try:
+            async with turns, asyncio.timeout(until - time.monotonic()):
+                row = await self._answer(upload)
+            return answers.shown(row, upload.name, masks=True, labels_only=False)
+        except TimeoutError:
+            detail = f"More than {self._limits.job_seconds:g} seconds after the job was accepted."
+            return failed(upload.name, Problem("out-of-time", detail))
+        except Exception as error:  # belongs to its file
+            return failed(upload.name, error)
+        finally:
+            job.done += 1
+
+    async def _answer(self, upload: Upload) -> dict[str, Any]:
+        if upload.problem is not None:
+            raise upload.problem
+        while True:
+            try:
+                future = self._engine.submit([upload.content])[0]
+            except Problem as problem:
+                if problem.kind != "queue-full":
+                    raise
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            return await asyncio.wrap_future(future)
+
+    def _keep(self, job: Job) -> bool:
+        try:
+            expires = time.time() + self._limits.job_kept_seconds
+            if len(job.results) < job.files:
+                expires += self._limits.job_seconds
+            self._results.put_job(job.id, job.owner, job.plain(), expires)
+        except Exception as error:  # drivers have types of their own
+            log("job-unwritable", logging.WARNING, **failure(error))
+            return False
+        return True
+
+
+def _written_as(kept: Mapping[str, Any]) -> str:
+    return (
+        f"have format {kept['format']}, and this server reads {FORMAT}"
+        if "format" in kept
+        else f"were written before answers had formats, and this server reads format {FORMAT}"
+    )
+
+
+def failed(name: str, error: BaseException) -> dict[str, Any]:
+    """Return the row of a file that could not be examined; bugs are logged."""
+    problem = problem_of(error)
+    if problem.status == 500:
+        log("file-failed", logging.ERROR, **failure(error))
+    return {"image": name, "problem": problem.document()}

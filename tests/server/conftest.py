@@ -1,0 +1,126 @@
+"""A server in this process, with the small embedded detector; small pictures, so that it answers in milliseconds."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG", **options) -> bytes:
+    """A picture as a file's content."""
+    data = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(data, kind, **options)
+    return data.getvalue()
+
+
+@pytest.fixture(scope="session")
+def pictures(photos) -> dict[str, bytes]:
+    """Small pictures by name, all different."""
+    made = {}
+    for name, photo in photos.items():
+        made[f"{name}.png"] = encoded(np.ascontiguousarray(photo[60:124, 80:144]))
+        made[f"{name}.jpg"] = encoded(np.ascontiguousarray(photo[:90, :120]), "JPEG", quality=85)
+    return made
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    """The small embedded detector: it answers in milliseconds, asks both questions and draws maps."""
+    from gammascope.pipeline import Pipeline
+
+    return Pipeline.load("mobilenet")
+
+
+@pytest.fixture
+def suspicious(embedded):
+    """The embedded detector with thresholds so low that every picture gets masks."""
+    from dataclasses import replace
+
+    from gammascope.pipeline import Pipeline
+
+    calibration = {
+        name: replace(known, uncertain_from=-99.0, fake_from=-98.0)
+        for name, known in embedded.facts.calibration.items()
+    }
+    facts = replace(embedded.facts, calibration=calibration)
+    return Pipeline(embedded.detector, facts, "suspicious")
+
+
+@pytest.fixture
+def gated(embedded):
+    """The embedded detector, which looks at nothing before ``gate`` is set; notes the sizes of batches."""
+    from gammascope.pipeline import Pipeline
+
+    class Gated(Pipeline):
+        def __init__(self) -> None:
+            super().__init__(embedded.detector, embedded.facts, embedded.weights_sha256)
+            self.gate = threading.Event()
+            self.batches: list[int] = []
+            self.waiting = 0
+
+        def reports_of(self, pictures, stop=None):  # noqa: ARG002
+            self.waiting = len(pictures)
+            assert self.gate.wait(20)
+            self.batches.append(len(pictures))
+            return super().reports_of(pictures)
+
+    pipeline = Gated()
+    yield pipeline
+    pipeline.gate.set()  # or its server would never stop
+
+
+@pytest.fixture
+def parts_with(embedded) -> Callable[..., Any]:
+    """Return a function that puts the parts of a server together."""
+    from gammascope.detection.opinions import Detectors
+    from gammascope.server.app import Parts
+    from gammascope.server.keys import Keys
+    from gammascope.server.limits import limits_of
+    from gammascope.server.results import opened
+    from gammascope.server.webhooks import Webhooks
+
+    def parts(
+        *limits, pipeline=None, second=None, keys=None, webhooks=None, hosts=None, results="memory"
+    ):
+        pipelines = (pipeline or embedded, *([second] if second else []))
+        return Parts(
+            detectors=Detectors(("first", "second")[: len(pipelines)], pipelines),
+            database=opened(str(results)),
+            limits=limits_of(limits),
+            keys=Keys(keys),
+            webhooks=webhooks or Webhooks(),
+            hosts=hosts,
+        )
+
+    return parts
+
+
+@pytest.fixture
+def serve(parts_with) -> Iterator[Callable[..., Any]]:
+    """Return a function that starts a server with other limits or parts, and gives its client."""
+    from starlette.testclient import TestClient
+
+    from gammascope.server.app import create_app
+
+    with ExitStack() as stack:
+
+        def start(*limits, **parts) -> TestClient:
+            app = create_app(parts_with(*limits, **parts))
+            # A bug has to show as a 500 problem, as it would in a real server.
+            client = TestClient(app, raise_server_exceptions=False)
+            return stack.enter_context(client)
+
+        yield start
+
+
+@pytest.fixture
+def client(serve):
+    """A server as it comes."""
+    return serve()

@@ -1,0 +1,190 @@
+"""Results by content, in SQLite and, where there is a server, in PostgreSQL."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gammascope.errors import MissingDataError, MissingExtraError
+from gammascope.server.results import Postgres, Results, Sqlite, default_place, opened
+
+INITDB = shutil.which("initdb") or next(
+    (str(path) for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")), ""
+)
+HAS_PSYCOPG = importlib.util.find_spec("psycopg") is not None
+needs_postgres = pytest.mark.skipif(
+    not (INITDB and HAS_PSYCOPG),
+    reason=f"PostgreSQL: {'psycopg is not installed' if INITDB else 'no initdb on this machine'}",
+)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """The URL of a PostgreSQL server of our own, reached through a socket file."""
+    folder = tmp_path_factory.mktemp("postgres")
+    owner = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+    if owner:
+        for path in (folder, *folder.parents[:3]):
+            path.chmod(0o755)
+        shutil.chown(folder, owner)
+    tools, data = Path(INITDB).parent, folder / "data"
+    options: dict[str, Any] = {"user": owner, "capture_output": True}
+    subprocess.run([INITDB, "-D", data, "-A", "trust", "-U", "gs"], check=True, **options)
+    settings = f"-k {folder} -c listen_addresses='' -c fsync=off"
+    control = [tools / "pg_ctl", "-D", data, "-w", "-o", settings]
+    subprocess.run([*control, "-l", folder / "log", "start"], check=True, **options)
+    yield f"postgresql:///postgres?host={folder}&user=gs"
+    # Where something else has ended it already, there is nothing left to stop.
+    subprocess.run([*control, "-m", "fast", "stop"], check=False, **options)
+
+
+@pytest.fixture(params=["memory", "file", pytest.param("postgres", marks=needs_postgres)])
+def database(request, tmp_path):
+    if request.param == "postgres":
+        made = opened(request.getfixturevalue("postgres"))
+        made.execute("DROP TABLE IF EXISTS results, jobs")
+    else:
+        made = opened("memory" if request.param == "memory" else str(tmp_path / "r.sqlite"))
+    yield made
+    made.close()
+
+
+def results_in(database, most=100, weights="w", days=1.0) -> Results:
+    return Results(database, weights, most, days)
+
+
+REPORT = {"image": "", "probability": 0.123456, "caveats": ["\N{SNOWMAN} ' ; ? %s"], "evidence": []}
+
+
+def test_a_report_comes_back_as_it_was_put(database):
+    results = results_in(database)
+    key = results.key(b"content")
+    assert results.get(key) is None
+    results.put(key, REPORT)
+    results.put(key, REPORT)
+    assert results.get(key) == REPORT
+
+
+def test_other_content_and_other_weights_have_other_keys(database):
+    results = results_in(database)
+    results.put(results.key(b"content"), REPORT)
+    assert results.get(results.key(b"other")) is None
+    assert results.get(results_in(database, weights="v").key(b"content")) is None
+
+
+def test_the_oldest_go_when_there_are_too_many(database):
+    results = results_in(database, most=3)
+    for number in range(5):
+        results.put(str(number), REPORT)
+        time.sleep(0.002)
+    results.prune()
+    assert [number for number in range(5) if results.get(str(number))] == [2, 3, 4]
+
+
+def test_what_is_too_old_goes(database):
+    results_in(database).put("old", REPORT)
+    database.execute("UPDATE results SET written = written - ?", (2 * 86_400.0,))
+    assert results_in(database).get("old") is None
+
+
+def test_jobs_belong_to_their_owner_and_expire(database):
+    results = results_in(database)
+    results.put_job("id", "a", {"status": "accepted"}, time.time() + 60)
+    results.put_job("id", "a", {"status": "finished"}, time.time() + 60)
+    assert results.get_job("id", "a") == {"status": "finished"}
+    assert results.get_job("id", "b") is None
+    results.put_job("id", "a", {"status": "finished"}, time.time() - 1)
+    assert results.get_job("id", "a") is None
+    assert database.execute("SELECT * FROM jobs") == []
+
+
+def test_threads_share_a_database(database):
+    results = results_in(database)
+
+    def work(number: int) -> None:
+        for step in range(20):
+            results.put(f"{number}-{step}", REPORT | {"number": number})
+            assert results.get(f"{number}-{step}") == REPORT | {"number": number}
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert database.execute("SELECT count(*) FROM results") == [(120,)]
+
+
+def test_two_servers_share_a_file(tmp_path):
+    place = str(tmp_path / "deep" / "results.sqlite")
+    first, second = (results_in(opened(place)) for _ in range(2))
+    first.put("key", REPORT)
+    assert second.get("key") == REPORT
+    for results in (first, second):
+        results.close()
+    assert stat.S_IMODE(Path(place).stat().st_mode) == 0o600
+
+
+def test_a_database_that_fails_costs_no_answer(serve, pictures, tmp_path, caplog):
+    class Failing(Sqlite):
+        broken = False
+
+        def execute(self, statement, values=()):
+            if self.broken:
+                raise sqlite3.OperationalError("disk I/O error")
+            return super().execute(statement, values)
+
+    client = serve()
+    service = client.app.state.service
+    database = Failing(None)
+    service.results._database.close()
+    service.results._database = database
+    for statement in ("CREATE TABLE results (key TEXT)", "CREATE TABLE jobs (id TEXT)"):
+        database.execute(statement)
+    database.broken = True
+    files = {"f": ("a.png", pictures["cat.png"])}
+    assert client.post("/v1/detect", files=files).status_code == 200
+    place = client.post("/v1/jobs", files=files).headers["location"]
+    for _ in range(200):
+        job = client.get(place).json()
+        if job["status"] == "finished":
+            break
+        time.sleep(0.02)
+    assert job["results"][0]["image"] == "a.png"
+    events = {record.message for record in caplog.records}
+    assert {"results-unreadable", "results-unwritable", "job-unwritable"} <= events
+
+
+def test_what_cannot_be_opened_is_told_without_the_password(tmp_path, monkeypatch):
+    with pytest.raises(MissingDataError, match="or --results memory"):
+        opened(str(tmp_path))
+    (tmp_path / "text.sqlite").write_text("no database, but a text that is long enough to be none")
+    with pytest.raises(MissingDataError, match="file is not a database"):
+        opened(str(tmp_path / "text.sqlite"))
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingExtraError, match=r"\.\[postgres\]") as caught:
+        opened("postgresql://me:secret@localhost/results")
+    assert "secret" not in str(caught.value)
+
+
+@needs_postgres
+def test_a_lost_connection_is_made_anew(postgres):
+    database = Postgres(postgres)
+    database._connection.close()
+    assert database.execute("SELECT 1") == [(1,)]
+    database.close()
+
+
+def test_the_usual_place_is_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_place() == str(tmp_path / "gammascope" / "server.sqlite")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gammascope.evaluation.comparing import Comparisons
+    from gammascope.evaluation.tables import Grid
 
 FirstEvaluation: TypeAlias = Annotated[
     Path, typer.Argument(metavar="A", help="Folder of an evaluation (evaluate --out).")
@@ -80,8 +81,8 @@ def leaderboard(
     as_json: options.Json = False,
 ) -> None:
     """Put evaluated detectors side by side on one page; those of different images never share a table."""
-    from gammascope.cli import leaderboard_page as page
     from gammascope.cli import terminal
+    from gammascope.pages import leaderboard_page as page
 
     if out is not None:
         refuse_unwritable(out)
@@ -91,6 +92,21 @@ def leaderboard(
     if as_json:
         typer.echo(json.dumps(page.plain(made), allow_nan=False))
     else:
-        terminal.output().print(*page.drawn(made))
+        terminal.output().print(*(_board(grid, notes) for grid, notes in page.grids(made)))
     if out is not None:
         terminal.say(f"Page: {out}")
+
+
+def _board(grid: Grid, notes: str) -> Table:
+    from rich.table import Table
+
+    from gammascope.cli import terminal
+
+    table = Table(
+        title=terminal.literal(grid.title), title_justify="left", caption=terminal.literal(notes)
+    )
+    for title in grid.header:
+        table.add_column(title, justify="right" if table.columns else "left")
+    for row in grid.rows:
+        table.add_row(*map(terminal.literal, row))
+    return table

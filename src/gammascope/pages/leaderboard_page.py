@@ -14,16 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from rich.table import Table
-
 import gammascope
 from gammascope import settings
 from gammascope.checkpoints import Calibration
-from gammascope.cli import terminal
 from gammascope.errors import MissingDataError
 from gammascope.evaluation import comparing, costs, run
 from gammascope.evaluation.leaderboard import LEADING, Board, Contestant, Row, boards
 from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.tables import Grid
 from gammascope.files import complete_or_absent
 from gammascope.names import shown
 from gammascope.pages.static_page import policy, web_part
@@ -104,19 +102,19 @@ def plain(made: Sequence[Board]) -> dict[str, Any]:
     }
 
 
-def drawn(made: Sequence[Board]) -> list[Table]:
-    """Draw the boards for a terminal: AUROC in every column, accuracies in the one to quote, time and size."""
-    tables = []
+def grids(made: Sequence[Board]) -> Iterator[tuple[Grid, str]]:
+    """Yield a table for each board, and what must be known before its rows are compared.
+
+    Columns are AUROC in every condition, accuracies in the one to quote, time and size.
+    """
     for board in made:
-        table = Table(title=terminal.literal(_heading(board)), title_justify="left")
         quoted = next((name for name in LEADING if name in board.columns), run.NATIVE)
         columns = [name for name in COLUMNS if name in board.columns]
         titles = [f"AUROC {_SHOWN[name]}" for name in columns]
         titles += [
             f"{_NUMBERS[key]} {_SHOWN[quoted]}" for key in ("real_accuracy", "fake_accuracy")
         ]
-        for title in ("detector", *titles, "ms/image", "parameters"):
-            table.add_column(title, justify="left" if title == "detector" else "right")
+        rows = []
         for row in board.rows:
             cells = [_with_interval(row.columns.get(name, {}).get("auroc")) for name in columns]
             cells += [
@@ -124,10 +122,10 @@ def drawn(made: Sequence[Board]) -> list[Table]:
                 for key in ("real_accuracy", "fake_accuracy")
             ]
             cells += [_cost_text(row, "ms"), _cost_text(row, "parameters")]
-            table.add_row(*map(terminal.literal, (row.contestant.name, *cells)))
-        table.caption = terminal.literal(" ".join(_warnings(board, several=_several(made))))
-        tables.append(table)
-    return tables
+            rows.append((row.contestant.name, *cells))
+        header = ("detector", *titles, "ms/image", "parameters")
+        notes = " ".join(_warnings(board, several=_several(made)))
+        yield Grid(_heading(board), header, tuple(rows)), notes
 
 
 def write(made: Sequence[Board], path: Path, title: str, written: datetime | None = None) -> None:

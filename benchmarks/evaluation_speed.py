@@ -18,9 +18,9 @@ from pathlib import Path
 
 from gammascope import machine
 from gammascope.data.folder import find_images
+from gammascope.detection.pipeline import Besides, Pipeline
 from gammascope.evaluation import run
 from gammascope.evaluation.scoring import Column, score_columns
-from gammascope.pipeline import Besides, Pipeline
 from gammascope.sample import Entry, Label
 from gammascope.scanning.scan import scan
 

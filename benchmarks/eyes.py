@@ -24,9 +24,10 @@ import numpy as np
 import torch
 from eyes_reading import Picture, Wish, read
 
-from gammascope import checkpoints, export, settings
+from gammascope import checkpoints, settings
 from gammascope.checkpoints import Calibration, Settled
 from gammascope.data.manifest import read_manifest
+from gammascope.detection import export
 from gammascope.detectors import linear_probe
 from gammascope.evaluation.calibration import fit_scale, fit_thresholds
 from gammascope.networks.logistic import Logistic, fit_logistic

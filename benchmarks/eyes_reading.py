@@ -21,7 +21,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageFilter
 
-from gammascope import machine, runtime
+from gammascope import machine
+from gammascope.detection import runtime
 from gammascope.errors import UndecodableImageError
 from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import decode

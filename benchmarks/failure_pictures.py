@@ -18,10 +18,10 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
+from gammascope.detection.pipeline import Besides, Pipeline
 from gammascope.imaging import codecs
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.splicing import Donor, Splicing
-from gammascope.pipeline import Besides, Pipeline
 from gammascope.sample import Image
 
 PHOTOS = (

@@ -23,12 +23,12 @@ import numpy as np
 from folds import FOLDS, JPEG90, Fold, options, whole_images
 from rich.progress import Progress, track
 
-from gammascope import export
 from gammascope.data.manifest import read_manifest
+from gammascope.detection import export
+from gammascope.detection.pipeline import Pipeline
 from gammascope.evaluation.metrics import auroc_against
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
-from gammascope.pipeline import Pipeline
 from gammascope.sample import Entry, Label
 from gammascope.training import loop, progress
 from gammascope.training.recipe import read_recipe

@@ -30,9 +30,9 @@ from pathlib import Path
 import numpy as np
 
 from gammascope.cli.scan_results import json_row
+from gammascope.detection.pipeline import Execution, Pipeline
 from gammascope.imaging.decode import Limits
 from gammascope.names import shown
-from gammascope.pipeline import Execution, Pipeline
 from gammascope.sample import Image
 from gammascope.scanning.scan import scan
 

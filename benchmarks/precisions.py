@@ -26,8 +26,8 @@ from gammascope.report import percent
 
 if TYPE_CHECKING:
     from gammascope.choices import Profile
+    from gammascope.detection.pipeline import Pipeline
     from gammascope.manipulation.splicing import Donor
-    from gammascope.pipeline import Pipeline
     from gammascope.sample import Image
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field")
@@ -84,7 +84,7 @@ def of_manifest(manifest: Path, split: str, most: int) -> Iterator[Image]:
 
 
 def pipelines(int8: Path | None, profile: Profile) -> dict[str, Pipeline]:
-    from gammascope.pipeline import Execution, Pipeline
+    from gammascope.detection.pipeline import Execution, Pipeline
 
     found = {
         precision: Pipeline.load(

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from gammascope.pipeline import Execution, Pipeline
+    from gammascope.detection.pipeline import Execution, Pipeline
 
 T = TypeVar("T")
 SIZES = {"0.26 MP": (512, 512), "1 MP": (1024, 1024), "12 MP": (4000, 3000)}
@@ -83,7 +83,7 @@ def settle(pipeline: Pipeline) -> None:
     """Look at noise for as long as a network changes its ways: what is measured is the speed of long scans."""
     import numpy as np
 
-    from gammascope import runtime
+    from gammascope.detection import runtime
 
     count, side = pipeline.network.at_once, pipeline.view.size
     noise = np.random.default_rng(0).standard_normal((count, 3, side, side), np.float32)
@@ -95,7 +95,7 @@ def settle(pipeline: Pipeline) -> None:
 def scanned(
     paths: list[Path], execution: Execution, at_once: int | None = None
 ) -> dict[str, float]:
-    from gammascope.pipeline import Pipeline
+    from gammascope.detection.pipeline import Pipeline
     from gammascope.scanning.scan import scan
 
     pipeline = Pipeline.load(execution=execution)
@@ -107,15 +107,15 @@ def scanned(
 
 
 def unbatched(paths: list[Path]) -> dict[str, float]:
-    from gammascope import runtime
-    from gammascope.pipeline import Execution
+    from gammascope.detection import runtime
+    from gammascope.detection.pipeline import Execution
 
     runtime._MOST_REQUESTS = 1
     return scanned(paths, Execution(engine="openvino", profile="fast"), at_once=1)
 
 
 def by_profile(paths: list[Path], **how: Any) -> dict[str, float]:
-    from gammascope.pipeline import Execution
+    from gammascope.detection.pipeline import Execution
 
     return scanned(paths, Execution(**how), at_once=1 if how.get("engine") == "torch" else None)
 
@@ -125,10 +125,10 @@ def stages(paths: list[Path]) -> dict[str, float]:
     import numpy as np
 
     from gammascope import machine
+    from gammascope.detection.pipeline import Besides, Execution, Pipeline
     from gammascope.imaging import views
     from gammascope.imaging.decode import decode
     from gammascope.imaging.provenance import provenance_of
-    from gammascope.pipeline import Besides, Execution, Pipeline
 
     machine.keep_freed_memory()
     spent: dict[str, float] = defaultdict(float)

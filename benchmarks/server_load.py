@@ -146,8 +146,8 @@ def address_in(log: Path, process: subprocess.Popen[bytes]) -> str:
 
 
 def with_answers(contents: Sequence[bytes]) -> list[Picture]:
+    from gammascope.detection.pipeline import Pipeline
     from gammascope.errors import GammascopeError
-    from gammascope.pipeline import Pipeline
 
     pipeline = Pipeline.load()
     found = []

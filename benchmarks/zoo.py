@@ -160,9 +160,9 @@ def entries_of(chosen: argparse.Namespace) -> list[Any]:
 def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from gammascope import checkpoints
     from gammascope.checkpoints import parameters_of
+    from gammascope.detection.pipeline import Pipeline
     from gammascope.evaluation import calibrating, run
     from gammascope.evaluation.calibration import lowest_rate
-    from gammascope.pipeline import Pipeline
     from gammascope.sample import Label
 
     if not checkpoints.read_facts(checkpoint).calibration:

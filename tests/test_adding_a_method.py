@@ -73,7 +73,7 @@ def test_it_is_listed_beside_our_own(installed):
 
 
 def test_its_recipe_trains_a_checkpoint_that_scans(installed, collection, tmp_path):
-    from gammascope.pipeline import Pipeline
+    from gammascope.detection.pipeline import Pipeline
     from gammascope.training.following import follow
     from gammascope.training.recipe import read_recipe
 

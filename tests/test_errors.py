@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gammascope.conversion import convert
+from gammascope.checkpoints.conversion import convert
 from gammascope.errors import (
     IncompatibleCheckpointError,
     MissingDataError,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gammascope.pipeline import Pipeline
+from gammascope.detection.pipeline import Pipeline
 from gammascope.report import Report, Verdict
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"

@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gammascope.detection.pipeline import Pipeline, detect
     from gammascope.detectors.base import Detector, Method
     from gammascope.errors import (
         ChecksumError,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
         UndecodableImageError,
         UnknownMethodError,
     )
-    from gammascope.pipeline import Pipeline, detect
     from gammascope.prediction import Batch, Prediction
     from gammascope.report import Answer, Evidence, Report, Verdict
     from gammascope.sample import Entry, Label, Sample
@@ -42,7 +42,7 @@ _HOME = {
     "Method": "detectors.base",
     "MissingDataError": "errors",
     "MissingExtraError": "errors",
-    "Pipeline": "pipeline",
+    "Pipeline": "detection.pipeline",
     "Prediction": "prediction",
     "RecipeError": "errors",
     "Report": "report",
@@ -50,7 +50,7 @@ _HOME = {
     "UndecodableImageError": "errors",
     "UnknownMethodError": "errors",
     "Verdict": "report",
-    "detect": "pipeline",
+    "detect": "detection.pipeline",
 }
 
 __all__ = [

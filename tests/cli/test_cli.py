@@ -515,7 +515,7 @@ def test_a_full_disk_is_one_line(folder, weights, form):
 
 def test_a_bug_is_one_line_too(folder, weights):
     program = (
-        "import gammascope.pipeline as p, sys; from gammascope.cli.app import main\n"
+        "import gammascope.detection.pipeline as p, sys; from gammascope.cli.app import main\n"
         "def broken(*_): raise ZeroDivisionError('of no use')\n"
         "p.Pipeline.report_of = broken; main()"
     )
@@ -737,7 +737,7 @@ def test_an_evaluation_goes_on_where_it_was_and_refuses_another_detector(
     arguments = ("evaluate", collection, "--weights", weights, "--out", out)
     first = run(*arguments)
     asked = []
-    monkeypatch.setattr("gammascope.pipeline.Pipeline.scores", lambda *_: asked.append(1))
+    monkeypatch.setattr("gammascope.detection.pipeline.Pipeline.scores", lambda *_: asked.append(1))
     again = run(*arguments)
     assert again.stdout == first.stdout
     assert asked == []

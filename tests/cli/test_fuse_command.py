@@ -10,8 +10,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from tests.test_conversion import effort_state
-from tests.test_fusion import SCALE, member
+from tests.checkpoints.test_conversion import effort_state
+from tests.detection.test_fusion import SCALE, member
 
 from gammascope.cli import app as cli
 

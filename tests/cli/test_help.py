@@ -12,15 +12,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from gammascope import choices, fusion
+from gammascope import choices
 from gammascope.cli import failures
 from gammascope.cli.app import app
 from gammascope.cli.help import ALIASES, GROUPS
 from gammascope.data import edits
+from gammascope.detection import fusion
+from gammascope.detection.pipeline import ORDINARY_PROCESSING, Execution, Pipeline
 from gammascope.evaluation.robustness import suite
 from gammascope.generation.spatial_context import FAMILIES
 from gammascope.imaging.views import boxes_of
-from gammascope.pipeline import ORDINARY_PROCESSING, Execution, Pipeline
 
 COMMANDS: Any = typer.main.get_command(app)
 EXAMPLES = {name: line for commands in GROUPS.values() for name, line in commands.items()}

@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from gammascope import checkpoints, settings
+from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import base
 from gammascope.errors import IncompatibleCheckpointError, MissingExtraError, RecipeError
-from gammascope.pipeline import Pipeline
 from gammascope.prediction import Batch, Prediction
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "detectors.json"

@@ -14,6 +14,7 @@ from tests.generation.made_networks import styles_of_pictures, upscaler
 from gammascope.data.edits import KINDS, Generators, Plan, make_edits, photos_of
 from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.data.products import MANIFEST, PLAN
+from gammascope.detection.runtime import openvino_core
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.generation import base
 from gammascope.generation.autoencoder import TinyAutoencoder
@@ -21,7 +22,6 @@ from gammascope.generation.restyling import load
 from gammascope.generation.upscaling import Upscaler
 from gammascope.imaging.codecs import Encoding, jpeg_quality
 from gammascope.imaging.decode import decode
-from gammascope.runtime import openvino_core
 from gammascope.sample import Entry, Label
 
 PNG = Encoding("png")

@@ -10,7 +10,8 @@ import PIL.Image
 import pytest
 import torch
 
-from gammascope import checkpoints, fusion, settings
+from gammascope import checkpoints, settings
+from gammascope.detection import fusion
 from gammascope.detectors import linear_probe
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.evaluation.fusing import fuse

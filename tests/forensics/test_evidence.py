@@ -6,6 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from gammascope.detection.pipeline import Besides, Execution, Pipeline
 from gammascope.forensics import (
     METHODS,
     Finding,
@@ -18,7 +19,6 @@ from gammascope.forensics import (
 )
 from gammascope.imaging.codecs import Encoding, encode, reencode
 from gammascope.imaging.decode import decode
-from gammascope.pipeline import Besides, Execution, Pipeline
 from gammascope.report import Report, Strength, Verdict
 
 

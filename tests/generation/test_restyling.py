@@ -7,9 +7,9 @@ import pytest
 import skimage.data
 from tests.generation.made_networks import numbered_styles, styles_of_pictures
 
+from gammascope.detection.runtime import openvino_core
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError
 from gammascope.generation.restyling import load
-from gammascope.runtime import openvino_core
 
 PHOTO = np.ascontiguousarray(skimage.data.astronaut()[:37, 60:113])
 

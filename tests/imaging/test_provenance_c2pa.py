@@ -319,7 +319,7 @@ def test_the_file_on_disk_says_the_same(signed, tmp_path: Path):
 
 
 def test_no_credentials_change_what_the_pixels_say(acme, signed):
-    from gammascope.pipeline import Pipeline
+    from gammascope.detection.pipeline import Pipeline
 
     pipeline = Pipeline.load()
     bare = pipeline.report(content())

@@ -103,7 +103,7 @@ def test_small_pictures_and_the_fast_profile_are_not_looked_at() -> None:
 
 
 def test_a_scan_looks_for_it(tmp_path) -> None:
-    from gammascope.pipeline import Pipeline
+    from gammascope.detection.pipeline import Pipeline
 
     path = tmp_path / "marked.png"
     path.write_bytes(saved(marked(PHOTOS["coffee"], *WRITERS["FLUX"])))

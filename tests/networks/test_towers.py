@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from gammascope import checkpoints, export, runtime, settings
+from gammascope import checkpoints, settings
+from gammascope.detection import export, runtime
 from gammascope.detectors import linear_probe
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError
 from gammascope.networks import towers

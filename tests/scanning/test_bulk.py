@@ -25,10 +25,10 @@ import torch
 
 from gammascope import checkpoints, settings
 from gammascope.data import ledger
+from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import gamma
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging.decode import Limits
-from gammascope.pipeline import Pipeline
 from gammascope.scanning.bulk import Plan, scan_into
 from gammascope.scanning.results import ResultsFolder, Row
 from gammascope.scanning.seen import Seen
@@ -345,7 +345,7 @@ PROGRAM = """
 import os, sys, time, traceback
 from pathlib import Path
 import torch
-from gammascope.pipeline import Pipeline
+from gammascope.detection.pipeline import Pipeline
 from gammascope.scanning import results
 from gammascope.scanning.bulk import Plan, scan_into
 torch.set_num_threads(1)

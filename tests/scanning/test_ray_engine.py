@@ -13,7 +13,7 @@ import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 
-from gammascope.pipeline import Pipeline
+from gammascope.detection.pipeline import Pipeline
 from gammascope.scanning import ray_engine
 from gammascope.scanning.bulk import Plan, scan_into
 from gammascope.scanning.ray_engine import images_at_once
@@ -52,7 +52,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from gammascope import checkpoints
-from gammascope.pipeline import Pipeline
+from gammascope.detection.pipeline import Pipeline
 from gammascope.scanning.bulk import Plan
 from gammascope.scanning.ray_engine import Cluster as Place, scan_on
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from gammascope import checkpoints, settings
+from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import gamma
 from gammascope.imaging.decode import Limits, decode
-from gammascope.pipeline import Pipeline
 from gammascope.scanning.scan import scan
 
 

@@ -33,7 +33,7 @@ def pictures(photos) -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def embedded():
     """The small embedded detector: it answers in milliseconds, asks both questions and draws maps."""
-    from gammascope.pipeline import Pipeline
+    from gammascope.detection.pipeline import Pipeline
 
     return Pipeline.load("mobilenet")
 
@@ -43,7 +43,7 @@ def suspicious(embedded):
     """The embedded detector with thresholds so low that every picture gets masks."""
     from dataclasses import replace
 
-    from gammascope.pipeline import Pipeline
+    from gammascope.detection.pipeline import Pipeline
 
     calibration = {
         name: replace(known, uncertain_from=-99.0, fake_from=-98.0)
@@ -56,7 +56,7 @@ def suspicious(embedded):
 @pytest.fixture
 def gated(embedded):
     """The embedded detector, which looks at nothing before ``gate`` is set; notes the sizes of batches."""
-    from gammascope.pipeline import Pipeline
+    from gammascope.detection.pipeline import Pipeline
 
     class Gated(Pipeline):
         def __init__(self) -> None:

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from gammascope.cli.app import app as command_line
 from gammascope.detection.opinions import Detectors
+from gammascope.detection.pipeline import Pipeline
 from gammascope.imaging.codecs import Encoding, encode, reencode
-from gammascope.pipeline import Pipeline
 from gammascope.server import serving
 from gammascope.server.schema import DetectShape, JobShape
 

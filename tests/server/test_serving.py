@@ -18,8 +18,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gammascope.cli.app import app as command_line
+from gammascope.detection.pipeline import Pipeline
 from gammascope.errors import MissingExtraError
-from gammascope.pipeline import Pipeline
 from gammascope.server import serving
 from gammascope.server.results import Results, opened
 

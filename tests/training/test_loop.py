@@ -19,11 +19,11 @@ from gammascope.data.laws import Mixture, Pairs
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.data.synthesis import Stream
+from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import base, gamma
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
 from gammascope.networks.mobilenet import MobileNetConfig
-from gammascope.pipeline import Pipeline
 from gammascope.prediction import Batch
 from gammascope.sample import Label
 from gammascope.training import probing

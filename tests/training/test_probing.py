@@ -13,9 +13,9 @@ import torch
 from gammascope import checkpoints, settings
 from gammascope.data.laws import Mixture
 from gammascope.data.manifest import read_manifest, write_manifest
+from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError
-from gammascope.pipeline import Pipeline
 from gammascope.training import probing
 from gammascope.training.following import follow
 from gammascope.training.loop import CHECKPOINT, LOG

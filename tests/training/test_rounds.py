@@ -17,13 +17,13 @@ from gammascope.cli.app import app
 from gammascope.data.augmenting import PolicyPlan, augment
 from gammascope.data.laws import Mixture
 from gammascope.data.manifest import read_manifest
+from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import base as detectors
 from gammascope.errors import GammascopeError, MissingDataError, RecipeError
 from gammascope.generation import base as generators
 from gammascope.imaging.codecs import Encoding
 from gammascope.imaging.decode import decode
 from gammascope.imaging.views import views_of
-from gammascope.pipeline import Pipeline
 from gammascope.sample import Label
 from gammascope.training import rounds
 from gammascope.training.recipe import Data, Optimisation, Recipe, Rhythm, Streaming

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from gammascope.pipeline import Pipeline
+from gammascope.detection.pipeline import Pipeline
 
 # Statistics of batch norm are each process's own, so the method is one without it.
 PROGRAM = """

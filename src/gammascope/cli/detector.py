@@ -11,7 +11,7 @@ import typer
 from gammascope.errors import RecipeError, first_line
 
 if TYPE_CHECKING:
-    from gammascope.pipeline import Besides, Execution, Pipeline
+    from gammascope.detection.pipeline import Besides, Execution, Pipeline
 
 
 def load(  # noqa: PLR0913 - each is an option
@@ -56,8 +56,9 @@ def _loaded(  # noqa: PLR0913 - each is an option
     then: str | None,
     zone: str | None,
 ) -> Pipeline:
-    from gammascope import checkpoints, fusion
-    from gammascope.pipeline import Besides, Execution, Pipeline
+    from gammascope import checkpoints
+    from gammascope.detection import fusion
+    from gammascope.detection.pipeline import Besides, Execution, Pipeline
 
     besides, execution = besides or Besides(), execution or Execution()
     if weights.endswith(".json"):
@@ -77,7 +78,7 @@ def zone_of(text: str | None) -> tuple[float, float]:
     Raises:
         RecipeError: If these are no two numbers.
     """
-    from gammascope import fusion
+    from gammascope.detection import fusion
 
     if text is None:
         return fusion.ZONE
@@ -103,7 +104,7 @@ def refuse_beside_several(weights: Sequence[str], then: str | None, method: str 
 
 def saving(pipeline: Pipeline) -> str | None:
     """Return what a cascade saved; None for anything else."""
-    from gammascope import fusion
+    from gammascope.detection import fusion
 
     if isinstance(pipeline, fusion.Fused) and pipeline.plan.kind == "cascade":
         return str(pipeline.saving)

@@ -23,10 +23,10 @@ from gammascope.cli import options
 from gammascope.cli.failures import refuse_unwritable
 
 if TYPE_CHECKING:
+    from gammascope.detection.pipeline import Pipeline
+    from gammascope.detection.scores import Scores
     from gammascope.errors import UndecodableImageError
     from gammascope.imaging.decode import Decoded
-    from gammascope.looking import Scores
-    from gammascope.pipeline import Pipeline
     from gammascope.report import Evidence, Report
 
 FORMAT: Final = 1
@@ -80,9 +80,9 @@ def report_error(  # noqa: PLR0913, PLR0917 - each is an option
     It is printed, to be read before anybody gets it. Of a picture that cannot be decoded it holds the error.
     """
     from gammascope.cli import detector, terminal
+    from gammascope.detection.pipeline import Execution
     from gammascope.errors import UndecodableImageError
     from gammascope.imaging.decode import decode
-    from gammascope.pipeline import Execution
 
     refuse_unwritable(out)
     pipeline = detector.load(weights, execution=Execution(runtime, precision, profile))

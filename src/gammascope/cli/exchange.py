@@ -133,8 +133,8 @@ def _costs(costs: Sequence[Cost]) -> Table:
 
 def average(members: AveragedMembers, out: UncalibratedFile) -> None:
     """Make one detector from several of one design: the mean of their weights."""
+    from gammascope.checkpoints import averaging
     from gammascope.cli import terminal
-    from gammascope.training import averaging
 
     refuse_unwritable(out)
     digest = averaging.average(members, out)
@@ -149,7 +149,7 @@ def convert(
     clip: ClipSource = None,
 ) -> None:
     """Turn a checkpoint that authors published for their own code into one of ours; nothing in it is executed."""
-    from gammascope import conversion
+    from gammascope.checkpoints import conversion
     from gammascope.cli import terminal
 
     refuse_unwritable(out)

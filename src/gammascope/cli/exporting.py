@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float
 from rich.table import Table
 
-from gammascope import checkpoints, export, runtime
+from gammascope import checkpoints
 from gammascope.data.manifest import read_manifest
+from gammascope.detection import export, runtime
 from gammascope.errors import MissingDataError, UndecodableImageError
 from gammascope.imaging.decode import decode
 from gammascope.imaging.views import ViewSpec, views_of

@@ -80,10 +80,11 @@ def _filled(text: str) -> str:
     """Put numbers of the library where a help names them: only a command that prints its help imports it."""
     if "{" not in text:
         return text
-    from gammascope import checkpoints, fusion
+    from gammascope import checkpoints
     from gammascope.choices import Profile
+    from gammascope.detection import fusion
+    from gammascope.detection.pipeline import view_under
     from gammascope.imaging.views import boxes_of
-    from gammascope.pipeline import view_under
 
     spec = checkpoints.read_facts(checkpoints.default_path()).view
     large = (100 * spec.size, 100 * spec.size)

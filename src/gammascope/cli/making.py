@@ -13,6 +13,7 @@ from gammascope.data.folder import find_images
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.data.products import MANIFEST, Edits
+from gammascope.detection.runtime import openvino_core
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
 from gammascope.generation import restyling
 from gammascope.generation.autoencoder import Autoencoder, TinyAutoencoder, from_diffusers
@@ -21,7 +22,6 @@ from gammascope.generation.small_autoencoder import FILE, SmallAutoencoder
 from gammascope.generation.upscaling import Upscaler
 from gammascope.imaging.codecs import Encoding
 from gammascope.manipulation.inpainting import Inpainter
-from gammascope.runtime import openvino_core
 from gammascope.sample import Entry, Label
 
 _TABLES = {".csv", ".parquet"}

@@ -113,8 +113,8 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.cli import scan_into, scan_results, terminal
     from gammascope.data.folder import SCANNED_SUFFIXES, find_images
     from gammascope.detection import opinions
+    from gammascope.detection.pipeline import Besides, Execution
     from gammascope.imaging.decode import Limits
-    from gammascope.pipeline import Besides, Execution
     from gammascope.scanning.bulk import Plan
 
     named = weights or ["default"]

@@ -14,7 +14,7 @@ from gammascope.choices import FailOn, Where
 from gammascope.cli import terminal
 from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
 from gammascope.cli.scan_results import fails_on
-from gammascope.pipeline import Execution, Pipeline
+from gammascope.detection.pipeline import Execution, Pipeline
 from gammascope.report import FORMAT, Verdict
 from gammascope.scanning.bulk import Plan, Progress, scan_into
 from gammascope.scanning.results import ResultsFolder, Summary

@@ -20,10 +20,10 @@ from gammascope.choices import FailOn
 from gammascope.cli import detector, terminal
 from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE, until_interrupted
 from gammascope.detection.opinions import Detectors, differences, opinions_json
+from gammascope.detection.pipeline import Pipeline
 from gammascope.imaging import provenance
 from gammascope.imaging.decode import Limits
 from gammascope.pages.report_page import FailedRow, PageRow, write_report
-from gammascope.pipeline import Pipeline
 from gammascope.report import FORMAT, Answer, Report, Strength, Verdict, percent, without_numbers
 from gammascope.scanning.scan import Scanned, scan
 

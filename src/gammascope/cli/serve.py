@@ -93,7 +93,7 @@ def serve(  # noqa: PLR0913, PLR0917 - each is an option
 ) -> None:
     """Answer over HTTP: a page for people, an API for programs. Log lines in JSON go to stderr."""
     from gammascope.cli import terminal
-    from gammascope.pipeline import Execution
+    from gammascope.detection.pipeline import Execution
     from gammascope.server import serving
 
     hosts = (tuple(webhook_host or ()), tuple(allow_host or ()))

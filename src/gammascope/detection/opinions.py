@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gammascope import names
+from gammascope.detection.pipeline import Besides, Pipeline
 from gammascope.errors import RecipeError
-from gammascope.pipeline import Besides, Pipeline
 from gammascope.report import Report
 
 _ONCE = ("format", "image", "width", "height")  # Of the picture, not of an opinion.

@@ -1,7 +1,7 @@
 """AlignGemini, pixel expert: adapters taught by photos and their own autoencoder round trips (arXiv:2512.06746).
 
 AlignGemini gives each task the model that suits it: a vision model for traces in pixels, this file; a vision-language
-model for what a picture shows, ``gammascope.judging``; fake is what either calls fake, ``gammascope.fusion``. The pixel
+model for what a picture shows, ``detection.judge``; fake is what either calls fake, ``detection.fusion``. The pixel
 expert is that of Dual Data Alignment, whose code is public: LoRA on every linear layer of DINOv2's blocks, crops that
 are never resized, cross-entropy and a contrast of pairs in equal parts, on photos beside their twins in one batch,
 which differ by what the autoencoder left and by nothing else (``data.laws.Pairs``, a section of the recipe).

@@ -17,6 +17,7 @@ from gammascope.checkpoints import Calibration
 from gammascope.choices import Curve, Zone
 from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.data.pictures import Pictures
+from gammascope.detection.pipeline import Pipeline
 from gammascope.errors import (
     IncompatibleCheckpointError,
     MissingDataError,
@@ -38,7 +39,6 @@ from gammascope.imaging.decode import Decoded, decode
 from gammascope.manipulation.base import SMALLEST_PX
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.splicing import Donor, Splicing
-from gammascope.pipeline import Pipeline
 from gammascope.sample import Entry, Image, KeptApart, Label
 
 UNCERTAIN_RATE = 0.05

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gammascope import checkpoints, fusion, machine
+from gammascope import checkpoints, machine
+from gammascope.detection import fusion
 from gammascope.files import complete_or_absent
 
 SPEED = "speed.json"

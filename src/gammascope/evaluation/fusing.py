@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from gammascope import checkpoints, fusion
+from gammascope import checkpoints
 from gammascope.checkpoints import Calibration
 from gammascope.choices import Fusing
 from gammascope.data.manifest import load_sample, read_manifest
+from gammascope.detection import fusion
 from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
 from gammascope.evaluation.calibrating import UNCERTAIN_RATE, Plan
 from gammascope.evaluation.calibration import fit_scale, fit_thresholds

@@ -13,9 +13,9 @@ from typing import Any
 
 import PIL.Image
 
+from gammascope.detection.scores import Scores
 from gammascope.errors import ForeignDetectorError, RecipeError
 from gammascope.evaluation.run import Candidate
-from gammascope.looking import Scores
 from gammascope.sample import Sample
 
 QUESTION = "fake"

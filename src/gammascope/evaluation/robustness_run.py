@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gammascope.detection.pipeline import Pipeline
 from gammascope.errors import MissingExtraError
 from gammascope.evaluation import robustness, run
 from gammascope.evaluation import tables as laid_out
@@ -13,7 +14,6 @@ from gammascope.evaluation.robustness import Point
 from gammascope.evaluation.score_store import ScoreStore
 from gammascope.evaluation.scoring import Column
 from gammascope.files import complete_or_absent
-from gammascope.pipeline import Pipeline
 from gammascope.sample import Entry
 
 TABLE = "robustness.md"

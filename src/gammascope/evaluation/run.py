@@ -19,6 +19,8 @@ from gammascope.data import hub
 from gammascope.data.benchmarks import base as benchmarks
 from gammascope.data.folder import read_folder
 from gammascope.data.manifest import read_manifest
+from gammascope.detection.pipeline import Pipeline
+from gammascope.detection.scores import Scores
 from gammascope.errors import MissingDataError, MissingExtraError, RecipeError, did_you_mean
 from gammascope.evaluation import tables as laid_out
 from gammascope.evaluation.columns import FakesAligned, Recoded
@@ -33,9 +35,7 @@ from gammascope.evaluation.score_store import ScoreStore, StoredTables
 from gammascope.evaluation.scoring import AsIs, Column, ScoreTable, score_columns
 from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
-from gammascope.looking import Scores
 from gammascope.names import shown
-from gammascope.pipeline import Pipeline
 from gammascope.sample import Entry, Label, Sample
 
 NATIVE, ALIGNED, ALL_RECODED = "native", "fakes_aligned", "all_recoded"

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gammascope import machine
+from gammascope.detection.pipeline import Pipeline
 from gammascope.errors import GammascopeError, UndecodableImageError
 from gammascope.imaging.decode import DEFAULT_LIMITS, Decoded, Limits, decode
 from gammascope.imaging.remote import is_remote
 from gammascope.names import shown
-from gammascope.pipeline import Pipeline
 from gammascope.report import FORMAT
 from gammascope.scanning.results import ResultsFolder, Row
 from gammascope.scanning.scan import HELD_BYTES

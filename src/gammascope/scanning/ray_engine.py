@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from gammascope.data import ledger
+from gammascope.detection.pipeline import Besides, Execution, Pipeline
 from gammascope.errors import IncompatibleCheckpointError, MissingExtraError
 from gammascope.files import pyarrow_for
 from gammascope.imaging.decode import Limits
-from gammascope.pipeline import Besides, Execution, Pipeline
 from gammascope.scanning.bulk import Plan, Progress, examine, prepared
 from gammascope.scanning.results import FEATURE, ResultsFolder, Row
 from gammascope.scanning.seen import Forgetful, Memory, Seen

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gammascope import machine
+from gammascope.detection.pipeline import Pipeline
 from gammascope.errors import GammascopeError
 from gammascope.imaging.decode import Limits, decode
-from gammascope.pipeline import Pipeline
 from gammascope.report import Report
 from gammascope.sample import Image
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gammascope.detection.opinions import Detectors
+from gammascope.detection.pipeline import Besides
 from gammascope.errors import MissingExtraError, RecipeError
-from gammascope.pipeline import Besides
 
 if TYPE_CHECKING:
-    from gammascope.pipeline import Pipeline
+    from gammascope.detection.pipeline import Pipeline
     from gammascope.server.app import Parts
 
 _BACKLOG = 1024  # connections that wait to be accepted

@@ -25,13 +25,13 @@ from gammascope.data.augmenting import PolicyPlan, augment
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.data.policies import actgen, base
 from gammascope.data.products import MANIFEST, claim
+from gammascope.detection.pipeline import Execution, Pipeline
 from gammascope.detectors.base import Detector
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.files import complete_or_absent
 from gammascope.generation.base import Critic, Generator
 from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import decode
-from gammascope.pipeline import Execution, Pipeline
 from gammascope.sample import Entry, Image, KeptApart, Label
 from gammascope.training import loop
 from gammascope.training.following import follow

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from gammascope import checkpoints, forensics, looking, runtime
+from gammascope import checkpoints, forensics
 from gammascope.choices import Engine, Precision, Profile
+from gammascope.detection import runtime
+from gammascope.detection.scores import Maps, Scores, scores_of
 from gammascope.errors import IncompatibleCheckpointError, UndecodableImageError
 from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import Decoded, decode
 from gammascope.imaging.provenance import TrustList, provenance_of
 from gammascope.imaging.views import ViewSpec
-from gammascope.looking import Maps, Scores
 from gammascope.report import (
     Answer,
     Coverage,
@@ -185,7 +186,7 @@ class Pipeline:
             IncompatibleCheckpointError: If the weights are broken.
         """
         settled = self.facts.settled.get(self.profile)
-        found = looking.scores_of(self.network, self.view, images, settled, stop)
+        found = scores_of(self.network, self.view, images, settled, stop)
         if not all(np.isfinite(one.by_view[""]).all() for one in found):
             # A comparison with NaN is false, so the verdict would silently read "no sign".
             raise IncompatibleCheckpointError(

@@ -23,6 +23,8 @@ from jaxtyping import Float, UInt8
 from gammascope import checkpoints, settings
 from gammascope.checkpoints import RAW, Calibration
 from gammascope.choices import Fusing
+from gammascope.detection.pipeline import Besides, Execution, Pipeline
+from gammascope.detection.scores import Scores
 from gammascope.errors import (
     ChecksumError,
     IncompatibleCheckpointError,
@@ -30,12 +32,10 @@ from gammascope.errors import (
     RecipeError,
 )
 from gammascope.files import complete_or_absent
-from gammascope.looking import Scores
-from gammascope.pipeline import Besides, Execution, Pipeline
 from gammascope.report import percent
 
 if TYPE_CHECKING:
-    from gammascope.judging import Judge
+    from gammascope.detection.judge import Judge
 
 Member: TypeAlias = "Pipeline | Judge"
 """What can be fused."""
@@ -295,7 +295,7 @@ def member_at(path: Path, *, device: str = "cpu", execution: Execution = AS_FITT
             f"The judge {path} runs on torch in its own precision: leave out --runtime {execution.engine} and "
             f"--precision {execution.precision}."
         )
-    from gammascope.judging import Judge  # needs torch, which checkpoints may do without
+    from gammascope.detection.judge import Judge  # needs torch, which checkpoints may do without
 
     return Judge.load(path, device=device)
 

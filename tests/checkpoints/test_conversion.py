@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from gammascope import checkpoints
-from gammascope.conversion import convert
+from gammascope.checkpoints.conversion import convert
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError
 from gammascope.networks.backbones import TransformerBackbone
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from gammascope import checkpoints, runtime
+from gammascope import checkpoints
+from gammascope.detection import runtime
 from gammascope.errors import InterruptedScanError
 from gammascope.imaging import views
 from gammascope.imaging.views import Box, ViewSpec

@@ -19,7 +19,9 @@ import pytest
 import torch
 from PIL import Image
 
-from gammascope import checkpoints, export, runtime, settings
+from gammascope import checkpoints, settings
+from gammascope.detection import export, runtime
+from gammascope.detection.pipeline import FAST_VIEWS, Execution, Pipeline
 from gammascope.detectors import base, gamma
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.imaging import codecs
@@ -30,9 +32,8 @@ from gammascope.manipulation.inpainting import Inpainting, Telea
 from gammascope.manipulation.splicing import Donor, Splicing
 from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.readings import Readings
-from gammascope.pipeline import FAST_VIEWS, Execution, Pipeline
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ENGINES = ("openvino", "onnxruntime")
 
 

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from gammascope import checkpoints, fusion, settings
+from gammascope import checkpoints, settings
 from gammascope.checkpoints import Calibration
 from gammascope.cli import detector
+from gammascope.detection import fusion
+from gammascope.detection.pipeline import Execution, Pipeline
 from gammascope.detectors import linear_probe
 from gammascope.errors import (
     ChecksumError,
@@ -24,7 +26,6 @@ from gammascope.errors import (
     MissingDataError,
     RecipeError,
 )
-from gammascope.pipeline import Execution, Pipeline
 
 SCALE = Calibration(2.0, 1.0, 3.0, (0.05, 0.01), 50, ("a",), offset=1.0)
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from gammascope import fusion, losses
+from gammascope import losses
+from gammascope.detection import fusion
+from gammascope.detection.judge import QUESTION, Judge, JudgeSettings, preference, scrambled, tune
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
-from gammascope.judging import QUESTION, Judge, JudgeSettings, preference, scrambled, tune
 from gammascope.sample import Label
 
 TEMPLATE = (
@@ -224,7 +225,7 @@ def test_no_model_and_no_pair_are_missing(judge, tmp_path):
 
 
 def test_a_judge_is_a_member_of_a_fusion_but_not_its_first(judge):
-    from gammascope.pipeline import Pipeline
+    from gammascope.detection.pipeline import Pipeline
 
     expert = Pipeline.load()
     plan = fusion.Plan("any", ("expert", "judge"))

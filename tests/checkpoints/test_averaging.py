@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from gammascope import checkpoints, settings
 from gammascope.checkpoints import RAW, Facts
+from gammascope.checkpoints.averaging import average
 from gammascope.cli.app import app
+from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import base
 from gammascope.errors import IncompatibleCheckpointError, RecipeError
-from gammascope.pipeline import Pipeline
-from gammascope.training.averaging import average
 
 
 def saved(path, *, method="npr", seed=0, moved=0.0, apart=("a", "b")):

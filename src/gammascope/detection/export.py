@@ -15,12 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gammascope import checkpoints, runtime, settings
+from gammascope import checkpoints, settings
+from gammascope.detection import runtime
+from gammascope.detection.runtime import Answered, Network, Origin, TorchNetwork
 from gammascope.errors import MissingExtraError
 from gammascope.files import complete_or_absent
 from gammascope.networks import towers
 from gammascope.networks.base import Backbone
-from gammascope.runtime import Answered, Network, Origin, TorchNetwork
 
 if TYPE_CHECKING:
     from gammascope.detectors.base import Detector

@@ -11,10 +11,10 @@ from torch import Tensor, nn, zeros
 
 from gammascope.checkpoints import Calibration, Facts, Settled
 from gammascope.choices import Profile
+from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors.base import Detector
 from gammascope.imaging import views
 from gammascope.imaging.views import ViewSpec
-from gammascope.pipeline import Pipeline
 from gammascope.prediction import Prediction
 
 SIDE = 8

@@ -19,6 +19,8 @@ from torch import Tensor
 import gammascope
 from gammascope import checkpoints, settings
 from gammascope.checkpoints import Calibration, Facts
+from gammascope.detection.pipeline import ORDINARY_PROCESSING, Besides, Pipeline
+from gammascope.detection.runtime import TORCH_AT_ONCE
 from gammascope.detectors import base
 from gammascope.detectors.base import Detector
 from gammascope.errors import (
@@ -29,10 +31,8 @@ from gammascope.errors import (
 from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import Decoded
 from gammascope.imaging.views import ViewSpec
-from gammascope.pipeline import ORDINARY_PROCESSING, Besides, Pipeline
 from gammascope.prediction import Prediction
 from gammascope.report import Answer, Evidence, Report, Strength, Verdict
-from gammascope.runtime import TORCH_AT_ONCE
 
 SIDE = 8
 
@@ -197,7 +197,7 @@ def test_a_map_is_shown_only_beside_a_verdict_it_supports(level, shown):
 
 @pytest.mark.parametrize(("width", "reduced"), [(SIDE, SIDE), (40 * SIDE, 64)])
 def test_a_map_beside_no_is_there_on_request_only(monkeypatch, width, reduced):
-    monkeypatch.setattr("gammascope.pipeline.QUIET_SIDE_PX", 64)
+    monkeypatch.setattr("gammascope.detection.pipeline.QUIET_SIDE_PX", 64)
     pipeline = thermometer(calibration={"generated": BANDS})
     pipeline.besides = Besides(quiet_maps=True)
     report = pipeline.report(grey(100, width=width))

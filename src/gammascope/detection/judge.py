@@ -29,6 +29,7 @@ from torch import Tensor
 
 from gammascope import checkpoints, losses, settings
 from gammascope.checkpoints import Calibration
+from gammascope.detection.scores import Scores
 from gammascope.errors import (
     IncompatibleCheckpointError,
     InterruptedScanError,
@@ -39,7 +40,6 @@ from gammascope.errors import (
 from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
 from gammascope.imaging.views import ViewSpec
-from gammascope.looking import Scores
 from gammascope.networks.adapters import add_lora
 from gammascope.sample import Image, Label
 

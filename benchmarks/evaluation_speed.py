@@ -22,7 +22,7 @@ from gammascope.detection.pipeline import Besides, Pipeline
 from gammascope.evaluation import run
 from gammascope.evaluation.scoring import Column, score_columns
 from gammascope.sample import Entry, Label
-from gammascope.scanning.scan import scan
+from gammascope.scanning.ordered import scan
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:

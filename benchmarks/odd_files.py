@@ -34,7 +34,7 @@ from gammascope.detection.pipeline import Execution, Pipeline
 from gammascope.imaging.decode import Limits
 from gammascope.names import shown
 from gammascope.sample import Image
-from gammascope.scanning.scan import scan
+from gammascope.scanning.ordered import scan
 
 REASONS = {
     "not an image": ("not an image",),

@@ -96,7 +96,7 @@ def scanned(
     paths: list[Path], execution: Execution, at_once: int | None = None
 ) -> dict[str, float]:
     from gammascope.detection.pipeline import Pipeline
-    from gammascope.scanning.scan import scan
+    from gammascope.scanning.ordered import scan
 
     pipeline = Pipeline.load(execution=execution)
     if at_once is not None:

@@ -25,7 +25,7 @@ from gammascope.imaging import provenance
 from gammascope.imaging.decode import Limits
 from gammascope.pages.report_page import FailedRow, PageRow, write_report
 from gammascope.report import FORMAT, Answer, Report, Strength, Verdict, percent, without_numbers
-from gammascope.scanning.scan import Scanned, scan
+from gammascope.scanning.ordered import Scanned, scan
 
 _STYLES = {Verdict.FAKE: "bold red", Verdict.UNCERTAIN: "yellow", Verdict.NO_SIGN: "green"}
 # No check mark: that nothing was found confirms nothing.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 from gammascope import machine
 from gammascope.detection.pipeline import Pipeline
 from gammascope.errors import GammascopeError, UndecodableImageError
-from gammascope.imaging.decode import DEFAULT_LIMITS, Decoded, Limits, decode
+from gammascope.imaging.decode import DEFAULT_LIMITS, Limits, decode
 from gammascope.imaging.remote import is_remote
 from gammascope.names import shown
 from gammascope.report import FORMAT
+from gammascope.scanning.ordered import in_order
 from gammascope.scanning.results import ResultsFolder, Row
-from gammascope.scanning.scan import HELD_BYTES
 from gammascope.scanning.seen import Forgetful, Memory, Seen
 from gammascope.scanning.sources import Item, Reader, listed
 
@@ -38,14 +38,14 @@ class Plan:
         recursive: Look into folders within folders.
         limits: What an image may cost.
         deduplicate: Examine the same bytes once.
-        threads: Reading and decoding at once.
+        threads: Images examined at once; None: one for each core, two where they come over a network.
     """
 
     sources: tuple[str, ...]
     recursive: bool = True
     limits: Limits = DEFAULT_LIMITS
     deduplicate: bool = True
-    threads: int = 2
+    threads: int | None = None
 
 
 def scan_into(
@@ -68,7 +68,6 @@ def scan_into(
         MissingDataError: If a source is not there or holds no image, or another process is writing to the folder.
         MissingExtraError: If pyarrow is not installed.
     """
-    machine.keep_freed_memory()
     results = ResultsFolder(folder)
     with results.alone():
         total = prepared(results, plan, pipeline, progress)
@@ -76,7 +75,7 @@ def scan_into(
         done = total - results.left(total)
         progress("Scanning", done, total)
         with results.writer() as write:
-            for row in examine(results.items(total), pipeline, memory, plan.limits, plan.threads):
+            for row in examine(results.items(total), pipeline, memory, plan.limits, _threads(plan)):
                 write(row)
                 done += 1
                 progress("Scanning", done, total)
@@ -102,107 +101,87 @@ def examine(
     pipeline: Pipeline,
     memory: Memory,
     limits: Limits,
-    threads: int = 2,
+    threads: int | None = None,
 ) -> Iterator[Row]:
-    """Yield a row for each image, in order; the next ones are read and decoded meanwhile.
+    """Yield a row for each image, in order; the next ones are examined meanwhile.
 
-    Rows depend on the content alone: images never share a batch of the network, whose rounding would tell.
+    Rows depend on the content alone: images never share a batch of the network, whose rounding would tell. When the
+    iteration is left early, images under way are finished: ``memory`` keeps what was found.
 
     Args:
         items: Images with their numbers.
         pipeline: Answers for one image.
         memory: What was found for contents before.
         limits: What an image may cost.
-        threads: Reading and decoding at once.
+        threads: Images examined at once; None: one for each core.
     """
-    reader = Reader(limits)
-    left = iter(items)
-    waiting: deque[tuple[int, Item, Future[_Fetched]]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="fetch") as pool:
+    reader, turns = Reader(limits), _Turns()
+
+    def row(numbered: tuple[int, Item], _: threading.Event) -> Row:
+        number, item = numbered
+        digest, size = None, None
         try:
-            while True:
-                while len(waiting) < 2 * threads and (not waiting or _held(waiting) < HELD_BYTES):
-                    following = next(left, None)
-                    if following is None:
-                        break
-                    number, item = following
-                    fetching = pool.submit(_fetched, item, reader, memory, limits)
-                    waiting.append((number, item, fetching))
-                if not waiting:
-                    return
-                number, item, fetching = waiting.popleft()
-                yield _row(number, item, fetching.result(), pipeline, memory)
-        finally:
-            for *_, fetching in waiting:
-                fetching.cancel()
-            reader.close()
+            content = reader.read(item)
+            digest, size = hashlib.sha256(content).digest(), len(content)
+            with turns.of(digest):
+                outcome = memory.get(digest) or _outcome(content, digest, pipeline, memory, limits)
+        except GammascopeError as error:  # true today: a package is missing, a file is not there
+            outcome = _failure(str(error).removeprefix("<memory>: "))
+        except MemoryError:
+            outcome = _failure(NOT_ENOUGH_MEMORY)
+        return Row(number, shown(item.name), digest.hex() if digest else None, size, outcome)
 
-
-@dataclass(frozen=True, slots=True)
-class _Fetched:
-    """An image on its way: ``outcome`` says what is known already, ``decoded`` is there if nothing is."""
-
-    digest: bytes | None = None
-    size: int | None = None
-    outcome: str | None = None
-    decoded: Decoded | None = None
-
-
-def _held(waiting: Iterable[tuple[int, Item, Future[_Fetched]]]) -> int:
-    """Bytes of the pixels that are decoded and not asked for yet."""
-    done = (fetching.result().decoded for *_, fetching in waiting if fetching.done())
-    return sum(decoded.image.nbytes for decoded in done if decoded is not None)
-
-
-def _fetched(item: Item, reader: Reader, memory: Memory, limits: Limits) -> _Fetched:
-    """Read, hash and decode, or say why not: an error belongs to its row."""
-    digest, size = None, None
     try:
-        content = reader.read(item)
-        digest, size = hashlib.sha256(content).digest(), len(content)
-        known = memory.get(digest)
-        if known is not None:
-            return _Fetched(digest, size, known)
-        return _Fetched(digest, size, decoded=decode(content, limits))
+        yield from in_order(items, row, threads=threads)
+    finally:
+        reader.close()
+
+
+class _Turns:
+    """Lets one thread at a time have a content, so that its twins find what it found."""
+
+    def __init__(self) -> None:
+        self._free, self._taken = threading.Condition(), set[bytes]()
+
+    @contextmanager
+    def of(self, digest: bytes) -> Iterator[None]:
+        """Wait until nobody else has the content, and have it within the block."""
+        with self._free:
+            self._free.wait_for(lambda: digest not in self._taken)
+            self._taken.add(digest)
+        try:
+            yield
+        finally:
+            with self._free:
+                self._taken.remove(digest)
+                self._free.notify_all()
+
+
+def _outcome(
+    content: bytes, digest: bytes, pipeline: Pipeline, memory: Memory, limits: Limits
+) -> str:
+    """Examine a content and keep what is found: a report, or that it cannot be decoded, which stays true."""
+    try:
+        decoded = decode(content, limits)
     except UndecodableImageError as error:
         outcome = _failure(str(error).removeprefix("<memory>: "))
-        if digest is not None:  # it would fail again
-            memory.put(digest, outcome)
-        return _Fetched(digest, size, outcome)
-    except GammascopeError as error:  # an optional package is missing: true today
-        return _Fetched(digest, size, _failure(str(error)))
-    except MemoryError:
-        return _Fetched(digest, size, _failure(NOT_ENOUGH_MEMORY))
-
-
-def _row(number: int, item: Item, fetched: _Fetched, pipeline: Pipeline, memory: Memory) -> Row:
-    outcome, digest = fetched.outcome, fetched.digest
-    if fetched.decoded is not None and digest is not None:
-        # Its twin may have been examined while this one was decoded.
-        outcome = memory.get(digest)
-        if outcome is None:
-            outcome = _outcome(fetched.decoded, pipeline)
-            if not outcome.startswith('{"error"'):
-                memory.put(digest, outcome)
-    return Row(
-        number, shown(item.name), digest.hex() if digest else None, fetched.size, outcome or ""
-    )
-
-
-def _outcome(decoded: Decoded, pipeline: Pipeline) -> str:
-    try:
-        (report,) = pipeline.reports_of([(decoded, "")])
-    except GammascopeError as error:
-        return _failure(str(error))
-    except MemoryError:
-        return _failure(NOT_ENOUGH_MEMORY)
-    plain = report.to_json()
-    del plain["image"]
-    return json.dumps(plain)
+    else:
+        plain = pipeline.report_of(decoded, "").to_json()
+        del plain["image"]
+        outcome = json.dumps(plain)
+    memory.put(digest, outcome)
+    return outcome
 
 
 def _failure(reason: str) -> str:
     return json.dumps({"error": shown(reason)})
+
+
+def _threads(plan: Plan) -> int | None:
+    """Return how many images are examined at once: threads that wait for a network leave their core to others."""
+    if plan.threads is None and any(map(is_remote, plan.sources)):
+        return 2 * machine.cores()
+    return plan.threads
 
 
 def _run(plan: Plan, pipeline: Pipeline) -> dict[str, Any]:

@@ -249,7 +249,8 @@ class _Examiner:
             for values in batch.to_pylist()
             if any(start <= values["number"] < stop for start, stop in self._setup.gaps)
         ]
-        rows = list(examine(items, self._pipeline, self._memory, self._setup.limits, threads=1))
+        # Two on the core of an actor: one reads while the other computes.
+        rows = list(examine(items, self._pipeline, self._memory, self._setup.limits, threads=2))
         kinds = {"number": arrow.int64(), "size": arrow.int64()}
         schema = arrow.schema([(f.name, kinds.get(f.name, arrow.string())) for f in fields(Row)])
         columns = [[astuple(row)[at] for row in rows] for at in range(len(schema))]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, TypeVar, cast
 
 from gammascope import machine
 from gammascope.detection.pipeline import Pipeline
@@ -19,6 +20,11 @@ from gammascope.errors import GammascopeError
 from gammascope.imaging.decode import Limits, decode
 from gammascope.report import Report
 from gammascope.sample import Image
+
+Item = TypeVar("Item")
+Row = TypeVar("Row")
+
+_END: Final = object()
 
 HELD_BYTES = 2**28
 """Nothing new is begun while rows that are ready hold this much: panoramas must not fill the memory."""
@@ -53,33 +59,64 @@ def scan(
 ) -> Generator[Scanned, None, None]:
     """Examine files in their order; every file gives one row, readable or not.
 
-    The threads end with the iteration, also when that is left early: what is under way then stops at its next batch.
-
     Args:
         paths: Image files.
         pipeline: Answers for one image.
         further: Answer for the same pixels, each for itself; a file is decoded once.
-        ahead: Pictures begun at most before they are asked for, 1 and up; fewer if they are huge (``HELD_BYTES``).
-            None: twice the cores.
+        ahead: As ``in_order`` takes it.
         limits: What a file may cost; None: the decoder's own limits.
     """
+    asked, limits = (pipeline, *further), limits or Limits()
+
+    def examined(path: Path, stop: threading.Event) -> Scanned:
+        return _examined(path, asked, limits, stop)
+
+    def held(row: Scanned) -> int:
+        return 0 if row.image is None else row.image.nbytes
+
+    return in_order(paths, examined, ahead=ahead, held=held)
+
+
+def in_order(
+    items: Iterable[Item],
+    examined: Callable[[Item, threading.Event], Row],
+    *,
+    ahead: int | None = None,
+    threads: int | None = None,
+    held: Callable[[Row], int] = lambda _: 0,
+) -> Generator[Row, None, None]:
+    """Yield what a function makes of items, in their order; threads work on the next ones meanwhile.
+
+    The threads end with the iteration, also when that is left early. An error of the function ends the iteration.
+
+    Args:
+        items: Taken one by one, no further than ``ahead`` allows.
+        examined: Called in threads, with an item and an event. The event is set when nobody waits for the row any more.
+        ahead: Items begun at most before their rows are taken, 1 and up; fewer if rows are huge (``HELD_BYTES``).
+            None: two for each thread.
+        threads: Items examined at once; None: one for each core.
+        held: Returns the bytes of pixels that a row holds.
+    """
     machine.keep_freed_memory()
-    threads = machine.cores()
+    threads = machine.cores() if threads is None else threads
     ahead = 2 * threads if ahead is None else ahead
     if ahead < 1:
         raise ValueError(f"ahead={ahead}: expected 1 or more.")
-    limits, stop = limits or Limits(), threading.Event()
-    asked = (pipeline, *further)
-    waiting: deque[Future[Scanned]] = deque()
-    left = iter(paths)
+    stop, left = threading.Event(), iter(items)
+    waiting: deque[Future[Row]] = deque()
+
+    def full() -> bool:
+        ready = [one.result() for one in waiting if one.done() and one.exception() is None]
+        return len(waiting) >= ahead or sum(map(held, ready)) >= HELD_BYTES
+
     with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
         try:
             while True:
-                while len(waiting) < ahead and (not waiting or _held(waiting) < HELD_BYTES):
-                    path = next(left, None)
-                    if path is None:
+                while not full():
+                    following = next(left, _END)
+                    if following is _END:
                         break
-                    waiting.append(pool.submit(_examined, path, asked, limits, stop))
+                    waiting.append(pool.submit(examined, cast("Item", following), stop))
                 if not waiting:
                     return
                 yield waiting.popleft().result()
@@ -87,12 +124,6 @@ def scan(
             stop.set()
             for examining in waiting:
                 examining.cancel()
-
-
-def _held(waiting: deque[Future[Scanned]]) -> int:
-    """Bytes of the pixels of rows that are ready and not asked for yet."""
-    done = [one.result() for one in waiting if one.done() and one.exception() is None]
-    return sum(row.image.nbytes for row in done if row.image is not None)
 
 
 def _examined(

@@ -16,7 +16,7 @@ from gammascope import checkpoints, settings
 from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import gamma
 from gammascope.imaging.decode import Limits, decode
-from gammascope.scanning.scan import scan
+from gammascope.scanning.ordered import scan
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_decoding_runs_ahead_but_no_further_than_allowed(files, pipeline, monkey
         decoded.append(path)
         return decode(path, limits)
 
-    monkeypatch.setattr("gammascope.scanning.scan.decode", noted)
+    monkeypatch.setattr("gammascope.scanning.ordered.decode", noted)
     rows = scan(files, pipeline, ahead=3)
     next(rows)
     deadline = time.monotonic() + 5
@@ -108,7 +108,7 @@ def test_further_detectors_look_at_the_same_pixels_and_none_at_a_file_again(
 
     other = copy(pipeline)
     other.facts = replace(pipeline.facts, method="other")
-    monkeypatch.setattr("gammascope.scanning.scan.decode", noted)
+    monkeypatch.setattr("gammascope.scanning.ordered.decode", noted)
     rows = list(scan(files, pipeline, further=[other]))
     assert sorted(decoded) == files
     assert rows[3].further == ()
@@ -119,7 +119,7 @@ def test_further_detectors_look_at_the_same_pixels_and_none_at_a_file_again(
 
 
 def test_decoding_pauses_while_huge_pictures_wait(files, pipeline, monkeypatch):
-    monkeypatch.setattr("gammascope.scanning.scan.HELD_BYTES", 1)
+    monkeypatch.setattr("gammascope.scanning.ordered.HELD_BYTES", 1)
     assert [row.path for row in scan(files, pipeline, ahead=5)] == files
 
 

@@ -11,7 +11,7 @@ import argparse
 import numpy as np
 
 from gammascope.choices import ContextBounds
-from gammascope.evaluation import spatial_context as tests
+from gammascope.evaluation import context_tests as tests
 from gammascope.generation import spatial_context as models
 
 

@@ -29,7 +29,7 @@ from gammascope.checkpoints import Calibration, Settled
 from gammascope.data.manifest import read_manifest
 from gammascope.detection import export
 from gammascope.detectors import linear_probe
-from gammascope.evaluation.calibration import fit_scale, fit_thresholds
+from gammascope.evaluation.fitting import fit_scale, fit_thresholds
 from gammascope.networks.logistic import Logistic, fit_logistic
 from gammascope.sample import Label
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gammascope.evaluation import spatial_context
+from gammascope.evaluation import context_tests
 from gammascope.evaluation.intervals import wilson
 from gammascope.generation import base
 from gammascope.generation import spatial_context as rules
@@ -26,11 +26,11 @@ FAMILY = "flags"
 
 
 def told(name: str, images: list[Image]) -> None:
-    found = [spatial_context.examine(FAMILY, image) for image in images]
-    report = spatial_context.report(FAMILY, found)
+    found = [context_tests.examine(FAMILY, image) for image in images]
+    report = context_tests.report(FAMILY, found)
     broken = ", ".join(
         f"{test} {report.rejected[test]} of {report.asked[test]}"
-        for test in spatial_context.TESTS[FAMILY]
+        for test in context_tests.TESTS[FAMILY]
     )
     print(f"{name}: perfect {wilson(report.perfect, report.pictures)}; breaks {broken}", flush=True)
 

@@ -162,7 +162,7 @@ def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dic
     from gammascope.checkpoints import parameters_of
     from gammascope.detection.pipeline import Pipeline
     from gammascope.evaluation import calibrating, run
-    from gammascope.evaluation.calibration import lowest_rate
+    from gammascope.evaluation.fitting import lowest_rate
     from gammascope.sample import Label
 
     if not checkpoints.read_facts(checkpoint).calibration:

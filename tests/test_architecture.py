@@ -189,6 +189,17 @@ def test_prose_falls_back_on_speech_of_people_ever_less():
     assert sum(found.values()) <= MOST_STOPPED, sorted(found.items(), key=lambda item: -item[1])[:9]
 
 
+def test_a_file_name_stands_for_one_thing():
+    """``base`` is the contract of each folder; ``views`` are cut in imaging and drawn in training."""
+    folders = defaultdict(list)
+    for path in SOURCES:
+        if path.stem not in {"__init__", "base"}:
+            folders[path.name].append(named(path.parent))
+    assert {name: places for name, places in folders.items() if len(places) > 1}.keys() <= {
+        "views.py"
+    }
+
+
 def test_design_names_every_layer_of_the_import_contract():
     """In a table, so that people read the same order that lint-imports checks."""
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]

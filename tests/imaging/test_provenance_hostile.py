@@ -20,7 +20,7 @@ from gammascope.imaging.provenance import provenance_of
 from gammascope.imaging.provenance.containers import LONGEST_BYTES, Metadata, metadata_of
 from gammascope.imaging.provenance.excerpts import excerpt
 from gammascope.imaging.provenance.exif import read_exif
-from gammascope.imaging.provenance.generators import recognised
+from gammascope.imaging.provenance.generation_settings import recognised
 from gammascope.imaging.provenance.xmp import properties_of
 
 PHOTO = data.chelsea()[:64, :64]

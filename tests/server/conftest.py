@@ -80,10 +80,10 @@ def gated(embedded):
 def parts_with(embedded) -> Callable[..., Any]:
     """Return a function that puts the parts of a server together."""
     from gammascope.detection.opinions import Detectors
-    from gammascope.server.app import Parts
     from gammascope.server.keys import Keys
     from gammascope.server.limits import limits_of
-    from gammascope.server.results import opened
+    from gammascope.server.service import Parts
+    from gammascope.server.store import opened
     from gammascope.server.webhooks import Webhooks
 
     def parts(
@@ -107,7 +107,7 @@ def serve(parts_with) -> Iterator[Callable[..., Any]]:
     """Return a function that starts a server with other limits or parts, and gives its client."""
     from starlette.testclient import TestClient
 
-    from gammascope.server.app import create_app
+    from gammascope.server.service import create_app
 
     with ExitStack() as stack:
 

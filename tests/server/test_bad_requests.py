@@ -190,7 +190,7 @@ def test_other_methods_are_refused_everywhere(client, method):
 
 @pytest.mark.parametrize(
     "address",
-    ["/v1/detect/", "//v1/detect", "/v1", "/v1/jobs/", "/web/", "/web/..%2fapp.py", "/docs"],
+    ["/v1/detect/", "//v1/detect", "/v1", "/v1/jobs/", "/web/", "/web/..%2fservice.py", "/docs"],
 )
 def test_addresses_beside_ours_are_not_found(client, address):
     answer = client.request("GET", f"http://testserver{address}", follow_redirects=False)

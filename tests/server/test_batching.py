@@ -14,7 +14,7 @@ from gammascope.server.batching import Engine
 from gammascope.server.figures import Figures
 from gammascope.server.limits import limits_of
 from gammascope.server.problems import Problem
-from gammascope.server.results import Results, opened
+from gammascope.server.store import Results, opened
 
 
 def engine_of(pipeline, *limits) -> Engine:

@@ -37,9 +37,9 @@ def running(pipeline, keys) -> Iterator[str]:
 
     from gammascope.detection.opinions import Detectors
     from gammascope.server import serving
-    from gammascope.server.app import Parts, create_app
     from gammascope.server.limits import limits_of
-    from gammascope.server.results import opened
+    from gammascope.server.service import Parts, create_app
+    from gammascope.server.store import opened
     from gammascope.server.webhooks import Webhooks
 
     webhooks = Webhooks(["hooks.example"], reachable=lambda _: False, pauses_s=(0.0,))

@@ -17,11 +17,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from gammascope.report import FORMAT
-from gammascope.server.app import create_app
 from gammascope.server.keys import Key
 from gammascope.server.problems import Problem
-from gammascope.server.results import Results, opened
 from gammascope.server.schema import JobShape
+from gammascope.server.service import create_app
+from gammascope.server.store import Results, opened
 from gammascope.server.webhooks import Webhooks, is_public
 
 loopback = pytest.mark.allow_hosts(["127.0.0.1"])

@@ -21,7 +21,7 @@ from gammascope.cli.app import app as command_line
 from gammascope.detection.pipeline import Pipeline
 from gammascope.errors import MissingExtraError
 from gammascope.server import serving
-from gammascope.server.results import Results, opened
+from gammascope.server.store import Results, opened
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 

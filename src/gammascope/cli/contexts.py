@@ -52,7 +52,7 @@ def contexts(  # noqa: PLR0913, PLR0917 - each is an option
 
 def _draw(out: Path, plan: tuple[str, int, str, int, int], count: int, *, quiet: bool) -> None:
     from gammascope.cli import terminal
-    from gammascope.data.contexts import ContextPlan, make_contexts
+    from gammascope.data.context_pictures import ContextPlan, make_contexts
     from gammascope.data.products import MANIFEST
 
     with terminal.progress_bar("Drawing", shown=not quiet) as advance:
@@ -67,28 +67,28 @@ def _tested(
     from gammascope.cli import terminal
     from gammascope.data.folder import find_images
     from gammascope.errors import MissingDataError, UndecodableImageError
-    from gammascope.evaluation import spatial_context
+    from gammascope.evaluation import context_tests
     from gammascope.imaging.decode import decode
 
     paths, found, broken = find_images(pictures), [], []
     with terminal.progress_bar("Testing", shown=not quiet) as advance:
         for done, path in enumerate(paths, start=1):
             try:
-                found.append(spatial_context.examine(name, decode(path).image, thresholds))
+                found.append(context_tests.examine(name, decode(path).image, thresholds))
             except (MissingDataError, UndecodableImageError) as error:
                 broken.append(f"{path}: {error}")
             advance(done, len(paths))
     if not found:
         raise MissingDataError(f"None of {len(paths)} pictures could be tested; {broken[0]}")
-    return spatial_context.report(name, found), broken
+    return context_tests.report(name, found), broken
 
 
 def _tell(name: str, found: Any, broken: list[str], *, as_json: bool) -> None:
     from rich.table import Table
 
     from gammascope.cli import terminal
+    from gammascope.evaluation.context_tests import TESTS
     from gammascope.evaluation.intervals import wilson
-    from gammascope.evaluation.spatial_context import TESTS
 
     if as_json:
         typer.echo(json.dumps(asdict(found) | {"family": name, "not_tested": broken}))

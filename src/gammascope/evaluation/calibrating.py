@@ -24,7 +24,7 @@ from gammascope.errors import (
     UndecodableImageError,
     did_you_mean,
 )
-from gammascope.evaluation.calibration import (
+from gammascope.evaluation.fitting import (
     fit_conformal,
     fit_curve,
     fit_scale,

@@ -19,7 +19,7 @@ from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.detection import fusion
 from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
 from gammascope.evaluation.calibrating import UNCERTAIN_RATE, Plan
-from gammascope.evaluation.calibration import fit_scale, fit_thresholds
+from gammascope.evaluation.fitting import fit_scale, fit_thresholds
 from gammascope.evaluation.metrics import auroc
 from gammascope.imaging.codecs import EncodingLaw
 from gammascope.networks.logistic import fit_logistic

@@ -23,7 +23,7 @@ from gammascope.server import answers
 from gammascope.server.figures import Figures
 from gammascope.server.limits import ServerLimits
 from gammascope.server.problems import Problem
-from gammascope.server.results import Results
+from gammascope.server.store import Results
 
 _LONGEST_WAIT_S: Final = 60
 _PACE_MEMORY: Final = 0.9  # share of the old pace in the running average

@@ -20,7 +20,7 @@ from gammascope.server.figures import Figures
 from gammascope.server.limits import ServerLimits
 from gammascope.server.logs import failure, log
 from gammascope.server.problems import Problem, problem_of
-from gammascope.server.results import Results
+from gammascope.server.store import Results
 from gammascope.server.uploads import Share, Upload
 from gammascope.server.webhooks import Webhooks
 

@@ -18,7 +18,7 @@ from gammascope.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
     from gammascope.detection.pipeline import Pipeline
-    from gammascope.server.app import Parts
+    from gammascope.server.service import Parts
 
 _BACKLOG = 1024  # connections that wait to be accepted
 
@@ -118,10 +118,10 @@ def parts_of(options: Options, detectors: Detectors) -> Parts:
         MissingDataError: If keys or results cannot be reached.
         MissingExtraError: If psycopg is needed and not installed.
     """
-    from gammascope.server.app import Parts
     from gammascope.server.keys import Keys, read_keys
     from gammascope.server.limits import limits_of
-    from gammascope.server.results import default_place, opened
+    from gammascope.server.service import Parts
+    from gammascope.server.store import default_place, opened
     from gammascope.server.webhooks import Webhooks
 
     closed = options.keys is None and is_loopback(options.host)
@@ -169,8 +169,8 @@ def serve(
 def _answer(options: Options, parts: Parts, listening: socket.socket) -> None:
     import uvicorn
 
-    from gammascope.server.app import create_app
     from gammascope.server.logs import log, start_logging
+    from gammascope.server.service import create_app
     from gammascope.server.stopping import DrainingServer
 
     start_logging()

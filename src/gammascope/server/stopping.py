@@ -7,8 +7,8 @@ from types import FrameType
 
 import uvicorn
 
-from gammascope.server.app import Service
 from gammascope.server.logs import log
+from gammascope.server.service import Service
 
 
 class DrainingServer(uvicorn.Server):

@@ -1,7 +1,7 @@
 """What a file says about where its picture comes from: beside the pixels' verdict, and never mixed into it.
 
-Signed statements (``c2pa``), declared source types (``xmp``), settings of generators (``generators``), names of
-programs (``software``), camera and dates (``exif``, ``thumbnail``), traces of JPEG saves (``jpeg_tables``,
+Signed statements (``c2pa``), declared source types (``xmp``), settings of generators (``generation_settings``), names
+of programs (``software``), camera and dates (``exif``, ``thumbnail``), traces of JPEG saves (``jpeg_tables``,
 ``double_jpeg``), and what generators write into pixels (``stealth``, ``watermark``).
 """
 
@@ -17,7 +17,7 @@ from gammascope.imaging.provenance import (
     c2pa,
     double_jpeg,
     exif,
-    generators,
+    generation_settings,
     iptc,
     jpeg_tables,
     software,
@@ -92,7 +92,7 @@ def _declared(data: bytes, kind: str, *, quick: bool) -> Iterator[Evidence]:
     texts = [*metadata.texts, *camera.texts, *hidden]
     texts += [("EXIF UserComment", text) for text in packet.of("UserComment")]
     yield from aigc_label.findings([*texts, *(("AIGC", text) for text in packet.of("AIGC"))])
-    yield from generators.findings(texts)
+    yield from generation_settings.findings(texts)
     programs = [("PNG text Software", text) for key, text in metadata.texts if key == "Software"]
     programs += [("EXIF Software", camera.software)] if camera.software else []
     programs += [

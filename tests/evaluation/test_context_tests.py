@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gammascope.errors import MissingDataError, RecipeError
-from gammascope.evaluation import spatial_context as tests
+from gammascope.evaluation import context_tests as tests
 from gammascope.generation import spatial_context as models
 
 FAMILIES = list(models.FAMILIES)

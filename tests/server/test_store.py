@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from gammascope.errors import MissingDataError, MissingExtraError
-from gammascope.server.results import Postgres, Results, Sqlite, default_place, opened
+from gammascope.server.store import Postgres, Results, Sqlite, default_place, opened
 
 INITDB = shutil.which("initdb") or next(
     (str(path) for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")), ""

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from gammascope.checkpoints import Calibration
 from gammascope.errors import MissingDataError
-from gammascope.evaluation.calibration import (
+from gammascope.evaluation.fitting import (
     COLDEST,
     HOTTEST,
     fit_conformal,

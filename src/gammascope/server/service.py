@@ -27,7 +27,7 @@ from gammascope.server.keys import Caller, Keys
 from gammascope.server.limits import ServerLimits
 from gammascope.server.pages import page_routes
 from gammascope.server.problems import Problem, problem_of
-from gammascope.server.results import Database, Results
+from gammascope.server.store import Database, Results
 from gammascope.server.uploads import FormLimits, Held, Upload, read_form
 from gammascope.server.webhooks import Webhooks
 

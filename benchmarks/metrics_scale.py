@@ -23,8 +23,8 @@ import numpy as np
 from gammascope.data.ledger import RUN
 from gammascope.evaluation.comparing import compare, pair
 from gammascope.evaluation.localisation import GRID
-from gammascope.evaluation.score_store import ScoreStore
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
+from gammascope.evaluation.scoring import ScoreStore
 from gammascope.evaluation.tables import summarise
 from gammascope.machine import peak_mib
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gammascope.cli.app import app
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 
 HOSTILE = 'c <img src=x onerror="window.hit=1">{{title}}'
 COLUMNS = ("native", "fakes_aligned", "all_recoded")

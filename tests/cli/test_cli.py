@@ -28,7 +28,7 @@ from gammascope.cli.app import app
 from gammascope.cli.terminal import TrainingDisplay
 from gammascope.data.manifest import read_manifest
 from gammascope.detectors import gamma, linear_probe
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.sample import Label
 from gammascope.training.progress import Progress

@@ -18,7 +18,7 @@ from gammascope import checkpoints, settings
 from gammascope.cli.app import app
 from gammascope.detectors import gamma
 from gammascope.evaluation.metrics import auroc
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.tables import truth_of
 
 MADE_ANEW = ("columns", "calibration", "calibrated", "method", "weights_sha256", "definitions")

@@ -12,7 +12,7 @@ from gammascope.data.camera import read_camera_tables
 from gammascope.data.manifest import read_manifest
 from gammascope.data.text_tables import TextTable, read_lists
 from gammascope.errors import MissingDataError
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 from gammascope.sample import Label
 from gammascope.scanning.sources import listed
 

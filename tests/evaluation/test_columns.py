@@ -14,7 +14,8 @@ import pytest
 
 from gammascope.errors import MissingDataError
 from gammascope.evaluation.columns import FakesAligned, Recoded
-from gammascope.evaluation.scoring import AsIs, ScoreTable, score_columns
+from gammascope.evaluation.score_table import ScoreTable
+from gammascope.evaluation.scoring import AsIs, score_columns
 from gammascope.evaluation.tables import summarise
 from gammascope.imaging import codecs
 from gammascope.imaging import decode as decoding

@@ -15,7 +15,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from gammascope.errors import MissingDataError
 from gammascope.evaluation.comparing import compare, mcnemar, pair
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 
 
 def table(logits: Any, label: Any, names: Any = None, error: Any = None) -> ScoreTable:

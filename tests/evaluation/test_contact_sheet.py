@@ -16,7 +16,7 @@ from gammascope.evaluation.contact_sheet import (
     false_alarm_slices,
     worst_cases,
 )
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 from gammascope.imaging import codecs
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from gammascope.evaluation.leaderboard import Contestant, boards
 from gammascope.evaluation.metrics import auroc
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 
 N = 120
 LABEL = np.arange(N) % 2

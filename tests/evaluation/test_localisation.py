@@ -21,7 +21,8 @@ from gammascope.evaluation.localisation import (
     mean,
     pixel_auroc,
 )
-from gammascope.evaluation.scoring import ScoreTable, score
+from gammascope.evaluation.score_table import ScoreTable
+from gammascope.evaluation.scoring import score
 from gammascope.evaluation.tables import summarise
 from gammascope.sample import Entry, Label, Sample
 

@@ -23,7 +23,7 @@ from gammascope.evaluation.robustness import (
     suite,
     write_csv,
 )
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 from gammascope.sample import Entry, Label, Sample
 
 FULL = suite("full")

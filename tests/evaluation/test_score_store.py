@@ -21,8 +21,8 @@ import pytest
 from gammascope.data.ledger import RUN
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.evaluation.columns import Recoded
-from gammascope.evaluation.score_store import ScoreStore, StoredTables
-from gammascope.evaluation.scoring import AsIs, ScoreTable, score_columns
+from gammascope.evaluation.score_table import ScoreTable
+from gammascope.evaluation.scoring import AsIs, ScoreStore, StoredTables, score_columns
 from gammascope.imaging import codecs
 from gammascope.imaging.codecs import Encoding
 from gammascope.sample import Entry, Label, Sample

@@ -14,7 +14,8 @@ import skimage.data
 from PIL import Image as PillowImage
 
 from gammascope.errors import MissingDataError
-from gammascope.evaluation.scoring import ScoreTable, score
+from gammascope.evaluation.score_table import ScoreTable
+from gammascope.evaluation.scoring import score
 from gammascope.sample import Entry, Image, Label, Sample
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from gammascope.errors import MissingDataError
 from gammascope.evaluation.columns import Recoded
-from gammascope.evaluation.score_store import ScoreStore
-from gammascope.evaluation.scoring import AsIs, ScoreTable, score_columns
+from gammascope.evaluation.score_table import ScoreTable
+from gammascope.evaluation.scoring import AsIs, ScoreStore, score_columns
 from gammascope.imaging import codecs
 from gammascope.imaging.codecs import Encoding
 from gammascope.sample import Entry, Label, Sample

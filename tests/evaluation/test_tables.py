@@ -14,7 +14,7 @@ import rich.console
 from gammascope.checkpoints import RAW
 from gammascope.errors import MissingDataError
 from gammascope.evaluation.metrics import auroc
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.tables import (
     UNKNOWN,
     comparison,

@@ -33,7 +33,8 @@ from gammascope.evaluation.fitting import (
     refuse_too_few,
     source_points,
 )
-from gammascope.evaluation.scoring import ScoreTable, row_of
+from gammascope.evaluation.score_table import ScoreTable
+from gammascope.evaluation.scoring import row_of
 from gammascope.imaging.codecs import EncodingLaw
 from gammascope.imaging.decode import Decoded, decode
 from gammascope.manipulation.base import SMALLEST_PX

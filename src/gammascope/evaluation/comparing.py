@@ -20,7 +20,7 @@ from gammascope.errors import MissingDataError, MissingExtraError
 from gammascope.evaluation import run
 from gammascope.evaluation.intervals import Rows, Value, Weights, bootstrap
 from gammascope.evaluation.metrics import Metric, auroc, balanced_accuracy
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.tables import truth_of, usable
 from gammascope.sample import Label
 

@@ -14,7 +14,7 @@ from PIL import ImageDraw, ImageFont, ImageOps
 
 from gammascope.errors import GammascopeError, MissingDataError
 from gammascope.evaluation.intervals import wilson
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.tables import Grid, truth_of, usable
 from gammascope.files import complete_or_absent
 from gammascope.imaging.decode import decode

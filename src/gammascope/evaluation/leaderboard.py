@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int, Shaped
 
 from gammascope.checkpoints import RAW, Calibration
 from gammascope.evaluation.comparing import answered, places
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.tables import overall, truth_of, usable
 
 SHARED = 0.5

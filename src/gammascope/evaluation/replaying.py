@@ -16,7 +16,7 @@ from gammascope.errors import MissingDataError
 from gammascope.evaluation import run
 from gammascope.evaluation.matching import draws_of
 from gammascope.evaluation.run import Evaluation
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 from gammascope.files import complete_or_absent, pyarrow_for
 
 FILE = "replay.parquet"

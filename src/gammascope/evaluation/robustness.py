@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
 from gammascope.evaluation.intervals import Value, wilson
 from gammascope.evaluation.metrics import auroc
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.tables import Grid, truth_of, usable
 from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
@@ -60,7 +60,7 @@ class Perturbation:
 
     @property
     def definition(self) -> Mapping[str, Any]:
-        """Its name; raised with ``score_store.FORMAT`` whenever one comes to mean something else."""
+        """Its name; raised with ``scoring.FORMAT`` whenever one comes to mean something else."""
         return {"change": "perturbed", "perturbation": self.name}
 
     def __call__(self, sample: Sample) -> Sample:

@@ -11,8 +11,7 @@ from gammascope.errors import MissingExtraError
 from gammascope.evaluation import robustness, run
 from gammascope.evaluation import tables as laid_out
 from gammascope.evaluation.robustness import Point
-from gammascope.evaluation.score_store import ScoreStore
-from gammascope.evaluation.scoring import Column
+from gammascope.evaluation.scoring import Column, ScoreStore
 from gammascope.files import complete_or_absent
 from gammascope.sample import Entry
 

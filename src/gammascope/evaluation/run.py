@@ -31,8 +31,8 @@ from gammascope.evaluation.contact_sheet import (
     worst_cases,
 )
 from gammascope.evaluation.costs import Stopwatch
-from gammascope.evaluation.score_store import ScoreStore, StoredTables
-from gammascope.evaluation.scoring import AsIs, Column, ScoreTable, score_columns
+from gammascope.evaluation.score_table import ScoreTable
+from gammascope.evaluation.scoring import AsIs, Column, ScoreStore, StoredTables, score_columns
 from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
 from gammascope.names import shown

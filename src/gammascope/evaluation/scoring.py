@@ -2,43 +2,48 @@
 
 A *column* is what a detector is shown in an evaluation: images as they are, or changed in one
 stated way. Each image is decoded once for all columns.
+
+A ``ScoreStore`` keeps tables on disk that grow part by part, and goes on after any interruption: a folder per column is
+a ledger (``data.ledger``) of scores.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import math
+import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
+from gammascope.data import ledger
 from gammascope.data.manifest import load_sample
-from gammascope.data.text_tables import read_lists
 from gammascope.errors import GammascopeError, MissingDataError
 from gammascope.evaluation.localisation import best_threshold, counts_over_grid, pixel_auroc
-from gammascope.evaluation.metrics import PixelCounts, count_pixels
-from gammascope.evaluation.score_columns import TEXTS, WHOLES, Coded, StoredColumns, array
-from gammascope.files import complete_or_absent, pyarrow_for
+from gammascope.evaluation.metrics import count_pixels
+from gammascope.evaluation.score_table import (
+    COUNTS,
+    MAP_THRESHOLD,
+    MASKS,
+    ScoreTable,
+    StoredColumns,
+)
+from gammascope.files import pyarrow_for
 from gammascope.imaging.decode import decode
 from gammascope.names import shown
 from gammascope.sample import Entry, Image, Mask, Sample
 
-MASKS = ("generated", "edited")
-"""Names of the masks that are scored where there is ground truth."""
+FORMAT = 1
+"""Raised whenever older scores would no longer mean the same."""
 
-MAP_THRESHOLD = 0.5
-"""A pixel is marked where its probability is above this."""
-
-_COUNTS = ("tp", "fp", "fn", "tn")
+_FEATURE = "A resumable evaluation"
 _TOGETHER = 4  # columns of an image that are looked at together, and so in memory
-_ROWS_AT_ONCE = 100_000  # made into Python objects at a time, when tables are written and read
 
 
 @runtime_checkable
@@ -114,175 +119,6 @@ class Streamed(Protocol):
 Progress: TypeAlias = Callable[[int, int], None]
 Row: TypeAlias = dict[str, Any]
 """Values of one image by name; what is not there is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreTable:
-    """One row per image, by column; rebuild any number from it without running a detector again.
-
-    Columns: path, label, generator, kind, source, split, format, sha256 (of the file; texts, "" = unknown; label 0 or
-    1), width, height (of the file; 0 = unknown), jpeg_quality, ``logit_<question>``,
-    ``<mask>_tp/fp/fn/tn`` at MAP_THRESHOLD, ``<mask>_tp@<t>/fp@<t>`` at the thresholds of
-    ``localisation.GRID`` where not all pixels are true, ``<mask>_auroc`` and
-    ``<mask>_best_threshold/tp/fp`` where a part is (NaN = not there: no JPEG, no answer, no ground
-    truth), mask_error ("" = masks could be read; else the image is scored without them), error ("" =
-    scored).
-
-    Attributes:
-        columns: Arrays of the same length by name; a table on disk reads each at first use.
-    """
-
-    columns: Mapping[str, Shaped[np.ndarray, " n"]]
-
-    def __post_init__(self) -> None:
-        if isinstance(self.columns, StoredColumns):
-            return
-        lengths = {name: len(column) for name, column in self.columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"Columns of different lengths: {lengths}.")
-
-    def __len__(self) -> int:
-        if isinstance(self.columns, StoredColumns):
-            return self.columns.rows
-        return len(next(iter(self.columns.values()), ()))
-
-    def __getitem__(self, name: str) -> Shaped[np.ndarray, " n"]:
-        """Return a column.
-
-        Raises:
-            MissingDataError: If there is none of this name; the message lists the others.
-        """
-        if name not in self.columns:
-            raise MissingDataError(
-                f"The score table has no column {name!r}; it has {', '.join(self.columns)}."
-            )
-        return self.columns[name]
-
-    def coded(self, name: str) -> Coded:
-        """Return a column of texts as each text once and a number for every row.
-
-        Raises:
-            MissingDataError: If there is none of this name.
-        """
-        if isinstance(self.columns, StoredColumns) and name in self.columns:
-            return self.columns.coded(name)
-        names, codes = np.unique(self[name], return_inverse=True)
-        return Coded(names, codes)
-
-    def where(self, rows: Shaped[np.ndarray, " n"] | slice) -> ScoreTable:
-        """Return the rows that a boolean array marks, or a slice; all columns of them are then in memory."""
-        return ScoreTable({name: column[rows] for name, column in self.columns.items()})
-
-    @property
-    def questions(self) -> tuple[str, ...]:
-        """Image-level questions with a logit, in the order of their columns."""
-        start = "logit_"
-        return tuple(name[len(start) :] for name in self.columns if name.startswith(start))
-
-    @property
-    def failures(self) -> tuple[tuple[str, str], ...]:
-        """Path and error of the images that could not be scored."""
-        failed = self["error"] != ""
-        return tuple(
-            zip(self["path"][failed].tolist(), self["error"][failed].tolist(), strict=True)
-        )
-
-    def pixels(self, mask: str) -> PixelCounts:
-        """Return the pixel counts of a mask, NaN for images without ground truth or map."""
-        return PixelCounts(**{count: self[f"{mask}_{count}"] for count in _COUNTS})
-
-    def to_csv(self, path: Path) -> None:
-        """Write as CSV, complete or not at all; ``read`` gives back the same numbers."""
-        with (
-            complete_or_absent(path) as unfinished,
-            unfinished.open("w", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(self.columns)
-            for part in self._slices():
-                # tolist: Python's shortest exact floats, not NumPy's representation.
-                texts = (_texts(name, column) for name, column in part.columns.items())
-                writer.writerows(zip(*texts, strict=True))
-
-    def to_parquet(self, path: Path) -> None:
-        """Write as Parquet, complete or not at all.
-
-        Raises:
-            MissingExtraError: If pyarrow is not installed.
-        """
-        _, parquet = pyarrow_for("A Parquet score table")
-        first, *others = self._slices()
-        start = first.to_arrow()
-        with (
-            complete_or_absent(path) as unfinished,
-            parquet.ParquetWriter(unfinished, start.schema) as writer,
-        ):
-            writer.write_table(start)
-            for part in others:
-                writer.write_table(part.to_arrow())
-
-    def to_arrow(self) -> Any:
-        """Return as an Arrow table, NaN as null.
-
-        Raises:
-            MissingExtraError: If pyarrow is not installed.
-        """
-        arrow, _ = pyarrow_for("A Parquet score table")
-        kinds = {name: arrow.string() for name in TEXTS}
-        kinds |= {name: arrow.int64() for name in WHOLES}
-        return arrow.table(
-            {
-                name: arrow.array(
-                    column.tolist() if name in TEXTS else column,
-                    kinds.get(name, arrow.float64()),
-                    from_pandas=True,
-                )
-                for name, column in self.columns.items()
-            }
-        )
-
-    @classmethod
-    def from_arrow(cls, table: Any) -> ScoreTable:
-        """Take over an Arrow table; null is NaN, or "" in texts.
-
-        Raises:
-            MissingDataError: If it is no score table.
-        """
-        return _checked({name: table[name] for name in table.column_names}, "The table")
-
-    @classmethod
-    def of_rows(cls, rows: Sequence[Mapping[str, Any]]) -> ScoreTable:
-        """Put rows below each other; a column for each name that occurs."""
-        names = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
-        return cls(
-            {name: array(name, [row.get(name) for row in rows]) for name in (*names, "error")}
-        )
-
-    @classmethod
-    def read(cls, path: Path) -> ScoreTable:
-        """Read a table written by ``to_csv`` or ``to_parquet``; the suffix says which.
-
-        Raises:
-            MissingDataError: If the file is not there or is no score table.
-            MissingExtraError: If it is a Parquet file and pyarrow is not installed.
-        """
-        if not path.is_file():
-            raise MissingDataError(f"No score table at {path}: run an evaluation first.")
-        if path.suffix.lower() != ".parquet":
-            return _checked(_read_csv(path), str(path))
-        try:
-            stored = StoredColumns([path])
-        except MissingDataError as error:
-            raise MissingDataError(f"{path} is no score table: {error.__cause__}.") from error
-        _check_names(stored, str(path))
-        return cls(stored)
-
-    def _slices(self) -> Iterator[ScoreTable]:
-        if isinstance(self.columns, StoredColumns) and len(self):
-            yield from map(ScoreTable, self.columns.slices())
-            return
-        for start in range(0, max(len(self), 1), _ROWS_AT_ONCE):
-            yield self.where(slice(start, start + _ROWS_AT_ONCE))
 
 
 def score(
@@ -526,7 +362,7 @@ def _measured(scores: Scores, sample: Sample) -> Row:
 
 def _located(probability: Float[np.ndarray, "h w"], truth: Mask) -> Row:
     counts = count_pixels(probability, truth, MAP_THRESHOLD)
-    row: Row = dict(zip(_COUNTS, counts, strict=True))
+    row: Row = dict(zip(COUNTS, counts, strict=True))
     if truth.all():
         return row  # nothing to locate
     row |= counts_over_grid(probability, truth)
@@ -537,30 +373,170 @@ def _located(probability: Float[np.ndarray, "h w"], truth: Mask) -> Row:
     return row
 
 
-def _checked(raw: Mapping[str, Any], what: str) -> ScoreTable:
-    _check_names(raw, what)
-    try:
-        return ScoreTable({name: array(name, values) for name, values in raw.items()})
-    except ValueError as error:
-        raise MissingDataError(f"{what} is no score table: {error}.") from error
+@dataclass(frozen=True, slots=True)
+class ScoreStore:
+    """A folder of scores.
+
+    Attributes:
+        folder: Made if it is not there.
+        rows: A part is written after so many rows, in all columns together, at the latest.
+        seconds: A part is written after so many seconds at the latest: what is not written yet is
+            lost if the process is killed.
+        threads: How many images are worked on at once; see ``rows_ahead``.
+    """
+
+    folder: Path
+    rows: int = 8192
+    seconds: float = 30.0
+    threads: int = 1
+
+    def score(
+        self,
+        predict: Predict,
+        entries: Sequence[Entry],
+        columns: Mapping[str, Column],
+        detector: Mapping[str, Any],
+        progress: Progress | None = None,
+    ) -> None:
+        """Score images in each column, but for what the folder holds already.
+
+        A file that cannot be read or scored becomes a row with its error; see ``scoring.score``.
+        The memory needed does not depend on how many images there are.
+
+        Args:
+            predict: Answers for one sample.
+            entries: What to score.
+            columns: What the detector is shown, by name; names are those of folders.
+            detector: What tells its scores from another's (method, hash of weights); plain types.
+            progress: Called with (done, all) after each image.
+
+        Raises:
+            RecipeError: If a column of this name holds scores of another detector, of other images
+                or of images changed in another way.
+            MissingDataError: If there are no entries, parts contradict each other, or another
+                process is writing to the folder.
+            MissingExtraError: If pyarrow is not installed.
+        """
+        pyarrow_for(_FEATURE)
+        if not entries:
+            raise MissingDataError("No image to score: the list of entries is empty.")
+        with ledger.alone_in(self.folder, "scores"):
+            images = {"images": len(entries), "images_sha256": _digest(entries)}
+            common = {"format": FORMAT} | dict(detector) | images
+            for name, column in columns.items():
+                run = common | {"column": dict(column.definition)}
+                ledger.claim(self.folder / name, run, "scores")
+            missing = {name: ledger.missing(self.folder / name, len(entries)) for name in columns}
+            done = len(entries) - sum(len(stretch) for stretch, _ in _stretches(missing))
+            for stretch, names in _stretches(missing):
+                some = {name: columns[name] for name in names}
+                with _Parts(self, names, stretch.start) as parts:
+                    for rows in rows_ahead(predict, entries, stretch, some, self.threads):
+                        parts.add(rows)
+                        done += 1
+                        if progress is not None:
+                            progress(done, len(entries))
+
+    def read(self, column: str) -> ScoreTable:
+        """Return all rows of a column, in the order of the images; the other columns stay on disk.
+
+        Raises:
+            MissingDataError: If some are missing, a part is broken, or no image could be scored.
+        """
+        pyarrow_for(_FEATURE)
+        folder = self.folder / column
+        run = ledger.read_run(folder)
+        if run is None:
+            raise MissingDataError(f"No scores at {folder}: run the evaluation first.")
+        left = sum(len(stretch) for stretch in ledger.missing(folder, run["images"]))
+        if left:
+            raise MissingDataError(
+                f"{folder} lacks {left} of {run['images']} images: run the same command again."
+            )
+        held = ledger.parts(folder)
+        stored = StoredColumns([path for path, _ in held], [len(span) for _, span in held])
+        scores = ScoreTable(stored)
+        refuse_all_failed(scores)
+        return scores
 
 
-def _check_names(names: Collection[str], what: str) -> None:
-    missing = [name for name in ("path", "label", "error") if name not in names]
-    if missing:
-        raise MissingDataError(f"{what} is no score table: it has no column {missing[0]!r}.")
+@dataclass(frozen=True, slots=True)
+class StoredTables(Mapping[str, ScoreTable]):
+    """Score tables of columns by name, each read at every use: only one need be in memory.
+
+    Attributes:
+        store: Where they are.
+        names: Of the columns.
+    """
+
+    store: ScoreStore
+    names: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> ScoreTable:
+        if name not in self.names:
+            raise KeyError(name)
+        return self.store.read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
-def _texts(name: str, column: Shaped[np.ndarray, " n"]) -> list[Any]:
-    values: list[Any] = column.tolist()
-    if name in TEXTS or name in WHOLES:
-        return values
-    counts = name.split("@", maxsplit=1)[0].rsplit("_", 1)[-1] in _COUNTS
-    return ["" if math.isnan(v) else int(v) if counts else v for v in values]
+@dataclass(slots=True)
+class _Parts:
+    """Rows of consecutive images on their way to the disk.
+
+    Leaving it writes what is there, also after an error or Ctrl-C: every row in it is whole.
+    """
+
+    store: ScoreStore
+    names: tuple[str, ...]
+    first: int
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    written_at: float = field(default_factory=time.monotonic)
+
+    def __enter__(self) -> _Parts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write()
+
+    def add(self, rows: Mapping[str, Row]) -> None:
+        """Take the rows of the next image."""
+        for name, row in rows.items():
+            self.rows.setdefault(name, []).append(row)
+        held = len(self.rows[self.names[0]]) * len(self.names)
+        if held >= self.store.rows or time.monotonic() - self.written_at >= self.store.seconds:
+            self._write()
+
+    def _write(self) -> None:
+        count = len(self.rows.get(self.names[0], ()))
+        for name, rows in self.rows.items():
+            table = ScoreTable.of_rows(rows).to_arrow()
+            ledger.write_part(self.store.folder / name, self.first, table)
+        self.rows, self.first = {}, self.first + count
+        self.written_at = time.monotonic()
 
 
-def _read_csv(path: Path) -> dict[str, list[Any]]:
-    header, rows = read_lists(path)
-    if any(len(row) != len(header) for row in rows):
-        raise MissingDataError(f"{path} is no score table: its rows differ in length.")
-    return {name: [row[at] for row in rows] for at, name in enumerate(header)}
+def _stretches(missing: Mapping[str, list[range]]) -> Iterator[tuple[range, tuple[str, ...]]]:
+    """Yield stretches of images with the columns that lack them."""
+    edges = {edge for gaps in missing.values() for gap in gaps for edge in (gap.start, gap.stop)}
+    for start, stop in pairwise(sorted(edges)):
+        names = tuple(name for name, gaps in missing.items() if any(start in gap for gap in gaps))
+        if names:
+            yield range(start, stop), names
+
+
+def _digest(entries: Sequence[Entry]) -> str:
+    """Tell lists of images apart, from wherever the program was started."""
+    digest = hashlib.sha256()
+    streamed = isinstance(entries, Streamed)
+    for entry in entries:
+        masks = (entry.generated_path, entry.edited_path)
+        texts = (entry.generator, entry.kind, entry.source, entry.split, *masks)
+        row = "\0".join("" if text is None else str(text) for text in texts)
+        place = entry.path if streamed else entry.path.absolute()
+        digest.update(f"{place}\0{int(entry.label)}\0{row}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

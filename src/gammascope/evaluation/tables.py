@@ -39,7 +39,7 @@ from gammascope.evaluation.metrics import (
     pixel_f1,
     tpr_at_fpr,
 )
-from gammascope.evaluation.scoring import MASKS, ScoreTable
+from gammascope.evaluation.score_table import MASKS, ScoreTable
 from gammascope.sample import Label
 
 Summary: TypeAlias = dict[str, Any]

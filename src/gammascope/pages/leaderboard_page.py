@@ -20,7 +20,7 @@ from gammascope.checkpoints import Calibration
 from gammascope.errors import MissingDataError
 from gammascope.evaluation import comparing, costs, run
 from gammascope.evaluation.leaderboard import LEADING, Board, Contestant, Row, boards
-from gammascope.evaluation.scoring import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.tables import Grid
 from gammascope.files import complete_or_absent
 from gammascope.names import shown

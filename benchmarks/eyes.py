@@ -44,8 +44,8 @@ CONFIG = linear_probe.Config(
     overview=0.5,
 )
 COMPONENTS, PENALTY, GRADIENT = 1024, 0.1, 1e-4
-PERTURBED = 0.5
-"""Weight of a perturbed view beside an untouched one; each window counts as one."""
+SHARES = {"perturbed": 0.5, "poor light": 0.25}
+"""Weight of views by the ends of their names, beside untouched ones; each window counts as one."""
 LIGHT = 0.125
 """How much pictures of the small collections of ``proven_pictures.py`` count (docs/experiments.md, E30)."""
 SMALL = ("web-", "graphics-", "declared-")
@@ -144,7 +144,7 @@ class Readings:
         for view, (of, _) in self.rows.items():
             at = [n for n, place in enumerate(of) if fold_of(self.pictures[place]) != without]
             some = [self.pictures[of[n]] for n in at]
-            share = PERTURBED if view.endswith("perturbed") else 1.0
+            share = next((by for end, by in SHARES.items() if view.endswith(end)), 1.0)
             parts.append((self.x[view][at], [p.fake for p in some], share * counts(some)))
         x = torch.cat([part[0] for part in parts])
         truth = torch.tensor([fake for part in parts for fake in part[1]]).long()

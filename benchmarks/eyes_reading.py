@@ -1,8 +1,8 @@
 """What CLIP's tower reads of pictures, kept in a folder: the features that ``eyes.py`` fits to.
 
 Every picture is seen as its largest square reduced and through a native window; some also through two windows more,
-and as a square and a window after a random law of reworking, resizing and re-encoding. Tokens come from the graph that
-users run, in its int8 arithmetic.
+and as a square and a window after a random law of reworking, resizing and re-encoding; a quarter of those also after
+what poor light does. Tokens come from the graph that users run, in its int8 arithmetic.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -33,8 +33,13 @@ SHARED_PX = 1_500_000
 """Area that larger pictures are reduced to before they are perturbed."""
 AHEAD = 4
 """Pictures that are decoded while the tower looks at another."""
-FEW = 2
-"""Views of a picture that is not seen fully."""
+FEW = ("square", "window")
+"""Views of every picture."""
+FULLY = ("window 2", "window 3", "square, perturbed", "window, perturbed")
+"""Further views of a picture that is seen fully."""
+POOR = ("square, poor light", "window, poor light")
+"""Further views of a share of these."""
+POOR_SHARE = 0.25
 HEAD = "detector.head.weight"
 """Weight in the graph of what follows the features."""
 
@@ -105,27 +110,54 @@ def reworked(image: Image, rng: np.random.Generator) -> Image:
     return image
 
 
-def seen(image: Image, name: str, *, fully: bool) -> tuple[dict[str, Image], bool]:
-    """Return all views of a picture, and whether the perturbed ones were reworked: the law is its name."""
-    shown = {"square": square(image), "window": window(image, 0.5, 0.5)}
+def in_poor_light(image: Image, rng: np.random.Generator) -> Image:
+    """Make a picture dark, soft, noisy or several of these, as poor light and unsteady hands do. Our law."""
+    dark, soft, noisy = rng.random(3) < (0.4, 0.4, 0.6)
+    if dark or not (soft or noisy):
+        image = codecs.adjust(image, gamma=float(np.exp(rng.uniform(0.2, 0.8))))
+    if soft:
+        image = codecs.blur(image, float(np.exp(rng.uniform(np.log(0.7), np.log(2.5)))))
+    if noisy:
+        image = codecs.add_noise(image, float(np.exp(rng.uniform(np.log(2), np.log(12)))), rng)
+    return image
+
+
+def wanted(name: str, *, fully: bool) -> tuple[str, ...]:
+    """Return which views a picture is seen through: chance is its name."""
     if not fully:
-        return shown, False
-    rng = np.random.default_rng(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
-    graded, scaled = rng.random(2) < 0.5
-    scale = float(np.exp(rng.uniform(np.log(0.4), np.log(1.3)))) if scaled else 1.0
-    # Large pictures are passed on reduced; smaller ones are scaled first, too, so that reworking ends in a few pixels.
-    scale *= min(1.0, (SHARED_PX / (image.shape[0] * image.shape[1])) ** 0.5)
-    changed = codecs.rescale(image, scale) if scale != 1 else image
-    if graded:
-        changed = reworked(changed, rng)
-    law = codecs.EncodingLaw(untouched=0.0, jpeg=0.8, double_jpeg=0.0, webp=0.2)
-    changed = law(changed, rng)
-    shown |= {
-        "window 2": window(image, 0.15, 0.2),
-        "window 3": window(image, 0.85, 0.8),
-        "square, perturbed": square(changed),
-        "window, perturbed": window(changed, rng.random(), rng.random()),
-    }
+        return FEW
+    poor = int(name[:8], 16) < POOR_SHARE * 2**32
+    return FEW + FULLY + (POOR if poor else ())
+
+
+def seen(image: Image, name: str, chosen: Collection[str]) -> tuple[dict[str, Image], bool]:
+    """Return some of the views of a picture, and whether the perturbed ones were reworked: chance is its name."""
+    shown: dict[str, Image] = {}
+    if "square" in chosen:
+        shown |= {"square": square(image), "window": window(image, 0.5, 0.5)}
+    # Large pictures are passed on reduced.
+    shared = min(1.0, (SHARED_PX / (image.shape[0] * image.shape[1])) ** 0.5)
+    graded = False
+    if "window 2" in chosen:
+        shown |= {"window 2": window(image, 0.15, 0.2), "window 3": window(image, 0.85, 0.8)}
+        rng = np.random.default_rng(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
+        graded, scaled = rng.random(2) < 0.5
+        scale = float(np.exp(rng.uniform(np.log(0.4), np.log(1.3)))) if scaled else 1.0
+        # Smaller pictures are scaled first, too, so that reworking ends in a few pixels.
+        scale *= shared
+        changed = codecs.rescale(image, scale) if scale != 1 else image
+        if graded:
+            changed = reworked(changed, rng)
+        law = codecs.EncodingLaw(untouched=0.0, jpeg=0.8, double_jpeg=0.0, webp=0.2)
+        changed = law(changed, rng)
+        shown["square, perturbed"] = square(changed)
+        shown["window, perturbed"] = window(changed, rng.random(), rng.random())
+    if POOR[0] in chosen:
+        rng = np.random.default_rng(int(name[:16], 16))
+        changed = in_poor_light(codecs.rescale(image, shared) if shared != 1 else image, rng)
+        law = codecs.EncodingLaw(untouched=0.2, jpeg=0.8, double_jpeg=0.0, webp=0.0)
+        changed = law(changed, rng)
+        shown |= {POOR[0]: square(changed), POOR[1]: window(changed, rng.random(), rng.random())}
     return shown, bool(graded)
 
 
@@ -209,17 +241,22 @@ def read(wishes: Sequence[Wish], folder: Path, graph: Path, view: views.ViewSpec
     def prepared(wish: Wish) -> tuple[Wish, Path, dict[str, Any], list[np.ndarray]] | str:
         data = wish.entry.path.read_bytes()
         name = hashlib.sha256(data).hexdigest()
-        kept = folder / f"{name}.npz"
-        if kept.is_file() and (not wish.fully or _is_full(kept)):
+        kept, chosen = folder / f"{name}.npz", wanted(name, fully=wish.fully)
+        had = _kept(kept)
+        missing = [view for view in chosen if view not in had.get("views", ())]
+        if not missing:
             return wish, kept, {}, []
         try:
             image = decode(wish.entry.path).image
         except UndecodableImageError as error:
             return f"left out: {error}"
-        shown, graded = seen(image, name, fully=wish.fully)
+        shown, graded = seen(image, name, missing)
         facts = {"views": np.array(list(shown)), "graded": np.array(graded)}
         facts |= {"size": np.array(max(image.shape[:2]))}
         facts |= {"quality": np.array(codecs.jpeg_quality(data) or 0)}
+        if had:
+            facts |= {"views": np.append(had["views"], facts["views"]), "before": had["tokens"]}
+            facts |= {"graded": had["graded"] | facts["graded"]}
         return wish, kept, facts, [views.normalised(one, view) for one in shown.values()]
 
     for number, ready in enumerate(_ahead(wishes, prepared)):
@@ -228,8 +265,10 @@ def read(wishes: Sequence[Wish], folder: Path, graph: Path, view: views.ViewSpec
             continue
         wish, kept, facts, pixels = ready
         if pixels:
-            partial = kept.with_suffix(".part.npz")
-            np.savez(partial, tokens=tower(pixels), **facts)
+            partial, tokens = kept.with_suffix(".part.npz"), tower(pixels)
+            if (before := facts.pop("before", None)) is not None:
+                tokens = np.concatenate([before, tokens])
+            np.savez(partial, tokens=tokens, **facts)
             partial.replace(kept)
         found.append(_loaded(wish, kept))
         if number % 100 == 0:
@@ -248,17 +287,19 @@ def _ahead(wishes: Iterable[Wish], prepare: Any) -> Iterator[Any]:
             waiting += [pool.submit(prepare, e) for e in islice(left, 1)]
 
 
-def _is_full(kept: Path) -> bool:
-    with np.load(kept) as values:
-        return len(values["views"]) > FEW
+def _kept(path: Path) -> dict[str, np.ndarray]:
+    """Return what was read before, nothing if nothing was."""
+    if not path.is_file():
+        return {}
+    with np.load(path) as values:
+        return {key: values[key] for key in ("views", "tokens", "graded")}
 
 
 def _loaded(wish: Wish, kept: Path) -> Picture:
     with np.load(kept) as values:
         read_of = dict(zip(values["views"].tolist(), values["tokens"], strict=True))
         facts = {key: values[key].item() for key in ("graded", "size", "quality")}
-    if not wish.fully:
-        read_of = {view: read_of[view] for view in ("square", "window")}
+    read_of = {view: read_of[view] for view in wanted(kept.stem, fully=wish.fully)}
     source, fake = wish.entry.source or "", wish.entry.label is not Label.REAL
     return Picture(
         name=kept.stem,

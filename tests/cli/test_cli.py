@@ -802,6 +802,7 @@ def test_robustness_is_measured_and_goes_on_with_further_perturbations(
     assert "JPEG 4:2:0, quality" in result.stdout
     assert {path.name for path in out.iterdir()} == {
         *("parts", "robustness.md", "robustness.csv", "robustness.png", "jpeg_420.png"),
+        "replay.parquet",
     }
     modified = {path: path.stat().st_mtime_ns for path in out.glob("parts/*/*.parquet")}
     result = run(*arguments, "--suite", "full", "--json")
@@ -813,6 +814,11 @@ def test_robustness_is_measured_and_goes_on_with_further_perturbations(
     for path, time in modified.items():
         assert path.stat().st_mtime_ns == time
     assert (out / "social.png").exists()
+    again = run("evaluate", "--replay", out / "replay.parquet", "--json", "--out", tmp_path / "b")
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout) == points
+    assert (tmp_path / "b" / "robustness.md").read_text() == (out / "robustness.md").read_text()
+    assert str(collection.parent).encode() not in (out / "replay.parquet").read_bytes()
     refused = run(*arguments[:-3], 3, "--out", out)
     assert refused.exit_code == 2
     assert "images is 8 there and 6 here" in one_line_after_notes(refused)

@@ -979,12 +979,14 @@ def one_line_after_notes(result: Result) -> str:
 
 def test_synthesizing_goes_on_where_it_stopped_and_tells_of_broken_photos(folder, tmp_path):
     (folder / "broken.jpg").write_bytes(b"nothing")
+    (folder / "shot.CR3").write_bytes(b"\0\0\0\x18ftypcrx ")
     # Inside the folder of the photos: what is made must not be taken for photos the next time.
     out = folder / "edited"
     first = run("synthesize", folder, "--out", out, "--per-photo", "2", "--seed", "3")
     assert first.exit_code == 4
     assert "9 pictures: " in first.stderr
-    assert "not used: " in first.stderr
+    assert first.stderr.count("not used: ") == 2
+    assert "a camera raw, which holds no finished picture" in " ".join(first.stderr.split())
     entries = read_manifest(out / "manifest.csv")
     assert len(entries) == 9
     second = run("synthesize", folder, "--out", out, "--per-photo", "2", "--seed", "3")

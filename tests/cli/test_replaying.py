@@ -238,7 +238,7 @@ def test_collections_left_out_are_counted_anew(tmp_path):
     )
     drawn = (tmp_path / "again" / "tables.md").read_text("utf-8")
     large, small = drawn.split("**smaller collections")
-    assert large.index("| big | 120 | 0.100 [") < large.index("| good | 120 | 0.000 [")
+    assert large.index("| big | 120 | 10.00 % [") < large.index("| good | 120 | 0.00 % [")
     assert large.index("| good |") < large.index("| others | 10 |")
     assert "| tiny | 30 |" in small
 

@@ -28,6 +28,9 @@ LARGE = 100
 WORST = 5
 """Lines for smaller collections: those of which the largest share is called fake."""
 
+_BARE = ("auroc", "auroc_over_collections", "tpr_at_1_percent_fpr", "recall")
+"""Shown 0..1; all other shares are small, and in per cent."""
+
 _DRAWN, _SETTLED = "drawn", "settled"
 _TITLES = {
     "photos": "photos",
@@ -127,7 +130,7 @@ def grids(plain: Mapping[str, Any]) -> list[Grid]:
     """Lay numbers out as tables: profiles side by side, large collections, the worst of the smaller ones."""
     profiles: Mapping[str, Any] = plain["profiles"]
     rows = [
-        (title, *(_text(numbers[key]) for numbers in profiles.values()))
+        (title, *(_text(key, numbers[key]) for numbers in profiles.values()))
         for key, title in _TITLES.items()
     ]
     overall = Grid("collections left out", ("number", *profiles), tuple(rows))
@@ -209,10 +212,17 @@ def _by_collection(title: str, names: list[str], profiles: Mapping[str, Any]) ->
         for numbers in profiles.values():
             of = numbers["collections"].get(name, {})
             row += [str(of.get("photos", 0))]
-            row += [cell(of.get(key)) for key in ("called_fake", "called_uncertain_or_fake")]
+            row += [_text(key, of.get(key)) for key in ("called_fake", "called_uncertain_or_fake")]
         rows.append(tuple(row))
     return Grid(title, ("collection", *header), tuple(rows))
 
 
-def _text(number: int | Mapping[str, Any]) -> str:
-    return f"{number:,}" if isinstance(number, int) else cell(number)
+def _text(key: str, number: int | Mapping[str, Any] | None) -> str:
+    if isinstance(number, int):
+        return f"{number:,}"
+    if key in _BARE or number is None or number["value"] is None:
+        return cell(number)
+    share = f"{100 * number['value']:.2f} %"
+    if number["low"] is None:
+        return share
+    return f"{share} [{100 * number['low']:.2f}, {100 * number['high']:.2f}]"

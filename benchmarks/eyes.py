@@ -8,7 +8,8 @@ first stopped: about an hour on two cores. Pictures of ``--apart`` sources are l
 Two readings are fitted, of native windows (all three) and of reduced squares: penalised logistic regressions on
 principal components, each collection counting as the square root of its pictures. Collections are then left out in
 turn, sixths of them at a time, photos and fakes alike; what these fits say of what they did not see sets thresholds
-and probabilities.
+and probabilities. It is kept without names of files: ``gammascope evaluate --replay OUT/left_out.parquet`` prints the
+tables that this script ends with.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from gammascope.checkpoints import Calibration, Settled
 from gammascope.data.manifest import read_manifest
 from gammascope.detection import export
 from gammascope.detectors import linear_probe
+from gammascope.evaluation import left_out
 from gammascope.evaluation.fitting import fit_scale, fit_thresholds
+from gammascope.evaluation.tables import markdown
 from gammascope.networks.logistic import Logistic, fit_logistic
 from gammascope.sample import Label
 
@@ -180,10 +183,29 @@ def logit_of(picture: Picture, said: Mapping[str, float], windows: Sequence[str]
     return (1 - CONFIG.overview) * near + CONFIG.overview * square
 
 
-def looked(
-    pictures: Sequence[Picture], said: Mapping[str, float], look: Look
-) -> tuple[dict[Picture, float], Settled]:
-    """Return the logits of pictures, copies left out, as a profile has them, and when its first views are enough.
+@dataclass(frozen=True)
+class Said:
+    """What fits to other collections say of pictures, copies left out, as a profile has them.
+
+    Attributes:
+        fake: Which a generator wrote.
+        drawn: Which are neither photos nor taken for such.
+        groups: Collections as they count where thresholds are set; small ones are pooled.
+        logits: By all views, or by the first ones where these are enough.
+        early: Where they are.
+        settled: When they are.
+    """
+
+    fake: np.ndarray
+    drawn: np.ndarray
+    groups: np.ndarray
+    logits: np.ndarray
+    early: np.ndarray
+    settled: Settled
+
+
+def looked(pictures: Sequence[Picture], said: Mapping[str, float], look: Look) -> Said:
+    """Return the logits of pictures as a profile has them, and when its first views are enough.
 
     The range in which they are not is where verdicts by all views differ from those by the first ones, at the
     thresholds of all views; of the differences, ``CHANGED`` of all pictures are let go, half at each end.
@@ -191,61 +213,39 @@ def looked(
     both = {p: (logit_of(p, said, look.first), logit_of(p, said, look.windows)) for p in pictures}
     seen = [p for p, found in both.items() if not p.copy and None not in found]
     first, last = np.array([both[p] for p in seen], float).T
-    fake, sources = photos_and_fakes(seen)
-    own = np.array([not p.source.startswith(NOT_PHOTOS) for p in seen])
-    photos = own & ~fake
-    thresholds = fit_thresholds(last[photos], sources[photos].tolist(), RATES)
+    fake, drawn, groups = classes(seen)
+    photos = ~fake & ~drawn
+    thresholds = fit_thresholds(last[photos], groups[photos].tolist(), RATES)
     changed = np.sort(first[np.digitize(first, thresholds) != np.digitize(last, thresholds)])
     let_go = min(int(CHANGED * len(seen) / 2), (len(changed) - 1) // 2)
     settled = Settled(
         1 + len(look.first), float(changed[let_go]), float(changed[len(changed) - 1 - let_go])
     )
     enough = np.array([settled.by(z) for z in first])
-    print(
-        f"{len(look.windows)} windows, {settled}: the first views are enough for {enough[photos].mean():.3f} of photos "
-        f"and {enough[own & fake].mean():.3f} of fakes"
-    )
-    return dict(zip(seen, np.where(enough, first, last).tolist(), strict=True)), settled
+    return Said(fake, drawn, groups, np.where(enough, first, last), enough, settled)
 
 
-def photos_and_fakes(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
-    """Return which are fake, and the collections that count where thresholds are set; small ones are pooled."""
+def classes(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which are fake, which are drawn, and the collections that count; small ones of a class are pooled."""
     fake = np.array([p.fake for p in pictures])
-    sizes = Counter(
-        p.source for p in pictures if not p.fake and not p.source.startswith(NOT_PHOTOS)
-    )
-    sources = [p.source if sizes[p.source] >= FEWEST else "others" for p in pictures]
-    return fake, np.array(sources)
+    drawn = np.array([p.source.startswith(NOT_PHOTOS) for p in pictures])
+    own = [(p.source, p.fake) for p in pictures if not p.source.startswith(NOT_PHOTOS)]
+    sizes = Counter(own)
+    groups = [p.source if sizes[p.source, p.fake] >= FEWEST else left_out.OTHERS for p in pictures]
+    return fake, drawn, np.array(groups)
 
 
-def calibration(name: str, seen: Mapping[Picture, float]) -> Calibration:
+def calibration(seen: Said) -> Calibration:
     """Fit thresholds, probabilities and ranks to logits of left-out collections (``looked``)."""
-    own = [p for p in seen if not p.source.startswith(NOT_PHOTOS)]
-    logit = np.array([seen[p] for p in own])
-    fake, sources = photos_and_fakes(own)
-    photos = logit[~fake]
-    uncertain, called = fit_thresholds(photos, sources[~fake].tolist(), RATES)
+    logit, fake, groups = (each[~seen.drawn] for each in (seen.logits, seen.fake, seen.groups))
+    photos, sources = logit[~fake], groups[~fake].tolist()
+    uncertain, called = fit_thresholds(photos, sources, RATES)
     temperature, offset = fit_scale(logit, fake.astype(int))
     at = np.quantile(logit, np.linspace(0, 1, 60))
     ranks = [
         (float(z), float((photos >= z).mean()), float((logit[fake] >= z).mean()))
         for z in np.unique(np.append(at, np.quantile(photos, [0.99, 0.995, 0.999])))
     ]
-    print(
-        f"{name}: {len(photos)} photos of {len(set(sources[~fake]))} groups, {fake.sum()} fakes; "
-        f"at or above 'fake': {(photos >= called).mean():.4f} of photos, {(logit[fake] >= called).mean():.3f} of fakes"
-    )
-    for source in sorted(set(sources[~fake])):
-        some = photos[sources[~fake] == source]
-        print(
-            f"  {source:24} {len(some):4} photos: {(some >= called).mean():.3f} fake, {(some >= uncertain).mean():.3f}"
-        )
-    drawn = np.array([z for p, z in seen.items() if p.source.startswith(NOT_PHOTOS)])
-    if len(drawn):
-        print(
-            f"  {len(drawn)} pictures by people that are no photos: {(drawn >= called).mean():.3f} fake, "
-            f"{(drawn >= uncertain).mean():.3f} uncertain or fake"
-        )
     return Calibration(
         temperature=temperature,
         offset=offset,
@@ -253,7 +253,7 @@ def calibration(name: str, seen: Mapping[Picture, float]) -> Calibration:
         fake_from=called,
         rates=RATES,
         photos=len(photos),
-        sources=tuple(sorted(set(sources[~fake]))),
+        sources=tuple(sorted(set(sources))),
         ranks=tuple(ranks),
     )
 
@@ -264,8 +264,8 @@ def write(
     profiles: Mapping[str, Calibration],
     settled: Mapping[str, Settled],
     trained_on: str,
-) -> None:
-    """Write the checkpoint: both readings fitted to all pictures, and the calibration of each profile."""
+) -> str:
+    """Write the checkpoint: both readings fitted to all pictures, the calibration of each profile. Return its hash."""
     detector = linear_probe.build(CONFIG)
     near, whole = (
         readings[view].space.unfolded(readings[view].fit()) for view in ("window", "square")
@@ -283,7 +283,28 @@ def write(
         trained_on=trained_on,
         seen=tuple(sorted({p.source for p in readings["window"].pictures})),
     )
-    print(path, checkpoints.save(path, detector.eval(), facts))
+    sha = checkpoints.save(path, detector.eval(), facts)
+    print(path, sha)
+    return sha
+
+
+def keep(
+    folder: Path, sha: str, profiles: Mapping[str, Calibration], seen: Mapping[str, Said]
+) -> None:
+    """Keep what was said of left-out collections, and print the tables that follow from it."""
+    thresholds = {
+        name: left_out.Thresholds(known.uncertain_from, known.fake_from)
+        for name, known in profiles.items()
+    }
+    tables = {
+        name: left_out.table(said.logits, said.fake, said.groups, said.drawn, said.early)
+        for name, said in seen.items()
+    }
+    kept = left_out.kept(sha, thresholds, tables)
+    print(kept.save(folder / "left_out.parquet"))
+    for name, said in seen.items():
+        print(f"{name}: {said.settled}")
+    print(markdown(left_out.grids(left_out.summarised(kept))))
 
 
 def listed(chosen: argparse.Namespace) -> list[Wish]:
@@ -326,14 +347,15 @@ def main() -> None:
     readings = {view: Readings(pictures, view) for view in ("square", "window")}
     said = readings["square"].cross_fitted() | readings["window"].cross_fitted()
     seen = {name: looked(pictures, said, look) for name, look in LOOKS.items()}
-    profiles = {name: calibration(name, logits) for name, (logits, _) in seen.items()}
-    write(
+    profiles = {name: calibration(found) for name, found in seen.items()}
+    sha = write(
         chosen.out / "checkpoint.safetensors",
         readings,
         profiles,
-        {name: settled for name, (_, settled) in seen.items()},
+        {name: found.settled for name, found in seen.items()},
         f"{len(pictures)} pictures of {len({p.source for p in pictures})} collections",
     )
+    keep(chosen.out, sha, profiles, seen)
 
 
 if __name__ == "__main__":

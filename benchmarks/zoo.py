@@ -1,4 +1,4 @@
-"""Train every method for real at a small size, evaluate it in all three columns, and write one table.
+"""Train every method for real at a small size, evaluate it in all three columns, and write one table and its scores.
 
     python benchmarks/zoo.py MANIFEST.csv --out runs/zoo [--methods gamma effort ...] [--steps 300 | --minutes 5]
         [--set KEY=VALUE ...] [--evaluate-split train] [--evaluate-sources monstree sceaux ...] [--limit 100]
@@ -9,7 +9,9 @@ their real and fake accuracy is in-sample there (AUROC is not). A test split get
 that is done is skipped, one that was interrupted goes on: start it again with the same options. One that cannot be
 trained on these data (camera tables are missing, say) becomes a row that says so.
 
-Milliseconds per image, memory and minutes are of this machine and beside whatever else ran: compare rows, not machines.
+OUT/zoo.parquet holds the scores of all, without paths: ``gammascope evaluate --replay`` makes the table of OUT/zoo.md
+anew from it. Milliseconds an image, memory and minutes are of this machine and beside whatever else ran: compare rows,
+not machines.
 """
 
 from __future__ import annotations
@@ -17,15 +19,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from gammascope.evaluation.replay_file import FILE, Kept
+from gammascope.files import complete_or_absent
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,8 +65,8 @@ EMBEDDED: dict[str, tuple[str, ...]] = {
 """What puts a method on the embedded backbone where its recipe has another; and fakes where there are no twins."""
 
 GAMMA_MIXTURE = ("authentic=0.4", "generated=0.35", "twins=0.0", "inpainted=0.0")
-COLUMNS = ("native", "fakes_aligned", "all_recoded")
-NUMBERS = ("auroc", "balanced_accuracy", "real_accuracy", "fake_accuracy")
+COSTS = "costs.json"
+"""Written when a method is done: what the table says of it besides scores, texts by their titles."""
 
 
 def overrides_of(method: str, chosen: argparse.Namespace) -> list[str]:
@@ -74,12 +79,12 @@ def overrides_of(method: str, chosen: argparse.Namespace) -> list[str]:
     return [*made, *chosen.set]
 
 
-def trained(method: str, chosen: argparse.Namespace, folder: Path) -> Path:
-    """Train all stages; return the last checkpoint."""
+def trained(method: str, chosen: argparse.Namespace, folder: Path) -> tuple[Path, str]:
+    """Train all stages; return the last checkpoint, and how many steps each took."""
     from gammascope.training.following import follow
     from gammascope.training.recipe import read_recipe
 
-    checkpoint = Path()
+    checkpoint, taken = Path(), []
     recipes = RECIPES[method]
     for number, name in enumerate(recipes):
         wanted = overrides_of(method, chosen)
@@ -94,6 +99,7 @@ def trained(method: str, chosen: argparse.Namespace, folder: Path) -> Path:
         steps = chosen.steps or recipe.optimisation.steps
         if chosen.minutes and recipe.probing is None:
             steps = steps_within(recipe, chosen.minutes, stage)
+        taken.append(str(steps))
         recipe = dataclasses.replace(
             recipe,
             optimisation=dataclasses.replace(recipe.optimisation, steps=steps),
@@ -107,7 +113,7 @@ def trained(method: str, chosen: argparse.Namespace, folder: Path) -> Path:
             continue
         resume = (stage / "state").is_dir()
         follow(recipe, stage, resume=resume)
-    return checkpoint
+    return checkpoint, "+".join(taken)
 
 
 class Clock:
@@ -157,11 +163,12 @@ def entries_of(chosen: argparse.Namespace) -> list[Any]:
     return entries
 
 
-def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dict[str, str]:
+    """Calibrate if need be, score, and keep the scores; return what that has cost."""
     from gammascope import checkpoints
     from gammascope.checkpoints import parameters_of
     from gammascope.detection.pipeline import Pipeline
-    from gammascope.evaluation import calibrating, run
+    from gammascope.evaluation import calibrating, replaying, run
     from gammascope.evaluation.fitting import lowest_rate
     from gammascope.sample import Label
 
@@ -175,94 +182,59 @@ def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dic
     entries = entries_of(chosen)
     pipeline = Pipeline.load(checkpoint)
     columns = run.with_aligned(run.columns_of([]), entries)
-    started, cpu = time.perf_counter(), time.process_time()
+    cpu = time.process_time()
     candidate = run.Candidate.of(pipeline)
     tables, _ = run.scored(candidate, entries, columns, folder / "scores", lambda *_: None)
+    spent = 1000 * (time.process_time() - cpu) / (len(entries) * len(columns))
     about = {"data": str(chosen.evaluate_split), "labels": ""}
     made = run.summarised(candidate, tables, run.definitions_of(columns), about=about)
-    count = len(entries) * len(columns)
+    replaying.kept(run.Told(made, tables)).save(folder / FILE)
     return {
-        "parameters": parameters_of(checkpoint),
-        "ms_per_image": 1000 * (time.perf_counter() - started) / count,
-        "cpu_ms_per_image": 1000 * (time.process_time() - cpu) / count,
-        "images": len(entries),
-        "columns": {
-            name: of["generated"] for name, of in made.columns.items() if "generated" in of
-        },
+        "parameters": f"{parameters_of(checkpoint) / 1e6:.2f} M",
+        "CPU-ms an image": f"{spent:.0f}",
     }
 
 
 def one(method: str, chosen: argparse.Namespace) -> None:
-    """Train and evaluate one method in this process; write its row."""
+    """Train and evaluate one method in this process; keep its scores, and last what it has cost."""
     from gammascope.machine import peak_mib
 
     folder = chosen.out / method
     started = time.perf_counter()
-    row: dict[str, Any] = {"method": method, "steps": chosen.steps}
     before = folder / "seconds.txt"
     spent = float(before.read_text()) if before.is_file() else 0.0
     try:
-        checkpoint = trained(method, chosen, folder)
+        checkpoint, steps = trained(method, chosen, folder)
     finally:
         spent += time.perf_counter() - started
         folder.mkdir(parents=True, exist_ok=True)
         before.write_text(f"{spent:.1f}\n")
-    row["training_minutes"] = spent / 60
-    row |= evaluated(checkpoint, chosen, folder)
-    row["peak_memory_mb"] = peak_mib()
-    (folder / "row.json.part").write_text(json.dumps(row, indent=1))
-    (folder / "row.json.part").replace(folder / "row.json")
+    costs = evaluated(checkpoint, chosen, folder) | {
+        "memory, GiB": f"{(peak_mib() or math.nan) / 1024:.1f}",
+        "training, min": f"{spent / 60:.1f}",
+        "steps": steps,
+    }
+    with complete_or_absent(folder / COSTS) as unfinished:
+        unfinished.write_text(json.dumps(costs, indent=1) + "\n")
 
 
-def cell(summary: dict[str, Any], number: str) -> str:
-    value = summary["overall"].get(number)
-    if value is None:
-        return "-"
-    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+def write(chosen: argparse.Namespace) -> str:
+    """Put the scores of all methods that are done into one file, and write and return the table that follows."""
+    from gammascope.evaluation import replaying
+    from gammascope.evaluation.tables import markdown
 
-
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    heads = [
-        "method",
-        "parameters",
-        "ms/image",
-        "memory MB",
-        "training min",
-        "column",
-        "images",
-        "AUROC",
-    ]
-    heads += ["balanced accuracy", "real accuracy", "fake accuracy"]
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    for row in rows:
-        if "failed" in row:
-            lines.append(f"| {row['method']} | {row['failed']} |" + " |" * (len(heads) - 2))
-            continue
-        facts = [row["method"], f"{row['parameters'] / 1e6:.2f} M", f"{row['ms_per_image']:.0f}"]
-        facts += [f"{row['peak_memory_mb']:.0f}", f"{row['training_minutes']:.1f}"]
-        for name in COLUMNS:
-            if name in row["columns"]:
-                numbers = [cell(row["columns"][name], number) for number in NUMBERS]
-                lines.append(f"| {' | '.join([*facts, name, str(row['images']), *numbers])} |")
-                facts = [""] * len(facts)
-    return "\n".join(lines) + "\n"
-
-
-def write(chosen: argparse.Namespace) -> None:
-    rows = []
-    for method in chosen.methods:
-        path = chosen.out / method / "row.json"
-        rows.append(
-            json.loads(path.read_text())
-            if path.is_file()
-            else {"method": method, "failed": "not done"}
-        )
-        problem = chosen.out / method / "failed.txt"
-        if "failed" in rows[-1] and problem.is_file():
-            rows[-1]["failed"] = problem.read_text().strip()
+    done = [name for name in chosen.methods if (chosen.out / name / COSTS).is_file()]
+    if not done:
+        return "No method is done.\n"
+    replaying.zoo(
+        {name: Kept.read(chosen.out / name / FILE) for name in done},
+        {name: json.loads((chosen.out / name / COSTS).read_text()) for name in done},
+        [name for name in chosen.methods if name not in done],
+    ).save(chosen.out / "zoo.parquet")
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-    (chosen.out / "zoo.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
-    (chosen.out / "zoo.md").write_text(f"{machine}\n\n{markdown(rows)}")
+    table = markdown(replaying.replayed(chosen.out / "zoo.parquet").grids)
+    (chosen.out / "zoo.md").write_text(f"{machine}\n\n{table}")
+    return table
 
 
 def main() -> None:
@@ -296,7 +268,7 @@ def main() -> None:
         return
     chosen.out.mkdir(parents=True, exist_ok=True)
     for method in chosen.methods:
-        if (chosen.out / method / "row.json").is_file():
+        if (chosen.out / method / COSTS).is_file():
             print(f"{method}: done already")
             continue
         # A process each: memory is its own, and what goes wrong takes no other method along.
@@ -309,8 +281,7 @@ def main() -> None:
         (place / "failed.txt").write_text("" if done.returncode == 0 else f"{reason[:300]}\n")
         print(f"{method}: {'done' if done.returncode == 0 else reason}")
         write(chosen)
-    write(chosen)
-    print((chosen.out / "zoo.md").read_text())
+    print(write(chosen))
 
 
 if __name__ == "__main__":

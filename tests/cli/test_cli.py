@@ -802,6 +802,7 @@ def test_robustness_is_measured_and_goes_on_with_further_perturbations(
     assert "JPEG 4:2:0, quality" in result.stdout
     assert {path.name for path in out.iterdir()} == {
         *("parts", "robustness.md", "robustness.csv", "robustness.png", "jpeg_420.png"),
+        "replay.parquet",
     }
     modified = {path: path.stat().st_mtime_ns for path in out.glob("parts/*/*.parquet")}
     result = run(*arguments, "--suite", "full", "--json")
@@ -813,6 +814,11 @@ def test_robustness_is_measured_and_goes_on_with_further_perturbations(
     for path, time in modified.items():
         assert path.stat().st_mtime_ns == time
     assert (out / "social.png").exists()
+    again = run("evaluate", "--replay", out / "replay.parquet", "--json", "--out", tmp_path / "b")
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout) == points
+    assert (tmp_path / "b" / "robustness.md").read_text() == (out / "robustness.md").read_text()
+    assert str(collection.parent).encode() not in (out / "replay.parquet").read_bytes()
     refused = run(*arguments[:-3], 3, "--out", out)
     assert refused.exit_code == 2
     assert "images is 8 there and 6 here" in one_line_after_notes(refused)
@@ -973,12 +979,14 @@ def one_line_after_notes(result: Result) -> str:
 
 def test_synthesizing_goes_on_where_it_stopped_and_tells_of_broken_photos(folder, tmp_path):
     (folder / "broken.jpg").write_bytes(b"nothing")
+    (folder / "shot.CR3").write_bytes(b"\0\0\0\x18ftypcrx ")
     # Inside the folder of the photos: what is made must not be taken for photos the next time.
     out = folder / "edited"
     first = run("synthesize", folder, "--out", out, "--per-photo", "2", "--seed", "3")
     assert first.exit_code == 4
     assert "9 pictures: " in first.stderr
-    assert "not used: " in first.stderr
+    assert first.stderr.count("not used: ") == 2
+    assert "a camera raw, which holds no finished picture" in " ".join(first.stderr.split())
     entries = read_manifest(out / "manifest.csv")
     assert len(entries) == 9
     second = run("synthesize", folder, "--out", out, "--per-photo", "2", "--seed", "3")

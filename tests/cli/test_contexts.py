@@ -49,9 +49,11 @@ def test_a_broken_rule_has_exact_masks_and_a_run_goes_on(tmp_path):
 def test_pictures_that_cannot_be_tested_are_told_and_counted(tmp_path):
     assert run("draw", "alphabet", "--out", tmp_path, "--count", 1, "--side", 64).exit_code == 0
     Image.fromarray(np.zeros((65, 64), np.uint8)).save(tmp_path / "alphabet" / "odd.png")
+    (tmp_path / "alphabet" / "shot.CR3").write_bytes(b"\0\0\0\x18ftypcrx ")
     found = run("test", "alphabet", tmp_path / "alphabet")
     assert found.exit_code == 4
     assert "expected a square" in " ".join(found.stderr.split())
+    assert "a camera raw, which holds no finished picture" in " ".join(found.stderr.split())
     (tmp_path / "alphabet" / "000000.png").unlink()
     assert run("test", "alphabet", tmp_path / "alphabet").exit_code == 3
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
-import pyarrow.compute
 import pyarrow.parquet
 import pytest
 import torch
@@ -17,9 +17,10 @@ from typer.testing import CliRunner, Result
 from gammascope import checkpoints, settings
 from gammascope.cli.app import app
 from gammascope.detectors import gamma
+from gammascope.evaluation import left_out, replaying
 from gammascope.evaluation.metrics import auroc
-from gammascope.evaluation.score_table import ScoreTable
-from gammascope.evaluation.tables import truth_of
+from gammascope.evaluation.replay_file import Kept
+from gammascope.evaluation.tables import markdown, truth_of
 
 MADE_ANEW = ("columns", "calibration", "calibrated", "method", "weights_sha256", "definitions")
 
@@ -191,21 +192,127 @@ def test_a_detector_that_is_not_there_is_refused(data, name):
     assert f"--predict {name}" in said.strip().splitlines()[-1]
 
 
+def saved_left_out(path: Path) -> Path:
+    """Two large collections, a small one, fakes, drawings; in "fast" the scores of the first ten photos fall."""
+    collection = np.array(
+        [*["big"] * 120, *["good"] * 120, *["tiny"] * 30, *["others"] * 10, *["big"] * 60]
+    )
+    fake = np.arange(340) >= 280
+    drawn = np.zeros(340, bool)
+    drawn[-5:], fake[-5:] = True, False
+    logits = np.where(fake, 2.0, -2.0)
+    logits[:12] = 1.5  # a tenth of "big"
+    logits[240:246] = 0.5  # a fifth of "tiny" is uncertain
+    logits[-60:-48] = -3.0  # missed
+    logits[-1] = 3.0  # a drawing
+    profiles = {"default": logits, "fast": np.where(np.arange(340) < 10, -1.0, logits)}
+    tables = {
+        name: left_out.table(z, fake, collection, drawn, np.arange(340) % 2 == 0)
+        for name, z in profiles.items()
+    }
+    thresholds = dict.fromkeys(profiles, left_out.Thresholds(0.0, 1.0))
+    left_out.kept("ab" * 32, thresholds, tables).save(path)
+    return path
+
+
+def test_collections_left_out_are_counted_anew(tmp_path):
+    path = saved_left_out(tmp_path / "left_out.parquet")
+    told = run("evaluate", "--replay", path, "--json", "--out", tmp_path / "again")
+    assert told.exit_code == 0, told.output
+    profiles = json.loads(told.stdout)["profiles"]
+    found = profiles["default"]
+    assert (found["photos"], found["fakes"], found["drawings"]) == (280, 55, 5)
+    assert found["called_fake"]["value"] == pytest.approx(12 / 280, abs=1e-6)
+    assert found["called_fake_in_the_mean"]["value"] == pytest.approx(0.1 / 4)
+    assert found["called_uncertain_or_fake"]["value"] == pytest.approx(18 / 280, abs=1e-6)
+    assert found["recall"]["value"] == pytest.approx(43 / 55, abs=1e-6)
+    assert found["drawings_called_fake"]["value"] == 0.2
+    assert found["settled_photos"]["value"] == 0.5
+    assert found["auroc"]["value"] == pytest.approx(43 / 55, abs=1e-6)
+    assert found["auroc"]["low"] < found["auroc"]["value"] < found["auroc"]["high"]
+    # 2 of 280 photos at most: the 12 at 1.5 are more, so fakes above them count.
+    assert found["tpr_at_1_percent_fpr"]["value"] == pytest.approx(43 / 55, abs=1e-6)
+    assert found["collections"]["tiny"]["called_uncertain_or_fake"]["value"] == 0.2
+    assert profiles["fast"]["collections"]["big"]["called_fake"]["value"] == pytest.approx(
+        2 / 120, abs=1e-6
+    )
+    drawn = (tmp_path / "again" / "tables.md").read_text("utf-8")
+    large, small = drawn.split("**smaller collections")
+    assert large.index("| big | 120 | 10.00 % [") < large.index("| good | 120 | 0.00 % [")
+    assert large.index("| good |") < large.index("| others | 10 |")
+    assert "| tiny | 30 |" in small
+
+
+def test_a_zoo_tells_the_numbers_of_each_of_its_methods(evaluated, data, detector, tmp_path):
+    """One method answers *generated* and *edited*, the other *fake*."""
+    other = tmp_path / "other"
+    said = run("evaluate", data, "--predict", f"{detector}:darkness", "--json", "--out", other)
+    assert said.exit_code == 0, said.output
+    folders = {"gamma": evaluated, "darkness": other}
+    replaying.zoo(
+        {name: Kept.read(folder / "replay.parquet") for name, folder in folders.items()},
+        {"gamma": {"steps": "300"}, "darkness": {"steps": "0"}},
+        ["blades"],
+    ).save(tmp_path / "zoo.parquet")
+    told = run(
+        "evaluate", "--replay", tmp_path / "zoo.parquet", "--json", "--out", tmp_path / "zoo"
+    )
+    assert told.exit_code == 0, told.output
+    methods = json.loads(told.stdout)["methods"]
+    alone = json.loads((evaluated / "summary.json").read_text("utf-8"))["columns"]["native"]
+    found = methods["gamma"]["columns"]["native"]
+    assert {name: of["overall"] for name, of in found.items()} == {
+        name: of["overall"] for name, of in alone.items()
+    }
+    assert set(methods["darkness"]["columns"]["native"]) == {"fake"}
+    lines = (tmp_path / "zoo" / "tables.md").read_text("utf-8").splitlines()[2:]
+    assert lines[0].startswith("| method | steps | column | n | AUROC | balanced accuracy |")
+    area = json.loads(said.stdout)["columns"]["native"]["fake"]["overall"]["auroc"]["value"]
+    first = next(line for line in lines if line.startswith("| darkness | 0 | native | 12 + 12 |"))
+    assert f"| {area:.3f} [" in first
+    assert lines.index(first) < next(n for n, of in enumerate(lines) if of.startswith("| gamma |"))
+    assert lines[-1].startswith("| blades | - |")
+
+
+def test_a_file_that_contradicts_itself_is_refused_in_one_line(tmp_path):
+    path = saved_left_out(tmp_path / "left_out.parquet")
+    whole = Kept.read(path)
+    for changed, words in (
+        (replace(whole, kind="left_outs"), "Did you mean 'left_out'"),
+        (replace(whole, kind="robustness"), "unknown key"),
+        (replace(whole, tables={"fast": whole.tables["fast"]}), "Thresholds of default, fast"),
+        (replace(whole, about={**whole.about, "thresholds": {"fast": 3}}), "thresholds.fast"),
+    ):
+        changed.save(tmp_path / "other.parquet")
+        code, said = run_in_main("evaluate", "--replay", tmp_path / "other.parquet")
+        assert code == 3, said
+        assert words in said
+        assert len(said.strip().splitlines()) == 1
+
+
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
-SHIPPED = {"clip-dev.parquet": "embedded.md", "mobilenet-dev.parquet": "small_detector.md"}
-"""Scores, and the page that documents them."""
+PAGES = {
+    "clip-dev": "embedded.md",
+    "clip-robustness": "embedded.md",
+    "clip-left-out": "embedded.md",
+    "mobilenet-dev": "small_detector.md",
+    "zoo": "zoo.md",
+}
+"""Where the tables of a file of scores stand, once it is shipped."""
 
 
-def test_every_shipped_score_is_documented():
-    assert {path.name for path in RESULTS.glob("*.parquet")} == SHIPPED.keys()
-
-
-@pytest.mark.parametrize(("scores", "page"), SHIPPED.items())
-def test_shipped_scores_give_the_documented_numbers_and_name_no_file(scores, page):
-    documented = (RESULTS / page).read_text("utf-8")
-    whole = pyarrow.parquet.read_table(RESULTS / scores)
-    native = whole.filter(pyarrow.compute.field("column") == "native").drop_columns(["column"])
-    table = ScoreTable.from_arrow(native)
-    value = auroc(table["logit_generated"], truth_of(table, "generated"))
-    assert f"| AUROC | {value:.3f} [" in documented
-    assert all(re.fullmatch(r"[0-9a-f]{64}", name) for name in table["path"].tolist())
+@pytest.mark.parametrize("scores", sorted(path.name for path in RESULTS.glob("*.parquet")))
+def test_shipped_scores_give_the_documented_numbers_and_name_no_file(scores):
+    assert f"({RESULTS.name}/{scores})" in (RESULTS.parent / "benchmarks.md").read_text("utf-8")
+    documented = (RESULTS / PAGES[scores.removesuffix(".parquet")]).read_text("utf-8")
+    whole = Kept.read(RESULTS / scores)
+    for table in whole.tables.values():
+        assert all(re.fullmatch(r"[0-9a-f]{64}|row \d+", name) for name in table["path"].tolist())
+    if whole.kind == "evaluation":  # All of its intervals take a minute.
+        native = whole.tables["native"]
+        value = auroc(native["logit_generated"], truth_of(native, "generated"))
+        assert f"| AUROC | {value:.3f} [" in documented
+        return
+    for grid in replaying.replayed(RESULTS / scores).grids:
+        assert grid.rows
+        assert set(markdown([grid]).splitlines()[2:]) <= set(documented.splitlines())

@@ -65,12 +65,13 @@ def _tested(
 ) -> tuple[Any, list[str]]:
     """Test what can be tested, and tell why the rest cannot."""
     from gammascope.cli import terminal
-    from gammascope.data.folder import find_images
+    from gammascope.data.folder import SCANNED_SUFFIXES, find_images
     from gammascope.errors import MissingDataError, UndecodableImageError
     from gammascope.evaluation import context_tests
     from gammascope.imaging.decode import decode
 
-    paths, found, broken = find_images(pictures), [], []
+    # Camera raws are listed, so that each is told of.
+    paths, found, broken = find_images(pictures, suffixes=SCANNED_SUFFIXES), [], []
     with terminal.progress_bar("Testing", shown=not quiet) as advance:
         for done, path in enumerate(paths, start=1):
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -14,7 +13,7 @@ from gammascope.cli import detector, options
 from gammascope.cli.failures import refuse_unwritable
 
 if TYPE_CHECKING:
-    from gammascope.evaluation.run import Told
+    from gammascope.evaluation.replaying import Shown
 
 EvaluationData: TypeAlias = Annotated[
     Path | None,
@@ -66,7 +65,8 @@ ReplayFile: TypeAlias = Annotated[
     typer.Option(
         "--replay",
         metavar="FILE",
-        help="Make all numbers anew from replay.parquet, which --out writes: no pictures are needed.",
+        help="Make all numbers anew from replay.parquet, which --out of evaluate and of robustness writes: no pictures "
+        "are needed.",
     ),
 ]
 
@@ -115,15 +115,17 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     """Measure a detector on labelled images: as they are, with the formats of real and fake made alike, with intervals.
 
     With --out, an evaluation that was interrupted goes on where it was. --replay makes all numbers anew from a file
-    that --out wrote, without pictures; --predict measures somebody else's detector.
+    that --out wrote, without pictures, here or in robustness; --predict measures somebody else's detector.
     """
     from gammascope.cli import terminal
     from gammascope.evaluation import costs, predicting, replaying, run
 
     if replay is not None:
         _refuse_beside_replay(data, benchmark, predict, recode)
-        told = replaying.replayed(replay, black)
-        _tell(told, out, as_json=as_json, pictures=False)
+        measured = replaying.replayed(replay, black)
+        if out is not None:
+            refuse_unwritable(out / run.SUMMARY)
+        _tell(measured, out, as_json=as_json)
         return
     columns = run.columns_of(recode or ())
     streaming = run.Streaming(image_column, label_column, first)
@@ -143,7 +145,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
         told = run.evaluate(
             candidate, entries, columns, out, about=about, black=black, progress=advance
         )
-    _tell(told, out, as_json=as_json)
+    _tell(replaying.evaluation(told, fresh=True), out, as_json=as_json)
     if pipeline is not None and not as_json:
         detector.say_saving(pipeline)
 
@@ -164,32 +166,20 @@ def _refuse_beside_replay(
         )
 
 
-def _tell(told: Told, out: Path | None, *, as_json: bool, pictures: bool = True) -> None:
-    """Write an evaluation into a folder, if there is one, and print it.
-
-    Args:
-        told: The evaluation.
-        out: Where everything goes.
-        as_json: Print plain types in the place of tables.
-        pictures: Whether the pictures are there, so that the worst can be shown, and the scores are worth keeping.
-    """
+def _tell(measured: Shown, out: Path | None, *, as_json: bool) -> None:
+    """Write a measurement into a folder, if there is one, and print its tables, or its numbers as JSON."""
     from gammascope.cli import terminal
-    from gammascope.errors import MissingExtraError
-    from gammascope.evaluation import replaying, run
+    from gammascope.evaluation.tables import rich_tables
 
-    evaluation, tables = told.evaluation, told.tables
     if out is not None:
-        refuse_unwritable(out / run.SUMMARY)
-        for note in run.write(evaluation, tables, out, pictures=pictures):
-            terminal.say(note)
-        if pictures:
-            with suppress(MissingExtraError):  # Said already.
-                terminal.say(replaying.save(evaluation, tables, out / replaying.FILE))
+        for line in measured.write(out):
+            terminal.say(line)
     if as_json:
-        typer.echo(json.dumps(evaluation.plain, allow_nan=False))
-    else:
-        terminal.output().print(*run.drawn(evaluation))
-        terminal.say(run.operating_points(evaluation))
+        typer.echo(json.dumps(measured.plain, allow_nan=False))
+        return
+    terminal.output().print(*rich_tables(measured.grids))
+    if measured.note:
+        terminal.say(measured.note)
 
 
 RobustnessFolder: TypeAlias = Annotated[
@@ -221,9 +211,8 @@ def robustness(  # noqa: PLR0913, PLR0917 - each is an option
     Run it again to go on where it was interrupted, or with the other suite: what is there is not scored again.
     """
     from gammascope.cli import terminal
-    from gammascope.evaluation import robustness, run
+    from gammascope.evaluation import replaying, robustness, run
     from gammascope.evaluation import robustness_run as running
-    from gammascope.evaluation import tables as laid_out
 
     entries, assumption = run.entries_of(data, split)
     terminal.say(f"{data}: {assumption}")
@@ -231,10 +220,5 @@ def robustness(  # noqa: PLR0913, PLR0917 - each is an option
     pipeline = detector.load(weights, method, device)
     entries = robustness.chosen(entries, limit)
     with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
-        points = running.measured(pipeline, entries, suite, out, advance)
-    for note in running.write(points, out):
-        terminal.say(note)
-    if as_json:
-        typer.echo(json.dumps(running.plain(points), allow_nan=False))
-    else:
-        terminal.output().print(*laid_out.rich_tables([robustness.grid(points)]))
+        scores = running.scored(pipeline, entries, suite, out, advance)
+    _tell(replaying.perturbed(scores, fresh=True), out, as_json=as_json)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from gammascope.data.edits import Generators, photos_of
-from gammascope.data.folder import find_images
+from gammascope.data.folder import SCANNED_SUFFIXES, find_images
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.data.products import MANIFEST, Edits
@@ -46,8 +46,10 @@ def photos_at(paths: Sequence[str], out: Path, split: str | None) -> list[Entry]
     ]
     if others:
         made = out.absolute()
+        # Camera raws are listed, so that each is told of.
+        files = find_images(others, suffixes=SCANNED_SUFFIXES)
         # On a second run the folder of the photos may hold what was made of them.
-        found = [p for p in find_images(others) if not p.absolute().is_relative_to(made)]
+        found = [p for p in files if not p.absolute().is_relative_to(made)]
         photos += photos_of(found, split or "test")
     if not photos:
         raise MissingDataError(f"No real photo in {', '.join(paths)}.")

@@ -1,9 +1,10 @@
-"""Evaluations told again: one file of scores, without pictures and their paths, from which all numbers follow."""
+"""Measurements shown, fresh or told again from a file of scores: one function for each kind makes the tables."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,55 +13,40 @@ import numpy as np
 from gammascope import settings
 from gammascope.checkpoints import Calibration
 from gammascope.choices import Black
-from gammascope.errors import MissingDataError
-from gammascope.evaluation import run
-from gammascope.evaluation.matching import draws_of
-from gammascope.evaluation.run import Evaluation
+from gammascope.errors import GammascopeError, MissingDataError, MissingExtraError, did_you_mean
+from gammascope.evaluation import left_out, robustness, robustness_run, run
+from gammascope.evaluation.replay_file import FILE, Kept, not_replayable
 from gammascope.evaluation.score_table import ScoreTable
-from gammascope.files import complete_or_absent, pyarrow_for
+from gammascope.evaluation.tables import Grid, cell
 
-FILE = "replay.parquet"
-
-MOST_ROWS = 100_000
-"""Of all columns together; larger evaluations write no such file, which is held in memory while it is made."""
-
-_FORMAT = 1
-_ABOUT = b"gammascope.evaluation"
-_TOLD = ("method", "weights_sha256", "labels", "speed", "size", "definitions")
-_FEATURE = "Replaying an evaluation"
+_OF_METHOD = "/"  # between a method of a zoo and the column that it was shown
+_ZOO_NUMBERS = {
+    "auroc": "AUROC",
+    "balanced_accuracy": "balanced accuracy",
+    "real_accuracy": "real accuracy",
+    "fake_accuracy": "fake accuracy",
+}
 
 
-def save(evaluation: Evaluation, tables: Mapping[str, ScoreTable], path: Path) -> str:
-    """Write what a replay needs; return a line for people.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A measurement as people and programs get it.
 
-    In the place of paths and error texts, which may tell of the machine, stand the files' sha256 and "not scored".
-
-    Raises:
-        MissingExtraError: If pyarrow is not installed.
+    Attributes:
+        plain: Its numbers in plain types, for JSON.
+        grids: Its tables.
+        note: Lines below the tables; "" for none.
+        write: Writes it into a folder; yields one line for people about each part.
     """
-    arrow, parquet = pyarrow_for(_FEATURE)
-    if sum(map(len, tables.values())) > MOST_ROWS:
-        return f"No {FILE}: there are more than {MOST_ROWS:,} scores."
-    parts = []
-    for name, table in tables.items():
-        part = _without_paths(table).to_arrow()
-        parts.append(part.append_column("column", arrow.array([name] * len(part), arrow.string())))
-    plain = evaluation.plain
-    calibration = plain["calibration"] if plain["calibrated"] else {}
-    about = {name: plain.get(name) for name in _TOLD} | {
-        "format": _FORMAT,
-        "data": PurePath(str(plain["data"])).name,
-        "calibration": calibration,
-    }
-    whole = arrow.concat_tables(parts, promote_options="default")
-    whole = whole.replace_schema_metadata({_ABOUT: json.dumps(about)})
-    with complete_or_absent(path) as unfinished:
-        parquet.write_table(whole, unfinished, compression="zstd")
-    return f"To be replayed without pictures: {path}"
+
+    plain: Any
+    grids: list[Grid]
+    note: str
+    write: Callable[[Path], Iterator[str]]
 
 
-def replayed(path: Path, black: Black) -> run.Told:
-    """Make all numbers of an evaluation anew from what ``save`` wrote.
+def replayed(path: Path, black: Black = "skip") -> Shown:
+    """Make all numbers of a measurement anew from what ``Kept.save`` wrote.
 
     Args:
         path: The file.
@@ -70,48 +56,215 @@ def replayed(path: Path, black: Black) -> run.Told:
         MissingDataError: If it is not there, or not such a file.
         MissingExtraError: If pyarrow is not installed.
     """
-    arrow, parquet = pyarrow_for(_FEATURE)
-    if not path.is_file():
+    kept = Kept.read(path)
+    if kept.kind not in KINDS:
         raise MissingDataError(
-            f"No file of scores at {path}: evaluate with --out, which writes {FILE}."
+            f"{path} holds scores of the kind {kept.kind!r}.{did_you_mean(kept.kind, KINDS)} "
+            f"Known: {', '.join(KINDS)}. A newer gammascope may know it."
         )
     try:
-        whole = parquet.read_table(path)
-        about = json.loads((whole.schema.metadata or {})[_ABOUT])
-        names = list(about["definitions"])
-        of = np.array(whole["column"].to_pylist())
-        rest = whole.drop_columns(["column"])
-        tables = {
-            name: ScoreTable.from_arrow(rest.filter(arrow.array(of == name))) for name in names
-        }
-        calibration = {
-            question: settings.parse(Calibration, values, f"calibration of {path.name}")
-            for question, values in about["calibration"].items()
-        }
-        candidate = run.Answered(about["method"], about["weights_sha256"], calibration)
-    except (
-        arrow.ArrowException,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        raise MissingDataError(
-            f"{path} cannot be replayed ({type(error).__name__}: {error}): "
-            f"expected the {FILE} that evaluate --out writes."
-        ) from error
-    told: dict[str, Any] = {name: about.get(name) for name in ("data", "labels", "speed", "size")}
-    evaluation = run.summarised(candidate, tables, about["definitions"], about=told, black=black)
-    return run.Told(evaluation, tables)
+        return KINDS[kept.kind](kept, black)
+    except GammascopeError as error:
+        raise not_replayable(path, str(error)) from error
 
 
-def _without_paths(table: ScoreTable) -> ScoreTable:
-    columns = dict(table.columns)
-    shas = columns.pop("sha256", np.full(len(table), ""))
-    numbered = [sha or f"row {number}" for number, sha in enumerate(shas.tolist())]
-    columns["draw"] = draws_of(columns["path"])
-    columns["path"] = np.array(numbered)
-    for name, words in (("error", "not scored"), ("mask_error", "unusable")):
-        columns[name] = np.where(table[name] != "", words, "")
-    return ScoreTable(columns)
+@dataclass(frozen=True, slots=True)
+class _Evaluated:
+    """What an evaluation's tables need besides scores; see ``run.summarised``."""
+
+    method: str
+    weights_sha256: str
+    definitions: Mapping[str, Any]
+    calibration: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    data: str | None = None
+    labels: str | None = None
+    speed: Mapping[str, Any] | None = None
+    size: Mapping[str, Any] | None = None
+
+
+def kept(told: run.Told) -> Kept:
+    """Return what is kept of an evaluation; of the path of its data, the last part."""
+    plain = told.evaluation.plain
+    about = _Evaluated(
+        method=plain["method"],
+        weights_sha256=plain["weights_sha256"],
+        definitions=plain["definitions"],
+        calibration=plain["calibration"] if plain["calibrated"] else {},
+        data=PurePath(str(plain["data"])).name,
+        labels=plain.get("labels"),
+        speed=plain.get("speed"),
+        size=plain.get("size"),
+    )
+    return Kept("evaluation", settings.plain(about), told.tables)
+
+
+def evaluation(told: run.Told, *, fresh: bool) -> Shown:
+    """Show an evaluation.
+
+    Args:
+        told: The evaluation.
+        fresh: Whether its pictures are there, so that the worst can be drawn, and its scores are worth keeping.
+    """
+
+    def write(folder: Path) -> Iterator[str]:
+        yield from run.write(told.evaluation, told.tables, folder, pictures=fresh)
+        if fresh:
+            with suppress(MissingExtraError):  # Said already.
+                yield kept(told).save(folder / FILE)
+
+    made = told.evaluation
+    return Shown(made.plain, run.grids(made), run.operating_points(made), write)
+
+
+def perturbed(scores: Kept, *, fresh: bool) -> Shown:
+    """Show what perturbations do (``robustness_run.scored``).
+
+    Args:
+        scores: By perturbation.
+        fresh: Whether they are worth keeping.
+    """
+    points = robustness_run.points_of(scores)
+
+    def write(folder: Path) -> Iterator[str]:
+        yield from robustness_run.write(points, folder)
+        if fresh:
+            yield scores.save(folder / FILE)
+
+    return Shown(robustness_run.plain(points), [robustness.grid(points)], "", write)
+
+
+def zoo(
+    evaluations: Mapping[str, Kept],
+    costs: Mapping[str, Mapping[str, str]],
+    missing: Sequence[str] = (),
+) -> Kept:
+    """Return what is kept of several methods' evaluations on the same images.
+
+    Args:
+        evaluations: What is kept of each, by method.
+        costs: What each has cost, by method: texts by their titles, the same for all.
+        missing: Methods that could not be measured.
+    """
+    methods = {
+        name: {"evaluated": each.about, "costs": dict(costs[name])}
+        for name, each in evaluations.items()
+    }
+    tables = {
+        f"{name}{_OF_METHOD}{column}": table
+        for name, each in evaluations.items()
+        for column, table in each.tables.items()
+    }
+    return Kept("zoo", {"methods": methods, "missing": list(missing)}, tables)
+
+
+@dataclass(frozen=True, slots=True)
+class _Method:
+    evaluated: Mapping[str, Any]
+    costs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Zoo:
+    methods: Mapping[str, _Method]
+    missing: tuple[str, ...] = ()
+
+
+def _told(scores: Kept, black: Black) -> run.Told:
+    """Make an evaluation anew of what is kept of it."""
+    about = settings.parse(_Evaluated, scores.about, "evaluation")
+    calibration = {
+        question: settings.parse(Calibration, values, f"calibration of {question}")
+        for question, values in about.calibration.items()
+    }
+    made = run.summarised(
+        run.Answered(about.method, about.weights_sha256, calibration),
+        scores.tables,
+        about.definitions,
+        about={name: getattr(about, name) for name in ("data", "labels", "speed", "size")},
+        black=black,
+    )
+    return run.Told(made, scores.tables)
+
+
+def _evaluation(scores: Kept, black: Black) -> Shown:
+    return evaluation(_told(scores, black), fresh=False)
+
+
+def _perturbed(scores: Kept, _: Black) -> Shown:
+    return perturbed(scores, fresh=False)
+
+
+def _left_out(scores: Kept, _: Black) -> Shown:
+    plain = left_out.summarised(scores)
+    return _in_numbers(plain, left_out.grids(plain))
+
+
+def _zoo(scores: Kept, black: Black) -> Shown:
+    about = settings.parse(_Zoo, scores.about, "zoo")
+    made: dict[str, run.Evaluation] = {}
+    for name, method in about.methods.items():
+        start = f"{name}{_OF_METHOD}"
+        own = {
+            column.removeprefix(start): _answering(table)
+            for column, table in scores.tables.items()
+            if column.startswith(start)
+        }
+        if not own:
+            raise MissingDataError(f"No scores of the method {name!r}.")
+        made[name] = _told(Kept("evaluation", method.evaluated, own), black).evaluation
+    plain = {
+        "methods": {
+            name: {**each.plain, "costs": dict(about.methods[name].costs)}
+            for name, each in made.items()
+        },
+        "missing": list(about.missing),
+    }
+    return _in_numbers(plain, [_side_by_side(plain)])
+
+
+def _answering(table: ScoreTable) -> ScoreTable:
+    """Take away questions that a method does not answer: one file has columns for those of all methods."""
+    empty = {f"logit_{name}" for name in table.questions if np.isnan(table[f"logit_{name}"]).all()}
+    return ScoreTable({name: of for name, of in table.columns.items() if name not in empty})
+
+
+def _side_by_side(plain: Mapping[str, Any]) -> Grid:
+    """Lay methods out below each other, the highest AUROC in their first column first."""
+    titles = list(dict.fromkeys(t for each in plain["methods"].values() for t in each["costs"]))
+    ranked: list[tuple[float, list[tuple[str, ...]]]] = []
+    for name, each in plain["methods"].items():
+        rows: list[tuple[str, ...]] = []
+        best = -1.0
+        facts = (name, *(each["costs"].get(title, "-") for title in titles))
+        for column, by_question in each["columns"].items():
+            summary = by_question.get("generated") or next(iter(by_question.values()), None)
+            if summary is None:
+                continue
+            numbers = (cell(summary["overall"].get(key)) for key in _ZOO_NUMBERS)
+            if not rows:
+                best = summary["overall"]["auroc"]["value"] or best
+            rows.append((*facts, column, f"{summary['no']} + {summary['yes']}", *numbers))
+            facts = ("",) * len(facts)
+        ranked.append((best, rows))
+    ranked.sort(key=lambda each: -each[0])
+    header = ("method", *titles, "column", "n", *_ZOO_NUMBERS.values())
+    missing = [(name, *("-",) * (len(header) - 2), "not measured") for name in plain["missing"]]
+    lines = [row for _, rows in ranked for row in rows]
+    return Grid("zoo: n is real + fake images", header, (*lines, *missing))
+
+
+def _in_numbers(plain: Any, grids: list[Grid]) -> Shown:
+    def write(folder: Path) -> Iterator[str]:
+        run.write_numbers(plain, grids, folder)
+        yield f"Numbers and tables: {folder}"
+
+    return Shown(plain, grids, "", write)
+
+
+KINDS: Mapping[str, Callable[[Kept, Black], Shown]] = {
+    "evaluation": _evaluation,
+    robustness_run.KIND: _perturbed,
+    left_out.KIND: _left_out,
+    "zoo": _zoo,
+}
+"""What makes the tables of each kind of file."""

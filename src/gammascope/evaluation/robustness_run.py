@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gammascope import settings
 from gammascope.detection.pipeline import Pipeline
-from gammascope.errors import MissingExtraError
+from gammascope.errors import MissingDataError, MissingExtraError
 from gammascope.evaluation import robustness, run
 from gammascope.evaluation import tables as laid_out
+from gammascope.evaluation.replay_file import Kept
 from gammascope.evaluation.robustness import Point
-from gammascope.evaluation.scoring import Column, ScoreStore
+from gammascope.evaluation.scoring import Column, ScoreStore, StoredTables
 from gammascope.files import complete_or_absent
 from gammascope.sample import Entry
 
@@ -20,16 +23,38 @@ NUMBERS = "robustness.csv"
 OVERVIEW = "robustness.png"
 
 
-def measured(
+KIND = "robustness"
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What points need besides scores.
+
+    Attributes:
+        method: Whose scores they are.
+        weights_sha256: Of its weights.
+        question: What was answered.
+        threshold: Logit from which the answer is yes.
+        shown: Family and severity by column; the family is "" where images are not perturbed.
+    """
+
+    method: str
+    weights_sha256: str
+    question: str
+    threshold: float
+    shown: Mapping[str, tuple[str, str]]
+
+
+def scored(
     pipeline: Pipeline,
     entries: Sequence[Entry],
     suite: str,
     folder: Path,
     progress: Callable[[int, int], None],
-) -> list[Point]:
-    """Score all images under every perturbation, but for what the folder holds already, and make points of it.
+) -> Kept:
+    """Score all images under every perturbation, but for what the folder holds already.
 
-    The first two points are not perturbed: images as they are, and with fakes aligned to the reals' files.
+    The first two columns are not perturbed: images as they are, and with fakes aligned to the reals' files.
 
     Raises:
         RecipeError: If the folder holds scores of another detector or of other images.
@@ -39,21 +64,45 @@ def measured(
     columns: dict[str, Column] = run.columns_of(())
     del columns[run.ALL_RECODED]
     columns = run.with_aligned(columns, entries)
-    unperturbed = tuple(columns)
+    shown = {name: ("", name) for name in columns}
+    shown |= {each.name: (each.family, each.severity) for each in perturbations}
     columns |= {each.name: each for each in perturbations}
     candidate = run.Candidate.of(pipeline)
     store = ScoreStore(folder / run.PARTS, threads=candidate.threads)
     store.score(candidate.predict, entries, columns, candidate.identity, progress)
     question = store.read(run.NATIVE).questions[0]
     known = pipeline.facts.calibration.get(question)
-    threshold = known.fake_from if known else 0.0
-    names = [("", name, name) for name in unperturbed]
-    names += [(each.family, each.severity, each.name) for each in perturbations]
+    about = _About(
+        candidate.method,
+        candidate.weights_sha256,
+        question,
+        known.fake_from if known else 0.0,
+        shown,
+    )
+    return Kept(KIND, settings.plain(about), StoredTables(store, tuple(columns)))
+
+
+def points_of(scores: Kept) -> list[Point]:
+    """Make a point of the scores of every column (``scored``).
+
+    Raises:
+        RecipeError: If what a file says besides scores cannot be read.
+        MissingDataError: If it is of other columns than the scores, or these have no answers to the question.
+    """
+    about = settings.parse(_About, scores.about, "perturbations")
+    if about.shown.keys() != scores.tables.keys():
+        raise MissingDataError(
+            f"Perturbations {', '.join(about.shown)}, scores of {', '.join(scores.tables)}."
+        )
     return [
         robustness.measured(
-            store.read(column), question, threshold, family=family, severity=severity
+            scores.tables[column],
+            about.question,
+            about.threshold,
+            family=family,
+            severity=severity,
         )
-        for family, severity, column in names
+        for column, (family, severity) in about.shown.items()
     ]
 
 
@@ -96,6 +145,6 @@ def write(points: Sequence[Point], folder: Path) -> Iterator[str]:
     except MissingExtraError as error:
         yield str(error)
     failed = sum(point.failed for point in points)
-    if failed:
+    if failed and (folder / run.PARTS).is_dir():
         yield f"{failed} scores failed: column 'error' of {folder / run.PARTS} says why."
     yield f"Scores, numbers and curves: {folder}"

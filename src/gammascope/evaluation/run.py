@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.table import Table
-
 import gammascope
 from gammascope import machine, settings
 from gammascope.checkpoints import RAW, Calibration
@@ -430,9 +428,22 @@ def summarised(
     return Evaluation(plain, calibration)
 
 
-def drawn(evaluation: Evaluation) -> list[Table]:
-    """Draw the tables of an evaluation for a terminal."""
-    return laid_out.rich_tables(_grids(evaluation))
+def grids(evaluation: Evaluation) -> list[laid_out.Grid]:
+    """Lay out the native column in full, and the columns side by side, for each question."""
+    made = []
+    for question in evaluation.calibration:
+        summaries = {
+            name: by_question[question]
+            for name, by_question in evaluation.columns.items()
+            if question in by_question
+        }
+        for name, summary in summaries.items():
+            if name == NATIVE:
+                made += laid_out.grids(summary)
+        if len(summaries) > 1:
+            sides = laid_out.comparison(summaries)
+            made += [replace(side, title=f"{question}: {side.title}") for side in sides]
+    return made
 
 
 def operating_points(evaluation: Evaluation) -> str:
@@ -471,17 +482,12 @@ def write(
             table.to_parquet(folder / f"scores_{name}.parquet")
         except MissingExtraError as error:
             yield str(error)
-    with complete_or_absent(folder / SUMMARY) as unfinished:
-        unfinished.write_text(
-            json.dumps(evaluation.plain, indent=1, allow_nan=False) + "\n", "utf-8"
-        )
     slices = [
         false_alarm_slices(tables[NATIVE], question, threshold=known.fake_from)
         for question, known in evaluation.calibration.items()
     ]
-    lists = [*_grids(evaluation), *(grid for grid in slices if grid.rows)]
-    with complete_or_absent(folder / TABLES) as unfinished:
-        unfinished.write_text(laid_out.markdown(lists), "utf-8")
+    lists = [*grids(evaluation), *(grid for grid in slices if grid.rows)]
+    write_numbers(evaluation.plain, lists, folder)
     if pictures:
         draw_contact_sheet(_worst(evaluation, tables[NATIVE]), folder / WORST)
     yield from _plot(evaluation, tables, folder)
@@ -491,22 +497,12 @@ def write(
     yield f"Scores, numbers and plots: {folder}"
 
 
-def _grids(evaluation: Evaluation) -> list[laid_out.Grid]:
-    """Lay out the native column in full, and the columns side by side, for each question."""
-    made = []
-    for question in evaluation.calibration:
-        summaries = {
-            name: by_question[question]
-            for name, by_question in evaluation.columns.items()
-            if question in by_question
-        }
-        for name, summary in summaries.items():
-            if name == NATIVE:
-                made += laid_out.grids(summary)
-        if len(summaries) > 1:
-            sides = laid_out.comparison(summaries)
-            made += [replace(side, title=f"{question}: {side.title}") for side in sides]
-    return made
+def write_numbers(plain: Any, lists: Sequence[laid_out.Grid], folder: Path) -> None:
+    """Write numbers as ``summary.json`` and tables as ``tables.md`` into a folder."""
+    with complete_or_absent(folder / SUMMARY) as unfinished:
+        unfinished.write_text(json.dumps(plain, indent=1, allow_nan=False) + "\n", "utf-8")
+    with complete_or_absent(folder / TABLES) as unfinished:
+        unfinished.write_text(laid_out.markdown(lists), "utf-8")
 
 
 def _worst(evaluation: Evaluation, table: ScoreTable) -> dict[str, list[WorstCase]]:

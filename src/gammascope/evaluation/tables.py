@@ -236,7 +236,7 @@ def grids(summary: Summary) -> list[Grid]:
     ):
         if summary[key]:
             rows = (
-                (group, str(row["images"]), *(_shown(row[column]) for column in columns))
+                (group, str(row["images"]), *(cell(row[column]) for column in columns))
                 for group, row in summary[key].items()
             )
             titles = tuple(column.replace("_", " ") for column in columns)
@@ -265,7 +265,7 @@ def comparison(summaries: Mapping[str, Summary]) -> list[Grid]:
 def _side_by_side(title: str, columns: Mapping[str, Mapping[str, Any]]) -> Grid:
     keys = [key for key in _TITLES if any(key in overall for overall in columns.values())]
     rows = [
-        (_TITLES[key], *(_shown(overall.get(key)) for overall in columns.values())) for key in keys
+        (_TITLES[key], *(cell(overall.get(key)) for overall in columns.values())) for key in keys
     ]
     return Grid(title, ("number", *columns), tuple(rows))
 
@@ -505,12 +505,13 @@ def _rate(hits: Bool[np.ndarray, " n"], none: str) -> Value:
 
 def _overall_rows(summary: Summary) -> list[tuple[str, ...]]:
     values = summary["overall"]
-    rows: list[tuple[str, ...]] = [(_TITLES[key], _shown(values[key])) for key in _TITLES]
-    rows.insert(1, ("AUROC, interval over generators", _shown(values["auroc_over_groups"])))
+    rows: list[tuple[str, ...]] = [(_TITLES[key], cell(values[key])) for key in _TITLES]
+    rows.insert(1, ("AUROC, interval over generators", cell(values["auroc_over_groups"])))
     return rows
 
 
-def _shown(value: Mapping[str, Any] | None) -> str:
+def cell(value: Mapping[str, Any] | None) -> str:
+    """Return a number with its interval, as ``Value.to_json`` gives them, as the text of a table's cell."""
     if value is None or value["value"] is None:
         return "-" if value is None or not value.get("reason") else f"- ({value['reason']})"
     if value["low"] is None:

@@ -217,13 +217,13 @@ def test_a_map_beside_no_is_there_on_request_only(monkeypatch, width, reduced):
 def test_no_map_is_made_to_know_whether_there_is_one(monkeypatch):
     maps = thermometer().scores(grey(250)).maps
     made = []
-    real = views.paste_boxes
+    real = views.paste
 
     def noted(*given):
         made.append(1)
         return real(*given)
 
-    monkeypatch.setattr(views, "paste_boxes", noted)
+    monkeypatch.setattr(views, "paste", noted)
     assert "generated" in maps
     assert "painted" not in maps
     assert list(maps) == ["generated", "edited"]

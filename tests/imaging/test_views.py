@@ -20,7 +20,6 @@ from gammascope.imaging.views import (
     has_overview,
     normalised,
     paste,
-    paste_boxes,
     pool_logits,
     tile_grid,
     views_of,
@@ -183,7 +182,7 @@ def test_view_to_paste_is_the_identity_at_view_resolution(
     image = picture(width, height)
     views = views_of(image, spec)
     maps = np.stack([view.pixels[0] for view in views])
-    pasted = paste(maps, views, (width, height))
+    pasted = paste(maps, [view.box for view in views], (width, height))
     np.testing.assert_allclose(pasted, normalised(image, spec)[0], atol=1e-5)
 
 
@@ -196,7 +195,7 @@ def test_a_constant_stays_constant_at_any_resolution(
 ) -> None:
     views = views_of(picture(width, height), ViewSpec(size, fit))
     maps = np.full((len(views), rows, columns), 0.3, np.float64)
-    pasted = paste(maps, views, (width, height))
+    pasted = paste(maps, [view.box for view in views], (width, height))
     assert pasted.dtype == np.float32
     np.testing.assert_allclose(pasted, 0.3, atol=1e-6)
 
@@ -207,7 +206,7 @@ def test_coarse_maps_land_within_a_pixel() -> None:
     views = views_of(picture(width, height), ViewSpec(224, "tiles"))
     centres = (np.arange(cells) + 0.5) * 224 / cells
     maps = np.stack([np.tile(view.box[0] + centres, (cells, 1)) for view in views])
-    pasted = paste(maps, views, (width, height))
+    pasted = paste(maps, [view.box for view in views], (width, height))
     expected = np.tile(np.arange(width) + 0.5, (height, 1))
     inner = slice(8, -8)  # Beyond the outermost cell centres maps are constant.
     covered_once = np.abs(pasted - expected)[:, inner]
@@ -216,27 +215,27 @@ def test_coarse_maps_land_within_a_pixel() -> None:
 
 
 def test_bilinear_resize_has_half_pixel_centres() -> None:
-    pasted = paste_boxes(np.array([[[0.0, 1.0]]]), [(0.0, 0.0, 4.0, 1.0)], (4, 1))
+    pasted = paste(np.array([[[0.0, 1.0]]]), [(0.0, 0.0, 4.0, 1.0)], (4, 1))
     np.testing.assert_allclose(pasted, [[0, 0.25, 0.75, 1]])
 
 
 def test_overlaps_are_averaged_and_unseen_pixels_are_nan() -> None:
     boxes = [(0.0, 0.0, 2.0, 2.0), (1.0, 0.0, 2.0, 2.0)]
     maps = np.stack([np.zeros((1, 1)), np.ones((1, 1))])
-    pasted = paste_boxes(maps, boxes, (4, 3))
+    pasted = paste(maps, boxes, (4, 3))
     np.testing.assert_array_equal(pasted[0], [0, 0.5, 1, np.nan])
     assert np.isnan(pasted[2]).all()
 
 
 def test_boxes_outside_the_image_are_ignored() -> None:
-    pasted = paste_boxes(np.ones((2, 3, 3)), [(-9.0, 0.0, 5.0, 5.0), (0.0, 50.0, 5.0, 5.0)], (4, 4))
+    pasted = paste(np.ones((2, 3, 3)), [(-9.0, 0.0, 5.0, 5.0), (0.0, 50.0, 5.0, 5.0)], (4, 4))
     assert np.isnan(pasted).all()
 
 
 def test_a_tall_image_is_pasted_in_bands() -> None:
     view = View(np.zeros((3, 2, 2), np.float32), (0.0, 0.0, 3.0, 1000.0))
     maps = np.linspace(0, 1, 50).reshape(1, 50, 1)
-    column = paste(maps, [view], (3, 1000))[:, 0]
+    column = paste(maps, [view.box], (3, 1000))[:, 0]
     assert (np.diff(column) >= 0).all()
     np.testing.assert_allclose(
         column[10:-10], np.interp(np.arange(10, 990), [9.5, 989.5], [0, 1]), atol=1e-5
@@ -245,7 +244,7 @@ def test_a_tall_image_is_pasted_in_bands() -> None:
 
 def test_maps_and_views_must_agree_in_number() -> None:
     with pytest.raises(ValueError, match="2 maps for 1 views"):
-        paste_boxes(np.zeros((2, 3, 3)), [(0.0, 0.0, 3.0, 3.0)], (3, 3))
+        paste(np.zeros((2, 3, 3)), [(0.0, 0.0, 3.0, 3.0)], (3, 3))
 
 
 def test_pooling() -> None:

@@ -71,7 +71,7 @@ class Maps(Mapping[str, Float[np.ndarray, "h w"]]):
             (scale * left, scale * top, scale * across, scale * down)
             for left, top, across, down in self._boxes
         ]
-        pasted = views.paste_boxes(self._cells[name], boxes, (width, height))
+        pasted = views.paste(self._cells[name], boxes, (width, height))
         for _, band in views.bands(pasted):
             if np.isfinite(band).any():
                 band[:] = checkpoints.expit(band)

@@ -232,7 +232,7 @@ def crop_at(
 
 
 def paste(
-    maps: Float[np.ndarray, "n gh gw"], views: Sequence[View], image_size: tuple[int, int]
+    maps: Float[np.ndarray, "n gh gw"], boxes: Sequence[Box], image_size: tuple[int, int]
 ) -> Float[np.ndarray, "h w"]:
     """Put the maps of views back into the image's frame.
 
@@ -242,22 +242,15 @@ def paste(
 
     Args:
         maps: One finite map per view.
-        views: Where they lie; only ``box`` is read.
+        boxes: Where the views lie.
         image_size: Width and height, pixels.
 
     Returns:
         float32; NaN where no view looked.
 
     Raises:
-        ValueError: If there are not as many maps as views.
+        ValueError: If there are not as many maps as boxes.
     """
-    return paste_boxes(maps, [view.box for view in views], image_size)
-
-
-def paste_boxes(
-    maps: Float[np.ndarray, "n gh gw"], boxes: Sequence[Box], image_size: tuple[int, int]
-) -> Float[np.ndarray, "h w"]:
-    """Do as ``paste`` where only the boxes are still at hand."""
     if len(maps) != len(boxes):
         raise ValueError(f"{len(maps)} maps for {len(boxes)} views: expected one map per view.")
     width, height = image_size

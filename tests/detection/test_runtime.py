@@ -306,7 +306,7 @@ def test_every_method_can_be_exported(name, tmp_path):
 
 DROPPED_ELSEWHERE = """
 import gc, signal, threading
-from gammascope import runtime
+from gammascope.detection import runtime
 from gammascope.weights import embedded_path
 
 held = [runtime.load(embedded_path(), engine="openvino").network]

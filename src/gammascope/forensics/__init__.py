@@ -97,7 +97,7 @@ METHODS: Mapping[str, Described] = {
 UNCERTAIN_FROM = 0.5
 """Score, in thresholds of its method, from which the answer is uncertain."""
 
-# Score in thresholds, chance of an edit: knots of ``evaluation.calibration.fit_curve``, those nearly on a line left
+# Score in thresholds, chance of an edit: knots of ``evaluation.fitting.fit_curve``, those nearly on a line left
 # out. They rest on 3,111 pictures of 1,037 photos and 1,272 of 424 edits (docs/forensics.md), both classes as heavy.
 _CHANCES = (
     (0.0, 0.11, 0.24, 0.28, 0.36, 0.39, 0.42, 0.56, 0.86, 0.95, 1.15, 2.0),

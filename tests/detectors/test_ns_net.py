@@ -100,6 +100,24 @@ def test_content_is_measured_on_photos():
     assert detector.null_space(unit).square().sum() / unit.square().sum() <= 0.05 + 1e-5
 
 
+def test_directions_of_content_keep_their_meaning_while_the_rest_trains():
+    """Measured once, they are those of the backbone that is used at the end: it must not move."""
+    torch.manual_seed(0)
+    detector = build(TINY)
+    ns_net.prepare(detector, photos)
+    optimiser = torch.optim.AdamW((p for p in detector.parameters() if p.requires_grad), lr=0.05)
+    batch = Batch(views(8), torch.arange(8) % 2)
+    for _ in range(3):
+        terms = ns_net.loss(TINY)(detector.train()(batch.pixels), batch)
+        torch.stack(list(terms.values())).sum().backward()
+        optimiser.step()
+    used = detector.null_space.projection.clone()
+    ns_net.prepare(detector, photos)
+    torch.testing.assert_close(detector.null_space.projection, used)
+    with pytest.raises(RecipeError, match=r"choose method\.adapt=frozen"):
+        ns_net.prepare(build(replace(TINY, adapt="full")), photos)
+
+
 def test_without_semantics_everything_passes():
     detector = build(replace(TINY, semantics="none"))
     ns_net.prepare(detector, photos)

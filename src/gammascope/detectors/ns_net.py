@@ -33,12 +33,14 @@ class Config(AdaptedConfig):
     """Sizes and choices of NS-Net.
 
     Attributes:
+        adapt: How the backbone is trained; one of ours is trained with "full" and stays as it is otherwise.
         taps: Blocks whose patch tokens a tower gives out; this method reads none of them.
         lora_rank: Rank of the LoRA updates.
         lora_alpha: Scale of the LoRA updates.
         shared: Width of the space that text and image share, filled in on loading; 0: the image token as it is.
         semantics: What spans the directions to remove: "text" (captions in the shared space), "content" (features of
-            shrunk and blurred photos: ours, for backbones without a text half), or "none" (an ablation).
+            shrunk and blurred photos, measured once, so not with ``adapt="full"``: ours, for backbones without a text
+            half), or "none" (an ablation).
         captions: File with one caption per line, read on loading; "" takes a list of everyday things.
         energy: Share of the energy of these vectors that is removed with their strongest directions.
         centre: Subtract their mean first, so that their common direction is not removed.
@@ -136,7 +138,7 @@ def build(config: Config) -> NSNet:
     own = in_house(config)
     if own is not None:
         backbone, complete = own
-        return NSNet(complete, backbone)
+        return NSNet(complete, backbone if config.adapt == "full" else backbone.freeze())
     from gammascope.networks import backbones
 
     tower, complete = backbones.for_config(config)
@@ -158,7 +160,7 @@ def prepare(detector: Detector, views: Views) -> None:
     """Measure the null space of content on photos, where that is what the config asks for.
 
     Raises:
-        RecipeError: If it asks for text, and there is none.
+        RecipeError: If it wants text, and there is none; or content, and the backbone is trained in full.
     """
     detector = cast(NSNet, detector)
     config = detector.config
@@ -169,6 +171,11 @@ def prepare(detector: Detector, views: Views) -> None:
         )
     if config.semantics != "content":
         return
+    if config.adapt == "full":
+        raise RecipeError(
+            "semantics='content' is measured once, and adapt='full' trains the backbone away from what was measured: "
+            "choose method.adapt=frozen on a pretrained backbone, or method.semantics=none."
+        )
     side = config.patch * config.across
     with only_looking(detector):
         seen = [detector.encode(_content(b.pixels, side)) for b in views(config.measured_on)]

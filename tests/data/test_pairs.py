@@ -132,6 +132,28 @@ def test_pairs_are_scaled_alike_and_never_below_a_view(same):
         replace(law, smaller=0.8)
 
 
+def test_spectra_mixed_in_one_ratio_are_mixed_pixels(photos):
+    """So one share of blended twins stands for both mixtures of the published code."""
+    photo, twin = photos["cat"][:48, :64], photos["coffee"][:48, :64]
+    bases = [dct_basis(length) for length in photo.shape[:2]]
+
+    def there(image):
+        return np.einsum("ky,yxc,lx->klc", bases[0], image.astype(float), bases[1])
+
+    spectrum = 0.3 * there(photo) + 0.7 * there(twin)
+    back = np.einsum("ky,klc,lx->yxc", bases[0], spectrum, bases[1])
+    pixels = codecs.blend(twin, photo, 0.3)
+    assert np.abs(back - pixels).max() <= 0.5 + 1e-4, "rounding to whole numbers, and no more"
+
+
+def dct_basis(length: int) -> np.ndarray:
+    """Rows of the orthonormal discrete cosine transform."""
+    place, wave = np.arange(length) + 0.5, np.arange(length)
+    rows = np.sqrt(2 / length) * np.cos(np.pi * wave[:, None] * place / length)
+    rows[0] /= np.sqrt(2)
+    return rows
+
+
 def test_some_twins_are_blended_with_their_photo(collection):
     entries = read_manifest(collection)
     pure = stream_of(entries, PLAIN)

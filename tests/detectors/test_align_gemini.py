@@ -33,6 +33,16 @@ def test_every_linear_layer_of_a_block_has_an_adapter_of_rank_8():
     assert sum(sizes.values()) == adapters + 1025
 
 
+def test_pixels_are_normalised_as_published_unless_the_backbone_s_own_way_is_wanted():
+    clips = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    published, own = (
+        align_gemini.build(dataclasses.replace(align_gemini.TINY, normalisation=how))
+        for how in ("clip", "backbone")
+    )
+    assert (published.view.mean, published.view.std) == clips
+    assert (own.view.mean, own.view.std) == (own.backbone.mean, own.backbone.std) != clips
+
+
 def test_it_starts_as_the_frozen_tower():
     torch.manual_seed(0)
     detector = align_gemini.build(align_gemini.TINY).eval()

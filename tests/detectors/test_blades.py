@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gammascope import checkpoints, settings
 from gammascope.detectors import blades
@@ -82,6 +83,47 @@ def test_the_image_network_is_as_large_as_a_resnet_50():
 def test_the_numbers_of_exif_find_their_columns(tag, value, expected):
     found = class_of(tag, torch.tensor(value, dtype=torch.float32)).tolist()
     assert [None if math.isnan(v) else v for v in found] == expected
+
+
+def imagenet_file(folder: Path, **changes: torch.Tensor) -> tuple[Path, dict[str, torch.Tensor]]:
+    """A narrow ResNet as torchvision names it, with its classifier and without counters."""
+    torch.manual_seed(7)
+    network = blades.Encoder(ONE_CLASS).network
+    names = network.published_names()
+    filled = {
+        theirs: torch.rand_like(network.state_dict()[ours])
+        for ours, theirs in names.items()
+        if not ours.endswith("num_batches_tracked")
+    }
+    filled |= {"fc.weight": torch.ones(1000, network.channels), "fc.bias": torch.ones(1000)}
+    path = folder / "resnet.safetensors"
+    save_file(filled | changes, path)
+    return path, filled
+
+
+def test_the_image_network_starts_from_imagenet(tmp_path):
+    path, filled = imagenet_file(tmp_path)
+    assert {"conv1.weight", "layer1.0.downsample.0.weight", "layer2.0.bn3.running_var"} <= set(
+        filled
+    )
+    detector = build(replace(ONE_CLASS, pretrained=str(path)))
+    assert detector.config.pretrained == "", "the weights are in the checkpoint from now on"
+    taken = detector.encoder.network.state_dict()
+    assert torch.equal(taken["stem.0.weight"], filled["conv1.weight"])
+    assert torch.equal(taken["stages.1.body.6.weight"], filled["layer2.0.conv3.weight"])
+    assert torch.equal(taken["stages.1.shortcut.1.bias"], filled["layer2.0.downsample.1.bias"])
+
+
+def test_files_that_are_no_such_network_are_refused(tmp_path):
+    with pytest.raises(MissingDataError, match="Cannot read ResNet weights"):
+        build(replace(ONE_CLASS, pretrained=str(tmp_path / "nowhere")))
+    path, _ = imagenet_file(tmp_path, **{"layer1.0.conv2.weight": torch.ones(1)})
+    with pytest.raises(
+        IncompatibleCheckpointError, match=r"layer1\.0\.conv2\.weight .* another shape"
+    ):
+        build(replace(ONE_CLASS, pretrained=str(path)))
+    with pytest.raises(RecipeError, match=r"for stage='one_class'"):
+        build(replace(TINY, pretrained=str(path)))
 
 
 def test_all_tasks_train_the_whole_network():

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import typing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gammascope import settings
 from gammascope.data.laws import Mixture
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError, UnknownMethodError
 from gammascope.training.recipe import plain_recipe, read_recipe, recipe_of
+from gammascope.weights import methods_path
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 
@@ -40,6 +44,48 @@ def test_shipped_recipes_say_how_to_run_them(path):
     head = path.read_text("utf-8").partition("[method]")[0]
     assert f"gammascope train recipes/{path.name}" in head
     assert "hardware" in head
+
+
+STAGED = {"stage", "start", "encoder", "extractor", "pretrained"}
+"""Values that differ between the parts of one method."""
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_every_method_has_recipes_in_its_paper_s_setting(name):
+    """All of its values, not only some: what a demonstration changes for small machines is no setting of a paper."""
+    published = settings.plain(base.get(name).config)
+    wanted = {key: value for key, value in published.items() if key not in STAGED}
+    recipes = [recipe for path in RECIPES if (recipe := read_recipe(path)).method == name]
+    proper = [
+        recipe for recipe in recipes if wanted.items() <= settings.plain(recipe.config).items()
+    ]
+    assert proper, f"recipes of {name}: {len(recipes)}, all of them change values"
+    if "stage" in published:
+        kinds = typing.get_type_hints(type(base.get(name).config))["stage"]
+        assert {recipe.config.stage for recipe in proper} == set(typing.get_args(kinds))
+
+
+def test_the_first_stage_of_gapl_sees_pictures_as_they_are():
+    recipe = read_recipe(RECIPES[[path.stem for path in RECIPES].index("gapl_stage1_clip")])
+    law = recipe.data.nuisance
+    assert law.encoding.untouched == law.history.untouched == 1
+    assert law.rescale.probability == law.again == law.tone == law.noise == law.blur == 0
+
+
+@every_recipe
+def test_a_recipe_denies_no_score_that_is_published(path):
+    score = re.search(r"^# score +(.+)$", path.read_text("utf-8"), re.MULTILINE)
+    assert score is None or not re.match(r"none yet|not measured yet", score[1])
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_a_card_quotes_where_its_method_is_measured(name):
+    measured = json.loads(methods_path().read_text("utf-8"))[name].get("measured")
+    card = (RECIPES[0].parents[1] / "docs" / "model_cards" / f"{name}.md").read_text("utf-8")
+    if measured and measured["weights"].startswith("recipes"):
+        assert Path(measured["quoted_in"]).name in {f"{name}.md", *re.findall(r"[\w.]+\.md", card)}
+        assert "No score on real images yet" not in card
+        assert "Nothing yet beyond the tests" not in card
 
 
 @every_recipe

@@ -88,7 +88,9 @@ class Pairs:
         kernels: Of both, equally likely.
 
     Source: Dual Data Alignment, arXiv:2505.14359, and its published code; there a batch shows every pair at all three
-    scales, and blends the spectra of some, too.
+    scales. It also mixes spectra: with one ratio for a whole spectrum that is the same mixture of pixels, so ``blend``
+    stands for both. Its mixture of pixels leaves a twin at most ``most`` of itself, and perhaps nothing; ours always
+    leaves it the rest.
     """
 
     share: float = 0.0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -50,6 +51,7 @@ class Config(AdaptedConfig):
         lambda_pairs: Weight of the contrast of pairs.
         margin: Distance on the unit sphere beyond which two views of different labels are far enough.
         size: Side of a view, pixels.
+        normalisation: "clip", as the published code does before DINOv2, or the "backbone"'s own.
     """
 
     backbone: str = "facebook/dinov2-large"
@@ -58,6 +60,7 @@ class Config(AdaptedConfig):
     lambda_pairs: float = 0.5
     margin: float = 1.0
     size: int = 336
+    normalisation: Literal["clip", "backbone"] = "clip"
 
 
 class PixelExpert(Detector):
@@ -66,7 +69,9 @@ class PixelExpert(Detector):
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
-        self.view = view_of(config, backbone.mean, backbone.std)
+        own = backbone.mean, backbone.std
+        clip = FAMILIES["clip"].normalisation
+        self.view = view_of(config, *(clip if config.normalisation == "clip" else own))
         self.backbone = backbone
         self.head = nn.Linear(backbone.token_channels, 1)
         nn.init.normal_(self.head.weight, std=0.02)

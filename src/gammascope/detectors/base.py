@@ -119,6 +119,16 @@ class Detector(nn.Module, ABC):
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
         """Predict from normalised views; knows no label, no file, no device."""
 
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Say whether weight decay pulls a trained parameter to 0: not biases, norms, gates and codes (all vectors).
+
+        Args:
+            name: As ``named_parameters`` calls it.
+            parameter: Whatever its shape.
+        """
+        del name
+        return parameter.ndim > 1
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:

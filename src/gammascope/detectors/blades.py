@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -102,6 +103,8 @@ class Config(ViewConfig):
         stage: "one_class" learns the tasks and then measures a density; "binary" trains a head on frozen features.
         encoder: For "binary": checkpoint of a "one_class" run, read when training begins and named by its hash from
             then on; "random" for a control.
+        pretrained: For "one_class": file of ImageNet weights that the image network starts from, as the authors' does
+            before EXIF-as-Language; then emptied, because a checkpoint holds all weights itself. "": random ones.
         fit: How an image becomes views.
         width: Channels of the residual network's stem.
         depths: Blocks of its stages.
@@ -122,6 +125,7 @@ class Config(ViewConfig):
 
     stage: Literal["one_class", "binary"] = "binary"
     encoder: str = ""
+    pretrained: str = ""
     fit: Literal["resize", "center_crop", "tiles"] = "resize"
     width: int = 64
     depths: tuple[int, ...] = (3, 4, 6, 3)
@@ -227,11 +231,19 @@ def build(config: Config) -> BLADES:
     """Make the network of a stage; a checkpoint is read only while it is named by its path.
 
     Raises:
-        MissingDataError: If the checkpoint is not there.
+        MissingDataError: If the checkpoint, or the file of ImageNet weights, is not there.
         IncompatibleCheckpointError: If it holds no encoder of this size.
+        RecipeError: If ImageNet weights are given for a stage that takes its encoder from the other.
     """
     if config.stage == "one_class":
-        return OneClass(config)
+        learner = OneClass(replace(config, pretrained=""))
+        if config.pretrained:
+            learner.encoder.network.load_pretrained(Path(config.pretrained))
+        return learner
+    if config.pretrained:
+        raise RecipeError(
+            f"method.pretrained = {config.pretrained!r} is for stage='one_class': 'binary' takes over method.encoder."
+        )
     detector = Binary(config)
     path = yet_to_read(config.encoder)
     if path is None:

@@ -59,6 +59,10 @@ class Effort(Detector):
         penalties = {name: self.penalty(name) for name in asked}
         return Prediction(logit, {"generated": logit}, penalties=penalties)
 
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Spare the trained directions: decay would take away what the pretrained weights know in them."""
+        return super().decays(name, parameter) and not name.endswith((".u", ".v"))
+
     def penalty(self, name: str) -> Float[Tensor, ""]:
         """Return the mean of "orthogonality" or "energy" over the layers."""
         layers = (m for m in self.backbone.modules() if isinstance(m, ResidualSVDLinear))

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+
+from gammascope.errors import IncompatibleCheckpointError, MissingDataError
+
+_LAYERS = {0: "conv1", 1: "bn1", 3: "conv2", 4: "bn2", 6: "conv3", 7: "bn3"}
+"""Published names of the layers of a bottleneck's body, by place."""
 
 
 class Bottleneck(nn.Module):
@@ -67,8 +73,59 @@ class ResNet(nn.Module):
                 stages.append(Bottleneck(before, inner, stride))
                 before = 4 * inner
         self.stages = nn.Sequential(*stages)
+        self.depths = tuple(depths)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Return one vector per view."""
         pooled: Tensor = self.stages(self.stem(pixels)).mean((2, 3))
         return pooled
+
+    def published_names(self) -> dict[str, str]:
+        """Return the name that each tensor of this network has in files of torchvision and timm, by its own name."""
+        named = {"stem.0.": "conv1.", "stem.1.": "bn1."}
+        places = [(s, b) for s, depth in enumerate(self.depths, 1) for b in range(depth)]
+        for index, (stage, block) in enumerate(places):
+            ours, theirs = f"stages.{index}.", f"layer{stage}.{block}."
+            named |= {f"{ours}body.{place}.": f"{theirs}{name}." for place, name in _LAYERS.items()}
+            named |= {f"{ours}shortcut.{n}.": f"{theirs}downsample.{n}." for n in (0, 1)}
+        return {
+            own: theirs + own.removeprefix(ours)
+            for own in self.state_dict()
+            for ours, theirs in named.items()
+            if own.startswith(ours)
+        }
+
+    def load_pretrained(self, path: Path) -> None:
+        """Start from ImageNet weights under the names of torchvision and timm; their classifier is not used.
+
+        Args:
+            path: A safetensors file.
+
+        Raises:
+            MissingDataError: If there is no such file.
+            IncompatibleCheckpointError: If it is no safetensors file, or lacks a layer or has another shape for it.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            foreign = load(path.read_bytes())
+        except OSError as error:
+            raise MissingDataError(
+                f"Cannot read ResNet weights {path}: {error.strerror}."
+            ) from error
+        except SafetensorError as error:
+            raise IncompatibleCheckpointError(f"{path} is no safetensors file: {error}.") from error
+        own = self.state_dict()
+        # Some files leave the counters of batch norms out.
+        names = {o: t for o, t in self.published_names().items() if own[o].is_floating_point()}
+        wrong = [
+            t for o, t in names.items() if t not in foreign or foreign[t].shape != own[o].shape
+        ]
+        if wrong:
+            raise IncompatibleCheckpointError(
+                f"{path} is no ResNet of this size: {wrong[0]} is missing or of another shape ({len(wrong)} of "
+                f"{len(names)} tensors)."
+            )
+        taken = {o: foreign[t].to(own[o]) for o, t in names.items()}
+        self.load_state_dict(taken, strict=False)

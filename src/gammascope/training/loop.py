@@ -386,16 +386,16 @@ def _weights(weighting: Weighting, processes: int) -> BilevelWeights | None:
     )
 
 
-def _optimiser(detector: nn.Module, how: Optimisation) -> torch.optim.AdamW:
+def _optimiser(detector: base.Detector, how: Optimisation) -> torch.optim.AdamW:
     return torch.optim.AdamW(_groups(detector, how.weight_decay), lr=how.learning_rate)
 
 
-def _groups(detector: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Spare biases, norms, gates and codes (all vectors) from weight decay."""
-    trained = [p for p in detector.parameters() if p.requires_grad]
+def _groups(detector: base.Detector, weight_decay: float) -> list[dict[str, Any]]:
+    """Spare from weight decay what the detector says."""
+    trained = [(name, p) for name, p in detector.named_parameters() if p.requires_grad]
     return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for n, p in trained if detector.decays(n, p)], "weight_decay": weight_decay},
+        {"params": [p for n, p in trained if not detector.decays(n, p)], "weight_decay": 0.0},
     ]
 
 

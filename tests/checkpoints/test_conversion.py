@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import pickle
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -12,7 +18,9 @@ from torch.nn import functional
 
 from gammascope import checkpoints
 from gammascope.checkpoints.conversion import convert
-from gammascope.errors import IncompatibleCheckpointError, MissingDataError
+from gammascope.detectors import linear_probe
+from gammascope.detectors.npr import diagonals
+from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.networks.backbones import TransformerBackbone
 
 SIZES = {
@@ -37,8 +45,6 @@ def clip() -> TransformerBackbone:
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory) -> str:
     """CLIP as the hub has it: both halves in one file."""
-    import json
-
     folder = tmp_path_factory.mktemp("clip")
     state = {f"vision_model.{n}": t for n, t in clip().tower.state_dict().items()}
     torch.manual_seed(1)
@@ -243,15 +249,23 @@ def npr_state() -> State:
     return state | {"fc1.weight": normal(1, before), "fc1.bias": normal(1)}
 
 
-def published_npr(state: State, x: torch.Tensor) -> torch.Tensor:
+def neighbours(x: torch.Tensor) -> torch.Tensor:
+    half = functional.interpolate(x, scale_factor=0.5, mode="nearest")
+    return 2 / 3 * (x - functional.interpolate(half, scale_factor=2.0, mode="nearest"))
+
+
+def published_npr(
+    state: State,
+    x: torch.Tensor,
+    front: Callable[[torch.Tensor], torch.Tensor] = neighbours,
+) -> torch.Tensor:
     """The published formula, without a module of ours."""
 
     def norm(x: torch.Tensor, name: str) -> torch.Tensor:
         numbers = ("running_mean", "running_var", "weight", "bias")
         return functional.batch_norm(x, *(state[f"{name}.{n}"] for n in numbers))
 
-    half = functional.interpolate(x, scale_factor=0.5, mode="nearest")
-    x = 2 / 3 * (x - functional.interpolate(half, scale_factor=2.0, mode="nearest"))
+    x = front(x)
     x = norm(functional.conv2d(x, state["conv1.weight"], stride=2, padding=1), "bn1").relu()
     x = functional.max_pool2d(x, 3, 2, 1)
     for stem in ("layer1.0", "layer1.1", "layer2.0"):
@@ -276,6 +290,184 @@ def test_npr(tmp_path, wrapped):
     broken = {n: t for n, t in state.items() if not n.startswith("layer1.1.conv2")}
     with pytest.raises(IncompatibleCheckpointError, match=r"lacks 1 tensors"):
         converted(tmp_path, broken, "npr")
+
+
+def published_cut_resnet(state: State, x: torch.Tensor) -> torch.Tensor:
+    """The published network behind its front, with a head of any number of classes."""
+    ends = {name: tensor for name, tensor in state.items() if name.startswith("fc1.")}
+    ones = [
+        published_npr(state | {n: t[k : k + 1] for n, t in ends.items()}, x, front=lambda y: y)
+        for k in range(len(ends["fc1.bias"]))
+    ]
+    return torch.stack(ones, 1)
+
+
+def published_diagonals(x: torch.Tensor) -> torch.Tensor:
+    """The wavelet transform as a library does it: long filters on a mirrored picture, every second place."""
+    high = torch.tensor([0.0, 0.0, -(0.5**0.5), 0.5**0.5, 0.0, 0.0])
+    side = x.shape[-1]
+    assert side % 2 == 0
+    mirrored = torch.cat([x, x.flip(-1)], -1)
+    place = torch.arange(-4, side + 4) % (2 * side)
+    wide = mirrored[..., place]
+    wide = torch.cat([wide, wide.flip(-2)], -2)[..., place, :]
+    kernel = torch.outer(high, high).expand(3, 1, 6, 6)
+    band = functional.conv2d(wide, kernel, stride=2, groups=3)
+    assert band.shape[-1] == side // 2 + 2
+    return functional.interpolate(band, size=x.shape[-2:], mode="bilinear", antialias=True)
+
+
+def test_safe_is_the_network_of_npr_behind_a_wavelet(tmp_path):
+    generator = torch.Generator().manual_seed(13)
+    state = npr_state()
+    width = state["fc1.weight"].shape[1]
+    state["fc1.weight"] = torch.randn(2, width, generator=generator)
+    state["fc1.bias"] = torch.randn(2, generator=generator)
+    # Training scripts keep their options beside the weights.
+    content = {"model": state, "epoch": 3, "args": argparse.Namespace(lr=1e-4, name="safe")}
+    found = converted(tmp_path, content, "safe")
+    pixels = torch.rand(2, 3, 32, 32, generator=generator)
+    two = published_cut_resnet(state, published_diagonals(pixels))
+    with torch.no_grad():
+        ours = found.detector(pixels).logit
+    torch.testing.assert_close(ours, two[:, 1] - two[:, 0], atol=1e-4, rtol=1e-4)
+    view = found.facts.view
+    assert (view.fit, view.mean, view.std) == ("center_crop", (0, 0, 0), (1, 1, 1))
+    assert diagonals(torch.rand(1, 3, 9, 12)).shape == (1, 3, 9, 12)
+    with pytest.raises(IncompatibleCheckpointError, match=r"lacks 1 tensors \(fc1|head"):
+        converted(tmp_path, {n: t for n, t in state.items() if n != "fc1.bias"}, "safe")
+
+
+def test_c2p_clip_reads_the_direction_of_clips_embedding(tmp_path, clip_folder):
+    """The names of a real CLIP of transformers, without its text half, and a layer on its shared space."""
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(17)
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 50}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=SIZES, projection_dim=48)).eval()
+    kept = ("vision_model.", "visual_projection.")
+    state = {f"model.{n}": t for n, t in model.state_dict().items() if n.startswith(kept)}
+    head = {"model.fc.weight": torch.randn(1, 48), "model.fc.bias": torch.randn(1)}
+    found = converted(tmp_path, state | head, "c2p_clip")
+    with torch.no_grad():
+        pooled = model.vision_model(PIXELS).pooler_output
+        unit = functional.normalize(model.visual_projection(pooled), dim=-1)
+        expected = functional.linear(unit, head["model.fc.weight"], head["model.fc.bias"])[:, 0]
+    torch.testing.assert_close(logit_of(found), expected, atol=1e-4, rtol=1e-4)
+    assert found.facts.method == "linear_probe"
+    less = {n: t for n, t in (state | head).items() if "visual_projection" not in n}
+    with pytest.raises(IncompatibleCheckpointError, match=r"lacks 1 tensors \(to_shared.weight\)"):
+        converted(tmp_path, less, "c2p_clip")
+    with pytest.raises(RecipeError, match="only a converted file holds that projection"):
+        linear_probe.build(linear_probe.Config(backbone=clip_folder, shared=48))
+
+
+def openai_names(tower: State) -> State:
+    """A vision tower under the names of OpenAI's own package, in which q, k and v are one matrix."""
+    state: State = {}
+    for own, tensor in tower.items():
+        name = own
+        for ours, theirs in (
+            ("embeddings.class_embedding", "class_embedding"),
+            ("embeddings.position_embedding.weight", "positional_embedding"),
+            ("embeddings.patch_embedding.weight", "conv1.weight"),
+            ("pre_layrnorm.", "ln_pre."),
+            ("post_layernorm.", "ln_post."),
+            ("encoder.layers.", "transformer.resblocks."),
+            (".layer_norm", ".ln_"),
+            (".self_attn.out_proj.", ".attn.out_proj."),
+            (".mlp.fc1.", ".mlp.c_fc."),
+            (".mlp.fc2.", ".mlp.c_proj."),
+        ):
+            name = name.replace(ours, theirs)
+        if ".self_attn." not in name:
+            state[f"visual.{name}"] = tensor
+    for block in range(SIZES["num_hidden_layers"]):
+        for part in ("weight", "bias"):
+            thirds = [
+                tower[f"encoder.layers.{block}.self_attn.{x}_proj.{part}"] for x in ("q", "k", "v")
+            ]
+            stem = f"visual.transformer.resblocks.{block}.attn.in_proj_{part}"
+            state[stem] = torch.cat(thirds)
+    return state
+
+
+@pytest.mark.parametrize("parallel", ["", "module."])
+def test_drct_is_a_linear_probe_of_clip_under_its_first_names(tmp_path, parallel):
+    torch.manual_seed(19)
+    state = {f"model.model.{n}": t for n, t in openai_names(clip().tower.state_dict()).items()}
+    state |= {
+        "model.model.visual.proj": torch.randn(64, 48) / 8,
+        "model.model.positional_embedding": torch.ones(7, 32),
+        "model.model.text_projection": torch.ones(32, 48),
+        "model.model.logit_scale": torch.ones(()),
+        "model.model.token_embedding.weight": torch.ones(9, 32),
+        "model.model.transformer.resblocks.0.ln_1.weight": torch.ones(32),
+        "model.model.ln_final.weight": torch.ones(32),
+        "model.fc.weight": torch.randn(40, 48) / 8,
+        "model.fc.bias": torch.randn(40),
+        "fc.weight": torch.randn(2, 40) / 8,
+        "fc.bias": torch.randn(2),
+    }
+    found = converted(tmp_path, {parallel + n: t for n, t in state.items()}, "drct")
+    with torch.no_grad():
+        embedding = clip()(PIXELS).token @ state["model.model.visual.proj"]
+        feature = functional.linear(embedding, state["model.fc.weight"], state["model.fc.bias"])
+        two = functional.linear(feature, state["fc.weight"], state["fc.bias"])
+    expected = functional.softmax(two, 1)[:, 1]
+    torch.testing.assert_close(logit_of(found).sigmoid(), expected, atol=1e-4, rtol=1e-4)
+    view = found.facts.view
+    assert (view.fit, view.mean) == ("center_crop", (0.485, 0.456, 0.406))
+    with pytest.raises(IncompatibleCheckpointError, match=r"lacks 1 tensors \(visual\.proj\)"):
+        converted(tmp_path, {n: t for n, t in state.items() if "visual.proj" not in n}, "drct")
+    with pytest.raises(IncompatibleCheckpointError, match="no CLIP vision tower"):
+        converted(
+            tmp_path, {"model.stem.0.weight": torch.ones(1), "fc.bias": torch.ones(2)}, "drct"
+        )
+
+
+def test_towers_of_other_sizes_are_taken(tmp_path, clip_folder):
+    """Twelve heads of 64 and patches of 16 pixels, as ViT-B/16 has them; what a probe of it is called follows."""
+    sizes = SIZES | {"hidden_size": 768, "num_attention_heads": 12, "patch_size": 16}
+    sizes |= {"image_size": 32, "num_hidden_layers": 1}
+    torch.manual_seed(23)
+    base = TransformerBackbone.from_config({"model_type": "clip_vision_model"} | sizes).eval()
+    state = {f"visual.{n}": t for n, t in base.tower.state_dict().items()}
+    folder = tmp_path / "b16"
+    folder.mkdir()
+    tensors = {f"vision_model.{n.removeprefix('visual.')}": t for n, t in state.items()}
+    save_file(
+        tensors | {"visual_projection.weight": torch.randn(48, 768)},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    settings = {"model_type": "clip", "vision_config": {"model_type": "clip_vision_model"} | sizes}
+    (folder / "config.json").write_text(json.dumps(settings))
+    head = {"weight": torch.randn(1, 48), "bias": torch.randn(1)}
+    found = converted(tmp_path, head, "univfd", clip=str(folder))
+    assert found.detector.config.backbone == "openai/clip-vit-base-patch16"
+    assert json.loads(found.detector.config.architecture)["num_attention_heads"] == 12
+    published = {f"backbone.{n}": t for n, t in base.tower.state_dict().items()}
+    published |= {"head.weight": torch.randn(2, 768), "head.bias": torch.randn(2)}
+    whole = {n: t for n, t in published.items() if ".self_attn." not in n}
+    for name, tensor in published.items():
+        stem, _, leaf = name.rpartition(".")
+        if ".self_attn." in name and leaf == "weight":
+            whole |= {f"{stem}.weight_main": tensor, f"{stem}.S_residual": torch.zeros(1)}
+            whole |= {
+                f"{stem}.U_residual": torch.ones(768, 1),
+                f"{stem}.V_residual": torch.ones(1, 768),
+            }
+        elif ".self_attn." in name:
+            whole[name] = tensor
+    other = converted(tmp_path, whole, "effort")
+    pixels = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        two = functional.linear(
+            base(pixels).token, published["head.weight"], published["head.bias"]
+        )
+        ours = other.detector(pixels).logit
+    torch.testing.assert_close(ours, two[:, 1] - two[:, 0], atol=1e-3, rtol=1e-4)
 
 
 def dda_state(rank: int = 2) -> State:
@@ -412,6 +604,34 @@ def test_nothing_in_a_file_is_executed(tmp_path, capsys):
     with pytest.raises(IncompatibleCheckpointError, match="nothing else is read"):
         converted(tmp_path, {"weight": Unwelcome()}, "linear_probe")
     assert "executed" not in capsys.readouterr().out
+
+
+class Layer(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+
+def test_no_error_advises_to_run_what_a_file_holds(tmp_path):
+    """Libraries name the switch that would: for pickled objects, for programs, and for files of neither kind."""
+    for number, write in enumerate(
+        (
+            lambda path: torch.save({"weight": Unwelcome()}, path),
+            lambda path: torch.save(Layer(), path),
+            lambda path: torch.jit.save(torch.jit.script(Layer()), path),
+            lambda path: path.write_bytes(pickle.dumps({"weight": np.ones(3)})),
+            lambda path: path.write_bytes(b"\x80\x02ctorch\nload\n."),
+            lambda path: path.write_bytes(b"PK\x03\x04 not whole"),
+        )
+    ):
+        path = tmp_path / f"{number}.pth"
+        write(path)
+        with pytest.raises(IncompatibleCheckpointError, match="nothing else is read") as caught:
+            convert(path, "effort", tmp_path / "ours.safetensors")
+        said = str(caught.value)
+        assert not re.search(
+            r"weights_only|allowlist|add_safe|trust|pickle_module|unsafe", said, re.I
+        )
+        assert len(said.splitlines()) == 1
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):

@@ -12,16 +12,27 @@ one that no rule knows, is named. Names and layouts are facts about the publishe
 - **GAPL** (UltraCapture/GAPL): ``model`` and ``prototype``; CLIP's own weights may be left out of ``model``, then they
   come from CLIP.
 - **NPR** (chuangchuangtan/NPR-DeepfakeDetection): a ResNet-50 cut after its second stage, under torchvision's names.
+- **SAFE** (Ouxiang-Li/SAFE): the same network behind a wavelet transform, and a head of two classes; crops.
+- **C2P-CLIP** (chuangchuangtan/C2P-CLIP-DeepfakeDetection): CLIP with updates merged, and a linear layer on its
+  projected embedding of unit length: a linear probe of that. Published tests reduce the shorter side and cut the
+  middle; ours squeezes the whole.
+- **DRCT** (beibuwandeluori/DRCT), its CLIP: OpenAI's names for the tower, then two linear layers, which are one. Its
+  ConvNeXt fits no method of ours.
 - **DDA** (roy-ch/Dual-Data-Alignment): DINOv2 ViT-L/14 under the names of its own repository, with LoRA on four kinds
   of layers, scaled by 1 / rank. With its updates merged it is a linear layer on an image token, so it becomes a linear
   probe. It was trained with CLIP's normalisation, which is folded into the patch embedding. Position codes are
   interpolated as ``transformers`` does it; DINOv2's own code shifts them by a tenth of a cell.
+
+Sizes are read off the tensors, so towers of any width and patch, ViT-B/16 among them, are taken. RINE
+(mever-team/rine), whose file holds what it trained beside CLIP, and FerretNet (xigua7105/FerretNet) are known, too; no
+method here has their networks.
 
 Their licences are their authors': read them before you use the weights.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import pickle
@@ -41,6 +52,7 @@ from gammascope.detectors import effort, gapl, linear_probe, npr
 from gammascope.detectors.base import Detector
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, did_you_mean, said_by
 from gammascope.networks.backbones import FAMILIES, TransformerBackbone
+from gammascope.networks.base import Backbone
 
 CLIP = "openai/clip-vit-large-patch14"
 
@@ -91,18 +103,31 @@ GAPL: Rules = (
     (rf"feature_extractor\.({_TOWER})", r"backbone.tower.\1"),
 )
 
-NPR: Rules = (
-    (r"conv1\.weight", "network.stem.0.weight"),
-    (r"bn1\.(.+)", r"network.stem.1.\1"),
-    (r"fc1\.(weight|bias)", r"head.\1"),
-    (r"layer(\d+\.\d+)\.downsample\.([01]\..+)", r"network.stages.\1.shortcut.\2"),
-    (r"layer(\d+\.\d+)\.conv1\.weight", r"network.stages.\1.body.0.weight"),
-    (r"layer(\d+\.\d+)\.bn1\.(.+)", r"network.stages.\1.body.1.\2"),
-    (r"layer(\d+\.\d+)\.conv2\.weight", r"network.stages.\1.body.3.weight"),
-    (r"layer(\d+\.\d+)\.bn2\.(.+)", r"network.stages.\1.body.4.\2"),
-    (r"layer(\d+\.\d+)\.conv3\.weight", r"network.stages.\1.body.6.weight"),
-    (r"layer(\d+\.\d+)\.bn3\.(.+)", r"network.stages.\1.body.7.\2"),
+C2P_CLIP: Rules = (
+    _POSITIONS,
+    (rf"model\.vision_model\.({_TOWER})", r"backbone.tower.\1"),
+    (r"model\.visual_projection\.weight", "to_shared.weight"),
+    (r"model\.fc\.(weight|bias)", r"head.\1"),
 )
+
+_BLOCK = r"visual\.transformer\.resblocks\.(\d+)\."
+_OURS = r"backbone.tower.encoder.layers.\1."
+OPENAI: Rules = (
+    (r"visual\.class_embedding", "backbone.tower.embeddings.class_embedding"),
+    (r"visual\.positional_embedding", "backbone.tower.embeddings.position_embedding.weight"),
+    (r"visual\.conv1\.weight", "backbone.tower.embeddings.patch_embedding.weight"),
+    (r"visual\.ln_pre\.(.+)", r"backbone.tower.pre_layrnorm.\1"),
+    (r"visual\.ln_post\.(.+)", r"backbone.tower.post_layernorm.\1"),
+    (rf"{_BLOCK}ln_([12])\.(.+)", rf"{_OURS}layer_norm\2.\3"),
+    (rf"{_BLOCK}attn\.in_proj_(weight|bias)", rf"{_OURS}self_attn.qkv_proj.\2"),
+    (rf"{_BLOCK}attn\.out_proj\.(.+)", rf"{_OURS}self_attn.out_proj.\2"),
+    (rf"{_BLOCK}mlp\.c_fc\.(.+)", rf"{_OURS}mlp.fc1.\2"),
+    (rf"{_BLOCK}mlp\.c_proj\.(.+)", rf"{_OURS}mlp.fc2.\2"),
+    (r"visual\.proj", "projection"),
+    (r"(?:transformer|token_embedding|ln_final)\..+", None),
+    (r"positional_embedding|text_projection|logit_scale", None),
+)
+"""CLIP's vision tower as OpenAI named it; the text half is not needed."""
 
 _HUB = r"base_model\.model\."
 _LAYER = r"backbone.tower.encoder.layer.\1"
@@ -131,7 +156,7 @@ class _Source:
     Attributes:
         path: For messages.
         content: What lies in it.
-        clip: Hub id or local folder of CLIP ViT-L/14.
+        clip: Hub id or local folder of CLIP.
     """
 
     path: Path
@@ -154,9 +179,10 @@ def convert(path: Path, method: str, out: Path, *, clip: str = CLIP) -> str:
 
     Args:
         path: The published file (.pth, .pt).
-        method: "univfd" (or "linear_probe"), "effort", "gapl", "npr" or "dda".
+        method: "univfd" (or "linear_probe"), "effort", "gapl", "npr", "safe", "c2p_clip", "drct" or "dda".
         out: Where the checkpoint goes; it appears whole or not at all. It is not calibrated.
-        clip: Hub id or local folder of CLIP ViT-L/14, where the file leaves its weights out.
+        clip: Hub id or local folder of the CLIP it was trained on, where the file leaves its weights out; mostly
+            ViT-L/14.
 
     Returns:
         The sha256 of the new checkpoint.
@@ -215,9 +241,8 @@ def _univfd(source: _Source) -> Detector:
             f"it was not trained on the embedding of {source.clip}."
         )
     probe = linear_probe.build(linear_probe.Config(backbone=source.clip))
-    probe.config = replace(
-        probe.config, backbone=CLIP
-    )  # a folder of this machine means nothing elsewhere
+    if Path(source.clip).exists():  # a folder of this machine means nothing elsewhere
+        probe.config = replace(probe.config, backbone=_known_clip(probe.backbone))
     with torch.no_grad():
         probe.head.weight.copy_((head["weight"].double() @ projection.double()).float())
         probe.head.bias.copy_(head["bias"])
@@ -235,15 +260,12 @@ def _effort(source: _Source) -> Detector:
             named[f"{stem}.{ours}"] = tensor
     strengths = [tensor for name, tensor in named.items() if name.endswith(".s")]
     two_classes = "head.weight" in state
+    named = _one_class(named, "head")
     config = effort.Config(
         architecture=_architecture(source.path, named),
         residual_rank=len(strengths[0]) if strengths else 1,
         fit="resize" if two_classes else "center_crop",
     )
-    if two_classes and len(named["head.weight"]) == 2:
-        for part in ("head.weight", "head.bias"):
-            if part in named:
-                named[part] = named[part][1:] - named[part][:1]
     return _filled(source.path, effort.build(config), named, unknown)
 
 
@@ -267,27 +289,72 @@ def _gapl(source: _Source) -> Detector:
 
 def _npr(source: _Source) -> Detector:
     state = source.state("model")
-    found, unknown = renamed(state, NPR)
-    places = {name: position for position, name in enumerate(_blocks(state))}
-    named: State = {}
-    for name, tensor in found.items():
-        match = re.match(r"network\.stages\.(\d+\.\d+)\.", name)
-        ours = name.replace(match[1], str(places[match[1]]), 1) if match else name
-        named[ours] = tensor
-    if "network.stem.0.weight" not in named:
-        raise _misfit(source.path, {"conv1.weight"}, set(unknown))
-    depths = Counter(name.split(".")[0] for name in places)
-    config = npr.Config(
-        width=len(named["network.stem.0.weight"]),
-        depths=tuple(depths[stage] for stage in sorted(depths)),
-    )
-    return _filled(source.path, npr.build(config), named, unknown)
+    return _cut_resnet(source.path, state, npr.Config(**_resnet_sizes(source.path, state)))
 
 
-def _blocks(state: Mapping[str, Tensor]) -> list[str]:
-    """List the bottlenecks of torchvision's ResNet as "stage.block", in order."""
+def _safe(source: _Source) -> Detector:
+    state = _one_class(source.state("model"), "fc1")
+    sizes = _resnet_sizes(source.path, state)
+    config = npr.Config(front="wavelet", fit="center_crop", **sizes)
+    return _cut_resnet(source.path, state, config)
+
+
+def _resnet_sizes(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read width and depths of a ResNet off its tensors under torchvision's names."""
     found = {(int(m[1]), int(m[2])) for n in state if (m := re.match(r"layer(\d+)\.(\d+)\.", n))}
-    return [f"{stage}.{block}" for stage, block in sorted(found)]
+    if "conv1.weight" not in state or not found:
+        raise _misfit(path, {"conv1.weight"} - set(state), set() if found else set(state))
+    depths = Counter(stage for stage, _ in found)
+    return {"width": len(state["conv1.weight"]), "depths": tuple(depths[s] for s in sorted(depths))}
+
+
+def _cut_resnet(path: Path, state: Mapping[str, Tensor], config: npr.Config) -> Detector:
+    detector = npr.build(config)
+    names = {theirs: f"network.{own}" for own, theirs in detector.network.published_names().items()}
+    names |= {f"fc1.{part}": f"head.{part}" for part in ("weight", "bias")}
+    found = {names[name]: tensor.float() for name, tensor in state.items() if name in names}
+    return _filled(path, detector, found, [name for name in state if name not in names])
+
+
+def _one_class(state: Mapping[str, Tensor], head: str) -> State:
+    """Turn a linear head of two classes, real first, into one of their log-odds: the difference."""
+    made = dict(state)
+    for name in (f"{head}.weight", f"{head}.bias"):
+        if name in made and len(made[name]) == 2:
+            made[name] = made[name][1:] - made[name][:1]
+    return made
+
+
+def _c2p_clip(source: _Source) -> Detector:
+    found, unknown = renamed(source.state("model"), C2P_CLIP)
+    config = linear_probe.Config(
+        architecture=_architecture(source.path, found),
+        shared=len(found.get("to_shared.weight", ())) or 1,
+        fit="resize",
+    )
+    return _filled(source.path, linear_probe.build(config), found, unknown)
+
+
+def _drct(source: _Source) -> Detector:
+    state = _one_class(source.state("model", "state_dict"), "fc")
+    heads = {n: t.double() for n, t in state.items() if re.fullmatch(r"(model\.)?fc\..+", n)}
+    tower = {n.removeprefix("model.model."): t for n, t in state.items() if n not in heads}
+    found, unknown = renamed(tower, OPENAI)
+    for name in [name for name in found if ".qkv_proj." in name]:
+        for part, third in zip("qkv", found.pop(name).chunk(3), strict=True):
+            found[name.replace(".qkv_proj.", f".{part}_proj.")] = third
+    architecture = json.loads(_architecture(source.path, found))
+    missing = {f"{head}.{part}" for head in ("model.fc", "fc") for part in ("weight", "bias")}
+    missing = (missing - set(heads)) | ({"visual.proj"} if "projection" not in found else set())
+    if missing:
+        raise _misfit(source.path, missing, set())
+    last, first = heads["fc.weight"], heads["model.fc.weight"]
+    found["head.weight"] = (last @ first @ found.pop("projection").double().T).float()
+    found["head.bias"] = (last @ heads["model.fc.bias"] + heads["fc.bias"]).float()
+    mean, std = FAMILIES["dinov2"].normalisation  # ImageNet's
+    architecture |= {"image_mean": mean, "image_std": std}
+    config = linear_probe.Config(architecture=json.dumps(architecture), fit="center_crop")
+    return _filled(source.path, linear_probe.build(config), found, unknown)
 
 
 def _dda(source: _Source) -> Detector:
@@ -359,6 +426,9 @@ CONVERTERS: Mapping[str, tuple[str, Callable[[_Source], Detector]]] = {
     "effort": ("effort", _effort),
     "gapl": ("gapl", _gapl),
     "npr": ("npr", _npr),
+    "safe": ("npr", _safe),
+    "c2p_clip": ("linear_probe", _c2p_clip),
+    "drct": ("linear_probe", _drct),
     "dda": ("linear_probe", _dda),
 }
 """By published detector: our method, and what makes one of a published file."""
@@ -368,7 +438,9 @@ def _opened(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise MissingDataError(f"No checkpoint at {path}.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Options of a training script, which many files hold, too: names and values, and nothing that runs.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         # A number that names no pickled instruction.
         reason = "torch.save did not write it" if isinstance(error, KeyError) else said_by(error)
@@ -427,6 +499,15 @@ def _architecture(path: Path, found: State) -> str:
         "image_size": round((positions - 1) ** 0.5) * patch,
     }
     return json.dumps(facts, sort_keys=True)
+
+
+_CLIPS = {"l14": CLIP, "b16": "openai/clip-vit-base-patch16", "b32": "openai/clip-vit-base-patch32"}
+
+
+def _known_clip(backbone: Backbone) -> str:
+    """Name the CLIP that a tower of this size is, for people; the config holds all that rebuilds it."""
+    size = {1024: "l", 768: "b"}.get(backbone.token_channels, "")
+    return _CLIPS.get(f"{size}{backbone.stride}", "clip")
 
 
 def _layers(found: State, stem: str) -> int:

@@ -53,14 +53,14 @@ PublishedFile: TypeAlias = Annotated[
 PublishedAs: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--from", metavar="NAME", help="Whose file it is: univfd, effort, gapl, npr or dda."
+        "--from",
+        metavar="NAME",
+        help="Whose file it is: univfd, effort, gapl, npr, safe, c2p_clip, drct or dda.",
     ),
 ]
 ClipSource: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        help="CLIP ViT-L/14 where FILE leaves its weights out: folder, or hub id (downloads)."
-    ),
+    typer.Option(help="CLIP where FILE leaves its weights out: folder, or hub id (downloads)."),
 ]
 ExportedCheckpoint: TypeAlias = Annotated[
     str, typer.Argument(metavar="[CHECKPOINT]", help="A checkpoint; default: the embedded one.")

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from gammascope import losses
 from gammascope.detectors.base import BackboneConfig, FittedDetector, Loss, Method, Seen, view_of
+from gammascope.errors import RecipeError
 from gammascope.imaging.views import WHOLE
 from gammascope.networks.base import Backbone, Features
 from gammascope.networks.compact import CompactConfig
@@ -36,6 +37,9 @@ class Config(BackboneConfig):
         feature: What is read: the image token, the mean of the patch tokens, or both.
         reads: Blocks of a tower (from 1) whose class tokens are read as the image token, one after the other; none: the
             final one, as the tower gives it.
+        shared: Width of the space that CLIP shares with text: the image token is projected to it and scaled to unit
+            length before it is read, as C2P-CLIP (arXiv:2408.09647) does; filled in where a published file is
+            converted. 0: it is read as it is.
         layers: Blocks of a tower (from 1) whose patch tokens are averaged; none: the last.
         cells: Also give the map of what each patch adds, where patch tokens are read.
         penalties: Weights of the L2 penalty that are tried on standardised features; the one with the lowest
@@ -44,6 +48,7 @@ class Config(BackboneConfig):
 
     feature: Literal["token", "patches", "both"] = "token"
     reads: tuple[int, ...] = ()
+    shared: int = 0
     layers: tuple[int, ...] = ()
     cells: bool = False
     penalties: tuple[float, ...] = (100.0, 10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
@@ -63,6 +68,11 @@ class LinearProbe(FittedDetector):
         self.view = view_of(config, backbone.mean, backbone.std)
         self.backbone = backbone
         token = backbone.token_channels * max(1, len(config.reads))
+        self.to_shared: nn.Linear | None = None
+        if config.shared:
+            self.to_shared = nn.Linear(token, config.shared, bias=False)
+            self.to_shared.requires_grad_(requires_grad=False)
+            token = config.shared
         parts = {"token": token, "patches": backbone.grid_channels}
         wanted = parts if config.feature == "both" else {config.feature: parts[config.feature]}
         self.reads = tuple(wanted)
@@ -84,6 +94,8 @@ class LinearProbe(FittedDetector):
 
     def _read(self, seen: Features) -> Float[Tensor, "b d"]:
         parts = {"token": seen.summary["content"] if self.config.reads else seen.token}
+        if self.to_shared is not None:
+            parts["token"] = functional.normalize(self.to_shared(parts["token"]).float(), dim=1)
         parts["patches"] = seen.grid.flatten(2).mean(2)
         return torch.cat([parts[name] for name in self.reads], 1)
 
@@ -137,7 +149,15 @@ class LinearProbe(FittedDetector):
 
 
 def build(config: Config) -> LinearProbe:
-    """Make the network; a pretrained backbone is read only where the config is not complete."""
+    """Make the network; a pretrained backbone is read only where the config is not complete.
+
+    Raises:
+        RecipeError: If a projection to CLIP's shared space is to be made of nothing.
+    """
+    if config.shared and not config.architecture:
+        raise RecipeError(
+            f"method.shared = {config.shared}: only a converted file holds that projection; leave it 0 to train."
+        )
     backbone, completed = backbone_for(config, taps=config.layers, reads=config.reads)
     return LinearProbe(completed, backbone)
 

@@ -611,6 +611,7 @@ class Layer(torch.nn.Module):
         return x + 1
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_no_error_advises_to_run_what_a_file_holds(tmp_path):
     """Libraries name the switch that would: for pickled objects, for programs, and for files of neither kind."""
     for number, write in enumerate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import math
@@ -113,6 +114,26 @@ def test_some_method_is_listed():
 def test_titles_are_unique():
     titles = [method_of(name).title for name in base.names()]
     assert len(set(titles)) == len(titles)
+
+
+def test_training_knows_no_method_by_name():
+    """What only one method does is a hook in its own file."""
+    own = {name for name in base.names() if in_this_package(method_of(name))}
+    for path in sorted((Path(base.__file__).parents[1] / "training").glob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        imported = {
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module == "gammascope.detectors"
+            for alias in node.names
+        }
+        modules = {
+            str(node.module).removeprefix("gammascope.detectors.")
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+        }
+        said = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        assert not own & (imported | modules | said), path.name
 
 
 @every_method
@@ -305,7 +326,7 @@ def test_what_is_measured_on_photos_lies_in_buffers_and_is_the_same_every_time(n
     side = tiny(name).view.size
     photos = torch.randn(64, 3, side, side, generator=generator)
 
-    def few(count: int) -> Iterator[Batch]:
+    def few(count: int, /, *, disturbed: bool = True) -> Iterator[Batch]:
         pixels = photos[torch.arange(count) % len(photos)]
         yield from (Batch(part, torch.zeros(len(part)).long()) for part in pixels.split(8))
 

@@ -12,7 +12,8 @@ from gammascope.data.batches import Collate
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.data.pretext import PretextStream
-from gammascope.errors import MissingDataError, RecipeError
+from gammascope.detectors import blades
+from gammascope.errors import MissingDataError
 from gammascope.imaging import codecs
 from gammascope.imaging.views import ViewSpec
 from gammascope.sample import Entry, Label
@@ -78,7 +79,7 @@ def test_faces_are_resized_and_never_cropped(tmp_path):
     path.write_bytes(codecs.encode(face, codecs.Encoding("png")))
     photo = Entry(path, Label.REAL, source="faces")
     known = {path.resolve(): {"FNumber": 2.8}}
-    how = {"faces": True, "fit": "resize"}
+    how = {"change": blades.perhaps_edited, "fit": "resize"}
     stream = PretextStream([photo], Pictures(10**9), 224, known, **how)
     untouched = [v for n in range(40) if not (v := stream[n]).tags["manipulated"]]
     assert 10 < len(untouched) < 30
@@ -87,8 +88,8 @@ def test_faces_are_resized_and_never_cropped(tmp_path):
         assert (np.diff(row) >= -1).all(), "from left to right, once"
         assert row[0] < 3
         assert row[-1] > 252
-    with pytest.raises(RecipeError, match=r"method\.fit=resize"):
-        PretextStream([photo], Pictures(10**9), 224, known, faces=True, fit="tiles")
+    edited = next(v for n in range(40) if (v := stream[n]).tags["manipulated"])
+    assert any(edited.tags[region] for region in blades.FINE)
 
 
 def test_a_batch_knows_what_is_not_known(entries):

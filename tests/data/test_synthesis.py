@@ -612,3 +612,26 @@ def test_an_overview_keeps_the_pictures_colours(tmp_path):
     stream = stream_of([photo], all_of("authentic"), replace(CALM, overview=1.0))
     for number in range(5):
         assert abs(float(stream[number].pixels[..., 0].mean()) - 127.5) < 10
+
+
+def test_photos_can_be_drawn_as_they_are(collection):
+    """Turned and mirrored at most: what is measured on them is about photos, not about what happens to them."""
+    entries = read_manifest(collection)
+    stream = stream_of(entries, nuisance=Nuisance(tone=1.0, noise=1.0, again=1.0), size=24)
+    pictures = {
+        entry.source: stream.pictures.image(entry.path)
+        for entry in entries
+        if entry.label is Label.REAL
+    }
+
+    def found(view: Drawn) -> bool:
+        photo = pictures[view.source]
+        for way in (view.pixels, view.pixels[:, ::-1]):
+            for turned in (np.rot90(way, k) for k in range(4)):
+                starts = np.argwhere((photo[:-23, :-23] == turned[0, 0]).all(2))
+                if any(np.array_equal(photo[y : y + 24, x : x + 24], turned) for y, x in starts):
+                    return True
+        return False
+
+    assert all(found(stream.authentic(disturbed=False)[number]) for number in range(6))
+    assert not any(found(stream.authentic()[number]) for number in range(3))

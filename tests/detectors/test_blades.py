@@ -13,8 +13,17 @@ import torch
 from safetensors.torch import save_file
 
 from gammascope import checkpoints, settings
-from gammascope.detectors import blades
-from gammascope.detectors.blades import SENTENCES, TINY, Config, build, class_of, columns
+from gammascope.data.pictures import Pictures
+from gammascope.detectors import base, blades
+from gammascope.detectors.blades import (
+    SENTENCES,
+    TINY,
+    Config,
+    Weighting,
+    build,
+    class_of,
+    columns,
+)
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.prediction import Batch
 from gammascope.training.loop import STATE, train
@@ -24,7 +33,6 @@ from gammascope.training.recipe import (
     Pretext,
     Recipe,
     Rhythm,
-    Weighting,
 )
 
 ONE_CLASS = replace(TINY, stage="one_class", encoder="")
@@ -174,14 +182,21 @@ def test_a_word_changes_its_own_sentences_alone():
     assert changed == [49]
 
 
-def photos(count: int) -> Iterator[Batch]:
+def photos(count: int, /, *, disturbed: bool = True) -> Iterator[Batch]:
     yield Batch(views(count, seed=5), torch.zeros(count).long())
 
 
 def test_what_is_unlike_the_photos_is_fake():
     torch.manual_seed(0)
     detector = build(replace(ONE_CLASS, density_views=300))
-    blades.conclude(detector, photos)
+    wanted = []
+
+    def as_they_are(count: int, /, *, disturbed: bool = True) -> Iterator[Batch]:
+        wanted.append(disturbed)
+        return photos(count)
+
+    blades.conclude(detector, as_they_are)
+    assert wanted == [False]
     detector.eval()
     real = detector(views(200, seed=6)).logit
     assert 0.0 < float((real > 0).float().mean()) < 0.2
@@ -242,16 +257,14 @@ def test_wrong_encoders_are_refused(tmp_path):
 def recipe(manifest: Path, table: Path, **weighting) -> Recipe:
     return Recipe(
         method="blades",
-        config=ONE_CLASS,
+        config=replace(ONE_CLASS, weighting=Weighting(**weighting)),
         data=Data(
             (str(manifest),),
             validation_sources=("held-out",),
             workers=0,
-            pretext=Pretext((str(table),), faces=True),
+            pretext=Pretext((str(table),)),
         ),
-        optimisation=Optimisation(
-            steps=4, batch=8, precision="no", weighting=Weighting("manipulated", **weighting)
-        ),
+        optimisation=Optimisation(steps=4, batch=8, precision="no"),
         rhythm=Rhythm(log=1, validate=4, save=2, validation_views=8),
     )
 
@@ -279,12 +292,20 @@ def test_weights_are_learnt_with_the_network_and_resume_exactly(collection, tabl
     assert rows[-1] in (tmp_path / "parts" / "log.jsonl").read_text("utf-8")
 
 
-def test_a_proxy_that_is_no_term_is_named(collection, table, tmp_path):
-    plan = recipe(collection, table)
-    weighting = replace(plan.optimisation.weighting, proxy="manipulation")
-    wrong = replace(plan, optimisation=replace(plan.optimisation, weighting=weighting))
-    with pytest.raises(RecipeError, match="No loss term 'manipulation'"):
-        train(wrong, tmp_path / "run")
+def test_weights_are_learnt_for_the_tasks_alone_and_on_request():
+    assert blades.weigh(TINY) is None, "the binary head has one task"
+    assert blades.weigh(replace(ONE_CLASS, weighting=Weighting(learnt=False))) is None
+    weights = blades.weigh(replace(ONE_CLASS, weighting=Weighting(floor=0.0)))
+    assert (weights.proxy, weights.floor) == (blades.COARSE, 0.0)
+
+
+def test_faces_that_would_be_cropped_are_refused(collection):
+    photos = base.Photos([], Pictures(0), {Path("a"): {"FNumber": 2.0}}, 0)
+    with pytest.raises(RecipeError, match=r"method\.fit=resize"):
+        blades.pretext(build(replace(ONE_CLASS, fit="tiles")), photos)
+    with pytest.raises(RecipeError, match="No camera settings in the data"):
+        blades.pretext(build(ONE_CLASS), replace(photos, settings={}))
+    assert blades.pretext(build(TINY), photos) is None
 
 
 def test_a_tiny_encoder_learns_edits_that_show():

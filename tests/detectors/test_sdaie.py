@@ -129,7 +129,7 @@ def test_the_numbers_of_exif_become_classes(tag, value, expected):
     assert math.isnan(class_of(tag, torch.tensor([math.nan]))[0])
 
 
-def photos(count: int) -> Iterator[Batch]:
+def photos(count: int, /, *, disturbed: bool = True) -> Iterator[Batch]:
     yield Batch(views(count, seed=5), torch.zeros(count).long())
 
 

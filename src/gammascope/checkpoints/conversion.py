@@ -37,6 +37,7 @@ import hashlib
 import json
 import pickle
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -68,10 +69,8 @@ _PREFIX = "backbone.tower."
 """Of a vision tower's tensors in ours."""
 
 _TOWER = r"(?:embeddings|pre_layrnorm|encoder|post_layernorm)\..+"
-_POSITIONS = (
-    r".*\.position_ids",
-    None,
-)  # written by older versions of transformers; always 0, 1, 2, ...
+# Written by older versions of transformers; always 0, 1, 2, ...
+_POSITIONS = (r".*\.position_ids", None)
 
 EFFORT_LAYERS: Mapping[str, str | None] = {
     "weight_main": "main",
@@ -439,7 +438,8 @@ def _opened(path: Path) -> Mapping[str, Any]:
         raise MissingDataError(f"No checkpoint at {path}.")
     try:
         # Options of a training script, which many files hold, too: names and values, and nothing that runs.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter("ignore")  # about programs, which are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         # A number that names no pickled instruction.

@@ -69,6 +69,13 @@ class Nuisance:
     blur: float = 0.05
     overview: float = 0.0
 
+    @classmethod
+    def none(cls) -> Nuisance:
+        """Return the law under which nothing happens to a view."""
+        untouched = codecs.EncodingLaw(1.0, jpeg=0.0, double_jpeg=0.0, webp=0.0)
+        still = codecs.RescaleLaw(0.0)
+        return cls(untouched, still, untouched, again=0.0, tone=0.0, noise=0.0, blur=0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Pairs:

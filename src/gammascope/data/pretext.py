@@ -1,19 +1,22 @@
-"""Views of photos for pretext tasks: what their cameras wrote, and, if wanted, an edited face."""
+"""Views of photos for pretext tasks: what their cameras wrote, and what a method changes in them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from gammascope.data.cutting import crop_start, squeezed
 from gammascope.data.drawn import Drawn
 from gammascope.data.pictures import Pictures
-from gammascope.errors import MissingDataError, RecipeError
+from gammascope.errors import MissingDataError
 from gammascope.imaging.views import Fit, crop_at
-from gammascope.manipulation.faces import EDITS, REGIONS, EditedFace, edit_face
-from gammascope.sample import Entry, Label
+from gammascope.sample import Entry, Image, Label
+
+Change: TypeAlias = Callable[[Image, np.random.Generator], tuple[Image, Mapping[str, float]]]
+"""Changes a view, and says by tags what it changed."""
 
 
 class PretextStream:
@@ -27,14 +30,12 @@ class PretextStream:
         pictures: Where decoded images come from.
         size: Side of a view, pixels.
         settings: By image, as ``camera.read_camera_tables`` returns them.
-        faces: Views are faces, of which half are edited (``manipulation.faces``); the tags "manipulated", "mouth",
-            "eye" and "nose" say which and where.
+        change: What a method changes in a view before it is seen; None: nothing.
         fit: "resize" squeezes the whole photo; else a view lies at a random place, mirrored where the photo is smaller.
         seed: Of all draws.
 
     Raises:
         MissingDataError: If no photo has settings.
-        RecipeError: If faces would be cropped.
     """
 
     def __init__(  # noqa: PLR0913 - each is a setting of its own
@@ -44,16 +45,11 @@ class PretextStream:
         size: int,
         settings: Mapping[Path, Mapping[str, float]],
         *,
-        faces: bool = False,
+        change: Change | None = None,
         fit: Fit = "tiles",
         seed: int = 0,
     ) -> None:
-        if faces and fit != "resize":
-            # Regions lie at fixed shares of a face: a crop would show others.
-            raise RecipeError(
-                f"data.pretext.faces needs whole faces, and method.fit = {fit!r} crops them: choose method.fit=resize."
-            )
-        self.faces, self.fit = faces, fit
+        self.change, self.fit = change, fit
         self.pictures, self.size, self.settings, self.seed = pictures, size, settings, seed
         self.photos = [
             entry
@@ -78,10 +74,7 @@ class PretextStream:
             view = crop_at(image, left, top, self.size)
         nowhere = np.zeros((self.size, self.size), np.bool_)
         tags = dict(self.settings[entry.path.resolve()])
-        if self.faces:
-            edit = str(rng.choice(list(EDITS))) if rng.random() < 0.5 else None
-            edited = EditedFace(view, ()) if edit is None else edit_face(view, edit, rng)
-            view = edited.image
-            tags |= {"manipulated": float(edit is not None)}
-            tags |= {region: float(region in edited.regions) for region in REGIONS}
+        if self.change is not None:
+            view, changed = self.change(view, rng)
+            tags |= changed
         return Drawn(view, nowhere, nowhere.copy(), "authentic", entry.source or "", tags)

@@ -221,10 +221,12 @@ class Stream:
         shelves = (self.photos, self.fakes, self.twins, self.made)
         return [entry for shelf in shelves for entry in shelf.entries]
 
-    def authentic(self) -> Stream:
-        """Return a stream of nothing but the photos, under the same law."""
+    def authentic(self, *, disturbed: bool = True) -> Stream:
+        """Return a stream of nothing but the photos, under the same law, or turned and mirrored at most."""
         photos = copy.copy(self)
         photos.kinds, photos.shares, photos.pairs = ["authentic"], np.ones(1), Pairs()
+        if not disturbed:
+            photos.nuisance = Nuisance.none()
         return photos
 
     def wholes(self) -> Stream:

@@ -99,9 +99,9 @@ class Windows:
             "is open at once."
         )
 
-    def authentic(self) -> Windows:
-        """Return views of nothing but the photos, under the same law."""
-        return self._narrowed(methodcaller("authentic"))
+    def authentic(self, *, disturbed: bool = True) -> Windows:
+        """Return views of nothing but the photos, as ``Stream.authentic`` does."""
+        return self._narrowed(methodcaller("authentic", disturbed=disturbed))
 
     def wholes(self) -> Windows:
         """Return reduced whole pictures, photos and generated ones half each, under the same law."""

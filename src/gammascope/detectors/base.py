@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeAlias, TypeVar
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from gammascope.data.batches import Draws
+from gammascope.data.pictures import Pictures
+from gammascope.data.pretext import Change, PretextStream
 from gammascope.errors import RecipeError, UnknownMethodError, did_you_mean
 from gammascope.imaging.views import Fit, Pool, ViewSpec
 from gammascope.networks.backbones import Training
@@ -20,16 +24,106 @@ from gammascope.networks.base import Backbone
 from gammascope.networks.compact import CompactConfig
 from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.prediction import Batch, Prediction
+from gammascope.sample import Entry
 
 Loss: TypeAlias = Callable[[Prediction, Batch], dict[str, Tensor]]
 """Named, weighted scalar terms; the training loop adds them."""
 
-Views: TypeAlias = Callable[[int], Iterator[Batch]]
-"""Draws that many views, as training sees them, in batches; the same ones on every call. Most methods want photos."""
-
 C = TypeVar("C")
 
 _ENTRY_POINTS = "gammascope.methods"
+
+
+@runtime_checkable
+class Views(Protocol):
+    """Draws views in batches; the same ones on every call. Most methods want photos."""
+
+    def __call__(self, count: int, /, *, disturbed: bool = True) -> Iterator[Batch]:
+        """Yield so many views: as training sees them, or as the pictures are, turned and mirrored at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """The photos of a run, for methods that see them in a way of their own.
+
+    Attributes:
+        entries: The photos, and nothing else.
+        pictures: Where decoded images come from.
+        settings: What their cameras wrote, by image (``data.camera``); empty where a recipe names no tables.
+        seed: Of all draws.
+    """
+
+    entries: Sequence[Entry]
+    pictures: Pictures
+    settings: Mapping[Path, Mapping[str, float]]
+    seed: int
+
+    def with_settings(self, view: ViewSpec, change: Change | None = None) -> PretextStream:
+        """Return views of those photos whose camera settings are known, which become tags.
+
+        Args:
+            view: How a detector sees them.
+            change: As in ``PretextStream``.
+
+        Raises:
+            MissingDataError: If no photo has settings.
+            RecipeError: If there are no tables of settings.
+        """
+        if not self.settings:
+            raise RecipeError(
+                "No camera settings in the data: give tables of EXIF tags as data.pretext.tables."
+            )
+        return PretextStream(
+            self.entries,
+            self.pictures,
+            view.size,
+            self.settings,
+            change=change,
+            fit=view.fit,
+            seed=self.seed,
+        )
+
+
+@runtime_checkable
+class TermWeights(Protocol):
+    """Weights of loss terms that are learnt with the network."""
+
+    parts: int
+    """Into how many parts ``update`` divides a batch."""
+
+    names: list[str]
+    """Of the terms that it has seen."""
+
+    def of(self, term: str) -> Tensor:
+        """Return the weight of a term, a scalar."""
+
+    def update(
+        self,
+        network: nn.Module,
+        terms: Callable[[Batch], dict[str, Tensor]],
+        batch: Batch,
+        *,
+        step: float,
+        decay: float,
+    ) -> Batch:
+        """Move the weights; leave the network, its statistics and the random state as they were.
+
+        Args:
+            network: Whose parameters ``terms`` depends on.
+            terms: Evaluates the loss, unweighted.
+            batch: Of this step.
+            step: The optimiser's learning rate.
+            decay: Its weight decay.
+
+        Returns:
+            The part of the batch that the network's own step is for.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +312,10 @@ class Method(Generic[C]):
         tiny: The same network, small enough for tests: fewer than one million parameters.
         build: Makes the network from a config; downloads nothing.
         loss: Makes the loss from a config; None: needs no training.
+        pretext: Makes what steps see instead of the recipe's mixture, from the photos; where it returns None, steps see
+            the mixture. Validation and all that is measured see the mixture anyway. None: no pretext task.
+        weigh: Makes weights of the loss terms that are learnt with the network; where it returns None, all are 1. None:
+            all are 1.
         prepare: Measures on photos what the network needs before its first step (directions of content, say), and
             keeps it in buffers; None: nothing.
         read: Fits what reads whole pictures, given photos and generated ones, half each, reduced as an overview shows
@@ -233,6 +331,8 @@ class Method(Generic[C]):
     tiny: C
     build: Callable[[C], Detector]
     loss: Callable[[C], Loss] | None = None
+    pretext: Callable[[Detector, Photos], Draws | None] | None = None
+    weigh: Callable[[C], TermWeights | None] | None = None
     prepare: Callable[[Detector, Views], None] | None = None
     read: Callable[[Detector, Views], None] | None = None
     conclude: Callable[[Detector, Views], None] | None = None

@@ -19,7 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import Detector, Loss, Method, ViewConfig, Views, view_of
+from gammascope.data.batches import Draws
+from gammascope.detectors.base import (
+    Detector,
+    Loss,
+    Method,
+    Photos,
+    ViewConfig,
+    Views,
+    view_of,
+)
 from gammascope.errors import RecipeError
 from gammascope.networks import patches
 from gammascope.networks.covariance import isqrt_covariance
@@ -337,13 +346,26 @@ def prepare(detector: Detector, views: Views) -> None:
         )
 
 
+def pretext(detector: Detector, photos: Photos) -> Draws | None:
+    """Show photos with camera settings, where these are what is learnt.
+
+    Raises:
+        MissingDataError: If no photo has settings.
+        RecipeError: If there are no tables of settings.
+    """
+    if not isinstance(detector, OneClass):
+        return None
+    return photos.with_settings(detector.view)
+
+
 def conclude(detector: Detector, views: Views) -> None:
-    """Measure the density of photos, where it is what detects."""
+    """Measure the density of photos as they are, where it is what detects."""
     if not isinstance(detector, OneClass):
         return
     config = detector.config
     with only_looking(detector):
-        seen = [detector(batch.pixels).features["feature"] for batch in views(config.density_views)]
+        batches = views(config.density_views, disturbed=False)
+        seen = [detector(batch.pixels).features["feature"] for batch in batches]
     detector.density.measure(torch.cat(seen), false_alarms=config.false_alarms)
 
 
@@ -419,6 +441,7 @@ METHOD = Method(
     tiny=TINY,
     build=build,
     loss=loss,
+    pretext=pretext,
     prepare=prepare,
     conclude=conclude,
 )

@@ -26,7 +26,6 @@ from gammascope.training.progress import Progress
 from gammascope.training.recipe import (
     Optimisation,
     Recipe,
-    Weighting,
     plain_recipe,
     recipe_of,
     without_places,
@@ -42,7 +41,6 @@ from gammascope.training.views import (
     views_of_photos,
     views_of_wholes,
 )
-from gammascope.training.weighting import BilevelWeights
 
 STATE = "state"
 LOG = "log.jsonl"
@@ -95,10 +93,11 @@ def train(
     loss = definition.loss(recipe.config)
     training, validation = streams(recipe, detector, report)
     views = views_of_photos(training, recipe, detector.view, accelerator.device)
-    shown = pretext(recipe, training, detector.view) or training
+    shown = pretext(definition, recipe, training, detector) or training
     if definition.prepare is not None and not resume:  # the state to resume from holds the outcome
         definition.prepare(detector.to(accelerator.device), views)
-    run = _Run(recipe, folder, accelerator, detector, shown)
+    weights = _weights(definition, recipe, accelerator.num_processes)
+    run = _Run(recipe, folder, accelerator, detector, shown, weights)
     run.begin(resume=resume)
     last = recipe.optimisation.steps
     if stop_after is not None:
@@ -171,6 +170,7 @@ class _Run:
         accelerator: Any,
         detector: base.Detector,
         stream: Draws,
+        weights: base.TermWeights | None,
     ) -> None:
         self.recipe, self.folder, self.accelerator, self.stream = (
             recipe,
@@ -188,7 +188,7 @@ class _Run:
         )
         self.step = 0
         kept = [self.schedule, _Counter(self), *kept]
-        self.weights = _weights(recipe.optimisation.weighting, accelerator.num_processes)
+        self.weights = weights
         if self.weights is not None:
             kept.append(self.weights)
         accelerator.register_for_checkpointing(*kept)
@@ -272,22 +272,20 @@ class _Run:
             self.log("training", values | {"learning_rate": float(self.schedule.get_last_lr()[0])})
         return values
 
-    def weigh(self, weights: BilevelWeights, batch: Any, loss: base.Loss) -> Any:
-        """Move the weights of the terms by both halves of a batch; return the half that the step is for."""
-        middle = len(batch.label) // 2
-        inner, outer = batch.rows(slice(middle)), batch.rows(slice(middle, None))
+    def weigh(self, weights: base.TermWeights, batch: Any, loss: base.Loss) -> Any:
+        """Let the weights of the terms move by a batch; return the part of it that the step is for."""
         # Differences of losses drown in half precision, so this is outside of ``autocast``.
         group = self.optimiser.param_groups[0]
-        weights.update(
+        left = weights.update(
             self.network,
             lambda some: loss(self.network(some.pixels), some),
-            (inner, outer),
+            batch,
             step=group["lr"],
             decay=group["weight_decay"],
         )
         if (self.step + 1) % self.recipe.rhythm.log == 0:
             self.log("weights", {name: float(weights.of(name)) for name in weights.names})
-        return inner
+        return left
 
     def due(self, every: int, last: int) -> bool:
         """Whether something that happens every so many steps happens now; the last step always counts."""
@@ -373,17 +371,15 @@ class _Averages:
         self.averaged.load_state_dict(state)
 
 
-def _weights(weighting: Weighting, processes: int) -> BilevelWeights | None:
-    if not weighting.proxy:
-        return None
-    if processes > 1:
+def _weights(
+    definition: base.Method[Any], recipe: Recipe, processes: int
+) -> base.TermWeights | None:
+    weights = definition.weigh(recipe.config) if definition.weigh is not None else None
+    if weights is not None and processes > 1:
         raise RecipeError(
-            f"Learnt weights of loss terms need a single process, not {processes}: leave out "
-            "optimisation.weighting.proxy."
+            f"Learnt weights of loss terms need a single process, not {processes}: switch them off in section method."
         )
-    return BilevelWeights(
-        weighting.proxy, rate=weighting.rate, gradient=weighting.gradient, floor=weighting.floor
-    )
+    return weights
 
 
 def _optimiser(detector: base.Detector, how: Optimisation) -> torch.optim.AdamW:

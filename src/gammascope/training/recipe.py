@@ -20,12 +20,11 @@ class Pretext:
     """Photos whose camera settings are learnt instead of a label, by methods with a pretext task.
 
     Attributes:
-        tables: CSV files of EXIF tags (``data.camera``); with any, steps see photos of these tables only, as they are.
-        faces: The photos are faces, upright and centred; half of the views get an edit, which is a task, too.
+        tables: CSV files of EXIF tags (``data.camera``); steps see photos of these tables only, as the method shows
+            them.
     """
 
     tables: tuple[str, ...] = ()
-    faces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +89,6 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Weighting:
-    """How loss terms are weighed against each other (``training.weighting``).
-
-    Attributes:
-        proxy: Term that stands for the goal: the weights of all are learnt so that steps lower it. "" keeps all at 1.
-            Half of each batch then serves the outer problem.
-        rate: Of Adam on the weights.
-        gradient: How the outer gradient is found.
-        floor: Weights are kept at or above; None: free, as published.
-    """
-
-    proxy: str = ""
-    rate: float = 3e-4
-    gradient: Literal["finite_diff", "exact"] = "finite_diff"
-    floor: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Optimisation:
     """How it is trained.
 
@@ -124,7 +105,6 @@ class Optimisation:
         channels_last: Memory layout that convolutions on CPUs prefer; of no effect on divided weights.
         divided: Each process holds a part of the weights, gradients, averages and moments only (``training.dividing``),
             for backbones too large for one device.
-        weighting: How loss terms are weighed.
     """
 
     steps: int = 3000
@@ -138,7 +118,6 @@ class Optimisation:
     precision: Literal["no", "bf16"] = "bf16"
     channels_last: bool = True
     divided: bool = False
-    weighting: Weighting = field(default_factory=Weighting)
 
 
 @dataclass(frozen=True, slots=True)

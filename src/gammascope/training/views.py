@@ -15,13 +15,12 @@ from gammascope.data.camera import read_camera_tables
 from gammascope.data.laws import Pairs
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.pretext import PretextStream
 from gammascope.data.shard_cache import ShardCache
 from gammascope.data.synthesis import Stream, can_be_drawn
 from gammascope.data.windows import Windows
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError
-from gammascope.imaging.views import Fit, ViewSpec
+from gammascope.imaging.views import Fit
 from gammascope.sample import Entry
 from gammascope.training.progress import Progress
 from gammascope.training.recipe import Recipe, Streaming
@@ -121,9 +120,11 @@ def streams(
 
 
 def _refuse_torn_pairs(recipe: Recipe) -> None:
-    """Refuse a batch that would divide a photo from its twin: between batches, processes, or halves of a batch."""
+    """Refuse a batch that would divide a photo from its twin: between batches, processes, or parts of a batch."""
     how, processes = recipe.optimisation, int(os.environ.get("WORLD_SIZE", "1"))
-    parts = 2 * processes * (2 if how.weighting.proxy else 1)
+    weigh = base.get(recipe.method).weigh
+    weights = weigh(recipe.config) if weigh is not None else None
+    parts = 2 * processes * (weights.parts if weights is not None else 1)
     if recipe.data.pairs.share and how.batch % parts:
         raise RecipeError(
             f"optimisation.batch = {how.batch} divides photos from their twins: with data.pairs, give a multiple of "
@@ -158,23 +159,24 @@ def _placed(manifest: Path, split: str, cache: ShardCache | None) -> list[Entry]
     return entries if cache is None else [cache.entry(e, manifest.parent) for e in entries]
 
 
-def pretext(recipe: Recipe, training: Views, view: ViewSpec) -> PretextStream | None:
-    """Return what steps see where a pretext task is trained: the same photos and pictures, in another way."""
-    tables = recipe.data.pretext.tables
-    if not tables:
-        return None
-    if not isinstance(training, Stream):
+def pretext(
+    definition: base.Method[Any], recipe: Recipe, training: Views, detector: base.Detector
+) -> Draws | None:
+    """Return what steps see where a method has a pretext task: the same photos, in a way of its own."""
+    tables, shown = recipe.data.pretext.tables, None
+    if tables and not isinstance(training, Stream):
         raise RecipeError("data.pretext.tables and data.streaming.source exclude each other.")
-    settings = read_camera_tables(Path(name) for name in tables)
-    return PretextStream(
-        training.photos.entries,
-        training.pictures,
-        view.size,
-        settings,
-        faces=recipe.data.pretext.faces,
-        fit=view.fit,
-        seed=recipe.seed,
-    )
+    if definition.pretext is not None and isinstance(training, Stream):
+        settings = read_camera_tables(Path(name) for name in tables)
+        entries = training.photos.entries
+        photos = base.Photos(entries, training.pictures, settings, recipe.seed)
+        shown = definition.pretext(detector, photos)
+    if tables and shown is None:
+        raise RecipeError(
+            f"data.pretext.tables: method {recipe.method!r} learns nothing from camera settings as it is set; leave "
+            "them out."
+        )
+    return shown
 
 
 def loader_of(
@@ -192,21 +194,21 @@ def loader_of(
 
 
 def views_of_photos(stream: Views, recipe: Recipe, view: Any, device: Any) -> base.Views:
-    """Return what methods measure on: photos that are trained on, drawn as in training."""
+    """Return what methods measure on: photos that are trained on, drawn as in training or as they are."""
     return _views_of(stream.authentic, recipe, view, device)
 
 
 def views_of_wholes(stream: Views, recipe: Recipe, view: Any, device: Any) -> base.Views:
     """Return reduced whole pictures that are trained on, photos and generated ones half each."""
-    return _views_of(stream.wholes, recipe, view, device)
+    return _views_of(lambda **_: stream.wholes(), recipe, view, device)
 
 
-def _views_of(part: Callable[[], Views], recipe: Recipe, view: Any, device: Any) -> base.Views:
+def _views_of(part: Callable[..., Views], recipe: Recipe, view: Any, device: Any) -> base.Views:
     """Draw from a part of a stream, which is made at first use: not every stream has every part."""
 
-    def views(count: int) -> Iterator[Any]:
+    def views(count: int, /, *, disturbed: bool = True) -> Iterator[Any]:
         size, workers = recipe.optimisation.batch, recipe.data.workers
-        for batch in loader_of(part(), 0, count, size, view, workers):
+        for batch in loader_of(part(disturbed=disturbed), 0, count, size, view, workers):
             yield batch.to(device)
 
     return views

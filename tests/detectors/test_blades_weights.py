@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gammascope.detectors.blades import BilevelWeights, Weighting
 from gammascope.errors import RecipeError
 from gammascope.prediction import Batch
-from gammascope.training.weighting import BilevelWeights
 
 
 def network() -> nn.Module:
@@ -20,6 +20,11 @@ def batch(seed: int, count: int = 32) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randn(count, 3, 1, 1, generator=generator, dtype=torch.float64)
     return Batch(pixels, torch.zeros(count).long())
+
+
+def both(inner: Batch, outer: Batch) -> Batch:
+    """One batch, whose halves are these."""
+    return Batch(torch.cat([inner.pixels, outer.pixels]), torch.cat([inner.label, outer.label]))
 
 
 def terms_of(net: nn.Module, *, random: bool = False):
@@ -43,7 +48,7 @@ def terms_of(net: nn.Module, *, random: bool = False):
 
 def gradients(mode: str, *, step: float = 0.05, decay: float = 0.01) -> dict[str, Tensor]:
     net = network()
-    weights = BilevelWeights("goal", gradient=mode)
+    weights = BilevelWeights("goal", Weighting(gradient=mode))
     return weights.gradients(net, terms_of(net), (batch(1), batch(2)), step=step, decay=decay)
 
 
@@ -81,30 +86,40 @@ def test_the_network_is_left_as_it_was(mode):
     net = network().train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     state = torch.get_rng_state()
-    weights = BilevelWeights("goal", gradient=mode)
-    weights.update(net, terms_of(net, random=True), (batch(1), batch(2)), step=0.1, decay=0.01)
+    weights = BilevelWeights("goal", Weighting(gradient=mode))
+    weights.update(net, terms_of(net, random=True), both(batch(1), batch(2)), step=0.1, decay=0.01)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in net.parameters())
     assert net.training
 
 
+def test_the_step_is_for_the_first_half():
+    net = network()
+    weights = BilevelWeights("goal", Weighting())
+    left = weights.update(net, terms_of(net), both(batch(1), batch(2)), step=0.1)
+    assert weights.parts == 2
+    assert torch.equal(left.pixels, batch(1).pixels)
+
+
 def test_the_network_is_left_as_it_was_after_an_error():
     net = network()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     with pytest.raises(RecipeError, match=r"No loss term 'gaol'.*there are goal, useful"):
-        BilevelWeights("gaol").update(net, terms_of(net), (batch(1), batch(2)), step=0.1)
+        BilevelWeights("gaol", Weighting()).update(
+            net, terms_of(net), both(batch(1), batch(2)), step=0.1
+        )
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 @pytest.mark.parametrize("mode", ["exact", "finite_diff"])
 def test_what_helps_comes_to_count_more_than_what_harms(mode):
     net = network()
-    weights = BilevelWeights("goal", rate=0.01, gradient=mode)
+    weights = BilevelWeights("goal", Weighting(rate=0.01, gradient=mode))
     optimiser = torch.optim.SGD(net.parameters(), lr=0.02)
     terms = terms_of(net)
     for index in range(200):
-        weights.update(net, terms, (batch(2 * index), batch(2 * index + 1)), step=0.02)
+        weights.update(net, terms, both(batch(2 * index), batch(2 * index + 1)), step=0.02)
         found = terms(batch(2 * index))
         optimiser.zero_grad()
         torch.stack(
@@ -119,7 +134,7 @@ def test_random_terms_are_evaluated_with_the_same_draws():
     net = network()
     found = []
     for mode in ("exact", "finite_diff"):
-        weights = BilevelWeights("goal", gradient=mode)
+        weights = BilevelWeights("goal", Weighting(gradient=mode))
         torch.manual_seed(3)
         terms = terms_of(net, random=True)
         found.append(weights.gradients(net, terms, (batch(1), batch(2)), step=0.05))
@@ -128,27 +143,30 @@ def test_random_terms_are_evaluated_with_the_same_draws():
 
 
 def test_before_the_first_update_every_term_counts_fully():
-    assert float(BilevelWeights("goal").of("anything")) == 1
+    assert float(BilevelWeights("goal", Weighting()).of("anything")) == 1
 
 
 def test_a_floor_keeps_weights_from_becoming_negative():
     net = network()
-    free, held = BilevelWeights("goal", rate=2.0), BilevelWeights("goal", rate=2.0, floor=0.0)
+    free, held = (
+        BilevelWeights("goal", Weighting(rate=2.0)),
+        BilevelWeights("goal", Weighting(rate=2.0, floor=0.0)),
+    )
     for weights in (free, held):
-        weights.update(net, terms_of(net), (batch(1), batch(2)), step=0.05)
+        weights.update(net, terms_of(net), both(batch(1), batch(2)), step=0.05)
     assert float(free.of("adverse")) < 0
     assert float(held.of("adverse")) == 0
 
 
 def test_a_state_goes_on_where_it_stopped():
     net = network()
-    whole, first, second = (BilevelWeights("goal", rate=0.1) for _ in range(3))
+    whole, first, second = (BilevelWeights("goal", Weighting(rate=0.1)) for _ in range(3))
     second.load_state_dict(first.state_dict())
     assert second.names == []
     for index, weights in enumerate((whole, first)):
         for number in range(2 - index):
-            weights.update(net, terms_of(net), (batch(number), batch(9)), step=0.05)
+            weights.update(net, terms_of(net), both(batch(number), batch(9)), step=0.05)
     second.load_state_dict(first.state_dict())
-    second.update(net, terms_of(net), (batch(1), batch(9)), step=0.05)
+    second.update(net, terms_of(net), both(batch(1), batch(9)), step=0.05)
     assert torch.equal(second.values, whole.values)
     assert second.names == whole.names

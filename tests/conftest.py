@@ -145,3 +145,76 @@ def lively() -> Callable[[str], Any]:
         return network.requires_grad_(requires_grad=False)
 
     return built
+
+
+@pytest.fixture(scope="session")
+def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LLaVA of two layers with random weights and a tokenizer of whole words: a folder, as the hub has them."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    from gammascope.detection.judge import QUESTION
+
+    template = (
+        "{% for m in messages %}user {% for c in m['content'] %}{% if c['type'] == 'image' %}<image> "
+        "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %} assistant "
+    )
+    place = tmp_path_factory.mktemp("llava")
+    words = [
+        "This",
+        "picture",
+        "is",
+        "real",
+        ".",
+        "fake",
+        "because",
+        "of",
+        "light",
+        "shadows",
+        "user",
+        "assistant",
+    ]
+    words += [w for w in dict.fromkeys(QUESTION.split()) if w not in words]
+    known = {w: i for i, w in enumerate(["<pad>", "<unk>", "<end>", "<image>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(known, unk_token="<unk>"))  # noqa: S106 - a word
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",  # noqa: S106
+        unk_token="<unk>",  # noqa: S106
+        eos_token="<end>",  # noqa: S106
+        additional_special_tokens=["<image>"],
+    )
+    side = {"height": 28, "width": 28}
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size=side)
+    transformers.LlavaProcessor(
+        pictures,
+        fast,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=template,
+    ).save_pretrained(place)
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    config = transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(**sizes, image_size=28, patch_size=14),
+        text_config=transformers.LlamaConfig(
+            **sizes,
+            vocab_size=len(known),
+            num_key_value_heads=4,
+            eos_token_id=2,
+            bos_token_id=None,
+            pad_token_id=0,
+        ),
+        image_token_id=3,
+        vision_feature_layer=-1,
+    )
+    torch.manual_seed(0)
+    transformers.LlavaForConditionalGeneration(config).save_pretrained(place)
+    return place

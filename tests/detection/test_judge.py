@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,82 +11,23 @@ import pytest
 import torch
 
 from gammascope import losses
+from gammascope.data.manifest import read_manifest
 from gammascope.detection import fusion
-from gammascope.detection.judge import QUESTION, Judge, JudgeSettings, preference, scrambled, tune
+from gammascope.detection.judge import (
+    Judge,
+    JudgeSettings,
+    Pairs,
+    preference,
+    scrambled,
+    tune,
+)
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.sample import Label
 
-TEMPLATE = (
-    "{% for m in messages %}user {% for c in m['content'] %}{% if c['type'] == 'image' %}<image> "
-    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %} assistant "
-)
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """A LLaVA of two layers with a tokenizer of whole words."""
-    import transformers
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-    place = tmp_path_factory.mktemp("llava")
-    words = [
-        "This",
-        "picture",
-        "is",
-        "real",
-        ".",
-        "fake",
-        "because",
-        "of",
-        "light",
-        "shadows",
-        "user",
-        "assistant",
-    ]
-    words += [w for w in dict.fromkeys(QUESTION.split()) if w not in words]
-    known = {w: i for i, w in enumerate(["<pad>", "<unk>", "<end>", "<image>", *words])}
-    tokenizer = Tokenizer(models.WordLevel(known, unk_token="<unk>"))  # noqa: S106 - a word
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",  # noqa: S106
-        unk_token="<unk>",  # noqa: S106
-        eos_token="<end>",  # noqa: S106
-        additional_special_tokens=["<image>"],
-    )
-    side = {"height": 28, "width": 28}
-    pictures = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size=side)
-    transformers.LlavaProcessor(
-        pictures,
-        fast,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=TEMPLATE,
-    ).save_pretrained(place)
-    sizes = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    }
-    config = transformers.LlavaConfig(
-        vision_config=transformers.CLIPVisionConfig(**sizes, image_size=28, patch_size=14),
-        text_config=transformers.LlamaConfig(
-            **sizes,
-            vocab_size=len(known),
-            num_key_value_heads=4,
-            eos_token_id=2,
-            bos_token_id=None,
-            pad_token_id=0,
-        ),
-        image_token_id=3,
-        vision_feature_layer=-1,
-    )
-    torch.manual_seed(0)
-    transformers.LlavaForConditionalGeneration(config).save_pretrained(place)
-    return place
+@pytest.fixture
+def folder(tiny_llava: Path) -> Path:
+    return tiny_llava
 
 
 @pytest.fixture
@@ -256,3 +198,35 @@ def test_the_label_chooses_the_better_answer():
     pair = preference(picture(), Label.FAKE, how, ("Plain.", "Six fingers."))
     assert pair.chosen == "This picture is fake. Six fingers."
     assert pair.rejected == "This picture is real. Plain."
+
+
+def test_an_answer_in_free_words_is_read_or_undecided(judge, monkeypatch):
+    for words, verdict in {
+        "This picture is fake . because of light": "fake",
+        " this PICTURE is real.": "real",
+        "The picture is fake.": "undecided",
+        "I cannot say.": "undecided",
+        "": "undecided",
+    }.items():
+        assert judge.read(words) == verdict
+    image = np.full((30, 30, 3), 90, np.uint8)
+    verdict, said = judge.verdict(image, longest=5)
+    assert said == judge.explain(image, longest=5)
+    assert verdict == judge.read(said)
+    alike = replace(judge.how, verdicts=("This picture", "This picture is fake."))
+    monkeypatch.setattr(judge, "how", alike)
+    assert judge.read("This picture is fake.") == "undecided", "both begin so"
+
+
+def test_pairs_are_made_of_a_manifest_one_at_a_time(judge, collection):
+    entries = read_manifest(collection)
+    pairs = Pairs(entries, judge.how)
+    assert len(pairs) == len([e for e in entries if e.kind is None and e.host_path is None])
+    assert len(pairs[:2]) == 2
+    for number, entry in enumerate(pairs.entries[:4]):
+        pair = pairs[number]
+        right = judge.how.verdicts[entry.label]
+        assert (pair.chosen, pair.rejected != right) == (right, True)
+        assert np.array_equal(pair.image, pairs[number].image)
+    with pytest.raises(MissingDataError, match="on photos and on generated pictures"):
+        Pairs([entry for entry in entries if entry.label is Label.REAL], judge.how)

@@ -30,6 +30,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "Train, and make of several one": {
         "train": "gammascope train recipe.toml --data manifest.csv --out runs/mine",
         "rounds": "gammascope rounds recipe.toml --generator runs/mine --guide holiday --out r",
+        "judge": "gammascope judge tune MODEL --data manifest.csv --out runs/judge",
         "calibrate": "gammascope calibrate checkpoint.safetensors --data photos.csv",
         "fuse": "gammascope fuse default strong.safetensors --data photos.csv --out both.json",
         "average": "gammascope average a.safetensors b.safetensors --out mean.safetensors",

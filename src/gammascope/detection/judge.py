@@ -1,9 +1,10 @@
 """A vision-language model that judges what a picture shows: the semantic branch of AlignGemini (arXiv:2512.06746).
 
 Any image-and-text model of ``transformers`` serves. It answers one question, and the answer is how much likelier it
-finds the sentence for "fake" than the one for "real": no sampling, no parsing, a score for every picture. Adapters on
-its language half are tuned by preferences (DPO) or by the right answers alone (SFT), on pictures whose low-level traces
-were scrambled away, so that only content is left to judge by.
+finds the sentence for "fake" than the one for "real": no sampling, no parsing, a score for every picture. It may also
+answer in its own words (``Judge.verdict``); an answer without a verdict is undecided. Adapters on its language half are
+tuned by preferences (DPO) or by the right answers alone (SFT), on pictures whose low-level traces were scrambled away,
+so that only content is left to judge by.
 
 Known from third parties' accounts of the paper: DPO with beta 0.05, LoRA of rank 16 and alpha 32, learning rate 1e-6,
 one epoch, forced verdict sentences, degraded pictures. The words, the scrambling's numbers and the score are ours.
@@ -15,11 +16,11 @@ import hashlib
 import json
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import PIL.Image
@@ -39,9 +40,10 @@ from gammascope.errors import (
 )
 from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
+from gammascope.imaging.decode import decode
 from gammascope.imaging.views import ViewSpec
 from gammascope.networks.adapters import add_lora
-from gammascope.sample import Image, Label
+from gammascope.sample import Entry, Image, Label
 
 SETTINGS, ADAPTER = "judge.json", "adapter.safetensors"
 
@@ -50,6 +52,10 @@ QUESTION = (
     "physics, light, shadows and reflections, and whether the scene holds together. Ignore noise, blur, compression "
     "and resolution. Begin with exactly one of these sentences and then say why: "
 )
+
+
+Verdict: TypeAlias = Literal["real", "fake", "undecided"]
+"""What an answer in a model's own words comes to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +199,24 @@ class Judge:
         said: str = self.processor.tokenizer.decode(words, skip_special_tokens=True)
         return said
 
+    def verdict(self, image: Image, longest: int = 128) -> tuple[Verdict, str]:
+        """Let the model answer in its own words, and read its verdict off them.
+
+        Returns:
+            The verdict, and the words. "undecided" where they do not begin with exactly one of the two sentences; it
+            counts as no sign of a fake.
+        """
+        words = self.explain(image, longest)
+        return self.read(words), words
+
+    def read(self, words: str) -> Verdict:
+        """Say which of the two sentences an answer begins with, whatever its spaces and capitals."""
+        said = _plain(words)
+        begun = [said.startswith(_plain(sentence)) for sentence in self.how.verdicts]
+        if sum(begun) != 1:
+            return "undecided"
+        return "fake" if begun[1] else "real"
+
     @contextmanager
     def untuned(self) -> Iterator[None]:
         """Answer as the model without adapters does, within the block."""
@@ -272,6 +296,48 @@ class Judge:
                 value.copy_(found[name])
 
 
+def _plain(words: str) -> str:
+    return "".join(words.casefold().split())
+
+
+class Pairs(Sequence[Preference]):
+    """Pairs of photos and generated pictures, each made when it is taken, so that no picture waits in memory.
+
+    Args:
+        entries: With a label each; what was manipulated is left out: its content is a photo's.
+        how: Holds the verdicts.
+
+    Raises:
+        MissingDataError: If a class is missing.
+    """
+
+    def __init__(self, entries: Sequence[Entry], how: JudgeSettings) -> None:
+        self.entries = [
+            entry for entry in entries if entry.kind is None and entry.host_path is None
+        ]
+        self.how = how
+        if {entry.label for entry in self.entries} != {Label.REAL, Label.FAKE}:
+            raise MissingDataError(
+                f"{len(self.entries)} whole pictures: a judge is tuned on photos and on generated pictures."
+            )
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, index: int) -> Preference: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Preference]: ...
+    def __getitem__(self, index: int | slice) -> Preference | list[Preference]:
+        """Decode and scramble a picture, and make its pair."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        entry = self.entries[int(index)]
+        image = scrambled(decode(entry.path).image, entry.path.name)
+        return preference(image, entry.label, self.how)
+
+
 def preference(
     image: Image, label: Label, how: JudgeSettings, reasons: tuple[str, str] = ("", "")
 ) -> Preference:
@@ -316,6 +382,7 @@ def tune(  # noqa: PLR0913 - each is a setting
     epochs: int = 1,
     accumulate: int = 8,
     seed: int = 0,
+    report: Callable[[int, int], None] = lambda *_: None,
 ) -> list[float]:
     """Train a judge's adapters on pairs, one at a time.
 
@@ -328,6 +395,7 @@ def tune(  # noqa: PLR0913 - each is a setting
         epochs: Passes over the pairs.
         accumulate: Pairs per update.
         seed: Of the order.
+        report: Told how many pairs of how many are done.
 
     Returns:
         The mean loss of each update.
@@ -339,9 +407,9 @@ def tune(  # noqa: PLR0913 - each is a setting
         raise MissingDataError("No pair to tune a judge on.")
     trained = [p for p in judge.model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, learning_rate, weight_decay=0.0)
-    rng, told = np.random.default_rng(seed), []
+    rng, told, done = np.random.default_rng(seed), [], 0
     for _ in range(epochs):
-        order = rng.permutation(len(pairs))
+        order = rng.permutation(len(pairs)).tolist()
         for start in range(0, len(order), accumulate):
             chosen = [pairs[number] for number in order[start : start + accumulate]]
             optimiser.zero_grad()
@@ -354,6 +422,8 @@ def tune(  # noqa: PLR0913 - each is a setting
                 ) / len(chosen)
                 value.backward()  # type: ignore[no-untyped-call]
                 total += float(value.detach())
+                done += 1
+                report(done, epochs * len(pairs))
             optimiser.step()
             told.append(total)
     return told

@@ -271,6 +271,38 @@ def test_a_method_can_ask_for_an_overview_beside_its_tiles(name):
 
 
 @every_method
+def test_class_tokens_of_several_blocks_can_be_read_where_the_method_allows(name):
+    """Off by default, as the papers are; ours, and refused in words where a space takes the final token alone."""
+    method = method_of(name)
+    if "reads" not in method.tiny.__dataclass_fields__:
+        pytest.skip("has no exchangeable backbone")
+    assert method.config.reads == method.tiny.reads == ()
+    with pytest.raises(RecipeError, match=r"names blocks of a tower|takes the final token alone"):
+        method.build(dataclasses.replace(method.tiny, backbone="compact", reads=(1, 2)))
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
+    small |= {"num_attention_heads": 2, "patch_size": 8, "image_size": 32}
+    tower = json.dumps({"model_type": "clip_vision_model"} | small)
+    config = dataclasses.replace(method.tiny, backbone="random", architecture=tower)
+    if "taps" in config.__dataclass_fields__:
+        config = dataclasses.replace(config, taps=(1, 3))
+    config = dataclasses.replace(config, reads=(1, 3))
+    if name == "mirage":
+        with pytest.raises(RecipeError, match="takes the final token alone"):
+            method.build(config)
+        return
+    torch.manual_seed(0)
+    detector = method.build(config).train()
+    assert detector.backbone.token_channels == 2 * 32
+    batch = batch_of(detector)
+    prediction = detector(batch.pixels)
+    assert torch.isfinite(prediction.logit).all()
+    assert method.loss is not None
+    torch.stack(list(method.loss(config)(prediction, batch).values())).sum().backward()
+    never = [n for n, p in detector.named_parameters() if p.requires_grad and p.grad is None]
+    assert never == [], "several processes would wait for their gradients for ever"
+
+
+@every_method
 def test_without_masks_and_answers_the_label_is_learnt_and_nothing_about_them(name):
     method = method_of(name)
     if method.loss is None:

@@ -251,6 +251,14 @@ def test_both_stages_train_one_after_the_other(collection, table, tmp_path):
     assert second.name == CHECKPOINT
 
 
+def test_tables_are_given_where_settings_are_learnt_and_nowhere_else(collection, table, tmp_path):
+    pretext = Pretext((str(table),))
+    with pytest.raises(RecipeError, match="'sdaie' learns nothing from camera settings as it is"):
+        train(recipe(collection, TINY, pretext=pretext), tmp_path / "binary")
+    with pytest.raises(RecipeError, match="No camera settings in the data"):
+        train(recipe(collection, ONE_CLASS), tmp_path / "one_class")
+
+
 def test_a_tiny_extractor_learns_settings_that_show():
     """Noise that is less smooth stands for sensitivity: in new pictures, most pairs are ranked rightly.
 

@@ -196,6 +196,7 @@ class Choice:
     architecture: str = ""
     adapt: Literal["frozen", "lora", "full"] = "lora"
     taps: tuple[int, ...] = (1, 3)
+    reads: tuple[int, ...] = ()
     lora_rank: int = 4
     lora_alpha: int = 8
 

@@ -92,7 +92,15 @@ def test_class_tokens_of_the_chosen_blocks_are_read(tower):
     with torch.inference_mode():
         content = backbone(pixels).summary["content"]
         states = backbone.tower(pixels, output_hidden_states=True).hidden_states
-    assert torch.equal(content, torch.cat([states[1][:, 0], states[3][:, 0]], 1))
+        token = backbone(pixels).token
+    read = [states[1][:, 0], states[3][:, 0]]
+    assert torch.equal(content, torch.cat(read, 1))
+    assert token.shape[1] == backbone.token_channels == 2 * read[0].shape[1]
+    for part, own in zip(token.chunk(2, 1), read, strict=True):
+        centred = own - own.mean(1, keepdim=True)
+        torch.testing.assert_close(
+            part, centred / (own.var(1, correction=0)[:, None] + 1e-5).sqrt()
+        )
 
 
 def test_a_checkpoint_leaves_the_tower_out_and_finds_it_again(tower, tmp_path):

@@ -35,8 +35,7 @@ class Config(BackboneConfig):
 
     Attributes:
         feature: What is read: the image token, the mean of the patch tokens, or both.
-        reads: Blocks of a tower (from 1) whose class tokens are read as the image token, one after the other; none: the
-            final one, as the tower gives it.
+        reads: As in all methods, but the tokens as they leave their blocks: the fit standardises them.
         shared: Width of the space that CLIP shares with text: the image token is projected to it and scaled to unit
             length before it is read, as C2P-CLIP (arXiv:2408.09647) does; filled in where a published file is
             converted. 0: it is read as it is.
@@ -47,7 +46,6 @@ class Config(BackboneConfig):
     """
 
     feature: Literal["token", "patches", "both"] = "token"
-    reads: tuple[int, ...] = ()
     shared: int = 0
     layers: tuple[int, ...] = ()
     cells: bool = False
@@ -67,7 +65,7 @@ class LinearProbe(FittedDetector):
         self.config = config
         self.view = view_of(config, backbone.mean, backbone.std)
         self.backbone = backbone
-        token = backbone.token_channels * max(1, len(config.reads))
+        token = backbone.token_channels
         self.to_shared: nn.Linear | None = None
         if config.shared:
             self.to_shared = nn.Linear(token, config.shared, bias=False)
@@ -158,7 +156,7 @@ def build(config: Config) -> LinearProbe:
         raise RecipeError(
             f"method.shared = {config.shared}: only a converted file holds that projection; leave it 0 to train."
         )
-    backbone, completed = backbone_for(config, taps=config.layers, reads=config.reads)
+    backbone, completed = backbone_for(config, taps=config.layers)
     return LinearProbe(completed, backbone)
 
 

@@ -109,6 +109,11 @@ def build(config: Config) -> MiraGe:
             f"prompts={config.prompts}, depth={config.depth}, temperature={config.temperature}: expected at least 0 "
             "and 1, and a temperature above 0."
         )
+    if config.reads:
+        raise RecipeError(
+            "MiraGe compares an image with sentences in the space that CLIP shares, which takes the final token alone: "
+            "leave out method.reads."
+        )
     backbone, complete = backbone_for(config, frozen=config.adapt == "frozen")
     if config.text_architecture:
         return MiraGe(complete, backbone, PromptedText.from_json(config.text_architecture))

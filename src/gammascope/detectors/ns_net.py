@@ -135,6 +135,11 @@ def build(config: Config) -> NSNet:
         raise RecipeError(
             f"size={config.size}, patch={config.patch}, across={config.across}: expected at least one patch in a view."
         )
+    if config.reads and (config.shared or config.semantics == "text"):
+        raise RecipeError(
+            "The space that CLIP shares with captions takes the final token alone: leave out method.reads, or choose "
+            "method.semantics=content."
+        )
     own = in_house(config)
     if own is not None:
         backbone, complete = own

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from gammascope.errors import RecipeError
 from gammascope.networks import published, towers
@@ -128,8 +129,8 @@ class TransformerBackbone(Backbone):
     they leave each tapped block, before any final LayerNorm, concatenated on channels in the order
     of ``taps``; class and register tokens are left out.
 
-    ``Features.summary["content"]`` holds the class tokens as they leave the blocks of ``reads``, one after the other,
-    for readings; without ``reads`` there is none.
+    With ``reads``, ``Features.token`` holds instead the class tokens that leave those blocks, each scaled to mean 0 and
+    variance 1, one after the other; ``Features.summary["content"]`` holds them as they are, for readings.
 
     Any view whose sides are multiples of ``stride`` is accepted: learnt position embeddings are
     interpolated (CLIP, SigLIP, DINOv2), rotary ones need no interpolation (DINOv3).
@@ -158,7 +159,16 @@ class TransformerBackbone(Backbone):
         config = tower.config
         self.taps = _checked_taps(taps, config.num_hidden_layers)
         self.reads = _checked_reads(reads, config.num_hidden_layers, family)
-        self.token_channels = config.hidden_size
+        if (
+            self.reads
+            and adaptation.train != "frozen"
+            and max(self.reads) < config.num_hidden_layers
+        ):
+            raise RecipeError(
+                f"reads={list(self.reads)}: blocks behind the last of them would be trained for nothing; add block "
+                f"{config.num_hidden_layers}, or choose method.adapt=frozen."
+            )
+        self.token_channels = config.hidden_size * max(1, len(self.reads))
         self.grid_channels = config.hidden_size * len(self.taps)
         self.stride = _square(config.patch_size, "patch_size")
         self.mean, self.std = normalisation or family.normalisation
@@ -182,7 +192,9 @@ class TransformerBackbone(Backbone):
                 alpha=adaptation.lora_alpha,
             )
         for name, parameter in tower.named_parameters():
-            if name.endswith("mask_token"):  # used by its pretraining only: never gets a gradient
+            behind = not name.startswith((family.blocks, "embeddings", "pre_layrnorm"))
+            # Used by its pretraining only, or by the final token: never gets a gradient.
+            if name.endswith("mask_token") or (self.reads and behind):
                 parameter.requires_grad_(False)
         self.tower = tower
         self.train(self.training)
@@ -208,7 +220,7 @@ class TransformerBackbone(Backbone):
                 and safetensors; or a hub id such as "openai/clip-vit-large-patch14", which is downloaded once and
                 kept.
             taps: Blocks whose patch tokens make up the grid, counted from 1; None: the last one.
-            reads: Blocks whose class tokens make up ``Features.summary["content"]``, counted from 1.
+            reads: Blocks whose class tokens make up ``Features.token``, counted from 1; none: the final one.
             train: What is trained.
             lora_rank: Inner width of the adapters; only with ``train="lora"``.
             lora_alpha: Adapters are scaled by ``lora_alpha / lora_rank``.
@@ -354,9 +366,11 @@ class TransformerBackbone(Backbone):
             places = kept[:, None].expand_as(cells)
             cells = cells.new_zeros(*cells.shape[:2], rows * columns).scatter(2, places, cells)
         grid = cells.reshape(-1, self.grid_channels, rows, columns)
+        if not self.reads:
+            return Features(token=seen.pooler_output, grid=grid)
         read = [seen.hidden_states[block][:, 0].float() for block in self.reads]
-        summary = {"content": torch.cat(read, 1)} if read else {}
-        return Features(token=seen.pooler_output, grid=grid, summary=summary)
+        even = [functional.layer_norm(token, token.shape[1:]) for token in read]
+        return Features(torch.cat(even, 1), grid, summary={"content": torch.cat(read, 1)})
 
     @contextmanager
     def _dropping(self, kept: Int[Tensor, "b k"] | None) -> Iterator[None]:
@@ -429,6 +443,8 @@ class _TowerChoice(Protocol):
     @property
     def taps(self) -> Sequence[int] | None: ...
     @property
+    def reads(self) -> Sequence[int]: ...
+    @property
     def lora_rank(self) -> int: ...
     @property
     def lora_alpha(self) -> int: ...
@@ -437,7 +453,7 @@ class _TowerChoice(Protocol):
 _Chosen = TypeVar("_Chosen", bound=_TowerChoice)
 
 
-def for_config(config: _Chosen, reads: Sequence[int] = ()) -> tuple[TransformerBackbone, _Chosen]:
+def for_config(config: _Chosen) -> tuple[TransformerBackbone, _Chosen]:
     """Build the tower that a method's config chooses, and complete the config.
 
     With an ``architecture`` the weights are random, for a checkpoint to fill, and nothing is read
@@ -446,8 +462,7 @@ def for_config(config: _Chosen, reads: Sequence[int] = ()) -> tuple[TransformerB
     Args:
         config: A dataclass with ``backbone`` (hub id or local folder), ``architecture`` (the
             ``config`` of a ``TransformerBackbone`` as JSON, or "" as long as nothing was loaded),
-            and ``adapt``, ``taps``, ``lora_rank`` and ``lora_alpha``, as in ``load``.
-        reads: As in ``load``.
+            and ``adapt``, ``taps``, ``reads``, ``lora_rank`` and ``lora_alpha``, as in ``load``.
 
     Raises:
         RecipeError: If ``architecture`` is not JSON, or as ``TransformerBackbone.from_config``.
@@ -455,7 +470,7 @@ def for_config(config: _Chosen, reads: Sequence[int] = ()) -> tuple[TransformerB
     """
     options: dict[str, Any] = {
         "taps": config.taps,
-        "reads": reads,
+        "reads": config.reads,
         "train": config.adapt,
         "lora_rank": config.lora_rank,
         "lora_alpha": config.lora_alpha,

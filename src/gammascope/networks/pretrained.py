@@ -45,6 +45,7 @@ class _InHouseChoice(Protocol):
             the one of the embedded detector; the path of a checkpoint (.safetensors): the one in it; else none of ours.
         compact: Sizes of the compact backbone, filled in on loading.
         mobilenetv2: Sizes of that backbone, filled in on loading.
+        reads: Blocks (from 1) of a tower whose class tokens form the image token; ours have none.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -55,6 +56,8 @@ class _InHouseChoice(Protocol):
     def compact(self) -> CompactConfig: ...
     @property
     def mobilenetv2(self) -> MobileNetConfig: ...
+    @property
+    def reads(self) -> tuple[int, ...]: ...
 
 
 @runtime_checkable
@@ -81,6 +84,7 @@ class _Tower:
     architecture: str
     adapt: Training
     taps: tuple[int, ...] | None
+    reads: tuple[int, ...]
     lora_rank: int = 0
     lora_alpha: int = 0
 
@@ -95,11 +99,19 @@ def in_house(config: _InHouse) -> tuple[Backbone, _InHouse] | None:
     Raises:
         MissingDataError: If a checkpoint is not there.
         IncompatibleCheckpointError: If it holds none of our backbones.
+        RecipeError: If the config reads blocks, which ours have none of.
     """
+    ours = config.backbone in IN_HOUSE or config.backbone == "embedded"
+    ours = ours or config.backbone.endswith(".safetensors")
+    if ours and config.reads:
+        raise RecipeError(
+            f"method.reads = {list(config.reads)} names blocks of a tower, and method.backbone = {config.backbone!r} "
+            "is none."
+        )
     if config.backbone in IN_HOUSE:
         build, _ = IN_HOUSE[config.backbone]
         return build(getattr(config, config.backbone)), config
-    if config.backbone != "embedded" and not config.backbone.endswith(".safetensors"):
+    if not ours:
         return None
     path = embedded_path() if config.backbone == "embedded" else Path(config.backbone)
     name, sizes = backbone_in(path)
@@ -115,7 +127,6 @@ def backbone_for(
     *,
     frozen: bool = True,
     taps: tuple[int, ...] = (),
-    reads: tuple[int, ...] = (),
 ) -> tuple[Backbone, _Chosen]:
     """Build the backbone that a config names, and complete the config so that it rebuilds without reading anything.
 
@@ -123,7 +134,6 @@ def backbone_for(
         config: Says which, by ``backbone``, ``architecture`` and the sizes of ours.
         frozen: Nothing in it is trainable, and it stays in evaluation mode.
         taps: Blocks (from 1) whose patch tokens form a tower's grid; none: the last. Backbones of ours have one grid.
-        reads: Blocks (from 1) whose class tokens form a tower's summary "content".
 
     Returns:
         The backbone and the completed config. It is the given one itself exactly if nothing pretrained was read.
@@ -136,8 +146,8 @@ def backbone_for(
         backbone, completed = own
         return (backbone.freeze() if frozen else backbone), completed
     adapt: Training = "frozen" if frozen else "full"
-    asked = _Tower(config.backbone, config.architecture, adapt, taps or None)
-    tower, told = for_config(asked, reads)
+    asked = _Tower(config.backbone, config.architecture, adapt, taps or None, config.reads)
+    tower, told = for_config(asked)
     if told is asked:
         return tower, config
     return tower, dataclasses.replace(config, architecture=told.architecture)

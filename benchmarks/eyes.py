@@ -47,7 +47,7 @@ CONFIG = linear_probe.Config(
     overview=0.5,
 )
 COMPONENTS, PENALTY, GRADIENT = 1024, 0.1, 1e-4
-SHARES = {"perturbed": 0.5, "poor light": 0.25}
+SHARES = {"perturbed": 0.5, "poor light": 0.1}
 """Weight of views by the ends of their names, beside untouched ones; each window counts as one."""
 LIGHT = 0.125
 """How much pictures of the small collections of ``proven_pictures.py`` count (docs/experiments.md, E30)."""

@@ -5,7 +5,7 @@
 Of every photo, cut to a size, an edit of each kind is made by a seed that is the photo's name: a copy within it
 (scaled, turned, mirrored, with soft edges or none), a piece of another source's photo, and a region written by a
 decoder (a round trip, seen through a mask). Photo and edits are judged without loss, as JPEG 90, and halved and saved
-as JPEG 90. For all methods together, each alone and all without it, the table holds the clearest score in thresholds,
+as JPEG 90. For all methods together, each alone and all without it, the table holds the greatest clearness,
 and F1 of what is marked. A second call goes on from the table. Photos are drawn by a hash of their names.
 """
 
@@ -98,7 +98,7 @@ class Row:
 
     Attributes:
         who: "all", "only" or "without" and a method.
-        score: Of the clearest of them, in thresholds; -1: all are silent.
+        score: Clearness of the clearest of them; -1: all are silent.
         f1: Of what those above their thresholds mark; NaN for untouched photos.
     """
 
@@ -138,9 +138,9 @@ class Table:
 
 
 def together(told: Mapping[str, Outcome], truth: Mask | None) -> tuple[float, float]:
-    """Return the clearest score in thresholds, and F1 of what is above one."""
+    """Return the greatest clearness, and F1 of what is above one."""
     clear = {
-        name: said.score / METHODS[name].threshold
+        name: METHODS[name].clearness(said)
         for name, said in told.items()
         if isinstance(said, Finding)
     }

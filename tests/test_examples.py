@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from gammascope.detection.pipeline import Pipeline
+from gammascope.forensics import METHODS, Picture, answered
+from gammascope.imaging.decode import decode
 from gammascope.report import Report, Verdict
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
@@ -66,3 +68,18 @@ def test_most_generated_pictures_are_found(verdicts):
     assert len(generated) == 8
     assert sum(verdicts[name] is Verdict.FAKE for name in generated) >= 4
     assert sum(verdicts[name] is Verdict.NO_SIGN for name in generated) <= 1
+
+
+def test_of_the_edits_the_thorough_profile_finds_the_copy_alone():
+    """Splice and reconstruction come from pictures without an earlier compression: nothing that is looked for."""
+    found = {}
+    for name in ("astronaut_copy_moved", "cat_partly_reconstructed", "rocket_spliced"):
+        decoded = decode(FOLDER / "pictures" / f"{name}.jpg")
+        picture = Picture(decoded.image, decoded.content)
+        answer = answered({n: m.examine(picture) for n, m in METHODS.items() if m.answers})
+        found[name] = answer is not None and answer.verdict is Verdict.FAKE
+    assert found == {
+        "astronaut_copy_moved": True,
+        "cat_partly_reconstructed": False,
+        "rocket_spliced": False,
+    }

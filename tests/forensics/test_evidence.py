@@ -13,6 +13,7 @@ from gammascope.forensics import (
     Picture,
     Silence,
     answered,
+    cloning,
     evidence_of,
     examine,
     reasons_of,
@@ -100,9 +101,39 @@ def test_the_clearest_method_decides_and_clearer_is_never_less_likely():
 def test_there_is_no_answer_where_no_method_that_may_give_one_can_speak():
     assert answered(examine(Picture(np.zeros((40, 40, 3), np.uint8)), thorough=True)) is None
     assert (
-        answered({"noise": made(1000.0), "cloning": made(1000.0), "variance": Silence("too small")})
+        answered({"noise": made(1000.0), "grids": made(1000.0), "variance": Silence("too small")})
         is None
     )
+
+
+def test_a_copy_says_nothing_up_to_a_likeness_that_photos_have():
+    chances = [answered({"cloning": made(score)}).probability for score in (0.0, 0.7, 0.75, 0.85)]
+    assert chances[0] == chances[1] == chances[2] < chances[3]
+    verdicts = [answered({"cloning": made(score)}).verdict for score in (0.76, 0.86, 0.95)]
+    assert verdicts == [Verdict.NO_SIGN, Verdict.UNCERTAIN, Verdict.FAKE]
+
+
+@pytest.fixture(scope="module")
+def repeated(photos) -> bytes:
+    """A photo with a part of it once more."""
+    image = photos["astronaut"].copy()
+    image[350:480, 20:140] = image[150:280, 180:300]
+    return encode(image, Encoding("jpeg", 95, "4:4:4"))
+
+
+def test_a_copy_answers_edited_with_both_its_places(repeated):
+    outcomes = {"cloning": cloning.examine(Picture(decode(repeated).image, repeated))}
+    assert answered(outcomes).verdict is Verdict.FAKE
+    (whole,) = reasons_of(outcomes)
+    places = ("in the middle", "at the bottom left")
+    assert any(
+        f"a part {one} is the same as one {other}" in whole.statement
+        for one, other in (places, places[::-1])
+    )
+    assert whole.map is not None
+    assert whole.map[150:280, 180:300].mean() > 0.6
+    assert whole.map[350:480, 20:140].mean() > 0.6
+    assert whole.map.mean() < 0.15
 
 
 def names(source: bytes, profile: str, besides: Besides | None = None) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gammascope.forensics import cloning, grids, noise, quantisation, shifted, variance
-from gammascope.forensics.base import Finding, Method, Outcome, Picture, Silence
+from gammascope.forensics.base import Finding, Method, Outcome, Picture, Silence, blobs
 from gammascope.report import Answer, Evidence, Strength, Verdict, percent, shares
 
 
@@ -25,10 +25,11 @@ class Described:
         examine: The method.
         title: What it looks at.
         threshold: Score above which a part is shown; how few photos reach it is in docs/forensics.md.
-        found: What a score above the threshold says of the marked part.
+        found: What a score above the threshold says of the marked part; "{elsewhere}" stands for where another part is.
         limits: What else may bring it about.
         heavy: Whether it takes more than 80 CPU-milliseconds a megapixel, so that it runs only when asked for.
         answers: Whether it has shown on photos and edits that a score above the threshold means an edit.
+        nothing: Score up to which it says nothing, so that the answer is as if it were 0.
     """
 
     examine: Method
@@ -38,6 +39,11 @@ class Described:
     limits: str
     heavy: bool = False
     answers: bool = True
+    nothing: float = 0.0
+
+    def clearness(self, finding: Finding) -> float:
+        """Return how clearly a part stands out: 0 not at all, above 1 if it is shown."""
+        return max(0.0, (finding.score - self.nothing) / (self.threshold - self.nothing))
 
 
 METHODS: Mapping[str, Described] = {
@@ -77,10 +83,10 @@ METHODS: Mapping[str, Described] = {
         cloning.examine,
         "Copies",
         0.88,
-        "is there twice, down to its fine detail",
-        "Banners and labels, whose letters and ornaments repeat exactly, look alike.",
+        "is the same as one {elsewhere}, down to its fine detail",
+        "Banners, frames and labels, whose letters and ornaments repeat exactly, look alike.",
         heavy=True,
-        answers=False,
+        nothing=0.75,
     ),
     "noise": Described(
         noise.examine,
@@ -95,9 +101,9 @@ METHODS: Mapping[str, Described] = {
 """Every method by name, in the order of the page."""
 
 UNCERTAIN_FROM = 0.5
-"""Score, in thresholds of its method, from which the answer is uncertain."""
+"""Clearness from which the answer is uncertain."""
 
-# Score in thresholds, chance of an edit: knots of ``evaluation.fitting.fit_curve``, those nearly on a line left
+# Clearness, chance of an edit: knots of ``evaluation.fitting.fit_curve``, those nearly on a line left
 # out. They rest on 3,111 pictures of 1,037 photos and 1,272 of 424 edits (docs/forensics.md), both classes as heavy.
 _CHANCES = (
     (0.0, 0.11, 0.24, 0.28, 0.36, 0.39, 0.42, 0.56, 0.86, 0.95, 1.15, 2.0),
@@ -125,7 +131,7 @@ def answered(outcomes: Mapping[str, Outcome]) -> Answer | None:
         None if no method that may answer can speak.
     """
     clear = [
-        outcome.score / METHODS[name].threshold
+        METHODS[name].clearness(outcome)
         for name, outcome in outcomes.items()
         if METHODS[name].answers and isinstance(outcome, Finding)
     ]
@@ -161,23 +167,26 @@ def reasons_of(outcomes: Mapping[str, Outcome]) -> Iterator[Evidence]:
         method = METHODS[name]
         if method.answers and isinstance(outcome, Finding) and outcome.score > method.threshold:
             shown = np.nan_to_num(outcome.map())
-            parts.append(f"{_where(shown)} {method.found}")
+            place, *others = _places(outcome.cells)
+            elsewhere = others[0] if others else "elsewhere"
+            parts.append(f"a part {place} {method.found.format(elsewhere=elsewhere)}")
             marked = shown if marked is None else np.maximum(marked, shown)
     if marked is not None:
         share = f"About {percent(shares(marked)[1], 0)} of the picture looks edited"
         yield Evidence("mask:edited", f"{share}: {'; '.join(parts)}.", marked)
 
 
-def _where(marked: Float[np.ndarray, "h w"]) -> str:
-    """Say in which ninth of the picture the middle of the marked pixels lies."""
-    rows, columns = np.nonzero(marked > 0.5)
-    if not len(rows):
-        return "a part"
-    ninth = (int(3 * rows.mean() / marked.shape[0]), int(3 * columns.mean() / marked.shape[1]))
-    if ninth == (1, 1):
-        return "a part in the middle"
-    down, across = ("top", "", "bottom")[ninth[0]], ("left", "", "right")[ninth[1]]
-    return f"a part at the {' '.join(filter(None, (down, across)))}"
+def _places(cells: Float[np.ndarray, "gh gw"]) -> list[str]:
+    """Say in which ninths of the picture the marked parts have their middles, that of the largest first."""
+    parts = blobs(cells > 0.5)
+    places = []
+    for number in range(1, int(parts.max()) + 1):
+        rows, columns = np.nonzero(parts == number)
+        ninth = (int(3 * rows.mean() / cells.shape[0]), int(3 * columns.mean() / cells.shape[1]))
+        down, across = ("top", "", "bottom")[ninth[0]], ("left", "", "right")[ninth[1]]
+        corner = " ".join(filter(None, (down, across)))
+        places.append(f"at the {corner}" if corner else "in the middle")
+    return places or ["somewhere"]
 
 
 def _evidence(name: str, method: Described, outcome: Outcome) -> Evidence:
@@ -188,9 +197,10 @@ def _evidence(name: str, method: Described, outcome: Outcome) -> Evidence:
         nothing = f"{method.title}: no part stands out."
         return Evidence(name, nothing, strength=Strength.NEUTRAL)
     marked = outcome.map()
+    found = method.found.format(elsewhere="elsewhere")
     return Evidence(
         name,
-        f"{method.title}: a part, {percent(shares(marked)[1], 0)} of the picture, {method.found}.",
+        f"{method.title}: a part, {percent(shares(marked)[1], 0)} of the picture, {found}.",
         marked,
         Strength.WEAK,
         method.limits,

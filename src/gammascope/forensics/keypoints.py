@@ -167,19 +167,17 @@ def _paired(corners: Corners) -> _Pairs:
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
     for flip, other in ((1, looks), (-1, mirrored)):
         for start in range(0, count, 512):
-            some = slice(start, min(start + 512, count))
-            alike = looks[some] @ other.T
-            near = np.abs(places[some, :1] - places[:, 0]) < _NEAREST_PX
-            near &= np.abs(places[some, 1:] - places[:, 1]) < _NEAREST_PX
-            alike[near] = -1
-            for _ in range(min(_PARTNERS, count)):
-                best = alike.argmax(1)
-                value = alike[np.arange(len(best)), best]
-                alike[np.arange(len(best)), best] = -1
-                good = np.flatnonzero(value > _ALIKE)
-                found.append(
-                    (good + start, best[good], value[good], np.full(len(good), flip, np.float32))
-                )
+            alike = looks[start : start + 512] @ other.T
+            ours, theirs = np.divmod(np.flatnonzero(alike > _ALIKE), count)
+            values = alike[ours, theirs]
+            ours += start
+            far = (np.abs(places[ours] - places[theirs]) >= _NEAREST_PX).any(1)
+            ours, theirs, values = ours[far], theirs[far], values[far]
+            order = np.lexsort((theirs, -values, ours))
+            rank = np.arange(len(order)) - np.searchsorted(ours[order], ours[order])
+            best = order[np.argsort(rank, kind="stable")][: (rank < _PARTNERS).sum()]
+            flips = np.full(len(best), flip, np.float32)
+            found.append((ours[best], theirs[best], values[best], flips))
     if not found:
         none = np.zeros((0, 2))
         return _Pairs(none, none, np.zeros((0, 2, 2)))

@@ -7,6 +7,7 @@ import re
 import typing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,23 @@ def test_what_a_recipe_leaves_out_has_the_methods_values(tmp_path):
     assert recipe.config == replace(base.get("gamma").config, size=128)
     assert recipe.seed == 0
     assert recipe.data.mixture == Mixture()
+
+
+def test_what_older_runs_wrote_down_and_asked_for_nothing_is_left_out(tmp_path):
+    values: dict[str, Any] = {
+        "method": {"name": "npr"},
+        "data": {"pretext": {"tables": [], "faces": False}},
+    }
+    none = {"proxy": "", "rate": 3e-4, "gradient": "finite_diff", "floor": None}
+    values |= {"optimisation": {"steps": 7, "weighting": none}}
+    assert recipe_of(values, "run").optimisation.steps == 7
+    assert "faces" in values["data"]["pretext"], "what is read is not written to"
+    for key, value in {"weighting": none | {"proxy": "label_bce"}, "steps": "seven"}.items():
+        asked = values | {"optimisation": {key: value}}
+        with pytest.raises(RecipeError, match=rf"'?{key}"):
+            recipe_of(asked, "run")
+    with pytest.raises(RecipeError, match="faces"):
+        recipe_of(values | {"data": {"pretext": {"faces": True}}}, "run")
 
 
 def test_overrides_count_more_than_the_file(tmp_path):

@@ -180,6 +180,15 @@ class Recipe:
 _SECTIONS: dict[str, type] = {"data": Data, "optimisation": Optimisation, "rhythm": Rhythm}
 _CHOOSING: dict[str, type] = {"probing": Probing}
 """Sections that mean something by being there."""
+_RETIRED: Sequence[tuple[Any, ...]] = (
+    ("data", "pretext", "faces", lambda value: value is False),
+    (
+        "optimisation",
+        "weighting",
+        lambda value: isinstance(value, Mapping) and not value.get("proxy"),
+    ),
+)
+"""Where a key lay, and whether its value asked for nothing."""
 _PLAIN: Mapping[str, type] = {"seed": int, "trained_on": str}
 
 
@@ -212,6 +221,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:
     """Build a recipe from plain types, as a TOML file or a checkpoint holds them."""
+    values = _without_retired(values)
     _check_layout(values, where)
     method = dict(values.get("method", {}))
     name = method.pop("name", None)
@@ -230,6 +240,22 @@ def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:
     }
     plain = {key: values[key] for key in _PLAIN if key in values}
     return Recipe(method=name, config=config, **sections, **plain)
+
+
+def _without_retired(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out keys that every older run wrote down and methods hold now, where they asked for nothing."""
+    kept = dict(values)
+    for *above, name, nothing in _RETIRED:
+        inner = kept
+        for key in above:
+            if not isinstance(inner.get(key), Mapping):
+                break
+            inner[key] = dict(inner[key])
+            inner = inner[key]
+        else:
+            if nothing(inner.get(name)):
+                inner.pop(name, None)
+    return kept
 
 
 def plain_recipe(recipe: Recipe) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,15 +88,15 @@ class Space:
     axes: torch.Tensor
 
     @classmethod
-    def of(cls, x: torch.Tensor) -> Space:
+    def of(cls, x: torch.Tensor, components: int = COMPONENTS) -> Space:
         """Find them by randomised range finding with one power step."""
         mean, spread = x.mean(0), x.std(0) + 1e-6
         z = (x - mean) / spread
-        size = min(COMPONENTS + 64, *x.shape)
+        size = min(components + 64, *x.shape)
         start = torch.randn(x.shape[1], size, generator=torch.Generator().manual_seed(0))
         basis = torch.linalg.qr(z @ start).Q
         basis = torch.linalg.qr(z @ (z.T @ basis)).Q
-        axes = torch.linalg.svd(basis.T @ z, full_matrices=False).Vh[:COMPONENTS]
+        axes = torch.linalg.svd(basis.T @ z, full_matrices=False).Vh[:components]
         return cls(mean, spread, axes)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -128,9 +128,9 @@ def fold_of(picture: Picture) -> int:
 class Readings:
     """The features of one kind of view in its principal components, and readings of some of the pictures."""
 
-    def __init__(self, pictures: Sequence[Picture], kind: str) -> None:
+    def __init__(self, pictures: Sequence[Picture], kind: str, space: Space | None = None) -> None:
         self.pictures, self.kind = pictures, kind
-        self.space = Space.of(self._features(kind)[1])
+        self.space = space or Space.of(self._features(kind)[1])
         views_read = sorted({v for p in pictures for v in p.read if v.startswith(kind)})
         self.rows = {view: self._features(view) for view in views_read}
         self.x = {view: self.space(features) for view, (_, features) in self.rows.items()}
@@ -141,11 +141,13 @@ class Readings:
         read_of = np.stack([self.pictures[n].read[view] for n in of])
         return of, torch.tensor(read_of.astype(np.float32))
 
-    def fit(self, without: int | None = None) -> Logistic:
-        """Fit to all views of all pictures, or of those of other folds."""
+    def fit(self, learnt: Set[Picture] | None = None) -> Logistic:
+        """Fit to all views of these pictures; None: of all."""
         parts = []
         for view, (of, _) in self.rows.items():
-            at = [n for n, place in enumerate(of) if fold_of(self.pictures[place]) != without]
+            at = [
+                n for n, place in enumerate(of) if learnt is None or self.pictures[place] in learnt
+            ]
             some = [self.pictures[of[n]] for n in at]
             share = next((by for end, by in SHARES.items() if view.endswith(end)), 1.0)
             parts.append((self.x[view][at], [p.fake for p in some], share * counts(some)))
@@ -163,7 +165,7 @@ class Readings:
         """Return what fits to other collections say of each picture, by its name and view: "NAME/VIEW"."""
         said: dict[str, float] = {}
         for fold in range(FOLDS):
-            found = self.fit(fold)
+            found = self.fit({p for p in self.pictures if fold_of(p) != fold})
             for view, (of, _) in self.rows.items():
                 own = [n for n, place in enumerate(of) if fold_of(self.pictures[place]) == fold]
                 logits = found.logits(self.x[view][own]).tolist()

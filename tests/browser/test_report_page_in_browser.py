@@ -365,7 +365,9 @@ def told_path(tmp_path_factory):
         PageRow(report, one.preview) for report, one in zip(reports, (plain, told), strict=True)
     ]
     path = tmp_path_factory.mktemp("told") / "report.html"
-    write_report([*rows, FailedRow("broken.jpg", "Empty file.")], path, title="Told")
+    write_report(
+        [*rows, FailedRow("broken.jpg", "Empty file.")], path, title="Told", profile="thorough"
+    )
     return path
 
 
@@ -496,6 +498,7 @@ def test_what_is_printed_holds_findings_and_no_controls(told):
         "Settings",
     ):
         assert said in sheet.inner_text()
+    assert "Profile\nthorough" in sheet.inner_text()
     for fact in ("gammascope", "ab" * 32, "Report written", "What this cannot tell you"):
         assert fact in sheet.inner_text()
     assert sheet.locator(".print-box img").first.is_visible()

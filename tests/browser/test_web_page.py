@@ -509,6 +509,7 @@ def test_one_page_is_printed_with_map_detectors_and_version(browser, two, edited
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         sheet = page.locator("#sheet")
         said = sheet.text_content()
+        assert "Profilethorough" in said
         row = page.evaluate("visit.current.report")
         for opinion in (row, row["second_opinions"][0]):
             assert opinion["weights_sha256"] in said

@@ -81,7 +81,14 @@ class Results:
                 deque(rows, maxlen=0)  # the rows' pixels are not needed
             else:
                 title, facts = page_title(self.files), page_facts(self.files, self.detectors)
-                write_report(rows, page, title=title, summary=facts, numbers=self.numbers)
+                write_report(
+                    rows,
+                    page,
+                    title=title,
+                    profile=first.profile,
+                    summary=facts,
+                    numbers=self.numbers,
+                )
 
     def take(self, rows: Iterable[Scanned]) -> Iterator[PageRow | FailedRow]:
         """Note down rows and hand them on, as a page wants them."""

@@ -108,6 +108,7 @@ def write_report(  # noqa: PLR0913 - each says what the page shows
     path: Path,
     *,
     title: str,
+    profile: str = "",
     summary: Mapping[str, str] | None = None,
     written: datetime | None = None,
     pictures: int = PICTURES_KEPT,
@@ -121,6 +122,7 @@ def write_report(  # noqa: PLR0913 - each says what the page shows
         rows: In scan order, which the page keeps as one of its sort orders.
         path: Where the page goes; replaced if it exists.
         title: Heading of the page.
+        profile: Under which pictures were examined; "" = not said.
         summary: Facts about the scan by name ("Folder", "Duration"), shown as they are.
         written: Date shown on the page; None = now.
         pictures: How many rows keep a picture, the most suspicious first.
@@ -132,7 +134,7 @@ def write_report(  # noqa: PLR0913 - each says what the page shows
     content = _collect(rows, pictures, numbers=numbers)
     moment = written if written is not None else datetime.now(UTC)
     with complete_or_absent(path) as unfinished, unfinished.open("wb") as file:
-        for piece in _page_pieces(content, title, dict(summary or {}), moment):
+        for piece in _page_pieces(content, title, profile, dict(summary or {}), moment):
             file.write(piece)
 
 
@@ -384,7 +386,7 @@ def _data_uri(kind: str, data: bytes) -> str:
 
 
 def _page_pieces(
-    content: _Content, title: str, summary: dict[str, str], moment: datetime
+    content: _Content, title: str, profile: str, summary: dict[str, str], moment: datetime
 ) -> Iterable[bytes]:
     """Yield the page in order, so that it is never whole in memory a second time."""
     script = "\n".join(web_part(name) for name in _SCRIPTS)
@@ -394,6 +396,7 @@ def _page_pieces(
         "title": title,
         "written": moment.astimezone(UTC).isoformat(timespec="seconds"),
         "version": __version__,
+        "profile": profile,
         "questions": content.questions,
         "numbers": content.numbers,
         "weights": content.weights,

@@ -131,7 +131,7 @@ function origin(item) {
     return [[`Method${which}`, method], [`Weights, SHA-256${which}`, weights]];
   });
   const facts = [["File", item.name], ["Size", `${item.report.width} × ${item.report.height} pixels`], ...spoke,
-    ["gammascope", item.version], ["Report written", item.written]];
+    ...(item.profile ? [["Profile", item.profile]] : []), ["gammascope", item.version], ["Report written", item.written]];
   return element("dl", { class: "origin" }, ...facts.map(([name, value]) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, element("bdi", {}, printable(value))))));
 }

@@ -20,7 +20,8 @@ const items = [
     return {
       id: row.id, name: printable(row.report.image), report: row.report, opinions, answers: answersOf(opinions),
       caveats: caveatsOf(opinions), differences: differences(opinions), suspicion: row.suspicion, said: said(row.report),
-      pictured: row.pictured, failed: null, written: PAGE.written, version: PAGE.version, from: PAGE.title, whole: "the page of the scan",
+      pictured: row.pictured, failed: null, written: PAGE.written, version: PAGE.version, profile: PAGE.profile,
+      from: PAGE.title, whole: "the page of the scan",
     };
   }),
   ...PAGE.failed.map((row) => ({

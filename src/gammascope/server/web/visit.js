@@ -24,7 +24,10 @@ function add(files) {
   const fresh = [...files].map((file) => {
     visit.number += 1;
     const name = printable(file.name || `Pasted picture ${visit.number}`);
-    return { id: visit.number, file, name, url: URL.createObjectURL(file), state: "waiting", details: {}, report: null, layers: {}, answers: {} };
+    return {
+      id: visit.number, file, name, url: URL.createObjectURL(file), state: "waiting", details: {}, report: null, layers: {}, answers: {},
+      get profile() { return server.bounds ? server.bounds.profile : ""; },
+    };
   });
   if (!fresh.length) return;
   byId("visit").hidden = false;

@@ -138,7 +138,7 @@ def test_a_question_that_has_no_answer_for_a_picture_is_a_dash_in_its_row(photos
     assert result.exit_code == 0
     header, large, small = result.stdout.splitlines()[:3]
     assert "P(edited)" in header
-    assert re.search(r"no sign +0\.\d+ +[●◐○!?-] (no sign|uncertain|fake) +0\.\d+", large)
+    assert re.search(r"no sign +<?0\.\d+ +[●◐○!?-] (no sign|uncertain|fake) +0\.\d+", large)
     assert re.search(r" - +- ", small)
 
 

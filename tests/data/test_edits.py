@@ -169,6 +169,15 @@ def test_photos_of_the_same_name_do_not_overwrite_each_other(entries, tmp_path):
     assert len(list((tmp_path / "out" / "copy_move").rglob("*.jpg"))) == len(entries) == 3
 
 
+def test_photos_of_the_same_name_are_edited_in_places_of_their_own(entries, tmp_path):
+    namesakes = [entry for entry in entries if entry.path.name == "1.jpg"]
+    make_edits(namesakes, tmp_path / "out", Plan(("copy_move",), controls=0))
+    masks = [load_sample(row).edited for row in read_manifest(tmp_path / "out" / MANIFEST)]
+    assert len(masks) == 2
+    assert masks[0].shape == masks[1].shape
+    assert (masks[0] != masks[1]).any()
+
+
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_files(entries, tmp_path):
     plan = Plan(("copy_move", "splicing"), per_photo=2)
     make_edits(entries, tmp_path / "whole", plan)

@@ -243,7 +243,7 @@ class _Work:
         }
         kept = path.exists()
         if not kept:
-            rng = np.random.default_rng((self.plan.seed, _code(photo.path), number))
+            rng = np.random.default_rng((self.plan.seed, _content_code(photo.path), number))
             made = self._made(photo, kind, rng)
             if known.name is not None:
                 write_mask(masks["generated"], made.generated)
@@ -410,3 +410,11 @@ def _check(photos: Sequence[Entry], plan: Plan, generators: Generators) -> None:
 
 def _code(path: Path) -> int:
     return zlib.crc32(os.fsencode(path.name))
+
+
+def _content_code(path: Path) -> int:
+    """Number a photo by its bytes: those of one name in several folders get regions of their own."""
+    try:
+        return zlib.crc32(path.read_bytes())
+    except OSError:  # whoever decodes it says why
+        return 0

@@ -242,8 +242,8 @@ def read(wishes: Sequence[Wish], folder: Path, graph: Path, view: views.ViewSpec
         data = wish.entry.path.read_bytes()
         name = hashlib.sha256(data).hexdigest()
         kept, chosen = folder / f"{name}.npz", wanted(name, fully=wish.fully)
-        had = _kept(kept)
-        missing = [view for view in chosen if view not in had.get("views", ())]
+        had = _views(kept)
+        missing = [view for view in chosen if view not in had]
         if not missing:
             return wish, kept, {}, []
         try:
@@ -254,9 +254,6 @@ def read(wishes: Sequence[Wish], folder: Path, graph: Path, view: views.ViewSpec
         facts = {"views": np.array(list(shown)), "graded": np.array(graded)}
         facts |= {"size": np.array(max(image.shape[:2]))}
         facts |= {"quality": np.array(codecs.jpeg_quality(data) or 0)}
-        if had:
-            facts |= {"views": np.append(had["views"], facts["views"]), "before": had["tokens"]}
-            facts |= {"graded": had["graded"] | facts["graded"]}
         return wish, kept, facts, [views.normalised(one, view) for one in shown.values()]
 
     for number, ready in enumerate(_ahead(wishes, prepared)):
@@ -265,11 +262,7 @@ def read(wishes: Sequence[Wish], folder: Path, graph: Path, view: views.ViewSpec
             continue
         wish, kept, facts, pixels = ready
         if pixels:
-            partial, tokens = kept.with_suffix(".part.npz"), tower(pixels)
-            if (before := facts.pop("before", None)) is not None:
-                tokens = np.concatenate([before, tokens])
-            np.savez(partial, tokens=tokens, **facts)
-            partial.replace(kept)
+            _keep(kept, facts, tower(pixels))
         found.append(_loaded(wish, kept))
         if number % 100 == 0:
             speed = number / (time.monotonic() - start)
@@ -287,12 +280,25 @@ def _ahead(wishes: Iterable[Wish], prepare: Any) -> Iterator[Any]:
             waiting += [pool.submit(prepare, e) for e in islice(left, 1)]
 
 
-def _kept(path: Path) -> dict[str, np.ndarray]:
-    """Return what was read before, nothing if nothing was."""
-    if not path.is_file():
-        return {}
-    with np.load(path) as values:
-        return {key: values[key] for key in ("views", "tokens", "graded")}
+def _views(kept: Path) -> frozenset[str]:
+    """Return through which views a picture was read before."""
+    if not kept.is_file():
+        return frozenset()
+    with np.load(kept) as values:
+        return frozenset(values["views"].tolist())
+
+
+def _keep(kept: Path, facts: Mapping[str, Any], tokens: np.ndarray) -> None:
+    """Write what was read of a picture, after what was read before."""
+    values = dict(facts)
+    if kept.is_file():
+        with np.load(kept) as before:
+            values["views"] = np.append(before["views"], facts["views"])
+            values["graded"] = before["graded"] | facts["graded"]
+            tokens = np.concatenate([before["tokens"], tokens])
+    partial = kept.with_suffix(".part.npz")
+    np.savez(partial, tokens=tokens, **values)
+    partial.replace(kept)
 
 
 def _loaded(wish: Wish, kept: Path) -> Picture:

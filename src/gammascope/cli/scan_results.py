@@ -8,6 +8,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -277,23 +278,18 @@ class Results:
                 for question in questions
             ]
         (questions,) = asked
-        if len(questions) == 1:  # its answer is the verdict
-            (question,) = questions
-            numbers = _AS_HIGH if self._ranked() else {f"P({question})": _chance}
-            return [_Column(0, question, "verdict", numbers)]
-        each = [
-            _Column(0, question, question, {f"P({question})": _chance}) for question in questions
-        ]
+        if self._ranked():
+            return [_Column(0, questions[0], "verdict", _AS_HIGH)]
+        each = [_Column(0, one, one, {f"P({one})": _chance}) for one in questions]
+        if len(each) == 1:  # its answer is the verdict
+            return [replace(each[0], title="verdict")]
         return [_Column(0, "", "verdict", {}), *each]
 
     def _ranked(self) -> bool:
-        """Whether every score has a rank among held-out photos, where it should have one."""
-        if self.detectors.several or any(len(one.answers) > 1 for (one,) in self.reports.values()):
-            return False
-        ranks = [
-            answer.as_high for (one,) in self.reports.values() for answer in one.answers.values()
-        ]
-        return any(ranks)
+        """Whether scores have ranks among held-out photos: those of one detector that asks one question."""
+        answers = [tuple(report.answers.values()) for (report, *_) in self.reports.values()]
+        alone = not self.detectors.several and all(len(some) == 1 for some in answers)
+        return alone and any(answer.as_high for (answer,) in answers)
 
     def _caveats(self, name: str) -> tuple[str, ...]:
         """Return what weakens the verdicts on a file: said of one detector where others do not have it."""
@@ -332,19 +328,19 @@ def _chance(said: Answer | Report) -> str:
     return shown_chance(said.probability)
 
 
-def _share_as_high(number: int) -> Callable[[Answer | Report], str]:
-    def written(said: Answer | Report) -> str:
-        known = said.as_high if isinstance(said, Answer) else None
-        if known is None:
-            return "-"
-        return "<0.1 %" if known[number] < 0.001 else percent(known[number], 1)
-
-    return written
+def _as_high(said: Answer | Report, number: int) -> str:
+    known = said.as_high if isinstance(said, Answer) else None
+    if known is None:
+        return "-"
+    return "<0.1 %" if known[number] < 0.001 else percent(known[number], 1)
 
 
 _AS_HIGH_MEANS = "As high: the share of held-out photos, and of held-out fakes, whose score is at least this one."
 # A probability would assume a share of fakes; these shares assume nothing, and are what thresholds are set by.
-_AS_HIGH = {"photos as high": _share_as_high(0), "fakes as high": _share_as_high(1)}
+_AS_HIGH = {
+    "photos as high": partial(_as_high, number=0),
+    "fakes as high": partial(_as_high, number=1),
+}
 
 
 def _holds(reports: Sequence[Report]) -> Text:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gammascope.errors import IncompatibleCheckpointError, MissingDataError
+from gammascope.networks import published
 from gammascope.networks.base import Backbone, Features
 from gammascope.networks.frequency import BandEnergies
 from gammascope.networks.traces import TraceStem
@@ -263,27 +263,9 @@ class MobileNetBackbone(Backbone):
             MissingDataError: If there is no such file.
             IncompatibleCheckpointError: If it is no safetensors file, or lacks a layer or has another shape for it.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        try:
-            foreign = load(path.read_bytes())
-        except OSError as error:
-            raise MissingDataError(
-                f"Cannot read MobileNetV2 weights {path}: {error.strerror}."
-            ) from error
-        except SafetensorError as error:
-            raise IncompatibleCheckpointError(f"{path} is no safetensors file: {error}.") from error
-        own = self.state_dict()
         imagenet = {"conv_stem", "bn1", "blocks", "conv_head", "bn2"}
-        wanted = [name for name in own if name.split(".")[0] in imagenet]
-        wrong = [n for n in wanted if n not in foreign or foreign[n].shape != own[n].shape]
-        if wrong:
-            raise IncompatibleCheckpointError(
-                f"{path} is no MobileNetV2 of this size: {wrong[0]} is missing or of another shape "
-                f"({len(wrong)} of {len(wanted)} tensors)."
-            )
-        self.load_state_dict({name: foreign[name].to(own[name]) for name in wanted}, strict=False)
+        names = {name: name for name in self.state_dict() if name.split(".")[0] in imagenet}
+        published.fill(self, path, "MobileNetV2", names)
 
 
 class LocalSpectrum(nn.Module):

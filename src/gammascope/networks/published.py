@@ -1,4 +1,4 @@
-"""Towers as their makers published them: a local folder or the hub, read through ``transformers``, safetensors only."""
+"""Weights as their makers published them, safetensors only: a file, a local folder, or the hub by ``transformers``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from gammascope.errors import (
     IncompatibleCheckpointError,
@@ -107,6 +108,38 @@ def preprocessing_of(name: str, revision: str | None) -> Mapping[str, Any]:
     )
     stated: Mapping[str, Any] = json.loads(Path(path).read_text("utf-8")) if path else {}
     return stated
+
+
+def fill(network: nn.Module, path: Path, kind: str, names: Mapping[str, str]) -> None:
+    """Fill some of a network's tensors from a file of weights; the others stay as they are.
+
+    Args:
+        network: Changed in place.
+        path: A safetensors file.
+        kind: What it should hold, for messages ("ResNet").
+        names: Under which name each tensor of the network lies there.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        IncompatibleCheckpointError: If it is no safetensors file, or lacks a tensor or has another shape for it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        foreign = load(path.read_bytes())
+    except OSError as error:
+        raise MissingDataError(f"Cannot read {kind} weights {path}: {error.strerror}.") from error
+    except SafetensorError as error:
+        raise IncompatibleCheckpointError(f"{path} is no safetensors file: {error}.") from error
+    own = network.state_dict()
+    wrong = [t for o, t in names.items() if t not in foreign or foreign[t].shape != own[o].shape]
+    if wrong:
+        raise IncompatibleCheckpointError(
+            f"{path} is no {kind} of this size: {wrong[0]} is missing or of another shape ({len(wrong)} of "
+            f"{len(names)} tensors)."
+        )
+    network.load_state_dict({o: foreign[t].to(own[o]) for o, t in names.items()}, strict=False)
 
 
 def _not_found(name: str, wanted: str, error: Exception) -> MissingDataError:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gammascope.errors import IncompatibleCheckpointError, MissingDataError
+from gammascope.networks import published
 
 _LAYERS = {0: "conv1", 1: "bn1", 3: "conv2", 4: "bn2", 6: "conv3", 7: "bn3"}
 """Published names of the layers of a bottleneck's body, by place."""
@@ -105,27 +105,7 @@ class ResNet(nn.Module):
             MissingDataError: If there is no such file.
             IncompatibleCheckpointError: If it is no safetensors file, or lacks a layer or has another shape for it.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        try:
-            foreign = load(path.read_bytes())
-        except OSError as error:
-            raise MissingDataError(
-                f"Cannot read ResNet weights {path}: {error.strerror}."
-            ) from error
-        except SafetensorError as error:
-            raise IncompatibleCheckpointError(f"{path} is no safetensors file: {error}.") from error
         own = self.state_dict()
         # Some files leave the counters of batch norms out.
         names = {o: t for o, t in self.published_names().items() if own[o].is_floating_point()}
-        wrong = [
-            t for o, t in names.items() if t not in foreign or foreign[t].shape != own[o].shape
-        ]
-        if wrong:
-            raise IncompatibleCheckpointError(
-                f"{path} is no ResNet of this size: {wrong[0]} is missing or of another shape ({len(wrong)} of "
-                f"{len(names)} tensors)."
-            )
-        taken = {o: foreign[t].to(own[o]) for o, t in names.items()}
-        self.load_state_dict(taken, strict=False)
+        published.fill(self, path, "ResNet", names)

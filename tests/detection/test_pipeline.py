@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import numpy as np
@@ -462,6 +465,26 @@ def test_files_that_are_no_image_are_refused(weights, tmp_path):
         gammascope.detect(b"no image", weights=weights)
     with pytest.raises(UndecodableImageError):
         gammascope.detect(tmp_path / "nothing.png", weights=weights)
+
+
+def test_a_loop_over_pictures_loads_the_detector_once_and_a_changed_file_anew(
+    weights, photos, tmp_path, monkeypatch
+):
+    mine, loads = tmp_path / "mine.safetensors", []
+    load = Pipeline.load
+
+    def counted(*args: Any, **wishes: Any) -> Pipeline:
+        loads.append(1)
+        return load(*args, **wishes)
+
+    monkeypatch.setattr(Pipeline, "load", counted)
+    shutil.copyfile(weights, mine)
+    for name in ("cat", "rocket", "cat"):
+        gammascope.detect(photos[name], weights=mine)
+    assert len(loads) == 1
+    os.utime(mine, (0, 0))
+    gammascope.detect(photos["cat"], weights=mine)
+    assert len(loads) == 2
 
 
 def test_no_weights_and_other_weights_are_refused(weights, tmp_path, photos):

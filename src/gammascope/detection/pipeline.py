@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -379,7 +380,7 @@ def detect(
 ) -> Report:
     """Say whether an image contains AI-generated pixels, whether it was edited, and where.
 
-    Loads the detector on every call; for many images keep a ``Pipeline``.
+    The detector of the last call is kept, so a loop over files loads it once.
 
     Args:
         image: Path of a file, its content, or upright sRGB pixels (``h w 3``, uint8).
@@ -395,7 +396,19 @@ def detect(
     """
     source = Path(image) if isinstance(image, str) else image
     besides = Besides(provenance=provenance, stability=stability)
-    return Pipeline.load(weights, method=method, besides=besides).report(source)
+    try:
+        changed = Path(weights).stat().st_mtime_ns
+    except OSError:
+        changed = (
+            0  # The name of embedded weights, or a path on which loading has something to say.
+        )
+    return _last(weights, changed, method, besides).report(source)
+
+
+@functools.lru_cache(maxsize=1)
+def _last(weights: str | Path, _changed: int, method: str | None, besides: Besides) -> Pipeline:
+    """Load a detector, unless it is the one that was loaded last and its file has not changed since."""
+    return Pipeline.load(weights, method=method, besides=besides)
 
 
 def view_under(spec: ViewSpec, profile: Profile) -> ViewSpec:

@@ -131,9 +131,11 @@ class Readings:
     def __init__(self, pictures: Sequence[Picture], kind: str, space: Space | None = None) -> None:
         self.pictures, self.kind = pictures, kind
         self.space = space or Space.of(self._features(kind)[1])
-        views_read = sorted({v for p in pictures for v in p.read if v.startswith(kind)})
-        self.rows = {view: self._features(view) for view in views_read}
-        self.x = {view: self.space(features) for view, (_, features) in self.rows.items()}
+        self.rows: dict[str, list[int]] = {}
+        self.x: dict[str, torch.Tensor] = {}
+        for view in sorted({v for p in pictures for v in p.read if v.startswith(kind)}):
+            self.rows[view], features = self._features(view)
+            self.x[view] = self.space(features)
 
     def _features(self, view: str) -> tuple[list[int], torch.Tensor]:
         """Return which pictures were seen so, and what was read of them."""
@@ -144,7 +146,7 @@ class Readings:
     def fit(self, learnt: Set[Picture] | None = None) -> Logistic:
         """Fit to all views of these pictures; None: of all."""
         parts = []
-        for view, (of, _) in self.rows.items():
+        for view, of in self.rows.items():
             at = [
                 n for n, place in enumerate(of) if learnt is None or self.pictures[place] in learnt
             ]
@@ -166,7 +168,7 @@ class Readings:
         said: dict[str, float] = {}
         for fold in range(FOLDS):
             found = self.fit({p for p in self.pictures if fold_of(p) != fold})
-            for view, (of, _) in self.rows.items():
+            for view, of in self.rows.items():
                 own = [n for n, place in enumerate(of) if fold_of(self.pictures[place]) == fold]
                 logits = found.logits(self.x[view][own]).tolist()
                 names = [self.pictures[of[n]].name for n in own]

@@ -116,7 +116,7 @@ class Judge:
         for fold in range(FOLDS):
             seen = (p for p in readings.pictures if p.name in learnt)
             found = readings.fit({p for p in seen if fold_of(p, seed) != fold})
-            for view, (of, _) in readings.rows.items():
+            for view, of in readings.rows.items():
                 own = [n for n, at in enumerate(of) if fold_of(readings.pictures[at], seed) == fold]
                 names = [readings.pictures[of[n]].name for n in own]
                 logits = found.logits(readings.x[view][own]).tolist()

@@ -152,3 +152,13 @@ def test_a_score_on_the_edge_is_open():
         True,
     ]
     assert replace(edge, low=1.0).by(1.0) is False
+
+
+def test_thorough_looks_at_all_tiles_and_answers_by_those_of_the_default():
+    thorough, default = pipeline(None, "thorough"), pipeline(None)
+    image = lit(200)
+    seen, answer = thorough.scores(image), default.scores(image)
+    assert seen.views > answer.views
+    assert seen.logit == pytest.approx(answer.logit, abs=1e-4)
+    tiles = seen.by_view[""][:-1]
+    assert np.mean(tiles) != pytest.approx(np.mean(answer.by_view[""][:-1]), abs=1)

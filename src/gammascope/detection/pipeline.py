@@ -93,7 +93,7 @@ class Execution:
         engine: What runs the network; "auto": the first of OpenVINO, ONNX Runtime and torch that can.
         precision: Of its arithmetic; "bf16" needs OpenVINO and moves logits by a few per cent; "f32" never uses int8.
         profile: "fast" looks at ``FAST_VIEWS`` views of an image, "thorough" at all of its tiles, "default" at as many
-            as the checkpoint says.
+            as the checkpoint says. Under "thorough" a picture's answer goes by the tiles of the default.
     """
 
     engine: Engine = "auto"
@@ -187,7 +187,9 @@ class Pipeline:
             IncompatibleCheckpointError: If the weights are broken.
         """
         settled = self.facts.settled.get(self.profile)
-        found = scores_of(self.network, self.view, images, settled, stop)
+        # More tiles do not make an answer better (docs/experiments.md, E41), and thresholds hold for so many.
+        most = self.facts.view.max_tiles if self.profile == "thorough" else None
+        found = scores_of(self.network, self.view, images, settled, stop, most)
         if not all(np.isfinite(one.by_view[""]).all() for one in found):
             # A comparison with NaN is false, so the verdict would silently read "no sign".
             raise IncompatibleCheckpointError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -95,11 +95,21 @@ class _Seen:
         image: The picture.
         spec: How it is seen.
         settled: Which views are looked at first, and what they settle; None: all at once.
+        most: How many tiles count for the picture's answer, evenly spread; None: all that it shows.
     """
 
-    def __init__(self, image: Image, spec: ViewSpec, settled: checkpoints.Settled | None) -> None:
+    def __init__(
+        self,
+        image: Image,
+        spec: ViewSpec,
+        settled: checkpoints.Settled | None,
+        most: int | None,
+    ) -> None:
         self.image, self._spec, self._settled = image, spec, settled
         self.size = (image.shape[1], image.shape[0])
+        self._count = (
+            None if most is None else set(views.boxes_of(self.size, replace(spec, max_tiles=most)))
+        )
         self.boxes = views.boxes_of(self.size, spec)
         self.overview = views.has_overview(self.size, spec)
         self.shown: list[int] = []
@@ -150,6 +160,7 @@ class _Seen:
         wholes = by_view.pop(views.WHOLE, np.zeros(1, np.float32))
         whole = float(wholes[-1] if self.overview else wholes.mean())
         tiles = len(boxes) - self.overview
+        counts = [self._count is None or box in self._count for box in boxes[:tiles]]
 
         def pooled(name: str, logits: Float[np.ndarray, " n"]) -> float:
             if not tiles:  # The reduced whole alone, which then counts all.
@@ -158,7 +169,7 @@ class _Seen:
             # on held-out sources (docs/experiments.md). Other questions pool as the label does.
             if name == "edited":
                 return views.pool_logits(logits[:tiles], "top")
-            near = views.pool_logits(logits[:tiles], spec.pool)
+            near = views.pool_logits(logits[:tiles][counts], spec.pool)
             if self.overview:
                 near += spec.overview * (float(logits[-1]) - near)
             return near + whole
@@ -189,6 +200,7 @@ def scores_of(
     images: Sequence[UInt8[np.ndarray, "_h _w 3"]],
     settled: checkpoints.Settled | None = None,
     stop: threading.Event | None = None,
+    most: int | None = None,
 ) -> list[Scores]:
     """Look at several images; their views go through the network in common batches.
 
@@ -198,6 +210,8 @@ def scores_of(
         images: Of any sizes. Views are cut as they are needed, but the maps of all images are held until the end.
         settled: Which views are looked at first, and from which logits on they are enough; None: all, always.
         stop: Once it is set, nothing more is looked at.
+        most: How many tiles count for a picture's answers, evenly spread; None: all.
+            Edits are local, so *edited* goes by all in any case.
 
     Returns:
         One for each image, in order; equal to what each has alone up to the rounding of the network.
@@ -205,7 +219,7 @@ def scores_of(
     Raises:
         InterruptedScanError: If it was told to stop.
     """
-    seen = [_Seen(image, spec, settled) for image in images]
+    seen = [_Seen(image, spec, settled, most) for image in images]
     for chosen in (_Seen.first, _Seen.left):
         places = [(one, number) for one in seen for number in chosen(one)]
         for start in range(0, len(places), network.at_once):

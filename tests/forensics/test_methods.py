@@ -63,15 +63,16 @@ def reason(outcome: object) -> str:
 # Double quantisation
 
 
-@pytest.mark.parametrize(("first", "last"), [(60, 90), (75, 95), (85, 95)])
-def test_a_part_compressed_once_is_found_in_a_picture_compressed_twice(photos, first, last):
+# A gentle first compression leaves a fainter comb: such a part is uncertain, not fake.
+@pytest.mark.parametrize(("first", "last", "clear"), [(60, 90, 1), (75, 95, 1), (85, 95, 0.5)])
+def test_a_part_compressed_once_is_found_in_a_picture_compressed_twice(photos, first, last, clear):
     host = reencode(photos["coffee"], Encoding("jpeg", first, "4:4:4"))
     truth = somewhere(host.shape, 120, 200, 120)
     other = reencode(photos["astronaut"][3:, 5:], Encoding("jpeg", first, "4:4:4"))
     edited = host.copy()
     edited[truth] = other[100:220, 150:270].reshape(-1, 3)
     found = quantisation.examine(saved(edited, last))
-    assert found.score > METHODS["quantisation"].threshold
+    assert METHODS["quantisation"].clearness(found) > clear
     assert agreement(found, truth) > 0.8
 
 

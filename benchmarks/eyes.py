@@ -46,7 +46,7 @@ CONFIG = linear_probe.Config(
     max_tiles=3,
     overview=0.5,
 )
-COMPONENTS, PENALTY, GRADIENT = 1024, 0.1, 1e-4
+COMPONENTS, PENALTY, GRADIENT = 4096, 0.05, 1e-4
 SHARES = {"perturbed": 0.5, "poor light": 0.1}
 """Weight of views by the ends of their names, beside untouched ones; each window counts as one."""
 LIGHT = 0.125

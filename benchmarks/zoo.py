@@ -11,8 +11,8 @@ stages, the recipe of each and what differs from it. Then the ``--best`` rows on
 plain rows, are trained with further seeds.
 
 Start it again with the same options and it goes on, from the last twenty steps. OUT/zoo.parquet, written anew after
-each run, holds all scores without paths; ``gammascope evaluate --replay`` prints the tables from it, as this script does
-at its end. Several calls may share OUT, each with some of ``--rows``.
+each run, holds all scores without paths; ``gammascope evaluate --replay`` prints the tables from it, as this script
+does at its end. Several calls may share OUT, each with some of ``--rows``.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ BATCH, KEPT_BLOCKS = 16, 8
 CENTRE = 960
 """Side of the middle of a picture that is perturbed, pixels: a quarter of it still fills a window."""
 TOWER = ("method.backbone=clip-vit-b16",)
+TWINS = "twins/manifest.csv"
 NEW, LOW, WHOLE = 1e-3, 3e-4, 3e-5
 """Learning rates: of networks without a tower; of heads, prompts and low-rank changes; of whole blocks."""
 
@@ -131,7 +132,7 @@ ROWS: dict[str, tuple[Stage, ...]] = {
         Stage(
             "align_gemini_dinov2",
             (*TOWER, *WINDOW),
-            pictures=("hosts.csv", "twins/manifest.csv"),
+            pictures=("hosts.csv", TWINS),
         ),
     ),
     "ns_net": (
@@ -144,7 +145,7 @@ ROWS: dict[str, tuple[Stage, ...]] = {
         Stage(
             "gamma_clip",
             (*TOWER, *WINDOW, "method.adapt=frozen", "method.taps=[8,12]"),
-            pictures=("train.csv", "twins/manifest.csv"),
+            pictures=("train.csv", TWINS),
             kept=True,
         ),
     ),
@@ -204,7 +205,7 @@ def is_left_out(entry: Entry) -> bool:
 
 
 def listed(chosen: argparse.Namespace) -> None:
-    """Write the lists of pictures that all rows share, and make twins of some photos; what is there stays."""
+    """Write the lists of pictures that all rows share; what is there stays."""
     out: Path = chosen.out
     if not (out / "hosts.csv").is_file():
         refused = set(chosen.without.read_text().split()) if chosen.without else set()
@@ -223,7 +224,7 @@ def listed(chosen: argparse.Namespace) -> None:
         lists = {
             "train.csv": train,
             "validation.csv": list(ranked(kept, chosen.cap_left_out, refused)),
-            "cameras.csv": [e for e in real if e.path.resolve() in known and e not in train],
+            "cameras.csv": [entry for entry in real if entry.path.resolve() in known],
             "faces.csv": list(
                 ranked([e for e in learnt if e.source in FACES], MOST_FACES, refused)
             ),
@@ -232,6 +233,11 @@ def listed(chosen: argparse.Namespace) -> None:
         for name, entries in lists.items():
             if entries:
                 write_manifest(entries, out / name)
+
+
+def twins(chosen: argparse.Namespace) -> None:
+    """Make autoencoder round trips of some photos; what is there stays."""
+    out: Path = chosen.out
     if chosen.autoencoder and not (out / "twins" / "manifest.csv").is_file():
         told = ("--kind", "twin", "--quality", "png", "--controls", "0", "--split", "train")
         where = ("--autoencoder", chosen.autoencoder, "--out", out / "twins", "--quiet")
@@ -248,7 +254,7 @@ def recipe_of(stage: Stage, chosen: argparse.Namespace, seed: int, start: Path) 
     """Return the recipe of a stage with all that differs from it."""
     out: Path = chosen.out
     steps = chosen.views // BATCH
-    manifests = [str(out / name) for name in stage.pictures if (out / name).is_file()]
+    manifests = [str(out / name) for name in stage.pictures]
     values = [
         *(f"seed={seed}", f"data.manifests={json.dumps(manifests)}", "data.workers=0"),
         *("data.memory_gb=2.0", f"optimisation.batch={BATCH}", f"optimisation.steps={steps}"),
@@ -434,6 +440,8 @@ def follow_all(runs: Sequence[tuple[str, int]], chosen: argparse.Namespace) -> N
     for row, seed in runs:
         if (row, seed) in done(chosen):
             continue
+        if any(TWINS in stage.pictures for stage in ROWS[row]):
+            twins(chosen)
         command = [sys.executable, __file__, *sys.argv[1:], "--one", row, str(seed)]
         place = chosen.out / "runs" / f"{row}-{seed}"
         place.mkdir(parents=True, exist_ok=True)

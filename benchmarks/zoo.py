@@ -475,7 +475,7 @@ def main() -> None:
     parser.add_argument(
         "--cap", type=int, default=16, help="pictures to learn, of a collection and class"
     )
-    parser.add_argument("--cap-left-out", type=int, default=6, help="pictures to judge, likewise")
+    parser.add_argument("--cap-left-out", type=int, default=10, help="pictures to judge, likewise")
     parser.add_argument("--views", type=int, default=1280, help="of every training")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--best", type=int, default=5, help="rows that get more than one seed")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -23,7 +23,7 @@ from gammascope.errors import RecipeError
 from gammascope.networks import published, towers
 from gammascope.networks.adapters import LORA_TARGETS, add_lora
 from gammascope.networks.base import Backbone, Features
-from gammascope.networks.kept_states import KeptStates, rounded
+from gammascope.networks.kept_states import KeptStates
 
 Training: TypeAlias = Literal["frozen", "lora", "full"]
 """What is trained: nothing, low-rank adapters beside frozen weights, or everything."""
@@ -184,7 +184,7 @@ class TransformerBackbone(Backbone):
         self._trains_tower = adaptation.train == "full"
         self._path_of_blocks = family.blocks
         self._rotary = family is _DINOV3
-        self._states: tuple[int, KeptStates] | None = None
+        self._states: KeptStates | None = None
         tower.requires_grad_(self._trains_tower)
         if adaptation.train == "lora":
             add_lora(
@@ -332,8 +332,8 @@ class TransformerBackbone(Backbone):
     def keep(self, folder: Path, blocks: int) -> None:
         """Keep what leaves the first so many blocks for each view, and read it from there when the view comes again.
 
-        So several runs share one look at what they see in common. Views of which patches are dropped, or beside which
-        prompts are shown, are looked at anew.
+        So several runs share the work on views that they have in common. Views of which patches are dropped, or beside
+        which prompts are shown, are encoded anew.
 
         Args:
             folder: Where it is kept; three hundred kilobytes for a view of 224 px and CLIP ViT-B/16.
@@ -342,27 +342,13 @@ class TransformerBackbone(Backbone):
         Raises:
             RecipeError: If there are fewer blocks, one of them is trained, or patch tokens of an earlier one are read.
         """
-        there = len(self._blocks)
-        if not 1 <= blocks <= there:
-            raise RecipeError(f"keeping.blocks = {blocks}: expected 1 to {there}, this tower's.")
-        later = tuple(f"{self._path_of_blocks}.{number}." for number in range(blocks, there))
-        before = {
-            name: tensor
-            for name, tensor in self.tower.state_dict(keep_vars=True).items()
-            if name.startswith((self._path_of_blocks, "embeddings", "pre_layrnorm"))
-            and not name.startswith(later)
-        }
-        if any(tensor.requires_grad for tensor in before.values()):
-            raise RecipeError(
-                f"keeping.blocks = {blocks}: some of these blocks are trained, so what they say changes; leave out the "
-                "section keeping, or name fewer."
-            )
+        states = KeptStates(folder, self.tower, self._path_of_blocks, blocks, self._skipped_tokens)
         if min(self.taps) < blocks:
             raise RecipeError(
                 f"keeping.blocks = {blocks}: of earlier blocks class tokens alone are kept, and the patch tokens of "
                 f"block {min(self.taps)} are read; name at most {min(self.taps)}."
             )
-        self._states = blocks, KeptStates(folder, (before[name] for name in sorted(before)))
+        self._states = states
 
     def forward(
         self,
@@ -394,8 +380,9 @@ class TransformerBackbone(Backbone):
         options: dict[str, Any] = {"output_hidden_states": sorted({*self.taps, *self.reads})}
         if self._interpolates:
             options["interpolate_pos_encoding"] = (height, width) != (self._native, self._native)
-        plain = kept is None and not len(prompts)
-        with self._dropping(kept), self._prompted(prompts), self._remembered(pixels, plain=plain):
+        plain = kept is None and not prompts
+        known = self._states.of(self._blocks, pixels) if self._states and plain else nullcontext()
+        with self._dropping(kept), self._prompted(prompts), known:
             seen = self.tower(pixels, **options)
         # Hidden state 0 is the embedding, so number k is what leaves block k; prompts come last.
         shown = self._skipped_tokens + (rows * columns if kept is None else kept.shape[1])
@@ -410,37 +397,6 @@ class TransformerBackbone(Backbone):
         read = [seen.hidden_states[block][:, 0].float() for block in self.reads]
         even = [functional.layer_norm(token, token.shape[1:]) for token in read]
         return Features(torch.cat(even, 1), grid, summary={"content": torch.cat(read, 1)})
-
-    @contextmanager
-    def _remembered(self, pixels: Float[Tensor, "b 3 h w"], *, plain: bool) -> Iterator[None]:
-        """Let the first blocks say what they said of these views before, or keep what they say now."""
-        if self._states is None or not plain:
-            yield
-            return
-        count, states = self._states
-        blocks, paths = list(self._blocks)[:count], states.paths(pixels)
-        said: list[Tensor] = []
-        known = states.read(paths, pixels.device)
-
-        def told(state: Tensor) -> Callable[..., Tensor]:
-            return lambda *_, **__: state
-
-        def keeping(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-            def say(*inputs: Any, **options: Any) -> Tensor:
-                said.append(rounded(forward(*inputs, **options)))  # as it will come back
-                return said[-1]
-
-            return say
-
-        for place, block in enumerate(blocks):
-            block.forward = keeping(block.forward) if known is None else told(known[place])
-        try:
-            yield
-        finally:
-            for block in blocks:
-                del block.forward
-        if known is None:
-            states.write(paths, said, self._skipped_tokens)
 
     @contextmanager
     def _dropping(self, kept: Int[Tensor, "b k"] | None) -> Iterator[None]:

@@ -1,287 +1,501 @@
-"""Train every method for real at a small size, evaluate it in all three columns, and write one table and its scores.
+"""Train every method as its paper does, on the same pictures and as many views, and lay all out in one table.
 
-    python benchmarks/zoo.py MANIFEST.csv --out runs/zoo [--methods gamma effort ...] [--steps 300 | --minutes 5]
-        [--set KEY=VALUE ...] [--evaluate-split train] [--evaluate-sources monstree sceaux ...] [--limit 100]
+    python benchmarks/zoo.py --data MANIFEST.csv [--data MANIFEST.csv] --dev MANIFEST.csv --out runs/zoo
+        --camera-tables EXIF.csv --autoencoder TAEF2 [--apart SOURCE] [--without HASHES.txt] [--seeds 3]
 
-Each method follows its recipe in recipes/, on the embedded backbone where it has one. Without --evaluate-split the
-images are those of the validation sources that the recipes keep apart; thresholds are fitted on the same ones, so that
-their real and fake accuracy is in-sample there (AUROC is not). A test split gets thresholds that it never saw. A method
-that is done is skipped, one that was interrupted goes on: start it again with the same options. One that cannot be
-trained on these data (camera tables are missing, say) becomes a row that says so.
+All rows see views of one law: windows of native pixels at random places, drawn from at most ``--cap`` training pictures
+of a collection and class; a third of the collections is left out of all training. A picture is judged by its central
+window. With one seed view number n is the same picture, window and chain for all whose views are of one size, and what
+the frozen first blocks of the tower say of it is kept once in OUT/states. Each row's own part is in ``ROWS``: its
+stages, the recipe of each and what differs from it. Then the ``--best`` rows on the collections left out, and both
+plain rows, are trained with further seeds.
 
-OUT/zoo.parquet holds the scores of all, without paths: ``gammascope evaluate --replay`` makes the table of OUT/zoo.md
-anew from it. Milliseconds an image, memory and minutes are of this machine and beside whatever else ran: compare rows,
-not machines.
+Start it again with the same options and it goes on, from the last twenty steps. OUT/zoo.parquet, written anew after
+each run, holds all scores without paths; ``gammascope evaluate --replay`` prints the tables from it, as this script
+does at its end. Several calls may share OUT, each with some of ``--rows``.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import hashlib
 import json
 import math
-import os
-import platform
-import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
+import torch
+
+from gammascope import checkpoints
+from gammascope.data.camera import read_camera_tables
+from gammascope.data.laws import Nuisance
+from gammascope.data.manifest import read_manifest, write_manifest
+from gammascope.detection.scores import Scores
+from gammascope.detectors.base import Detector
+from gammascope.evaluation import replaying, robustness, run
+from gammascope.evaluation.metrics import auroc
 from gammascope.evaluation.replay_file import FILE, Kept
+from gammascope.evaluation.score_table import ScoreTable
+from gammascope.evaluation.scoring import AsIs, Column
+from gammascope.evaluation.tables import markdown
 from gammascope.files import complete_or_absent
+from gammascope.imaging.views import views_of
+from gammascope.machine import peak_mib
+from gammascope.networks.backbones import TransformerBackbone
+from gammascope.sample import Entry, Label, Sample
+from gammascope.training.following import follow
+from gammascope.training.recipe import Recipe, read_recipe
 
 ROOT = Path(__file__).parents[1]
+FOLDS, LEFT_OUT = 6, (0, 2)
+"""Collections fall into so many parts by the hash of their names; these parts are left out of all training."""
+FACES = ("cdiaconu-faces", "chmoe-faces", "seegma-faces")
+MOST_FACES, MOST_TWINS, LARGEST_TWIN = 200, 160, 1024
+"""Faces of a collection and class; photos that get a twin, and the longer side of the largest of them, pixels."""
+BATCH, KEPT_BLOCKS = 16, 8
+CENTRE = 960
+"""Side of the middle of a picture that is perturbed, pixels: a quarter of it still fills a window."""
+TOWER = ("method.backbone=clip-vit-b16",)
+TWINS = "twins/manifest.csv"
+NEW, LOW, WHOLE = 1e-3, 3e-4, 3e-5
+"""Learning rates: of networks without a tower; of heads, prompts and low-rank changes; of whole blocks."""
 
-RECIPES: dict[str, tuple[str, ...]] = {
-    "gamma": ("gamma_embedded",),
-    "linear_probe": ("linear_probe_embedded",),
-    "npr": ("npr",),
-    "effort": ("effort_embedded",),
-    "gapl": ("gapl_stage1_embedded", "gapl_embedded"),
-    "ns_net": ("ns_net",),
-    "mpft": ("mpft",),
-    "mirage": ("mirage",),
-    "align_gemini": ("align_gemini",),
-    "sdaie": ("sdaie_one_class", "sdaie"),
-    "blades": ("blades_one_class", "blades"),
-}
-"""Recipes by method; where there are two stages, the second starts from the first."""
 
-STARTS = {"gapl": "start", "sdaie": "extractor", "blades": "encoder"}
-"""The value of a second stage's config that names the first stage's checkpoint."""
+@dataclass(frozen=True)
+class Stage:
+    """One training.
 
-EMBEDDED: dict[str, tuple[str, ...]] = {
-    "gamma": ("method.backbone=embedded",),
-    "ns_net": ("method.backbone=embedded",),
-    "mpft": ("method.backbone=embedded", "method.architecture=", "method.fill=pixel"),
+    Attributes:
+        recipe: Whose recipe, in recipes/.
+        values: What differs from it, beside what differs everywhere (``recipe_of``).
+        rate: Learning rate; None: it is fitted.
+        start: Value that names the checkpoint of the stage before.
+        pictures: Manifests that it sees, in OUT.
+        kept: Whether the first blocks of its tower are frozen, so that what they say is shared.
+        cameras: Whether it learns camera settings.
+    """
+
+    recipe: str
+    values: tuple[str, ...] = ()
+    rate: float | None = LOW
+    start: str = ""
+    pictures: tuple[str, ...] = ("train.csv",)
+    kept: bool = False
+    cameras: bool = False
+
+
+WINDOW = ("method.size=224", "method.fit=center_crop")
+SDAIE = ("method.fit=center_crop",)
+DENSITY = ("method.covariance=diag", "method.density_views=640")
+PLAIN = ("plain_regression", "plain_tuning")
+ROWS: dict[str, tuple[Stage, ...]] = {
+    "plain_regression": (
+        Stage(
+            "linear_probe_clip",
+            (*TOWER, *WINDOW, "method.reads=[4,5,6,7,8,9,10,11,12]", "method.penalties=[0.1]"),
+            rate=None,
+            kept=True,
+        ),
+    ),
+    "plain_tuning": (
+        Stage(
+            "mpft_clip",
+            (*TOWER, *WINDOW, "method.mask=none", "method.trained_blocks=4", "method.taps=[12]"),
+            rate=WHOLE,
+            kept=True,
+        ),
+    ),
+    "univfd": (
+        Stage("linear_probe_clip", (*TOWER, *WINDOW, "method.penalties=[0.1]"), None, kept=True),
+    ),
+    "effort": (Stage("effort_clip", (*TOWER, *WINDOW)),),
+    "mpft": (Stage("mpft_clip", (*TOWER, *WINDOW), WHOLE),),
+    "mpft_random": (Stage("mpft_clip", (*TOWER, *WINDOW, "method.mask=random"), WHOLE),),
+    "gapl": (
+        Stage(
+            "gapl_stage1_clip",
+            (*TOWER, *WINDOW, "method.normalisation=backbone", "method.projecting.epochs=20"),
+            rate=None,
+            kept=True,
+        ),
+        Stage("gapl_clip", (*TOWER, *WINDOW, "method.normalisation=backbone"), start="start"),
+    ),
     "align_gemini": (
-        "data.pairs.share=0.0",
-        "data.mixture.generated=0.5",
-        "data.mixture.twins=0.0",
+        Stage(
+            "align_gemini_dinov2",
+            (*TOWER, *WINDOW),
+            pictures=("hosts.csv", TWINS),
+        ),
+    ),
+    "ns_net": (
+        Stage(
+            "ns_net_clip",
+            (*TOWER, "method.semantics=content", "method.centre=true", "method.measured_on=128"),
+        ),
+    ),
+    "gamma": (
+        Stage(
+            "gamma_clip",
+            (*TOWER, *WINDOW, "method.adapt=frozen", "method.taps=[8,12]"),
+            pictures=("train.csv", TWINS),
+            kept=True,
+        ),
+    ),
+    "mirage": (
+        Stage(
+            "mirage_clip",
+            (*TOWER, *WINDOW, "method.text_architecture=own", "method.temperature=0.07"),
+        ),
+    ),
+    "npr": (Stage("npr_full", WINDOW, NEW),),
+    "sdaie_one_class": (
+        Stage(
+            "sdaie_one_class_full",
+            (*SDAIE, *DENSITY),
+            NEW,
+            pictures=("train.csv", "cameras.csv"),
+            cameras=True,
+        ),
+    ),
+    "sdaie": (Stage("sdaie_full", SDAIE, NEW, start="extractor"),),
+    "blades": (
+        Stage(
+            "blades_one_class_full",
+            (*DENSITY, "method.components=3"),
+            NEW,
+            pictures=("train.csv", "cameras.csv"),
+            cameras=True,
+        ),
+        Stage("blades_full", DENSITY, NEW, start="encoder", pictures=("faces.csv",)),
     ),
 }
-"""What puts a method on the embedded backbone where its recipe has another; and fakes where there are no twins."""
-
-GAMMA_MIXTURE = ("authentic=0.4", "generated=0.35", "twins=0.0", "inpainted=0.0")
-COSTS = "costs.json"
-"""Written when a method is done: what the table says of it besides scores, texts by their titles."""
+"""The trainings of every row, the most telling first."""
+GOES_ON = {"sdaie": "sdaie_one_class"}
+"""Rows that start from another row's last checkpoint."""
 
 
-def overrides_of(method: str, chosen: argparse.Namespace) -> list[str]:
-    made = list(EMBEDDED.get(method, ()))
-    if method == "gamma":
-        made += [f"data.mixture.{part}" for part in GAMMA_MIXTURE]
-    made += [f"data.pretext.tables={json.dumps([str(t) for t in chosen.camera_tables])}"] * (
-        method in {"sdaie", "blades"} and bool(chosen.camera_tables)
-    )
-    return [*made, *chosen.set]
+def ranked(entries: Sequence[Entry], most: int, refused: set[str]) -> Iterator[Entry]:
+    """Yield at most so many pictures of a collection and class, chosen by the hash of their names."""
 
+    def place(entry: Entry) -> str:
+        return hashlib.sha256(f"{entry.source}/{entry.path.name}".encode()).hexdigest()
 
-def trained(method: str, chosen: argparse.Namespace, folder: Path) -> tuple[Path, str]:
-    """Train all stages; return the last checkpoint, and how many steps each took."""
-    from gammascope.training.following import follow
-    from gammascope.training.recipe import read_recipe
-
-    checkpoint, taken = Path(), []
-    recipes = RECIPES[method]
-    for number, name in enumerate(recipes):
-        wanted = overrides_of(method, chosen)
-        wanted.append(f"data.manifests={json.dumps([str(chosen.manifest)])}")
-        if number > 0:
-            wanted.append(f"method.{STARTS[method]}={checkpoint}")
-        if number == len(recipes) - 1 and method in {"sdaie", "blades"}:
-            wanted = [item for item in wanted if not item.startswith("data.pretext")]
-        recipe = read_recipe(ROOT / "recipes" / f"{name}.toml", wanted)
-        stage = folder / name
-        stage.mkdir(parents=True, exist_ok=True)
-        steps = chosen.steps or recipe.optimisation.steps
-        if chosen.minutes and recipe.probing is None:
-            steps = steps_within(recipe, chosen.minutes, stage)
-        taken.append(str(steps))
-        recipe = dataclasses.replace(
-            recipe,
-            optimisation=dataclasses.replace(recipe.optimisation, steps=steps),
-            probing=recipe.probing
-            and dataclasses.replace(
-                recipe.probing, views=max(64, min(recipe.probing.views, 16 * steps))
-            ),
-        )
-        checkpoint = stage / "checkpoint.safetensors"
-        if checkpoint.is_file():
+    had: Counter[tuple[str | None, Label]] = Counter()
+    for entry in sorted(entries, key=place):
+        if had[entry.source, entry.label] == most:
             continue
-        resume = (stage / "state").is_dir()
-        follow(recipe, stage, resume=resume)
-    return checkpoint, "+".join(taken)
+        if refused and hashlib.sha256(entry.path.read_bytes()).hexdigest() in refused:
+            continue
+        had[entry.source, entry.label] += 1
+        yield entry
 
 
-class Clock:
-    """Notes when each training step was reported."""
-
-    def __init__(self) -> None:
-        self.ticks: list[float] = []
-
-    def __call__(self, progress: Any) -> None:
-        if progress.stage == "training":
-            self.ticks.append(time.monotonic())
+def is_left_out(entry: Entry) -> bool:
+    """Whether a picture's collection is left out of all training."""
+    part = int(hashlib.sha256(f"{entry.source}".encode()).hexdigest(), 16) % FOLDS
+    return part in LEFT_OUT
 
 
-def steps_within(recipe: Any, minutes: float, folder: Path) -> int:
-    """Return how many steps fit into a budget, by a short trial; what was found once stays, so that runs resume."""
-    from gammascope.training.following import follow
-
-    known = folder / "steps.txt"
-    if not known.is_file():
-        short = dataclasses.replace(recipe.optimisation, steps=6)
-        quick = dataclasses.replace(recipe.rhythm, validation_views=recipe.optimisation.batch)
-        trial, clock = dataclasses.replace(recipe, optimisation=short, rhythm=quick), Clock()
-        place = folder / f"trial-{os.getpid()}"
-        follow(trial, place, report=clock)
-        shutil.rmtree(place)
-        seconds = (clock.ticks[-1] - clock.ticks[1]) / (len(clock.ticks) - 2)
-        known.write_text(f"{max(10, int(60 * minutes / seconds))}\n")
-    return int(known.read_text())
-
-
-def entries_of(chosen: argparse.Namespace) -> list[Any]:
-    from gammascope.data.manifest import read_manifest
-
-    entries = read_manifest(chosen.manifest, chosen.evaluate_split)
-    if chosen.evaluate_sources:
-        entries = [entry for entry in entries if entry.source in set(chosen.evaluate_sources)]
-    if chosen.limit:
-        by_label: dict[int, list[Any]] = {0: [], 1: []}
-        for entry in entries:
-            by_label[int(entry.label)].append(entry)
-        # Evenly spread, so that every source and generator stays.
-        entries = [
-            row
-            for rows in by_label.values()
-            for row in rows[:: max(1, len(rows) // chosen.limit)][: chosen.limit]
+def listed(chosen: argparse.Namespace) -> None:
+    """Write the lists of pictures that all rows share; what is there stays."""
+    out: Path = chosen.out
+    if not (out / "hosts.csv").is_file():
+        refused = set(chosen.without.read_text().split()) if chosen.without else set()
+        whole = [
+            entry
+            for data in chosen.data
+            for entry in read_manifest(data, "train")
+            if entry.kind is None and entry.host_path is None and entry.source not in chosen.apart
         ]
-    return entries
+        learnt = [entry for entry in whole if not is_left_out(entry)]
+        train = list(ranked(learnt, chosen.cap, refused))
+        kept = [entry for entry in whole if is_left_out(entry)]
+        known = read_camera_tables(chosen.camera_tables) if chosen.camera_tables else {}
+        real = [entry for entry in learnt if entry.label is Label.REAL]
+        small = [e for e in train if e.label is Label.REAL and _longer(e.path) <= LARGEST_TWIN]
+        lists = {
+            "train.csv": train,
+            "validation.csv": list(ranked(kept, chosen.cap_left_out, refused)),
+            "cameras.csv": [entry for entry in real if entry.path.resolve() in known],
+            "faces.csv": list(
+                ranked([e for e in learnt if e.source in FACES], MOST_FACES, refused)
+            ),
+            "hosts.csv": list(ranked(small, MOST_TWINS, set()))[:MOST_TWINS],
+        }
+        for name, entries in lists.items():
+            if entries:
+                write_manifest(entries, out / name)
 
 
-def evaluated(checkpoint: Path, chosen: argparse.Namespace, folder: Path) -> dict[str, str]:
-    """Calibrate if need be, score, and keep the scores; return what that has cost."""
-    from gammascope import checkpoints
-    from gammascope.checkpoints import parameters_of
-    from gammascope.detection.pipeline import Pipeline
-    from gammascope.evaluation import calibrating, replaying, run
-    from gammascope.evaluation.fitting import lowest_rate
-    from gammascope.sample import Label
+def twins(chosen: argparse.Namespace) -> None:
+    """Make autoencoder round trips of some photos; what is there stays."""
+    out: Path = chosen.out
+    if chosen.autoencoder and not (out / "twins" / "manifest.csv").is_file():
+        told = ("--kind", "twin", "--quality", "png", "--controls", "0", "--split", "train")
+        where = ("--autoencoder", chosen.autoencoder, "--out", out / "twins", "--quiet")
+        command = [sys.executable, "-m", "gammascope", "synthesize", out / "hosts.csv"]
+        subprocess.run([*map(str, (*command, *told, *where))], check=True)
 
-    if not checkpoints.read_facts(checkpoint).calibration:
-        kept = calibrating.entries_of([checkpoint], [chosen.manifest], [])
-        half = kept[:: max(1, len(kept) // (2 * chosen.limit))] if chosen.limit else kept
-        photos = sum(entry.label is Label.REAL for entry in half)
-        calibrating.calibrate(
-            checkpoint, half, calibrating.Plan(false_alarms=max(0.01, lowest_rate(photos)))
-        )
-    entries = entries_of(chosen)
-    pipeline = Pipeline.load(checkpoint)
-    columns = run.with_aligned(run.columns_of([]), entries)
+
+def _longer(path: Path) -> int:
+    with PIL.Image.open(path) as picture:
+        return max(picture.size)
+
+
+def recipe_of(stage: Stage, chosen: argparse.Namespace, seed: int, start: Path) -> Recipe:
+    """Return the recipe of a stage with all that differs from it."""
+    out: Path = chosen.out
+    steps = chosen.views // BATCH
+    manifests = [str(out / name) for name in stage.pictures]
+    values = [
+        *(f"seed={seed}", f"data.manifests={json.dumps(manifests)}", "data.workers=0"),
+        *("data.memory_gb=2.0", f"optimisation.batch={BATCH}", f"optimisation.steps={steps}"),
+        *("rhythm.log=10", "rhythm.save=20", f"rhythm.validate={steps}"),
+        *stage.values,
+    ]
+    if stage.rate is None:
+        values.append(f"probing.views={chosen.views}")
+    else:
+        values += [f"optimisation.learning_rate={stage.rate}", "optimisation.warmup_share=0.1"]
+        values += ["optimisation.final_learning_rate=1e-6", "optimisation.ema=0.0"]
+    if stage.kept:
+        values += [f"keeping.folder={out / 'states'}", f"keeping.blocks={KEPT_BLOCKS}"]
+    if any(value in TOWER for value in stage.values):
+        values += ["optimisation.precision=bf16", "optimisation.channels_last=false"]
+    if stage.cameras:
+        tables = json.dumps([str(table) for table in chosen.camera_tables])
+        values.append(f"data.pretext.tables={tables}")
+    if stage.start:
+        values.append(f"method.{stage.start}={start}")
+    recipe = read_recipe(ROOT / "recipes" / f"{stage.recipe}.toml", [*values, *chosen.set])
+    return replace(recipe, data=replace(recipe.data, nuisance=Nuisance()))
+
+
+def trained(row: str, seed: int, chosen: argparse.Namespace) -> Path:
+    """Train all stages of a row, or go on; return the last checkpoint."""
+    start = checkpoint_of(GOES_ON.get(row, row), seed, chosen)
+    for number, stage in enumerate(ROWS[row]):
+        recipe = recipe_of(stage, chosen, seed, start)
+        folder = chosen.out / "runs" / f"{row}-{seed}" / str(number)
+        start = folder / "checkpoint.safetensors"
+        if not start.is_file():
+            begun = "recipe.json" if recipe.probing else "state"
+            half = torch.autocast("cpu", torch.bfloat16, enabled=recipe.probing is not None)
+            with half:  # the loop has its own
+                follow(recipe, folder, resume=(folder / begun).exists())
+    return start
+
+
+def checkpoint_of(row: str, seed: int, chosen: argparse.Namespace) -> Path:
+    """Return where the last checkpoint of a row lies."""
+    last = len(ROWS[row]) - 1
+    place: Path = chosen.out / "runs" / f"{row}-{seed}" / str(last) / "checkpoint.safetensors"
+    return place
+
+
+@dataclass(frozen=True)
+class Centre:
+    """A column in which the middle of each picture alone is changed: nothing else is looked at.
+
+    Attributes:
+        column: What happens to it.
+    """
+
+    column: Column
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        """The change, and the side of the middle in pixels."""
+        return {**self.column.definition, "centre": CENTRE}
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return the middle, changed; it begins at whole blocks of a JPEG file."""
+        starts = [max(0, side - CENTRE) // 2 // 16 * 16 for side in sample.image.shape[:2]]
+        rows, columns = (slice(start, start + CENTRE) for start in starts)
+        middle = np.ascontiguousarray(sample.image[rows, columns])
+        return self.column(replace(sample, image=middle, generated=None, edited=None))
+
+
+COLUMNS: Mapping[str, Column] = {
+    "native": Centre(AsIs()),
+    "JPEG 90": Centre(run.columns_of(())[run.ALL_RECODED]),
+    "perturbed": Centre(robustness.AnyOf("full")),
+}
+
+
+class Looking:
+    """Answers by the central window of a picture, in the arithmetic of training."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector, self.answers = detector, 0
+        self.half = isinstance(getattr(detector, "backbone", None), TransformerBackbone)
+
+    def __call__(self, sample: Sample) -> Scores:
+        """Answer for one picture."""
+        return self.of_all([sample])[0]
+
+    @torch.inference_mode()
+    def of_all(self, samples: Sequence[Sample]) -> list[Scores]:
+        """Answer for several pictures: one picture in all of its columns."""
+        views = [views_of(sample.image, self.detector.view)[0].pixels for sample in samples]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            said = self.detector(torch.from_numpy(np.stack(views)))
+        logits = said.answers.get("generated", said.logit).float().tolist()
+        self.answers += len(samples)
+        return [Scores(logit, {"generated": logit}, {}, views=1) for logit in logits]
+
+
+def scored(checkpoint: Path, row: str, folder: Path, chosen: argparse.Namespace) -> dict[str, str]:
+    """Score the left-out collections and ``dev`` in all columns, and keep it; return what it has cost."""
+    loaded = checkpoints.load(checkpoint)
+    detector = loaded.detector.eval()
+    backbone = getattr(detector, "backbone", None)
+    if ROWS[row][-1].kept and isinstance(backbone, TransformerBackbone):
+        backbone.keep(chosen.out / "states", KEPT_BLOCKS)
+    looking = Looking(detector)
+    candidate = run.Candidate(row, loaded.sha256, {}, looking, 1, "torch, bf16")
+    sets = {"validation": (chosen.out / "validation.csv", None), "dev": (chosen.dev, "dev")}
+    tables: dict[str, ScoreTable] = {}
+    definitions: dict[str, Mapping[str, Any]] = {}
     cpu = time.process_time()
-    candidate = run.Candidate.of(pipeline)
-    tables, _ = run.scored(candidate, entries, columns, folder / "scores", lambda *_: None)
-    spent = 1000 * (time.process_time() - cpu) / (len(entries) * len(columns))
-    about = {"data": str(chosen.evaluate_split), "labels": ""}
-    made = run.summarised(candidate, tables, run.definitions_of(columns), about=about)
+    for name, (manifest, split) in sets.items():
+        entries = [e for e in read_manifest(manifest, split) if e.kind is None]
+        found, _ = run.scored(candidate, entries, COLUMNS, folder / name, lambda *_: None)
+        tables |= {f"{name}, {column}": found[column] for column in COLUMNS}
+        definitions |= {f"{name}, {n}": column.definition for n, column in COLUMNS.items()}
+    spent = 1000 * (time.process_time() - cpu) / max(1, looking.answers)
+    made = run.summarised(candidate, tables, definitions, about={"data": "", "labels": ""})
     replaying.kept(run.Told(made, tables)).save(folder / FILE)
-    return {
-        "parameters": f"{parameters_of(checkpoint) / 1e6:.2f} M",
-        "CPU-ms an image": f"{spent:.0f}",
-    }
+    learnt = sum(p.numel() for p in detector.parameters() if p.requires_grad)
+    return {"trained parameters": f"{learnt / 1e6:.2f} M", "CPU-ms a picture": f"{spent:.0f}"}
 
 
-def one(method: str, chosen: argparse.Namespace) -> None:
-    """Train and evaluate one method in this process; keep its scores, and last what it has cost."""
-    from gammascope.machine import peak_mib
-
-    folder = chosen.out / method
-    started = time.perf_counter()
-    before = folder / "seconds.txt"
-    spent = float(before.read_text()) if before.is_file() else 0.0
+def one(row: str, seed: int, chosen: argparse.Namespace) -> None:
+    """Train and score a row in this process; keep its scores, and last what it has cost."""
+    folder = chosen.out / "runs" / f"{row}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept, start = folder / "seconds.json", (time.perf_counter(), time.process_time())
+    before = json.loads(kept.read_text()) if kept.is_file() else [0.0, 0.0]
     try:
-        checkpoint, steps = trained(method, chosen, folder)
+        checkpoint = trained(row, seed, chosen)
     finally:
-        spent += time.perf_counter() - started
-        folder.mkdir(parents=True, exist_ok=True)
-        before.write_text(f"{spent:.1f}\n")
-    costs = evaluated(checkpoint, chosen, folder) | {
+        now = (time.perf_counter(), time.process_time())
+        spent = [old + n - s for old, n, s in zip(before, now, start, strict=True)]
+        kept.write_text(json.dumps(spent) + "\n")
+    costs = {
+        "steps": "+".join(
+            "fit" if s.rate is None else f"{chosen.views // BATCH}" for s in ROWS[row]
+        ),
+        "training, min": f"{spent[0] / 60:.1f}",
+        "training, CPU-min": f"{spent[1] / 60:.1f}",
         "memory, GiB": f"{(peak_mib() or math.nan) / 1024:.1f}",
-        "training, min": f"{spent / 60:.1f}",
-        "steps": steps,
     }
-    with complete_or_absent(folder / COSTS) as unfinished:
+    costs |= scored(checkpoint, row, folder, chosen)
+    with complete_or_absent(folder / "costs.json") as unfinished:
         unfinished.write_text(json.dumps(costs, indent=1) + "\n")
 
 
-def write(chosen: argparse.Namespace) -> str:
-    """Put the scores of all methods that are done into one file, and write and return the table that follows."""
-    from gammascope.evaluation import replaying
-    from gammascope.evaluation.tables import markdown
+def done(chosen: argparse.Namespace) -> list[tuple[str, int]]:
+    """Return rows and seeds that are through."""
+    runs = [(row, seed) for row in ROWS for seed in range(chosen.seeds)]
+    return [r for r in runs if (chosen.out / "runs" / f"{r[0]}-{r[1]}" / "costs.json").is_file()]
 
-    done = [name for name in chosen.methods if (chosen.out / name / COSTS).is_file()]
-    if not done:
-        return "No method is done.\n"
+
+def best(chosen: argparse.Namespace) -> list[str]:
+    """Return the rows with the highest AUROC on the native pictures of the collections left out."""
+    found = {}
+    for row, seed in done(chosen):
+        if seed == 0:
+            table = Kept.read(chosen.out / "runs" / f"{row}-0" / FILE).tables["validation, native"]
+            usable = np.isfinite(table["logit_generated"])
+            found[row] = auroc(table["logit_generated"][usable], table["label"][usable])
+    return sorted(found, key=lambda row: -found[row])[: chosen.best]
+
+
+def write(chosen: argparse.Namespace) -> None:
+    """Put the scores of all that are through into one file."""
+    names = {(r, s): r if s == 0 else f"{r}, seed {s}" for r, s in done(chosen)}
+    if not names:
+        return
+    folders = {name: chosen.out / "runs" / f"{r}-{s}" for (r, s), name in names.items()}
     replaying.zoo(
-        {name: Kept.read(chosen.out / name / FILE) for name in done},
-        {name: json.loads((chosen.out / name / COSTS).read_text()) for name in done},
-        [name for name in chosen.methods if name not in done],
+        {name: Kept.read(folder / FILE) for name, folder in folders.items()},
+        {name: json.loads((folder / "costs.json").read_text()) for name, folder in folders.items()},
+        [row for row in chosen.rows if (row, 0) not in names],
+        runs_of={name: row for (row, _), name in names.items()},
+        plain=[row for row in PLAIN if (row, 0) in names],
     ).save(chosen.out / "zoo.parquet")
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-    table = markdown(replaying.replayed(chosen.out / "zoo.parquet").grids)
-    (chosen.out / "zoo.md").write_text(f"{machine}\n\n{table}")
-    return table
+
+
+def follow_all(runs: Sequence[tuple[str, int]], chosen: argparse.Namespace) -> None:
+    """Do what is not done yet, each in a process of its own: what goes wrong takes no other row along."""
+    for row, seed in runs:
+        if (row, seed) in done(chosen):
+            continue
+        if any(TWINS in stage.pictures for stage in ROWS[row]):
+            twins(chosen)
+        command = [sys.executable, __file__, *sys.argv[1:], "--one", row, str(seed)]
+        place = chosen.out / "runs" / f"{row}-{seed}"
+        place.mkdir(parents=True, exist_ok=True)
+        with (place / "log.txt").open("a") as log:
+            code = subprocess.run(command, check=False, stdout=log, stderr=log).returncode
+        last = ((place / "log.txt").read_text().strip().splitlines() or ["no message"])[-1]
+        print(
+            f"{time.strftime('%H:%M')} {row}, seed {seed}: {last[:200] if code else 'done'}",
+            flush=True,
+        )
+        write(chosen)
 
 
 def main() -> None:
+    """List pictures, train and score all rows, then the best with further seeds."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--data", type=Path, action="append", required=True)
+    parser.add_argument(
+        "--dev", type=Path, required=True, help="manifest whose split dev is scored"
+    )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--methods", nargs="+", choices=RECIPES, default=list(RECIPES))
-    parser.add_argument("--steps", type=int, help="Of each training; probes see 16 views a step.")
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        help="As many steps in each stage as fit into this, by a short trial.",
-    )
-    parser.add_argument("--set", nargs="*", default=[], help="Further overrides for every recipe.")
     parser.add_argument("--camera-tables", nargs="*", type=Path, default=[])
-    parser.add_argument("--evaluate-split", default="train")
     parser.add_argument(
-        "--evaluate-sources",
-        nargs="*",
-        help="Default: those kept apart with split train, all with another.",
+        "--autoencoder", default="", help="makes the twins of align_gemini and gamma"
     )
-    parser.add_argument("--limit", type=int, help="So many real and so many fake images at most.")
-    parser.add_argument("--one", choices=RECIPES, help=argparse.SUPPRESS)
+    parser.add_argument("--apart", action="append", default=[], help="sources to leave out")
+    parser.add_argument("--without", type=Path, help="text file of hashes of pictures to leave out")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument(
+        "--cap", type=int, default=16, help="pictures to learn, of a collection and class"
+    )
+    parser.add_argument("--cap-left-out", type=int, default=10, help="pictures to judge, likewise")
+    parser.add_argument("--views", type=int, default=1280, help="of every training")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--best", type=int, default=5, help="rows that get more than one seed")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--set", nargs="*", default=[], help="further values for every recipe")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.evaluate_sources is None and chosen.evaluate_split == "train":
-        chosen.evaluate_sources = ["monstree", "sceaux", "grocery", "jamez", "extile1"]
+    torch.set_num_threads(chosen.threads)
     if chosen.one:
-        one(chosen.one, chosen)
+        one(chosen.one[0], int(chosen.one[1]), chosen)
         return
     chosen.out.mkdir(parents=True, exist_ok=True)
-    for method in chosen.methods:
-        if (chosen.out / method / COSTS).is_file():
-            print(f"{method}: done already")
-            continue
-        # A process each: memory is its own, and what goes wrong takes no other method along.
-        command = [sys.executable, __file__, *sys.argv[1:], "--one", method]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        place = chosen.out / method
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "log.txt").write_text(done.stdout + done.stderr)
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        (place / "failed.txt").write_text("" if done.returncode == 0 else f"{reason[:300]}\n")
-        print(f"{method}: {'done' if done.returncode == 0 else reason}")
-        write(chosen)
-    print(write(chosen))
+    listed(chosen)
+    follow_all([(row, 0) for row in chosen.rows], chosen)
+    further = dict.fromkeys([*best(chosen), *PLAIN])
+    follow_all([(row, seed) for row in further for seed in range(1, chosen.seeds)], chosen)
+    write(chosen)
+    tables = markdown(replaying.replayed(chosen.out / "zoo.parquet").grids)
+    (chosen.out / "zoo.md").write_text(tables, "utf-8")
+    print(tables)
 
 
 if __name__ == "__main__":

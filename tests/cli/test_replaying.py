@@ -274,6 +274,23 @@ def test_a_zoo_tells_the_numbers_of_each_of_its_methods(evaluated, data, detecto
     assert lines[-1].startswith("| blades | - |")
 
 
+def test_runs_of_a_zoo_are_compared_with_a_plain_one(evaluated, tmp_path):
+    scores = Kept.read(evaluated / "replay.parquet")
+    runs = dict.fromkeys(("plain", "ours", "ours, seed 1"), scores)
+    replaying.zoo(
+        runs,
+        {name: {"steps": "3"} for name in runs},
+        runs_of={"ours, seed 1": "ours"},
+        plain=["plain"],
+    ).save(tmp_path / "zoo.parquet")
+    told = replaying.replayed(tmp_path / "zoo.parquet")
+    assert set(told.plain["methods"]) == set(runs)
+    ours = told.plain["differences"]["ours"]["native"]
+    assert len(ours["auroc"]) == 2
+    assert ours["against"]["plain"]["over_images"]["value"] == 0.0
+    assert [grid.title for grid in told.grids][1] == "zoo: differences in AUROC"
+
+
 def test_a_file_that_contradicts_itself_is_refused_in_one_line(tmp_path):
     path = saved_left_out(tmp_path / "left_out.parquet")
     whole = Kept.read(path)

@@ -76,6 +76,16 @@ def test_a_siglip_has_no_text_half_for_prompts(tmp_path, save_tower_with_text):
         of_clip(tmp_path)
 
 
+def test_a_text_half_of_our_own_goes_with_a_tower_that_lacks_one(tmp_path, clip):
+    clip.vision_model.save_pretrained(tmp_path / "eyes")
+    detector = of_clip(tmp_path / "eyes", text_architecture=mirage.OWN_TEXT, width=16)
+    assert isinstance(detector.text, Sentences)
+    assert len(detector.to_image) > 0
+    again = mirage.build(detector.config)
+    again.load_state_dict(detector.state_dict())
+    assert torch.equal(again.eval()(PIXELS).logit, detector.eval()(PIXELS).logit)
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_the_number_of_image_tokens_stays_the_same_behind_the_first_block(depth):
     torch.manual_seed(0)

@@ -15,6 +15,7 @@ from gammascope.evaluation.intervals import Value
 from gammascope.evaluation.plots import plot_robustness
 from gammascope.evaluation.robustness import (
     TITLES,
+    AnyOf,
     Perturbation,
     Point,
     chosen,
@@ -54,6 +55,20 @@ def test_suites_are_named_once_and_in_order():
         assert (qualities[0], qualities[-1]) == ("95", "40")
     with pytest.raises(RecipeError, match="Did you mean 'quick'"):
         suite("quik")
+
+
+def test_any_of_a_suite_is_one_of_its_perturbations_by_the_pixels_alone(photo):
+    column = AnyOf("quick")
+    images = [np.roll(photo, shift, 1) for shift in range(16)]
+    drawn = [column.drawn(image) for image in images]
+    assert drawn == [column.drawn(image) for image in images]
+    assert len(set(drawn)) > 5
+    np.testing.assert_array_equal(
+        column(sample_of(images[0])).image, drawn[0](sample_of(images[0])).image
+    )
+    assert column.definition != AnyOf("full").definition
+    with pytest.raises(RecipeError, match="No suite"):
+        AnyOf("none")(sample_of(photo))
 
 
 @pytest.mark.parametrize("each", FULL, ids=lambda each: each.name)

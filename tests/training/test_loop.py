@@ -38,6 +38,7 @@ from gammascope.training.loop import (
 from gammascope.training.progress import Progress
 from gammascope.training.recipe import (
     Data,
+    Keeping,
     Optimisation,
     Probing,
     Recipe,
@@ -499,3 +500,12 @@ def test_weights_divided_among_processes_are_refused(kind):
     ):
         refuse_divided_weights(kind)
     refuse_divided_weights("MULTI_CPU")
+
+
+def test_states_are_kept_of_towers_alone_and_where_they_lie_stays_here(collection, tmp_path):
+    keeping = Keeping(str(tmp_path / "states"), 1)
+    recipe = replace(recipe_for(collection), keeping=keeping)
+    with pytest.raises(RecipeError, match="'gamma' sees with no tower here"):
+        train(recipe, tmp_path / "run")
+    assert recipe_of(plain_recipe(recipe), "here").keeping == keeping
+    assert without_places(recipe).keeping is None

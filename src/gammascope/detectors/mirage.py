@@ -26,14 +26,17 @@ from gammascope.networks.prompts import PromptedText
 from gammascope.networks.sentences import Sentences
 from gammascope.prediction import Batch, Prediction
 
+OWN_TEXT = "own"
+"""How a config asks for a text half of our own beside a tower whose text half is not at hand."""
+
 
 @dataclass(frozen=True, slots=True)
 class Config(BackboneConfig):
     """Sizes and choices of MiraGe. A tower must be a CLIP, of which both halves are read.
 
     Attributes:
-        text_architecture: The same as ``architecture`` of the text half; "" beside an ``architecture`` or a backbone of
-            ours: a small text transformer of our own, trained with the rest.
+        text_architecture: The same as ``architecture`` of the text half; "own", or "" beside an ``architecture`` or a
+            backbone of ours: a small text transformer of our own, trained with the rest.
         adapt: Whether a backbone of ours is trained as a whole; a tower is always frozen.
         sentences: What stands for real and for fake.
         prompts: Trained tokens in each prompted layer; 0: none, which leaves plain CLIP.
@@ -115,9 +118,10 @@ def build(config: Config) -> MiraGe:
             "leave out method.reads."
         )
     backbone, complete = backbone_for(config, frozen=config.adapt == "frozen")
-    if config.text_architecture:
+    if config.text_architecture not in {"", OWN_TEXT}:
         return MiraGe(complete, backbone, PromptedText.from_json(config.text_architecture))
-    if not isinstance(backbone, TransformerBackbone) or config.architecture:
+    pair = isinstance(backbone, TransformerBackbone) and not config.text_architecture
+    if not pair or config.architecture:
         own = Sentences(
             complete.sentences, width=complete.width, layers=2, heads=4, out=complete.width
         )

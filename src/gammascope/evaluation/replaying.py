@@ -14,7 +14,7 @@ from gammascope import settings
 from gammascope.checkpoints import Calibration
 from gammascope.choices import Black
 from gammascope.errors import GammascopeError, MissingDataError, MissingExtraError, did_you_mean
-from gammascope.evaluation import left_out, robustness, robustness_run, run
+from gammascope.evaluation import against_plain, left_out, robustness, robustness_run, run
 from gammascope.evaluation.replay_file import FILE, Kept, not_replayable
 from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.tables import Grid, cell
@@ -137,16 +137,22 @@ def zoo(
     evaluations: Mapping[str, Kept],
     costs: Mapping[str, Mapping[str, str]],
     missing: Sequence[str] = (),
+    *,
+    runs_of: Mapping[str, str] | None = None,
+    plain: Sequence[str] = (),
 ) -> Kept:
     """Return what is kept of several methods' evaluations on the same images.
 
     Args:
-        evaluations: What is kept of each, by method.
-        costs: What each has cost, by method: texts by their titles, the same for all.
+        evaluations: What is kept of each, by method or by run of a method.
+        costs: What each has cost, by the same names: texts by their titles, the same for all.
         missing: Methods that could not be measured.
+        runs_of: The method of each run that is one of several; others are named after their method.
+        plain: Methods that all are compared with, pair by pair; none: no second table.
     """
+    of = runs_of or {}
     methods = {
-        name: {"evaluated": each.about, "costs": dict(costs[name])}
+        name: {"evaluated": each.about, "costs": dict(costs[name]), "of": of.get(name, name)}
         for name, each in evaluations.items()
     }
     tables = {
@@ -154,19 +160,22 @@ def zoo(
         for name, each in evaluations.items()
         for column, table in each.tables.items()
     }
-    return Kept("zoo", {"methods": methods, "missing": list(missing)}, tables)
+    about = {"methods": methods, "missing": list(missing), "plain": list(plain)}
+    return Kept("zoo", about, tables)
 
 
 @dataclass(frozen=True, slots=True)
 class _Method:
     evaluated: Mapping[str, Any]
     costs: Mapping[str, str]
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Zoo:
     methods: Mapping[str, _Method]
     missing: tuple[str, ...] = ()
+    plain: tuple[str, ...] = ()
 
 
 def _told(scores: Kept, black: Black) -> run.Told:
@@ -202,6 +211,7 @@ def _left_out(scores: Kept, _: Black) -> Shown:
 def _zoo(scores: Kept, black: Black) -> Shown:
     about = settings.parse(_Zoo, scores.about, "zoo")
     made: dict[str, run.Evaluation] = {}
+    runs: dict[str, list[Mapping[str, ScoreTable]]] = {}
     for name, method in about.methods.items():
         start = f"{name}{_OF_METHOD}"
         own = {
@@ -212,14 +222,19 @@ def _zoo(scores: Kept, black: Black) -> Shown:
         if not own:
             raise MissingDataError(f"No scores of the method {name!r}.")
         made[name] = _told(Kept("evaluation", method.evaluated, own), black).evaluation
-    plain = {
+        runs.setdefault(method.of or name, []).append(own)
+    plain: dict[str, Any] = {
         "methods": {
             name: {**each.plain, "costs": dict(about.methods[name].costs)}
             for name, each in made.items()
         },
         "missing": list(about.missing),
     }
-    return _in_numbers(plain, [_side_by_side(plain)])
+    grids = [_side_by_side(plain)]
+    if about.plain:
+        plain["differences"] = against_plain.differences(runs, about.plain)
+        grids.append(against_plain.grid(plain["differences"]))
+    return _in_numbers(plain, grids)
 
 
 def _answering(table: ScoreTable) -> ScoreTable:

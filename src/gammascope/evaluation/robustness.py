@@ -79,6 +79,39 @@ class Perturbation:
         return replace(sample, image=image, generated=None, edited=None)
 
 
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """A column in which each image gets one perturbation of a suite: one figure for ordinary processing.
+
+    Which one follows from the image's pixels alone.
+
+    Attributes:
+        suite: Its name.
+    """
+
+    suite: str = "full"
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        """The suite."""
+        return {"change": "perturbed by any", "suite": self.suite}
+
+    def drawn(self, image: Image) -> Perturbation:
+        """Return the perturbation that an image with these pixels gets."""
+        every = suite(self.suite)
+        rng = np.random.default_rng((zlib.crc32(image.tobytes()), len(every)))
+        return every[int(rng.integers(len(every)))]
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return the image perturbed, without its masks.
+
+        Raises:
+            MissingDataError: If it is too large for a format.
+            RecipeError: If there is no such suite.
+        """
+        return self.drawn(sample.image)(sample)
+
+
 TITLES: Mapping[str, str] = {
     **{f"jpeg_{chroma.replace(':', '')}": f"JPEG {chroma}, quality" for chroma in _CHROMAS},
     "webp": "WebP, quality",

@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
@@ -22,6 +23,7 @@ from gammascope.errors import RecipeError
 from gammascope.networks import published, towers
 from gammascope.networks.adapters import LORA_TARGETS, add_lora
 from gammascope.networks.base import Backbone, Features
+from gammascope.networks.kept_states import KeptStates
 
 Training: TypeAlias = Literal["frozen", "lora", "full"]
 """What is trained: nothing, low-rank adapters beside frozen weights, or everything."""
@@ -182,6 +184,7 @@ class TransformerBackbone(Backbone):
         self._trains_tower = adaptation.train == "full"
         self._path_of_blocks = family.blocks
         self._rotary = family is _DINOV3
+        self._states: KeptStates | None = None
         tower.requires_grad_(self._trains_tower)
         if adaptation.train == "lora":
             add_lora(
@@ -326,6 +329,27 @@ class TransformerBackbone(Backbone):
             wanted = name.startswith(trained) or after
             parameter.requires_grad_(parameter.requires_grad and wanted)
 
+    def keep(self, folder: Path, blocks: int) -> None:
+        """Keep what leaves the first so many blocks for each view, and read it from there when the view comes again.
+
+        So several runs share the work on views that they have in common. Views of which patches are dropped, or beside
+        which prompts are shown, are encoded anew.
+
+        Args:
+            folder: Where it is kept; three hundred kilobytes for a view of 224 px and CLIP ViT-B/16.
+            blocks: How many; they, and what comes before them, are frozen.
+
+        Raises:
+            RecipeError: If there are fewer blocks, one of them is trained, or patch tokens of an earlier one are read.
+        """
+        states = KeptStates(folder, self.tower, self._path_of_blocks, blocks, self._skipped_tokens)
+        if min(self.taps) < blocks:
+            raise RecipeError(
+                f"keeping.blocks = {blocks}: of earlier blocks class tokens alone are kept, and the patch tokens of "
+                f"block {min(self.taps)} are read; name at most {min(self.taps)}."
+            )
+        self._states = states
+
     def forward(
         self,
         pixels: Float[Tensor, "b 3 h w"],
@@ -356,7 +380,9 @@ class TransformerBackbone(Backbone):
         options: dict[str, Any] = {"output_hidden_states": sorted({*self.taps, *self.reads})}
         if self._interpolates:
             options["interpolate_pos_encoding"] = (height, width) != (self._native, self._native)
-        with self._dropping(kept), self._prompted(prompts):
+        plain = kept is None and not prompts
+        known = self._states.of(self._blocks, pixels) if self._states and plain else nullcontext()
+        with self._dropping(kept), self._prompted(prompts), known:
             seen = self.tower(pixels, **options)
         # Hidden state 0 is the embedding, so number k is what leaves block k; prompts come last.
         shown = self._skipped_tokens + (rows * columns if kept is None else kept.shape[1])

@@ -20,6 +20,7 @@ from gammascope import checkpoints, machine, settings
 from gammascope.data.batches import Draws
 from gammascope.detectors import base
 from gammascope.errors import MissingExtraError, RecipeError
+from gammascope.networks.backbones import TransformerBackbone
 from gammascope.networks.pretrained import refuse_untaught
 from gammascope.training import dividing
 from gammascope.training.progress import Progress
@@ -123,7 +124,24 @@ def _built(definition: base.Method[Any], recipe: Recipe, *, resume: bool) -> bas
         refuse_untaught(recipe.config, detector)
     if recipe.optimisation.channels_last and not recipe.optimisation.divided:  # FSDP wants rows
         detector = cast(Any, detector).to(memory_format=torch.channels_last)
+    keep_states(detector, recipe)
     return detector
+
+
+def keep_states(detector: base.Detector, recipe: Recipe) -> None:
+    """Let a detector's tower keep what its frozen blocks say, where the recipe wants that.
+
+    Raises:
+        RecipeError: If it has no tower, or these blocks are trained.
+    """
+    if recipe.keeping is None:
+        return
+    backbone = getattr(detector, "backbone", None)
+    if not isinstance(backbone, TransformerBackbone):
+        raise RecipeError(
+            f"Method {recipe.method!r} sees with no tower here: leave out the section keeping."
+        )
+    backbone.keep(Path(recipe.keeping.folder), recipe.keeping.blocks)
 
 
 def _afterwards(

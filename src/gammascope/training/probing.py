@@ -74,6 +74,7 @@ def fit(
             f"Method {recipe.method!r} has no frozen part to fit on: leave out the section probing."
         )
     refuse_untaught(recipe.config, detector)
+    loop.keep_states(detector, recipe)
     claim(folder, settings.plain(plain_recipe(recipe)), RECIPE, resume=resume)
     detector.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     features = _Features(recipe, detector, Path(how.cache or folder / FEATURES), report)

@@ -153,6 +153,19 @@ class Probing:
 
 
 @dataclass(frozen=True, slots=True)
+class Keeping:
+    """What the frozen first blocks of a tower say of each view, kept on disk for other runs that see the same views.
+
+    Attributes:
+        folder: Where it is kept.
+        blocks: How many blocks; they are frozen.
+    """
+
+    folder: str
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """A complete training run.
 
@@ -163,6 +176,7 @@ class Recipe:
         optimisation: How.
         rhythm: How often.
         probing: How features are fitted; None: the loop trains.
+        keeping: Where what frozen blocks say is kept; None: nowhere.
         seed: Of all randomness.
         trained_on: One line about the data and its terms, for the checkpoint.
     """
@@ -173,12 +187,13 @@ class Recipe:
     optimisation: Optimisation = field(default_factory=Optimisation)
     rhythm: Rhythm = field(default_factory=Rhythm)
     probing: Probing | None = None
+    keeping: Keeping | None = None
     seed: int = 0
     trained_on: str = ""
 
 
 _SECTIONS: dict[str, type] = {"data": Data, "optimisation": Optimisation, "rhythm": Rhythm}
-_CHOOSING: dict[str, type] = {"probing": Probing}
+_CHOOSING: dict[str, type] = {"probing": Probing, "keeping": Keeping}
 """Sections that mean something by being there."""
 _RETIRED: Sequence[tuple[Any, ...]] = (
     ("data", "pretext", "faces", lambda value: value is False),
@@ -297,4 +312,5 @@ def without_places(recipe: Recipe) -> Recipe:
         for item in fields(recipe.config)
         if isinstance(value := getattr(recipe.config, item.name), str) and Path(value).is_absolute()
     }
-    return replace(recipe, data=data, probing=probing, config=replace(recipe.config, **names))
+    config = replace(recipe.config, **names)
+    return replace(recipe, data=data, probing=probing, keeping=None, config=config)

@@ -23,6 +23,7 @@ from gammascope import checkpoints, settings
 from gammascope.detection import export, runtime
 from gammascope.detection.pipeline import FAST_VIEWS, Execution, Pipeline
 from gammascope.detectors import base, gamma
+from gammascope.detectors.gamma import Readings
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
@@ -31,7 +32,6 @@ from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainting, Telea
 from gammascope.manipulation.splicing import Donor, Splicing
 from gammascope.networks.mobilenet import MobileNetConfig
-from gammascope.networks.readings import Readings
 
 ROOT = Path(__file__).parents[2]
 ENGINES = ("openvino", "onnxruntime")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gammascope.networks.residuals import HighPass, srm_kernels
+from gammascope.detectors.sdaie import HighPass, srm_kernels
 
 
 def test_thirty_kernels_that_each_sum_to_zero():

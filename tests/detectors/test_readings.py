@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gammascope.detectors.gamma import Readings
 from gammascope.errors import MissingDataError
 from gammascope.networks.logistic import fit_logistic
-from gammascope.networks.readings import Readings
 
 KINDS = {"content": torch.ones(4), "spectrum": torch.ones(6), "unread": torch.ones(2)}
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gammascope.networks.texture import hidden_pixels, kept_of, mask_of, shares, texture
+from gammascope.detectors.mpft import hidden_pixels, kept_of, mask_of, shares, texture
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

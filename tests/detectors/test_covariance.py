@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gammascope.networks.covariance import isqrt_covariance
+from gammascope.detectors.sdaie import isqrt_covariance
 
 
 def features(*shape: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gammascope.networks.null_space import NullSpaceProjector, null_space
+from gammascope.detectors.ns_net import NullSpaceProjector, null_space
 
 
 def vectors(count: int, width: int, seed: int = 0, decay: float = 0.7) -> torch.Tensor:

@@ -13,8 +13,7 @@ import gammascope
 from gammascope import machine, settings
 from gammascope.checkpoints import RAW, Calibration
 from gammascope.choices import Black
-from gammascope.data import hub
-from gammascope.data.benchmarks import base as benchmarks
+from gammascope.data import benchmarks, hub
 from gammascope.data.folder import read_folder
 from gammascope.data.manifest import read_manifest
 from gammascope.detection.pipeline import Pipeline

@@ -8,8 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from gammascope.data.cutting import crop_start, squeezed
-from gammascope.data.drawn import Drawn
+from gammascope.data.drawn import Drawn, crop_start, squeezed
 from gammascope.data.pictures import Pictures
 from gammascope.errors import MissingDataError
 from gammascope.imaging.views import Fit, crop_at

@@ -37,7 +37,7 @@ from gammascope.errors import (
     UndecodableImageError,
     said_by,
 )
-from gammascope.imaging import appearance, cells, directories, members, mending, turbo, unsupported
+from gammascope.imaging import appearance, cells, codecs, directories, members, mending, unsupported
 from gammascope.imaging.codecs import jpeg_quality, unusual_frame
 from gammascope.sample import Image
 
@@ -350,7 +350,7 @@ def _pixels(file: ImageFile, data: bytes, limits: Limits, notes: list[str]) -> I
     bits = _bits(file)
     stored, damage = None, ""
     if isinstance(file, JpegImagePlugin.JpegImageFile):
-        stored, damage = turbo.jpeg_pixels(data, file.mode, file.size)
+        stored, damage = codecs.jpeg_pixels(data, file.mode, file.size)
     if stored is None:
         file.load()
     if damage:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 from PIL.ExifTags import Base as Tag
 
-from gammascope.imaging import turbo
+from gammascope.imaging import codecs
 from gammascope.imaging.codecs import jpeg_tables
 from gammascope.imaging.decode import opened
 
@@ -73,7 +73,7 @@ def stored_luma(data: bytes) -> StoredLuma | None:
         if file.mode not in ("L", "RGB") or file.info.get("adobe_transform") == 0:
             return None
         turn = file.getexif().get(Tag.Orientation, 1)
-        pixels, damage = turbo.jpeg_pixels(data, "L", file.size)
+        pixels, damage = codecs.jpeg_pixels(data, "L", file.size)
         if damage:
             return None
         if pixels is None:

@@ -15,9 +15,8 @@ from gammascope.data.camera import read_camera_tables
 from gammascope.data.laws import Pairs
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.shard_cache import ShardCache
 from gammascope.data.synthesis import Stream, can_be_drawn
-from gammascope.data.windows import Windows
+from gammascope.data.windows import ShardCache, Windows
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging.views import Fit

@@ -1,8 +1,8 @@
 """What a file says about where its picture comes from: beside the pixels' verdict, and never mixed into it.
 
-Signed statements (``c2pa``), declared source types (``xmp``), settings of generators (``generation_settings``), names
-of programs (``software``), camera and dates (``exif``, ``thumbnail``), traces of JPEG saves (``jpeg_tables``,
-``double_jpeg``), and what generators write into pixels (``stealth``, ``watermark``).
+Signed statements (``c2pa``), declared source types (``xmp``), settings of generators, in texts and in pixels
+(``generation_settings``), names of programs (``software``), camera and dates (``exif``, ``thumbnail``), traces of JPEG
+saves (``jpeg_saves``), and watermarks in pixels (``watermark``).
 """
 
 from __future__ import annotations
@@ -15,20 +15,17 @@ from gammascope.imaging.decode import content_of, format_of, opened
 from gammascope.imaging.provenance import (
     aigc_label,
     c2pa,
-    double_jpeg,
+    containers,
     exif,
     generation_settings,
-    iptc,
-    jpeg_tables,
+    jpeg_saves,
     software,
-    stealth,
     thumbnail,
     watermark,
     xmp,
 )
 from gammascope.imaging.provenance.c2pa import TrustList
-from gammascope.imaging.provenance.containers import metadata_of
-from gammascope.imaging.provenance.excerpts import excerpt
+from gammascope.imaging.provenance.containers import excerpt, metadata_of
 from gammascope.report import Evidence, Strength
 from gammascope.sample import Image
 
@@ -73,9 +70,9 @@ def provenance_of(
         found += watermark.findings(pixels)
     if not found:
         found.append(_NOTHING)
-    found += jpeg_tables.findings(data)
+    found += jpeg_saves.table_findings(data)
     if not quick:
-        found += double_jpeg.findings(data)
+        found += jpeg_saves.findings(data)
     return tuple(sorted(found, key=lambda item: _ORDER.index(item.strength or Strength.NEUTRAL)))
 
 
@@ -88,7 +85,7 @@ def _declared(data: bytes, kind: str, *, quick: bool) -> Iterator[Evidence]:
     )
     packet.values += more.values
     yield from xmp.findings(packet)
-    hidden = [] if quick else stealth.texts_of(data, kind)
+    hidden = [] if quick else generation_settings.hidden_texts(data, kind)
     texts = [*metadata.texts, *camera.texts, *hidden]
     texts += [("EXIF UserComment", text) for text in packet.of("UserComment")]
     yield from aigc_label.findings([*texts, *(("AIGC", text) for text in packet.of("AIGC"))])
@@ -98,7 +95,7 @@ def _declared(data: bytes, kind: str, *, quick: bool) -> Iterator[Evidence]:
     programs += [
         (f"XMP {field}", text) for field in xmp.SOFTWARE_FIELDS for text in packet.of(field)
     ]
-    programs += [(f"IPTC {field}", text) for field, text in iptc.fields_of(metadata.iptc)]
+    programs += [(f"IPTC {field}", text) for field, text in containers.iptc_fields(metadata.iptc)]
     yield from software.findings(programs)
     yield from exif.findings(camera, _size(data, kind))
     yield from thumbnail.findings(camera.thumbnail, data, kind)

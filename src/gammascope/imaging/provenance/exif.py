@@ -14,7 +14,7 @@ from typing import Any
 import PIL.Image
 from PIL.ExifTags import GPS, IFD, Base
 
-from gammascope.imaging.provenance.excerpts import excerpt
+from gammascope.imaging.provenance.containers import excerpt
 from gammascope.report import Evidence, Strength
 
 _TIME_ZONES = timedelta(hours=26)

@@ -1,5 +1,6 @@
-"""Whether a JPEG file was a JPEG file before, from the histograms of its DCT coefficients.
+"""How a JPEG file was saved: with whose quantisation tables, and whether it had been a JPEG file before.
 
+An earlier save shows in the histograms of DCT coefficients.
 A coefficient that is quantised twice can only come from a multiple of the first step. Seen through the second step,
 some values then occur too often and others too seldom, in a pattern that both steps determine. The pattern has been
 known since Lukáš and Fridrich (2003) and Popescu and Farid (2004); how it is tested here is our own:
@@ -17,11 +18,44 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
-from gammascope.imaging.codecs import jpeg_tables, standard_tables
+from gammascope.imaging.codecs import jpeg_quality, jpeg_tables, standard_tables
 from gammascope.imaging.decode import opened
 from gammascope.report import Evidence, Strength
+
+
+def table_findings(data: bytes) -> list[Evidence]:
+    """State which tables a JPEG file uses; empty for other files."""
+    tables = jpeg_tables(data)
+    if not tables:
+        return []
+    quality = _standard_quality(tables[0])
+    same = quality is not None and all(
+        (table == standard_tables(chroma=True)[quality - 1]).all()
+        or (table == standard_tables()[quality - 1]).all()
+        for table in tables[1:]
+    )
+    if same:
+        statement = f"The JPEG tables are the standard ones at quality {quality}, which libjpeg and most programs use."
+    else:
+        statement = f"The JPEG tables are the encoder's own (nearest to standard quality {jpeg_quality(data)})."
+    return [
+        Evidence(
+            "provenance:jpeg_table",
+            statement,
+            strength=Strength.NEUTRAL,
+            limits="Tells about the last program or camera that saved the file. Many cameras, phones and Photoshop "
+            "have tables of their own, but some cameras use the standard ones, and anyone can choose any table.",
+        )
+    ]
+
+
+def _standard_quality(table: Int[np.ndarray, " 64"]) -> int | None:
+    """Return the highest quality whose standard table this is (a few of the lowest share one)."""
+    (same,) = np.nonzero((standard_tables() == table).all(1))
+    return int(same[-1]) + 1 if len(same) else None
+
 
 GAIN_FROM = 0.002
 """Gain in nats per coefficient from which the finding is made: well above what pictures saved once reach."""

@@ -31,8 +31,7 @@ from gammascope.detectors import gamma
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging.decode import Limits
 from gammascope.scanning.bulk import Plan, scan_into
-from gammascope.scanning.results import ResultsFolder, Row
-from gammascope.scanning.seen import Seen
+from gammascope.scanning.results import ResultsFolder, Row, Seen
 from gammascope.scanning.sources import Item, listed
 
 

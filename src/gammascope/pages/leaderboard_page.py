@@ -19,12 +19,12 @@ from gammascope import settings
 from gammascope.checkpoints import Calibration
 from gammascope.errors import MissingDataError
 from gammascope.evaluation import comparing, costs, run
-from gammascope.evaluation.leaderboard import LEADING, Board, Contestant, Row, boards
+from gammascope.evaluation.comparing import LEADING, Board, Contestant, Row, boards
 from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.tables import Grid
 from gammascope.files import complete_or_absent
 from gammascope.names import shown
-from gammascope.pages.static_page import policy, web_part
+from gammascope.pages import policy, web_part
 
 COLUMNS: Final = (run.NATIVE, run.ALIGNED, run.ALL_RECODED)
 """What was shown, in the order of the page; further columns of an evaluation are not on it."""

@@ -30,7 +30,7 @@ from PIL import Image as PillowImage
 
 from gammascope import __version__
 from gammascope.files import complete_or_absent
-from gammascope.pages.static_page import policy, web_part
+from gammascope.pages import policy, web_part
 from gammascope.report import FORMAT, Report, without_numbers
 from gammascope.sample import Image
 

@@ -19,8 +19,7 @@ from gammascope.imaging.remote import is_remote
 from gammascope.names import shown
 from gammascope.report import FORMAT
 from gammascope.scanning.ordered import in_order
-from gammascope.scanning.results import ResultsFolder, Row
-from gammascope.scanning.seen import Forgetful, Memory, Seen
+from gammascope.scanning.results import Forgetful, Memory, ResultsFolder, Row, Seen
 from gammascope.scanning.sources import Item, Reader, listed
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]

@@ -26,8 +26,7 @@ from gammascope.errors import IncompatibleCheckpointError, MissingExtraError
 from gammascope.files import pyarrow_for
 from gammascope.imaging.decode import Limits
 from gammascope.scanning.bulk import Plan, Progress, examine, prepared
-from gammascope.scanning.results import FEATURE, ResultsFolder, Row
-from gammascope.scanning.seen import Forgetful, Memory, Seen
+from gammascope.scanning.results import FEATURE, Forgetful, Memory, ResultsFolder, Row, Seen
 from gammascope.scanning.sources import Item
 
 IMAGES_AT_ONCE = 64

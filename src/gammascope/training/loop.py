@@ -22,7 +22,6 @@ from gammascope.detectors import base
 from gammascope.errors import MissingExtraError, RecipeError
 from gammascope.networks.pretrained import refuse_untaught
 from gammascope.training import dividing
-from gammascope.training.progress import Progress
 from gammascope.training.recipe import (
     Optimisation,
     Recipe,
@@ -30,7 +29,7 @@ from gammascope.training.recipe import (
     recipe_of,
     without_places,
 )
-from gammascope.training.run_folder import RECIPE, claim
+from gammascope.training.run_folder import RECIPE, Progress, claim
 from gammascope.training.validation import summarise
 from gammascope.training.views import (
     Views,

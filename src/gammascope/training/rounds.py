@@ -35,9 +35,8 @@ from gammascope.imaging.decode import decode
 from gammascope.sample import Entry, Image, KeptApart, Label
 from gammascope.training import loop
 from gammascope.training.following import follow
-from gammascope.training.progress import Progress
 from gammascope.training.recipe import Recipe, plain_recipe
-from gammascope.training.run_folder import RECIPE
+from gammascope.training.run_folder import RECIPE, Progress
 
 LOG = "rounds.json"
 """Name of the file that says what each round found."""

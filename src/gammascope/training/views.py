@@ -21,8 +21,8 @@ from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging.views import Fit
 from gammascope.sample import Entry
-from gammascope.training.progress import Progress
 from gammascope.training.recipe import Recipe, Streaming
+from gammascope.training.run_folder import Progress
 
 Views: TypeAlias = Stream | Windows
 

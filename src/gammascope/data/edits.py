@@ -35,6 +35,7 @@ from gammascope.data.products import (
     write_picture,
 )
 from gammascope.errors import GammascopeError, MissingDataError, RecipeError, did_you_mean
+from gammascope.files import shown
 from gammascope.generation.autoencoder import Autoencoder, AutoencoderFill, Precision, round_trip
 from gammascope.generation.base import Ability, Editor, Generator, Painter, Painting
 from gammascope.generation.restyling import Restyler
@@ -44,7 +45,6 @@ from gammascope.manipulation.base import SMALLEST_PX, Manipulated, Manipulation
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainter, Inpainting, NavierStokes, Telea
 from gammascope.manipulation.splicing import Donor, Splicing
-from gammascope.names import shown
 from gammascope.sample import Entry, Image, Label, Mask, Origin
 
 

@@ -20,7 +20,7 @@ from gammascope.data.folder import files_below
 from gammascope.data.manifest import mask_where
 from gammascope.errors import MissingDataError
 from gammascope.files import pyarrow_for
-from gammascope.imaging.cells import TABLE_SUFFIXES, arrow_table, cell
+from gammascope.imaging.storage import TABLE_SUFFIXES, arrow_table, cell
 from gammascope.sample import Entry, Label
 
 Reader: TypeAlias = Callable[[Path, str], Iterable[Entry]]

@@ -28,8 +28,8 @@ from gammascope.data.drawn import Drawn
 from gammascope.data.synthesis import Stream
 from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
 from gammascope.files import complete_or_absent
-from gammascope.imaging import members
-from gammascope.imaging.remote import again, filesystem_of
+from gammascope.imaging import storage
+from gammascope.imaging.storage import again, filesystem_of
 from gammascope.sample import Entry, Label
 
 _LOCK = ".lock"
@@ -98,7 +98,7 @@ class ShardCache:
         """Return the name of the shard in which a picture is, below the source; None for one that is elsewhere."""
         if not path.is_relative_to(self.folder):
             return None
-        shard = next(members.called_archives(path), None)
+        shard = next(storage.called_archives(path), None)
         return shard.relative_to(self.folder).as_posix() if shard else None
 
     def hold(self, names: Collection[str]) -> Stamp:
@@ -124,7 +124,7 @@ class ShardCache:
         return tuple(_identity(self.folder / name) for name in names)
 
     def _place(self, path: Path, root: Path) -> Path:
-        if next(members.called_archives(path), None) is None:
+        if next(storage.called_archives(path), None) is None:
             return path
         try:
             return self.folder / path.relative_to(os.path.normpath(root))

@@ -34,9 +34,8 @@ from gammascope.evaluation.score_table import (
     ScoreTable,
     StoredColumns,
 )
-from gammascope.files import pyarrow_for
+from gammascope.files import pyarrow_for, shown
 from gammascope.imaging.decode import decode
-from gammascope.names import shown
 from gammascope.sample import Entry, Image, Mask, Sample
 
 FORMAT = 1

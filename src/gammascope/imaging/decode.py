@@ -37,7 +37,7 @@ from gammascope.errors import (
     UndecodableImageError,
     said_by,
 )
-from gammascope.imaging import appearance, cells, codecs, directories, members, mending, unsupported
+from gammascope.imaging import appearance, codecs, directories, mending, storage, unsupported
 from gammascope.imaging.codecs import jpeg_quality, unusual_frame
 from gammascope.sample import Image
 
@@ -255,11 +255,11 @@ def content_of(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
         UndecodableImageError: If it is no regular file or cannot be read; the reason, without a name.
     """
     try:
-        if cells.is_cell(path):
-            return cells.content(path)
-        archive = members.archive_of(path)
+        if storage.is_cell(path):
+            return storage.cell_content(path)
+        archive = storage.archive_of(path)
         if archive is not None:
-            return members.content(archive, path, limits.max_bytes)
+            return storage.member_content(archive, path, limits.max_bytes)
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             with os.scandir(path):  # Raises where a listing met a folder that cannot be read.

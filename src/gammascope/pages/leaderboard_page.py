@@ -22,8 +22,7 @@ from gammascope.evaluation import comparing, costs, run
 from gammascope.evaluation.comparing import LEADING, Board, Contestant, Row, boards
 from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.tables import Grid
-from gammascope.files import complete_or_absent
-from gammascope.names import shown
+from gammascope.files import complete_or_absent, shown
 from gammascope.pages import policy, web_part
 
 COLUMNS: Final = (run.NATIVE, run.ALIGNED, run.ALL_RECODED)

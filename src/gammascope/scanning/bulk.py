@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 from gammascope import machine
 from gammascope.detection.pipeline import Pipeline
 from gammascope.errors import GammascopeError, UndecodableImageError
+from gammascope.files import shown
 from gammascope.imaging.decode import DEFAULT_LIMITS, Limits, decode
-from gammascope.imaging.remote import is_remote
-from gammascope.names import shown
+from gammascope.imaging.storage import is_remote
 from gammascope.report import FORMAT
 from gammascope.scanning.ordered import in_order
 from gammascope.scanning.results import Forgetful, Memory, ResultsFolder, Row, Seen

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from gammascope.data import ledger
-from gammascope.files import complete_or_absent, pyarrow_for
-from gammascope.names import shown
+from gammascope.files import complete_or_absent, pyarrow_for, shown
 from gammascope.report import Verdict
 from gammascope.scanning.sources import Item
 
@@ -36,7 +35,7 @@ class Row:
 
     Attributes:
         number: Its place in the list.
-        image: Its name, as in ``Item``, as ``names.shown`` writes it.
+        image: Its name, as in ``Item``, as ``files.shown`` writes it.
         sha256: Of its content; None if that could not be read.
         size: Of its content, bytes.
         outcome: JSON: the report without its "image", or only an "error".

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gammascope.names import path_of, shown
+from gammascope.files import path_of, shown
 
 
 @given(st.binary(min_size=1).filter(lambda name: b"\0" not in name))

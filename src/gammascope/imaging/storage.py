@@ -1,21 +1,27 @@
-"""Images in the cells of Parquet and Arrow tables, addressed by paths.
+"""Where the bytes of pictures lie beside plain files: cells of tables, members of tar shards, and URLs.
 
-Datasets on Hugging Face keep the bytes of an image file in a row of a table. Such a cell gets a path of its own that
-goes on below the table, ``test-00000.parquet/17.image``: row 17, counted from 0, column "image". It is a plain
-``Path``, so an entry, a manifest and a score table hold it like that of a file; ``decode`` opens it; nothing is
-extracted, and nothing has to be cleaned up.
+A cell and a member get paths of their own that go on below the table or the archive, and are plain ``Path`` objects:
+entries, manifests and score tables hold them like those of files, ``decode`` opens them, and nothing is unpacked.
 
-A cell holds bytes, or bytes and a name as Hugging Face stores them (``{"bytes": ..., "path": ...}``).
+- ``test-00000.parquet/17.image`` is the cell in row 17, counted from 0, and column "image", as datasets on Hugging Face
+  keep pictures: bytes, or bytes and a name (``{"bytes": ..., "path": ...}``).
+- ``photos-000.tar/a/17.jpg`` is a member of an uncompressed archive, as WebDataset writes them. Its headers are read
+  once, on first use; after that each picture is one read, in any order.
+- URLs are opened by fsspec; what fails is tried again.
 """
 
 from __future__ import annotations
 
+import re
+import tarfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from gammascope.errors import MissingDataError, MissingExtraError
 from gammascope.files import pyarrow_for
 
 TABLE_SUFFIXES = (".parquet", ".arrow")
@@ -41,7 +47,7 @@ def is_cell(path: Path) -> bool:
     return named and path.parent.suffix.lower() in TABLE_SUFFIXES and not path.exists()
 
 
-def content(path: Path) -> bytes:
+def cell_content(path: Path) -> bytes:
     """Return the bytes in a cell. Rows read one after the other cost no second reading of those before.
 
     Raises:
@@ -150,3 +156,124 @@ def _column(table: Path, column: str, changed_ns: int) -> ParquetColumn | _Arrow
     """Open a column, or return it as it is open; ``changed_ns`` opens a rewritten table anew."""
     del changed_ns
     return (_ArrowColumn if table.suffix.lower() == ".arrow" else ParquetColumn)(table, column)
+
+
+SUFFIX = ".tar"
+"""Ending of the archives, in any case."""
+
+_INDICES = 256  # archives whose headers are kept: about 200 bytes for each member
+
+
+def archive_of(path: Path) -> Path | None:
+    """Return the archive that a path goes on below; None if it names a file or a folder.
+
+    Opens nothing unless a folder above is called like an archive.
+    """
+    return next((archive for archive in called_archives(path) if archive.is_file()), None)
+
+
+def called_archives(path: Path) -> Iterator[Path]:
+    """Yield the folders above a path that are called like an archive, the innermost first; opens nothing."""
+    return (parent for parent in path.parents if parent.suffix.lower() == SUFFIX)
+
+
+def members_of(archive: Path) -> list[Path]:
+    """List the members of an archive that are files, as paths that ``decode`` opens, in the archive's order.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no plain tar archive.
+    """
+    return [archive / name for name in _index(archive, archive.stat().st_mtime_ns)]
+
+
+def member_content(archive: Path, path: Path, most: int) -> bytes:
+    """Return the bytes of a member, ``most`` and one more at most.
+
+    Args:
+        archive: As ``archive_of`` found it.
+        path: Of the member, as ``members_of`` lists it.
+        most: Bytes that are allowed.
+
+    Raises:
+        OSError: If the archive cannot be read.
+        ValueError: If it is no plain tar archive, has no such member, or ends inside it.
+    """
+    name = path.relative_to(archive).as_posix()
+    try:
+        start, size = _index(archive, archive.stat().st_mtime_ns)[name]
+    except KeyError:
+        raise ValueError(f"{archive.name} has no member {name!r}") from None
+    wanted = min(size, most + 1)
+    with archive.open("rb") as file:
+        file.seek(start)
+        data = file.read(wanted)
+    if len(data) < wanted:
+        raise ValueError(f"{archive.name} ends inside {name!r}")
+    return data
+
+
+@lru_cache(maxsize=_INDICES)
+def _index(archive: Path, changed_ns: int) -> dict[str, tuple[int, int]]:
+    """Return where each member's bytes begin, and how many they are; ``changed_ns`` reads a rewritten archive anew."""
+    del changed_ns
+    found = {}
+    try:
+        with tarfile.open(archive, "r:") as opened:
+            for member in opened:
+                if member.isfile():
+                    found[Path(member.name).as_posix()] = (member.offset_data, member.size)
+    except tarfile.TarError as error:
+        raise ValueError(f"{archive.name} is no plain tar archive: {error}") from error
+    return found
+
+
+TRIES = 3
+"""How often a remote file is read before its error counts."""
+
+T = TypeVar("T")
+
+
+def is_remote(place: str) -> bool:
+    """Whether a place is a URL and not a path.
+
+    >>> is_remote("s3://bucket/a.jpg"), is_remote("C:/a.jpg"), is_remote("a/b.jpg")
+    (True, False, False)
+    """
+    return re.match(r"[a-z][a-z0-9+.-]+://", place, re.IGNORECASE) is not None
+
+
+def filesystem_of(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL, and the path in it.
+
+    Raises:
+        MissingDataError: If the URL is of no known kind.
+        MissingExtraError: If fsspec, or what it needs for this kind of URL, is not installed.
+    """
+    try:
+        import fsspec
+    except ImportError as error:
+        raise MissingExtraError.of("Reading URLs", "fsspec", "bulk") from error
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{url.partition('://')[0]}:// needs another package: {error}."
+        ) from error
+    except ValueError as error:
+        raise MissingDataError(f"{url} is of no known kind ({error}).") from error
+    return filesystem, path
+
+
+def again(read: Callable[[], T], *, remote: bool = True) -> T:
+    """Read, and try again what a network may mend."""
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            return read()
+        except (FileNotFoundError, PermissionError, IsADirectoryError):
+            raise
+        except OSError:
+            if not (remote and left):
+                raise
+            time.sleep(0.2 * (TRIES - left))
+    raise AssertionError("unreachable: the last try returns or raises")

@@ -7,7 +7,7 @@ import torch
 
 from gammascope.detectors.gamma import Readings
 from gammascope.errors import MissingDataError
-from gammascope.networks.logistic import fit_logistic
+from gammascope.networks.fitted import fit_logistic
 
 KINDS = {"content": torch.ones(4), "spectrum": torch.ones(6), "unread": torch.ones(2)}
 

@@ -30,7 +30,7 @@ from gammascope.manipulation.faces import EDITS, EditedFace, edit_face
 from gammascope.networks.backbones import FAMILIES
 from gammascope.networks.base import only_looking
 from gammascope.networks.captions import Sentences
-from gammascope.networks.density import Covariance, GaussianMixture
+from gammascope.networks.fitted import Covariance, GaussianMixture
 from gammascope.networks.pretrained import RANDOM, take_over, yet_to_read
 from gammascope.networks.resnet import ResNet
 from gammascope.prediction import Batch, Prediction

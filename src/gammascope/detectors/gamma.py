@@ -23,7 +23,7 @@ from gammascope.errors import RecipeError
 from gammascope.imaging.views import WHOLE
 from gammascope.networks.base import Backbone, Features, only_looking
 from gammascope.networks.compact import CompactConfig
-from gammascope.networks.logistic import fit_logistic
+from gammascope.networks.fitted import fit_logistic
 from gammascope.networks.mask_heads import Branch, MaskHead, Neck, ReverseCrossAttention
 from gammascope.networks.mobilenet import MobileNetBackbone
 from gammascope.networks.pretrained import in_house

@@ -32,7 +32,7 @@ from gammascope.detectors.base import (
 from gammascope.errors import RecipeError
 from gammascope.networks import frequency
 from gammascope.networks.base import only_looking
-from gammascope.networks.density import Covariance, GaussianMixture
+from gammascope.networks.fitted import Covariance, GaussianMixture
 from gammascope.networks.pretrained import RANDOM, take_over, yet_to_read
 from gammascope.prediction import Batch, Prediction
 

@@ -25,7 +25,7 @@ from gammascope.detection.pipeline import Besides, Execution, Pipeline
 from gammascope.errors import IncompatibleCheckpointError, MissingExtraError
 from gammascope.files import pyarrow_for
 from gammascope.imaging.decode import Limits
-from gammascope.scanning.bulk import Plan, Progress, examine, prepared
+from gammascope.scanning.ordered import Plan, Progress, examine, prepared
 from gammascope.scanning.results import FEATURE, Forgetful, Memory, ResultsFolder, Row, Seen
 from gammascope.scanning.sources import Item
 

@@ -20,7 +20,6 @@ from gammascope.imaging.provenance import (
     generation_settings,
     jpeg_saves,
     software,
-    thumbnail,
     watermark,
     xmp,
 )
@@ -98,7 +97,7 @@ def _declared(data: bytes, kind: str, *, quick: bool) -> Iterator[Evidence]:
     programs += [(f"IPTC {field}", text) for field, text in containers.iptc_fields(metadata.iptc)]
     yield from software.findings(programs)
     yield from exif.findings(camera, _size(data, kind))
-    yield from thumbnail.findings(camera.thumbnail, data, kind)
+    yield from exif.thumbnail_findings(camera.thumbnail, data, kind)
     problems = [*metadata.problems, camera.problem, packet.problem, more.problem]
     distinct = list(dict.fromkeys(filter(None, problems)))
     if len(distinct) > _MOST_PROBLEMS:

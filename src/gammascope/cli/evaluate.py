@@ -1,4 +1,4 @@
-"""``gammascope evaluate``, ``robustness``, ``compare`` and ``leaderboard``: how good a detector is, and which is better."""
+"""``gammascope evaluate``, ``robustness``, ``compare`` and ``leaderboard``: how good detectors are."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Engine:
         address: Of a Ray cluster; None: one that Ray finds, or starts on this machine.
         weights: The checkpoint's path, which the cluster is sent; None: the embedded one.
         device: Where the networks run, as torch names it.
-        execution: What runs them, and how many views they look at.
+        execution: What runs them, and how many views they read.
     """
 
     name: Where

@@ -42,7 +42,7 @@ class Results:
 
     Attributes:
         files: What is scanned, to name each file relative to their common folder.
-        detectors: What looks at it.
+        detectors: What examines it.
         json_lines: Print each row as JSON to stdout at once.
         numbers: Show numbers of confidence beside the labels.
         reports: One of each detector, by the file's name, in scan order.

@@ -314,7 +314,7 @@ def examine(
     Memory: as many decoded pictures as workers, and 2 kB a file.
 
     Args:
-        entries: What to look at.
+        entries: What to examine.
         limits: What a file may cost; None: the decoder's own limits.
         workers: Threads, 1 and up.
         progress: Called with (done, all) after each file.

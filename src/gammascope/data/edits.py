@@ -367,7 +367,7 @@ class _Work:
             try:
                 return read(others[int(rng.integers(len(others)))])
             except GammascopeError:
-                continue  # a broken one is told of when its own turn comes
+                continue  # a broken one is reported when its own turn comes
         raise MissingDataError(f"{photo.path.name}: there is no other photo that can be read.")
 
     def _donor(self, photo: Entry) -> Donor:

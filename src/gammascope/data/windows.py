@@ -84,7 +84,7 @@ class ShardCache:
                     f"{entry.path} and its mask {mask.name} are in two shards: both must be at hand at once, so pack "
                     "them into one."
                 )
-        # Of a manipulated picture the photo is not looked at.
+        # Of a manipulated picture the photo is not read.
         if host and entry.kind is None and self.shard_of(host) not in {None, self.shard_of(path)}:
             raise MissingDataError(
                 f"{entry.path} and the photo it was made from, {entry.host_path}, are in two shards: both must be at "

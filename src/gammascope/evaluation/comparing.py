@@ -139,7 +139,7 @@ def compare(
     """Measure both detectors and their difference.
 
     Intervals come from a paired bootstrap: each resample draws images of each class once, for both
-    detectors. McNemar's test looks at the share of right answers, which moves with the mix of
+    detectors. McNemar's test counts the share of right answers, which moves with the mix of
     classes; AUROC and balanced accuracy do not.
 
     Args:

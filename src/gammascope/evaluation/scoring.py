@@ -42,7 +42,7 @@ FORMAT = 1
 """Raised whenever older scores would no longer mean the same."""
 
 _FEATURE = "A resumable evaluation"
-_TOGETHER = 4  # columns of an image that are looked at together, and so in memory
+_TOGETHER = 4  # columns of an image that are examined together, and so in memory
 
 
 @runtime_checkable

@@ -308,7 +308,7 @@ def examine(picture: Picture) -> Outcome:
         best = max(best, score)
         if score >= _MARKED:
             _mark(marked, copy)
-            # A part that only resembles another may hide the true one, so it is looked at again.
+            # A part that only resembles another may hide the true one, so it is examined again.
             seen[box] |= inside
     cells = marked[_CELL_PX // 2 :: _CELL_PX, _CELL_PX // 2 :: _CELL_PX]
     return Finding(best, cells.astype(np.float32), (0, 0), _CELL_PX, picture.size)

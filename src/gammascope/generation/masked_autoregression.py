@@ -102,7 +102,7 @@ class _Schedule:
 
     Args:
         kept: Signal's share of the variance at each level, falling.
-        times: What the network is told at each level.
+        times: What the network reads at each level.
     """
 
     def __init__(self, kept: np.ndarray, times: np.ndarray) -> None:

@@ -319,7 +319,7 @@ class Network(nn.Module):
         """
         values: dict[str, Tensor] = {}
         for line, layer in zip(self._lines, self._layers, strict=True):
-            # What was taken is let go: every value is taken once, and all of them would fill the memory.
+            # What was taken is released: every value is taken once, and all of them would fill the memory.
             taken = [values.pop(name) for name in line.inputs] or [pixels]
             try:
                 made: Tensor = layer(*taken)

@@ -1,6 +1,6 @@
 """From a file to upright sRGB pixels, or to one line that says why not.
 
-Formats are told by content, never by name. Nothing here changes Pillow's global settings, so that
+Formats are recognised by content, never by name. Nothing here changes Pillow's global settings, so that
 threads with different limits do not disturb each other.
 """
 

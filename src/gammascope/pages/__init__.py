@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from importlib import resources
 
 
 def web_part(name: str) -> str:
     """Return the text of a file in ``pages/web``."""
     return (resources.files("gammascope.pages") / "web" / name).read_text("utf-8")
+
+
+def template(name: str) -> list[str]:
+    """Split a file in ``pages/web`` at its ``{{placeholders}}``: text at even places, their names at odd ones.
+
+    Whoever fills them in one pass leaves a value that looks like a placeholder as it is.
+    """
+    return re.split(r"\{\{(\w+)\}\}", web_part(name))
 
 
 def policy(script: str, style: str) -> str:

@@ -98,7 +98,7 @@ def in_order(
 
     Args:
         items: Taken one by one, no further than ``ahead`` allows.
-        examined: Called in threads, with an item and an event. The event is set when nobody waits for the row any more.
+        examined: Called in threads, with an item and an event. The event is set when the row is not awaited any more.
         ahead: Items begun at most before their rows are taken, 1 and up; fewer if rows are huge (``HELD_BYTES``).
             None: two for each thread.
         threads: Items examined at once; None: one for each core.

@@ -53,7 +53,7 @@ class Cluster:
         address: As ``ray.init`` takes it; None: the cluster this process is in, or one on this machine.
         weights: The checkpoint's path; its content is sent. None: the embedded one, which every machine has.
         device: Where the networks run; "cuda" asks Ray for one GPU for each actor.
-        execution: What runs them, and how many views they look at.
+        execution: What runs them, and how many views they read.
     """
 
     address: str | None = None

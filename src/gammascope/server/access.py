@@ -250,7 +250,7 @@ class Guard:
 
     def _note(self, scope: Scope, exchange: _Exchange) -> None:
         seconds = time.perf_counter() - exchange.start
-        # The pattern, not the path: paths are free text from strangers, and name jobs.
+        # The pattern, not the path: paths are untrusted text, and name jobs.
         route = getattr(scope.get("route"), "path", "none")
         self._figures.requests.labels(route, str(exchange.status)).inc()
         self._figures.seconds.labels(route).observe(seconds)

@@ -1,7 +1,7 @@
 """From many requests to common batches: a bounded queue, threads that decode, one thread for the network.
 
 A picture's way: accepted (or refused at once), looked up among known results, decoded, gathered with others until a
-batch is full or nobody else is on the way, examined, written down, answered.
+batch is full or no other picture is on the way, examined, written down, answered.
 
 The answer is the JSON of ``gammascope scan --json``, with masks as small PNG on request.
 """

@@ -161,7 +161,7 @@ class Job:
 
     Attributes:
         id: Not to be guessed.
-        owner: Name of the key that sent it; nobody else sees it.
+        owner: Name of the key that sent it; no other key sees it.
         files: How many.
         webhook: Where to tell that it is finished; "" for nowhere.
         accepted: When, seconds since 1970.

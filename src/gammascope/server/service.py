@@ -128,7 +128,7 @@ class Service:
         self.figures.watch("held_bytes", "Uploads in memory.", lambda: self.held.bytes)
 
     async def close(self) -> None:
-        """Finish what was accepted, then let go of everything."""
+        """Finish what was accepted, then release everything."""
         self.stopping = True
         await self.jobs.finish()
         await asyncio.to_thread(self.engine.close)

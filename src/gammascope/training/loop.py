@@ -452,7 +452,7 @@ def _accelerator(recipe: Recipe, folder: Path) -> Any:
 def refuse_divided_weights(kind: str) -> None:
     """Refuse to train where accelerate or what it calls divides the weights.
 
-    The averaged weights, which validation looks at and the checkpoint keeps, are not its business; ``dividing`` divides
+    The averaged weights, which validation uses and the checkpoint keeps, are not its business; ``dividing`` divides
     them with the network.
 
     Args:

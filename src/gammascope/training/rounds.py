@@ -50,7 +50,7 @@ class Rounds:
     """What is done.
 
     Attributes:
-        guides: Sources whose photos are looked at, and edited; nothing else of them is learnt.
+        guides: Sources whose photos are examined, and edited; nothing else of them is learnt.
         count: Of rounds.
         budget: Pairs of an edit and its photo in each.
         choice: Which photos are edited.
@@ -82,7 +82,7 @@ class Found:
     """What one round found.
 
     Attributes:
-        guides: Photos looked at, each beside its edit.
+        guides: Photos examined, each beside its edit.
         false_alarms: Of them, called fake.
         missed: Edits of them called real.
         made: Pairs made.

@@ -42,7 +42,7 @@ class Benchmark:
             by ``Entry.generator`` where there is no source.
         paired: Whether each of those parts has real and fake images of its own.
         classes: Labels that occur; some benchmarks have no photos.
-        reading: What of the layout nobody documents, so that it is our reading; "" if all of it is documented.
+        reading: What of the layout is documented nowhere, so that it is our reading; "" if all of it is documented.
     """
 
     title: str

@@ -48,7 +48,7 @@ def provenance_of(
     Args:
         source: A file, or its content.
         trust: Signers of Content Credentials who are trusted; None: whom the C2PA's bundled list names.
-        quick: Leave out what looks at pixels and so costs more than all the rest: the search for an earlier save, for
+        quick: Leave out what reads pixels and so costs more than all the rest: the search for an earlier save, for
             settings hidden in the pixels, and for watermarks.
         pixels: Of this file, as decoded; None: watermarks are not looked for.
 

@@ -183,7 +183,7 @@ def _parsed(packet: bytes) -> Properties:
         parser.Parse(packet, True)
     except _RefusedError as error:
         found.problem = str(error)
-    except (expat.ExpatError, LookupError, ValueError):  # The last two: encodings nobody knows.
+    except (expat.ExpatError, LookupError, ValueError):  # The last two: unknown encodings.
         found.problem = _BROKEN
     return found
 

@@ -33,7 +33,7 @@ from gammascope.detectors import linear_probe
 from gammascope.evaluation import left_out
 from gammascope.evaluation.fitting import fit_scale, fit_thresholds
 from gammascope.evaluation.tables import markdown
-from gammascope.networks.logistic import Logistic, fit_logistic
+from gammascope.networks.fitted import Logistic, fit_logistic
 from gammascope.sample import Label
 
 CONFIG = linear_probe.Config(

@@ -28,15 +28,14 @@ from gammascope.errors import UndecodableImageError
 from gammascope.evaluation.localisation import pixel_auroc
 from gammascope.evaluation.metrics import auroc_against
 from gammascope.forensics import METHODS, Finding, Picture
+from gammascope.forensics.base import StoredLuma
 from gammascope.imaging import codecs
 from gammascope.imaging.codecs import Encoding, encode
 from gammascope.imaging.decode import Decoded, decode
-from gammascope.imaging.luma import StoredLuma
 from gammascope.manipulation import CopyMove, Inpainting, Splicing
 from gammascope.manipulation.base import Manipulation
 from gammascope.manipulation.inpainting import NavierStokes, Telea
-from gammascope.manipulation.placement import Poses
-from gammascope.manipulation.regions import Pieces, Regions
+from gammascope.manipulation.regions import Pieces, Poses, Regions
 from gammascope.manipulation.splicing import Donor
 from gammascope.report import percent
 from gammascope.sample import Entry, Image, Label, Mask

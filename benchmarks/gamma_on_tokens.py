@@ -38,7 +38,7 @@ from gammascope import machine
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.detectors import gamma
 from gammascope.networks.base import Backbone, Features
-from gammascope.networks.logistic import Logistic, fit_logistic
+from gammascope.networks.fitted import Logistic, fit_logistic
 from gammascope.prediction import Batch
 from gammascope.sample import Label
 

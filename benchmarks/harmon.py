@@ -27,7 +27,7 @@ from gammascope.generation.harmon import Harmon
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
 from gammascope.imaging.views import crop_at
-from gammascope.networks.logistic import fit_logistic
+from gammascope.networks.fitted import fit_logistic
 from gammascope.sample import Label
 
 MASKED = 0.85

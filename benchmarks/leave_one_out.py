@@ -30,7 +30,7 @@ from gammascope.evaluation.metrics import auroc_against
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
 from gammascope.sample import Entry, Label
-from gammascope.training import loop, progress
+from gammascope.training import loop, run_folder
 from gammascope.training.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ def trained(fold: Fold, chosen: argparse.Namespace) -> Path:
         with Progress() as bars:
             bar = bars.add_task(fold.name)
 
-            def report(now: progress.Progress) -> None:
+            def report(now: run_folder.Progress) -> None:
                 bars.update(
                     bar, description=f"{fold.name} {now.stage}", completed=now.done, total=now.total
                 )

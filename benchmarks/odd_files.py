@@ -31,8 +31,8 @@ import numpy as np
 
 from gammascope.cli.scan_results import json_row
 from gammascope.detection.pipeline import Execution, Pipeline
+from gammascope.files import shown
 from gammascope.imaging.decode import Limits
-from gammascope.names import shown
 from gammascope.sample import Image
 from gammascope.scanning.ordered import scan
 

@@ -20,7 +20,7 @@ from gammascope.data.manifest import read_manifest
 from gammascope.imaging.codecs import Encoding, Subsampling, encode, reencode, rescale
 from gammascope.imaging.decode import decode
 from gammascope.imaging.provenance import provenance_of
-from gammascope.imaging.provenance.double_jpeg import GAIN_FROM, EarlierSave, earlier_save
+from gammascope.imaging.provenance.jpeg_saves import GAIN_FROM, EarlierSave, earlier_save
 from gammascope.report import percent
 from gammascope.sample import Image, Label
 

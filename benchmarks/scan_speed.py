@@ -79,19 +79,6 @@ def decode_only(paths: list[Path]) -> dict[str, float]:
     return counted(lambda: {"megapixels": sum(pixels) / 1e6, "failed": 0})
 
 
-def settle(pipeline: Pipeline) -> None:
-    """Look at noise for as long as a network changes its ways: what is measured is the speed of long scans."""
-    import numpy as np
-
-    from gammascope.detection import runtime
-
-    count, side = pipeline.network.at_once, pipeline.view.size
-    noise = np.random.default_rng(0).standard_normal((count, 3, side, side), np.float32)
-    if pipeline.network.name.startswith("openvino") and count >= runtime.GROUP:
-        for _ in range(0, runtime.VIEWS_BEFORE_GROUPS + count, count):
-            pipeline.network.look(noise)
-
-
 def scanned(
     paths: list[Path], execution: Execution, at_once: int | None = None
 ) -> dict[str, float]:
@@ -102,7 +89,6 @@ def scanned(
     if at_once is not None:
         pipeline.network.at_once = at_once
     list(scan(paths[:1], pipeline))
-    settle(pipeline)
     return counted(lambda: {"failed": sum(row.error is not None for row in scan(paths, pipeline))})
 
 
@@ -144,7 +130,6 @@ def stages(paths: list[Path]) -> dict[str, float]:
     )
     spec, at_once = pipeline.view, pipeline.network.at_once
     pipeline.report(paths[0])
-    settle(pipeline)
     for path in paths:
         data = step("read", path.read_bytes)
         step("hash", hashlib.sha256, data)

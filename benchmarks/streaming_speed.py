@@ -26,9 +26,8 @@ import skimage.data
 
 from gammascope.data.batches import Draws
 from gammascope.data.pictures import Pictures
-from gammascope.data.shard_cache import ShardCache
 from gammascope.data.synthesis import Stream
-from gammascope.data.windows import Windows
+from gammascope.data.windows import ShardCache, Windows
 from gammascope.sample import Entry, Label
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")

@@ -23,8 +23,7 @@ from gammascope.generation.autoencoder import TinyAutoencoder, round_trip
 from gammascope.manipulation.base import Manipulated
 from gammascope.manipulation.blending import feathered
 from gammascope.manipulation.inpainting import TwinPaste
-from gammascope.manipulation.placement import Pose, moved
-from gammascope.manipulation.regions import Regions
+from gammascope.manipulation.regions import Pose, Regions, moved
 from gammascope.sample import Image, Mask
 
 FOLDER = Path(__file__).resolve().parent

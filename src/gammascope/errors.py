@@ -13,7 +13,7 @@
     ├── ChecksumError                  a file is not the one that was published
     ├── IncompatibleCheckpointError    a file that is not a checkpoint of this method or version
     ├── InterruptedScanError           told to stop before an image was examined
-    ├── ForeignDetectorError           somebody else's detector failed on an image
+    ├── ForeignDetectorError           a user's own detector failed on an image
     └── RecipeError                    a recipe with an unknown key or an impossible value
 """
 
@@ -106,7 +106,7 @@ _LONGEST_SAID = 300
 def said_by(error: BaseException) -> str:
     """Return why a library failed, as a part of a message of ours: one line, in words for people, and no more.
 
-    Libraries count the bytes of their own buffers, and name the switch that makes them run what strangers wrote. Such
+    Libraries count the bytes of their own buffers, and name the switch that makes them run untrusted code. Such
     words are translated or left out, so that a message of ours never gives that advice.
 
     >>> said_by(ValueError("Set allow_pickle=True to load it."))

@@ -58,7 +58,7 @@ class Entry:
         host_path: The photo it was made from, same size and aligned pixel by pixel; None if there is none.
         panels: Pictures along each side of a collage: 2 for four pictures in one; a view never crosses their seams.
         object_paths: Mask files of objects, to choose natural regions for manipulations.
-        origin: How it was made; None: not known, or nobody made it.
+        origin: How it was made; None: not known, or a photo.
     """
 
     path: Path

@@ -323,7 +323,7 @@ def test_pictures_can_be_dropped_and_pasted(page):
 
 
 def test_a_key_is_asked_for_where_one_is_needed(browser, tmp_path):
-    from gammascope.server.keys import new_key
+    from gammascope.server.access import new_key
 
     key, entry = new_key("visitor")
     (tmp_path / "keys.toml").write_text(entry)
@@ -344,7 +344,7 @@ def test_a_key_is_asked_for_where_one_is_needed(browser, tmp_path):
 
 
 def test_a_second_key_while_the_first_is_being_checked(browser, tmp_path):
-    from gammascope.server.keys import new_key
+    from gammascope.server.access import new_key
 
     key, entry = new_key("visitor")
     (tmp_path / "keys.toml").write_text(entry)

@@ -31,7 +31,7 @@ from gammascope.detectors import gamma, linear_probe
 from gammascope.evaluation.score_table import ScoreTable
 from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.sample import Label
-from gammascope.training.progress import Progress
+from gammascope.training.run_folder import Progress
 
 COMMANDS = (
     *("scan", "train", "calibrate", "evaluate", "compare", "leaderboard", "robustness", "doctor"),

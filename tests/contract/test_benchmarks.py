@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from tests.data.benchmarks.layouts import LAYOUTS, SIDE, Layout, Row
 
-from gammascope.data.benchmarks import base
+from gammascope.data import benchmarks
 from gammascope.data.manifest import load_sample, read_manifest, write_manifest
 from gammascope.errors import MissingDataError, UnknownBenchmarkError
 from gammascope.sample import Entry, Label
 
-every_benchmark = pytest.mark.parametrize("name", base.names())
+every_benchmark = pytest.mark.parametrize("name", benchmarks.names())
 every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 every_file_layout = pytest.mark.parametrize(
     "layout", [layout for layout in LAYOUTS if not layout.tables], ids=str
@@ -27,7 +27,7 @@ def below(path: Path | None, root: Path) -> str | None:
 
 
 def read(layout: Layout, root: Path) -> list[Entry]:
-    return base.get(layout.benchmark).entries(root, layout.split)
+    return benchmarks.get(layout.benchmark).entries(root, layout.split)
 
 
 def found(entries: list[Entry], root: Path) -> dict[str | None, Row]:
@@ -46,12 +46,12 @@ def without(files: Mapping[str, bytes], lost: set[str], root: Path) -> Path:
 
 
 def test_every_benchmark_has_a_layout_to_be_tested_on():
-    assert {layout.benchmark for layout in LAYOUTS} == set(base.names())
+    assert {layout.benchmark for layout in LAYOUTS} == set(benchmarks.names())
 
 
 @every_benchmark
 def test_a_benchmark_says_where_its_data_come_from(name):
-    benchmark = base.get(name)
+    benchmark = benchmarks.get(name)
     assert re.match(r"(arXiv:\d{4}\.\d{5}$|doi:10\.|ICML 2024, openreview:|-$)", benchmark.paper)
     assert re.match(r"https?://", benchmark.url)
     assert benchmark.licence
@@ -64,7 +64,7 @@ def test_a_benchmark_says_where_its_data_come_from(name):
 
 
 def test_titles_are_unique():
-    titles = [base.get(name).title for name in base.names()]
+    titles = [benchmarks.get(name).title for name in benchmarks.names()]
     assert len(set(titles)) == len(titles)
 
 
@@ -138,7 +138,7 @@ def test_a_wrong_root_is_told_source_licence_and_tree(name, root, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "beach.jpg").touch()
-    benchmark = base.get(name)
+    benchmark = benchmarks.get(name)
     for partial in (False, True):
         with pytest.raises(MissingDataError) as caught:
             benchmark.entries(tmp_path / root, partial=partial)
@@ -152,7 +152,7 @@ def test_a_wrong_root_is_told_source_licence_and_tree(name, root, tmp_path):
 
 @every_benchmark
 def test_an_unknown_split_is_told_the_known_ones(name, tmp_path):
-    benchmark = base.get(name)
+    benchmark = benchmarks.get(name)
     wrong = benchmark.splits[0] + "s"
     with pytest.raises(MissingDataError, match=f"Did you mean '{benchmark.splits[0]}'"):
         benchmark.entries(tmp_path, wrong)
@@ -161,7 +161,7 @@ def test_an_unknown_split_is_told_the_known_ones(name, tmp_path):
 @every_file_layout
 @pytest.mark.parametrize("label", Label)
 def test_a_class_that_is_missing_is_missed(layout, label, tmp_path):
-    benchmark = base.get(layout.benchmark)
+    benchmark = benchmarks.get(layout.benchmark)
     kept = {path: row for path, row in layout.rows.items() if row.label is not label}
     if label not in benchmark.classes or not kept or not layout.any_case:
         pytest.skip("may be missing, or a list names the files")
@@ -174,11 +174,11 @@ def test_a_class_that_is_missing_is_missed(layout, label, tmp_path):
 
 @pytest.mark.parametrize(
     "layout",
-    [layout for layout in LAYOUTS if base.get(layout.benchmark).parts.get(layout.split)],
+    [layout for layout in LAYOUTS if benchmarks.get(layout.benchmark).parts.get(layout.split)],
     ids=str,
 )
 def test_a_part_that_is_missing_is_missed(layout, tmp_path):
-    benchmark = base.get(layout.benchmark)
+    benchmark = benchmarks.get(layout.benchmark)
     part = sorted(benchmark.parts[layout.split])[-1]
     lost = {path for path, row in layout.rows.items() if row.source == part}
     tables = {path.rpartition("/")[0] for path in lost} & set(layout.tables)
@@ -198,14 +198,14 @@ def test_half_a_part_is_missed(tmp_path):
     lost = {path for path in layout.rows if "wukong" in path and "nature" in path}
     root = without(layout.files(), lost, tmp_path)
     with pytest.raises(MissingDataError, match="is incomplete: no real image of wukong"):
-        base.get("genimage").entries(root)
+        benchmarks.get("genimage").entries(root)
 
 
 def test_a_class_called_train_is_no_split(tmp_path):
     layout = next(layout for layout in LAYOUTS if str(layout) == "forensynths-test")
     layout.build(tmp_path)
     with pytest.raises(MissingDataError, match="no image of split 'train' is laid out as expected"):
-        base.get("forensynths").entries(tmp_path / "test", "train")
+        benchmarks.get("forensynths").entries(tmp_path / "test", "train")
 
 
 def test_masks_in_the_wrong_place_are_missed(tmp_path):
@@ -213,7 +213,7 @@ def test_masks_in_the_wrong_place_are_missed(tmp_path):
     lost = {path for path in layout.files() if "Groundtruth" in path}
     root = without(layout.files(), lost, tmp_path)
     with pytest.raises(MissingDataError, match=r"CASIA v2: 2 of 2 edited photos below .* no mask"):
-        base.get("casia_v2").entries(root)
+        benchmarks.get("casia_v2").entries(root)
 
 
 def test_a_label_of_unknown_meaning_is_refused(tmp_path):
@@ -221,7 +221,7 @@ def test_a_label_of_unknown_meaning_is_refused(tmp_path):
     path = "data/test-00000-of-00001.parquet"
     Layout(benchmark="huggingface", split="test", rows={}, tables={path: rows}).build(tmp_path)
     with pytest.raises(MissingDataError, match=r"parquet, row 0: label 'maybe' is not understood"):
-        base.get("huggingface").entries(tmp_path)
+        benchmarks.get("huggingface").entries(tmp_path)
 
 
 def test_a_table_without_images_or_that_is_none_is_refused(tmp_path):
@@ -231,10 +231,10 @@ def test_a_table_without_images_or_that_is_none_is_refused(tmp_path):
         benchmark="huggingface", split="test", rows={}, tables={path: rows}, image_column="picture"
     ).build(tmp_path)
     with pytest.raises(MissingDataError, match="has no column 'image'; it has label, picture"):
-        base.get("huggingface").entries(tmp_path)
+        benchmarks.get("huggingface").entries(tmp_path)
     (tmp_path / path).write_bytes(b"nothing")
     with pytest.raises(MissingDataError, match="cannot be read as a table"):
-        base.get("huggingface").entries(tmp_path)
+        benchmarks.get("huggingface").entries(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -244,30 +244,30 @@ def test_a_table_without_images_or_that_is_none_is_refused(tmp_path):
 def test_a_broken_list_of_pairs_is_refused(text, reason, tmp_path):
     (tmp_path / "pairs.json").write_text(text)
     with pytest.raises(MissingDataError, match=reason):
-        base.get("image_mask_pairs").entries(tmp_path)
+        benchmarks.get("image_mask_pairs").entries(tmp_path)
 
 
 @pytest.mark.parametrize(
     "name", ["GenImage", "DRCT-2M", "AIGCDetectBenchmark", "CASIA v2", "Co-Spy"]
 )
 def test_names_count_by_their_letters_and_digits(name):
-    assert base.get(name).title.lower().startswith(name.lower()[:4])
+    assert benchmarks.get(name).title.lower().startswith(name.lower()[:4])
 
 
 def test_an_unknown_name_is_told_the_nearest():
     with pytest.raises(
         UnknownBenchmarkError, match=r"Did you mean 'genimage'\? Known: ai_genbench"
     ):
-        base.get("gen_images")
+        benchmarks.get("gen_images")
 
 
 def test_other_packages_add_benchmarks(monkeypatch):
     point = EntryPoint(
-        "mine", "gammascope.data.benchmarks.wildrf:BENCHMARK", "gammascope.benchmarks"
+        "mine", "gammascope.data.benchmarks.found_online:WILDRF", "gammascope.benchmarks"
     )
-    monkeypatch.setattr(base, "entry_points", lambda **_: [point])
-    assert "mine" in base.names()
-    assert base.get("mine").title == "WildRF"
+    monkeypatch.setattr(benchmarks, "entry_points", lambda **_: [point])
+    assert "mine" in benchmarks.names()
+    assert benchmarks.get("mine").title == "WildRF"
 
 
 @every_benchmark
@@ -277,6 +277,6 @@ def test_the_table_of_the_documentation_says_the_same(name):
         text for text in page.read_text("utf-8").splitlines() if text.startswith(f"| `{name}`")
     ]
     _, _, title, _, licence, reading, _ = (cell.strip() for cell in line.split("|"))
-    benchmark = base.get(name)
+    benchmark = benchmarks.get(name)
     assert (title, licence) == (benchmark.title, benchmark.licence)
     assert reading == (benchmark.reading or "-")

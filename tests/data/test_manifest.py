@@ -20,7 +20,7 @@ from gammascope.data.manifest import (
     write_manifest,
 )
 from gammascope.errors import MissingDataError, UndecodableImageError
-from gammascope.imaging.cells import cell
+from gammascope.imaging.storage import cell
 from gammascope.sample import Entry, Label
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from gammascope.data.batches import Collate
+from gammascope.data.camera import PretextStream
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.pretext import PretextStream
 from gammascope.detectors import blades
 from gammascope.errors import MissingDataError
 from gammascope.imaging import codecs

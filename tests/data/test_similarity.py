@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gammascope.data.similarity import RADIUS, look_alikes, look_of, near_hashes
+from gammascope.data.audit import RADIUS, look_alikes, look_of, near_hashes
 from gammascope.imaging import codecs
 
 

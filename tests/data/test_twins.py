@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gammascope.data.twins import TwinLaw
+from gammascope.data.edits import TwinLaw
 
 
 class Pooling:

@@ -21,9 +21,8 @@ from gammascope.data.batches import StreamSlice
 from gammascope.data.drawn import Drawn
 from gammascope.data.laws import Mixture
 from gammascope.data.pictures import Pictures
-from gammascope.data.shard_cache import ShardCache
 from gammascope.data.synthesis import Stream
-from gammascope.data.windows import Windows
+from gammascope.data.windows import ShardCache, Windows
 from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
 from gammascope.imaging import codecs
 from gammascope.sample import Entry, Label

@@ -23,6 +23,7 @@ from gammascope import checkpoints, settings
 from gammascope.detection import export, runtime
 from gammascope.detection.pipeline import FAST_VIEWS, Execution, Pipeline
 from gammascope.detectors import base, gamma
+from gammascope.detectors.gamma import Readings
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
@@ -31,7 +32,6 @@ from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainting, Telea
 from gammascope.manipulation.splicing import Donor, Splicing
 from gammascope.networks.mobilenet import MobileNetConfig
-from gammascope.networks.readings import Readings
 
 ROOT = Path(__file__).parents[2]
 ENGINES = ("openvino", "onnxruntime")
@@ -100,22 +100,11 @@ def test_engines_agree_with_torch_for_any_number_of_views(exported, engine):
     assert found.changed == 0
 
 
-def grouping(path, monkeypatch, precision="f32"):
-    """A network that has just compiled for groups, what it said before, and the views."""
+def test_answers_depend_neither_on_their_neighbours_nor_on_the_thread(exported):
     pytest.importorskip("openvino")
-    monkeypatch.setattr(runtime, "VIEWS_BEFORE_GROUPS", 12)
-    network = runtime.load(path, engine="openvino").network
-    assert isinstance(network, runtime.OpenVinoNetwork)
-    (views,) = batches(network.origin.facts.view, (11,))
+    network = runtime.load(exported, engine="openvino").network
+    (views,) = batches(checkpoints.read_facts(exported).view, (11,))
     before = network.look(views)
-    network._precision = precision  # of what is compiled from now on
-    network.look(views)
-    return network, before, views
-
-
-def test_long_work_in_groups_of_views_gives_the_same_answers(exported, monkeypatch):
-    network, before, views = grouping(exported, monkeypatch)
-    assert network._group is not None
     with ThreadPoolExecutor(3) as pool:
         for count, after in zip(
             (11, 3, 2, 7), pool.map(lambda n: network.look(views[:n]), (11, 3, 2, 7)), strict=True
@@ -123,11 +112,6 @@ def test_long_work_in_groups_of_views_gives_the_same_answers(exported, monkeypat
             np.testing.assert_array_equal(after.logit, before.logit[:count])
             for name, mask in after.masks.items():
                 np.testing.assert_array_equal(mask, before.masks[name][:count])
-
-
-def test_groups_that_would_round_otherwise_are_not_used(exported, monkeypatch):
-    network, before, views = grouping(exported, monkeypatch, "bf16")
-    np.testing.assert_array_equal(network.look(views).logit, before.logit)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from gammascope.detectors.base import Seen
 from gammascope.detectors.linear_probe import TINY, LinearProbe, build
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError
-from gammascope.networks.logistic import fit_logistic
+from gammascope.networks.fitted import fit_logistic
 from gammascope.networks.mobilenet import MobileNetConfig
 from gammascope.networks.pretrained import backbone_in
 from gammascope.weights import embedded_path

@@ -9,7 +9,7 @@ import torch
 
 from gammascope.detectors import mirage
 from gammascope.errors import RecipeError
-from gammascope.networks.sentences import Sentences
+from gammascope.networks.captions import Sentences
 from gammascope.prediction import Batch, Prediction
 
 PIXELS = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(3))

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from gammascope.detectors import mpft
-from gammascope.detectors.mpft import TINY, build
+from gammascope.detectors.mpft import TINY, build, mask_of
 from gammascope.errors import RecipeError
 from gammascope.networks.compact import CompactConfig
-from gammascope.networks.texture import mask_of
 from gammascope.prediction import Batch
 
 COMPACT = replace(

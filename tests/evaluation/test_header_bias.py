@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gammascope.data.audit import Examined
-from gammascope.data.similarity import Look
+from gammascope.data.audit import Examined, Look
 from gammascope.evaluation.header_bias import (
     Feature,
     Headers,

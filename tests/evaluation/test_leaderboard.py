@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gammascope.evaluation.leaderboard import Contestant, boards
+from gammascope.evaluation.comparing import Contestant, boards
 from gammascope.evaluation.metrics import auroc
 from gammascope.evaluation.score_table import ScoreTable
 

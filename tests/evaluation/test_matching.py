@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gammascope.evaluation.matching import draws_of, same_sizes
-from gammascope.evaluation.score_table import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable, draws_of, same_sizes
 from gammascope.evaluation.tables import comparison, grids, markdown, summarise
 
 SIDES = st.integers(0, 4000)

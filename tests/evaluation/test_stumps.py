@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.tree import DecisionTreeClassifier
 
+from gammascope.evaluation.header_bias import Leaf, Split, answers, errors, gini, grow
 from gammascope.evaluation.metrics import balanced_accuracy
-from gammascope.evaluation.stumps import Leaf, Split, answers, errors, gini, grow
 
 
 def noisy(seed: int, n: int = 400) -> tuple[np.ndarray, np.ndarray]:

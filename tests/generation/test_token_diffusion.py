@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from gammascope.generation.token_diffusion import TokenDiffusion
+from gammascope.generation.masked_autoregression import TokenDiffusion
 
 TOLD = torch.eye(3)  # two classes, and nothing asked for
 

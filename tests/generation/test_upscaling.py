@@ -9,8 +9,7 @@ import torch
 from tests.generation.made_networks import floats, halves, ncnn, upscaler
 
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError
-from gammascope.generation.ncnn import Network
-from gammascope.generation.upscaling import Upscaler
+from gammascope.generation.upscaling import Network, Upscaler
 
 PHOTO = np.ascontiguousarray(skimage.data.astronaut()[:37, 60:113])
 CONVOLUTION = """

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gammascope.errors import MissingExtraError, UndecodableImageError
-from gammascope.imaging import cells
+from gammascope.imaging import storage
 from gammascope.imaging.decode import Limits, decode
 
 ROWS = 11
@@ -52,7 +52,7 @@ def table(request, tmp_path_factory) -> Path:
 @given(rows=st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=30))
 def test_rows_are_read_in_any_order(table, rows):
     for row in rows:
-        decoded = decode(cells.cell(table, row, "image"))
+        decoded = decode(storage.cell(table, row, "image"))
         assert decoded.format == "png"
         assert decoded.image.shape == (2, 3, 3)
         assert (decoded.image == 10 * row).all()
@@ -61,7 +61,7 @@ def test_rows_are_read_in_any_order(table, rows):
 def test_threads_read_the_same(table):
     order = np.random.default_rng(0).permutation(ROWS * 10) % ROWS
     with ThreadPoolExecutor(4) as pool:
-        images = pool.map(lambda row: decode(cells.cell(table, int(row), "image")).image, order)
+        images = pool.map(lambda row: decode(storage.cell(table, int(row), "image")).image, order)
         assert [int(image[0, 0, 0]) for image in images] == [10 * row for row in order]
 
 
@@ -76,22 +76,22 @@ def test_reading_forwards_decodes_each_row_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pyarrow.parquet.ParquetFile, "iter_batches", counted)
     for row in range(0, 40, 3):
-        decode(cells.cell(path, row, "image"))
+        decode(storage.cell(path, row, "image"))
     assert len(opened) == 1
-    decode(cells.cell(path, 0, "image"))
+    decode(storage.cell(path, 0, "image"))
     assert len(opened) == 2
 
 
 def test_bare_bytes_are_read_too(tmp_path):
     path = write(tmp_path / "t.parquet", [png(7)])
-    assert (decode(cells.cell(path, 0, "image")).image == 7).all()
+    assert (decode(storage.cell(path, 0, "image")).image == 7).all()
 
 
 def test_a_table_that_was_rewritten_is_read_anew(tmp_path):
     path = write(tmp_path / "t.parquet", [png(7)])
-    assert (decode(cells.cell(path, 0, "image")).image == 7).all()
+    assert (decode(storage.cell(path, 0, "image")).image == 7).all()
     write(path, [png(8), png(9)])
-    assert (decode(cells.cell(path, 1, "image")).image == 9).all()
+    assert (decode(storage.cell(path, 1, "image")).image == 9).all()
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,14 @@ def test_a_table_that_was_rewritten_is_read_anew(tmp_path):
     ],
 )
 def test_only_paths_below_tables_are_cells(name, is_one):
-    assert cells.is_cell(Path(name)) is is_one
+    assert storage.is_cell(Path(name)) is is_one
 
 
 def test_a_file_in_a_folder_called_like_a_table_is_a_file(tmp_path):
     (tmp_path / "t.parquet").mkdir()
     path = tmp_path / "t.parquet" / "3.png"
     path.write_bytes(png(5))
-    assert not cells.is_cell(path)
+    assert not storage.is_cell(path)
     assert (decode(path).image == 5).all()
 
 
@@ -148,7 +148,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path, name, reason):
 def test_limits_hold_for_cells(tmp_path):
     path = write(tmp_path / "t.parquet", [png(1)])
     with pytest.raises(UndecodableImageError, match="more than the"):
-        decode(cells.cell(path, 0, "image"), Limits(max_bytes=10))
+        decode(storage.cell(path, 0, "image"), Limits(max_bytes=10))
 
 
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):

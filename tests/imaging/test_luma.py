@@ -6,9 +6,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from gammascope.forensics.base import stored_luma
 from gammascope.imaging.codecs import Encoding, encode
 from gammascope.imaging.decode import decode
-from gammascope.imaging.luma import stored_luma
 
 
 def jpeg(image: np.ndarray, orientation: int = 1, **settings: object) -> bytes:

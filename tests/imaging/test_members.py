@@ -14,7 +14,7 @@ from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.data.pictures import Pictures
 from gammascope.data.synthesis import Stream
 from gammascope.errors import ImageTooLargeError, UndecodableImageError
-from gammascope.imaging import codecs, members
+from gammascope.imaging import codecs, storage
 from gammascope.imaging.decode import Limits, decode
 from gammascope.sample import Entry, Label
 
@@ -43,7 +43,7 @@ def shards(tmp_path, photos) -> list[Path]:
 
 
 def test_members_are_read_in_any_order_as_files_are(shards, photos):
-    listed = [path for shard in shards for path in members.names(shard)]
+    listed = [path for shard in shards for path in storage.members_of(shard)]
     assert len(listed) == 6
     for path in reversed(listed):
         photo = photos[path.stem[:-1]]
@@ -53,7 +53,9 @@ def test_members_are_read_in_any_order_as_files_are(shards, photos):
 
 def test_a_manifest_lists_members_and_a_stream_draws_from_them(shards, tmp_path):
     entries = [
-        Entry(path, Label.REAL, split="train") for shard in shards for path in members.names(shard)
+        Entry(path, Label.REAL, split="train")
+        for shard in shards
+        for path in storage.members_of(shard)
     ]
     write_manifest(entries, tmp_path / "train.csv")
     found = read_manifest(tmp_path / "train.csv")
@@ -67,7 +69,7 @@ def test_a_folder_that_is_called_like_an_archive_stays_a_folder(tmp_path, photos
     folder = tmp_path / "old.tar"
     folder.mkdir()
     (folder / "a.png").write_bytes(codecs.encode(photos["cat"][:20, :20], PNG))
-    assert members.archive_of(folder / "a.png") is None
+    assert storage.archive_of(folder / "a.png") is None
     assert decode(folder / "a.png").image.shape == (20, 20, 3)
 
 
@@ -78,7 +80,7 @@ def test_what_cannot_be_read_is_named(shards, tmp_path):
     broken.write_bytes(b"x" * 2000)
     with pytest.raises(UndecodableImageError, match="no plain tar archive"):
         decode(broken / "a.png")
-    path = members.names(shards[0])[-1]
+    path = storage.members_of(shards[0])[-1]
     with pytest.raises(ImageTooLargeError):
         decode(path, Limits(max_bytes=1000))
     size = shards[0].stat().st_size

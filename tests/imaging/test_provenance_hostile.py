@@ -17,8 +17,7 @@ from PIL.ExifTags import Base
 from skimage import data
 
 from gammascope.imaging.provenance import provenance_of
-from gammascope.imaging.provenance.containers import LONGEST_BYTES, Metadata, metadata_of
-from gammascope.imaging.provenance.excerpts import excerpt
+from gammascope.imaging.provenance.containers import LONGEST_BYTES, Metadata, excerpt, metadata_of
 from gammascope.imaging.provenance.exif import read_exif
 from gammascope.imaging.provenance.generation_settings import recognised
 from gammascope.imaging.provenance.xmp import properties_of

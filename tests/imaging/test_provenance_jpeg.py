@@ -21,7 +21,7 @@ from gammascope.imaging.codecs import (
     standard_tables,
 )
 from gammascope.imaging.provenance import provenance_of
-from gammascope.imaging.provenance.double_jpeg import (
+from gammascope.imaging.provenance.jpeg_saves import (
     _DCT,
     _ZIGZAG,
     GAIN_FROM,

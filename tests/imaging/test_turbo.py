@@ -11,7 +11,7 @@ import pytest
 import skimage.data
 
 from gammascope.errors import UndecodableImageError
-from gammascope.imaging import turbo
+from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
 
 pytest.importorskip("simplejpeg")
@@ -47,7 +47,7 @@ def test_pixels_are_those_of_pillow(subsampling, progressive):
                     pixels, quality=quality, progressive=progressive, subsampling=subsampling
                 )
             mode = "L" if subsampling == "grey" else "RGB"
-            found, damage = turbo.jpeg_pixels(data, mode, (width, height))
+            found, damage = codecs.jpeg_pixels(data, mode, (width, height))
             assert found is not None
             assert not damage
             np.testing.assert_array_equal(found, by_pillow(data))
@@ -57,15 +57,15 @@ def test_pixels_are_those_of_pillow(subsampling, progressive):
 @pytest.mark.parametrize("restart", [0, 3])
 def test_colours_stored_as_they_are_and_restart_markers_make_no_difference(keep_rgb, restart):
     data = jpeg(PHOTOS[0][:90, :70], keep_rgb=keep_rgb, restart_marker_blocks=restart)
-    np.testing.assert_array_equal(turbo.jpeg_pixels(data, "RGB", (70, 90))[0], by_pillow(data))
+    np.testing.assert_array_equal(codecs.jpeg_pixels(data, "RGB", (70, 90))[0], by_pillow(data))
 
 
 def test_what_it_is_unsure_of_is_left_to_pillow():
     data = jpeg(PHOTOS[0][:64, :64])
-    assert turbo.jpeg_pixels(data, "CMYK", (64, 64)) == (None, "")
-    assert turbo.jpeg_pixels(data, "RGB", (64, 65)) == (None, ""), "the size that was checked"
-    assert turbo.jpeg_pixels(data[:-200], "RGB", (64, 64))[0] is None, "cut short"
-    assert turbo.jpeg_pixels(b"no JPEG", "RGB", (64, 64)) == (None, "")
+    assert codecs.jpeg_pixels(data, "CMYK", (64, 64)) == (None, "")
+    assert codecs.jpeg_pixels(data, "RGB", (64, 65)) == (None, ""), "the size that was checked"
+    assert codecs.jpeg_pixels(data[:-200], "RGB", (64, 64))[0] is None, "cut short"
+    assert codecs.jpeg_pixels(b"no JPEG", "RGB", (64, 64)) == (None, "")
 
 
 def with_and_without(data: bytes, monkeypatch) -> list[tuple[object, ...]]:
@@ -73,7 +73,7 @@ def with_and_without(data: bytes, monkeypatch) -> list[tuple[object, ...]]:
     said: list[tuple[object, ...]] = []
     for there in (True, False):
         if not there:
-            monkeypatch.setattr(turbo, "_turbo", lambda: None)
+            monkeypatch.setattr(codecs, "_turbo", lambda: None)
         try:
             decoded = decode(data)
             # That pixels are damaged, only the fast decoder can tell.

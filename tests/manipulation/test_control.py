@@ -6,7 +6,7 @@ import skimage.data
 
 from gammascope.manipulation import IdentitySeam
 from gammascope.manipulation.blending import Seam
-from gammascope.manipulation.placement import Poses
+from gammascope.manipulation.regions import Poses
 
 PHOTO = skimage.data.astronaut()[:200, 60:300]
 HARD = Seam(feather_share=0.0, poisson_share=0.0)

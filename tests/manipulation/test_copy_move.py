@@ -6,8 +6,7 @@ import skimage.data
 from gammascope.manipulation import CopyMove
 from gammascope.manipulation.blending import Seam
 from gammascope.manipulation.copy_move import intersection_over_union
-from gammascope.manipulation.placement import Poses
-from gammascope.manipulation.regions import Pieces, Rectangle
+from gammascope.manipulation.regions import Pieces, Poses, Rectangle
 
 PHOTO = skimage.data.astronaut()[:200, 60:300]
 HARD = Seam(feather_share=0.0, poisson_share=0.0)

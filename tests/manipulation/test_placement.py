@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from gammascope.manipulation.placement import Pose, Poses, extent, moved, placed
-from gammascope.manipulation.regions import Rectangle, box
+from gammascope.manipulation.regions import Pose, Poses, Rectangle, box, extent, moved, placed
 
 PHOTO = skimage.data.coffee()[:200, :240]
 PIECE = box(Rectangle(60, 50, 120, 90), 200, 240)

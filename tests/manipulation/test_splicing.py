@@ -6,8 +6,7 @@ import skimage.data
 
 from gammascope.manipulation import Splicing
 from gammascope.manipulation.blending import Seam
-from gammascope.manipulation.placement import Poses
-from gammascope.manipulation.regions import Pieces, Rectangle
+from gammascope.manipulation.regions import Pieces, Poses, Rectangle
 from gammascope.manipulation.splicing import Donor
 
 PHOTO = skimage.data.astronaut()[:200, 60:300]

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gammascope.networks.attention import ReverseCrossAttention
-from gammascope.networks.mask_heads import Branch
+from gammascope.networks.mask_heads import Branch, ReverseCrossAttention
 
 WIDTH, HEADS, ROWS, COLUMNS = 12, 3, 2, 4
 NAMES = ("generated", "edited")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.mixture import GaussianMixture as Oracle
 
-from gammascope.networks.density import GaussianMixture
+from gammascope.networks.fitted import GaussianMixture
 
 kinds = pytest.mark.parametrize("covariance", ["full", "diag"])
 

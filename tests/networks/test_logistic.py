@@ -7,7 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from gammascope.errors import MissingDataError, RecipeError
-from gammascope.networks.logistic import fit_logistic, log_loss
+from gammascope.networks.fitted import fit_logistic, log_loss
 
 
 def views(count: int = 400, width: int = 12, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

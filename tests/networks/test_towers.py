@@ -174,7 +174,7 @@ def test_the_map_of_a_probe_averages_to_its_logit(tower):
 
 
 def test_readings_fitted_apart_are_averaged_by_the_overviews_weight(tower):
-    from gammascope.networks.logistic import Logistic
+    from gammascope.networks.fitted import Logistic
 
     detector = linear_probe.build(PROBE).eval()
     length = detector.head.in_features

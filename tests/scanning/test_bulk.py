@@ -30,9 +30,8 @@ from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import gamma
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging.decode import Limits
-from gammascope.scanning.bulk import Plan, scan_into
-from gammascope.scanning.results import ResultsFolder, Row
-from gammascope.scanning.seen import Seen
+from gammascope.scanning.ordered import Plan, scan_into
+from gammascope.scanning.results import ResultsFolder, Row, Seen
 from gammascope.scanning.sources import Item, listed
 
 
@@ -370,7 +369,7 @@ from pathlib import Path
 import torch
 from gammascope.detection.pipeline import Pipeline
 from gammascope.scanning import results
-from gammascope.scanning.bulk import Plan, scan_into
+from gammascope.scanning.ordered import Plan, scan_into
 torch.set_num_threads(1)
 class Slow(Pipeline):
     def reports_of(self, pictures, stop=None):

@@ -15,7 +15,7 @@ import pytest
 
 from gammascope.detection.pipeline import Pipeline
 from gammascope.scanning import ray_engine
-from gammascope.scanning.bulk import Plan, scan_into
+from gammascope.scanning.ordered import Plan, scan_into
 from gammascope.scanning.ray_engine import images_at_once
 
 pytest.importorskip("ray")
@@ -53,7 +53,7 @@ import ray
 from ray.cluster_utils import Cluster
 from gammascope import checkpoints
 from gammascope.detection.pipeline import Pipeline
-from gammascope.scanning.bulk import Plan
+from gammascope.scanning.ordered import Plan
 from gammascope.scanning.ray_engine import Cluster as Place, scan_on
 
 small = {"object_store_memory": 100 * 2**20}

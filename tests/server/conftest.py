@@ -80,11 +80,11 @@ def gated(embedded):
 def parts_with(embedded) -> Callable[..., Any]:
     """Return a function that puts the parts of a server together."""
     from gammascope.detection.opinions import Detectors
-    from gammascope.server.keys import Keys
+    from gammascope.server.access import Keys
+    from gammascope.server.jobs import Webhooks
     from gammascope.server.limits import limits_of
     from gammascope.server.service import Parts
     from gammascope.server.store import opened
-    from gammascope.server.webhooks import Webhooks
 
     def parts(
         *limits, pipeline=None, second=None, keys=None, webhooks=None, hosts=None, results="memory"

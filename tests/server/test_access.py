@@ -11,7 +11,7 @@ from gammascope.cli.app import app as command_line
 from gammascope.detection.opinions import Detectors
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.server import serving
-from gammascope.server.keys import Caller, Key, new_key, read_keys
+from gammascope.server.access import Caller, Key, new_key, read_keys
 from gammascope.server.problems import Problem
 
 SECRET = "gs_" + "s" * 43

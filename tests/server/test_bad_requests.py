@@ -267,7 +267,7 @@ def test_logs_hold_neither_names_nor_content_nor_addresses(client, pictures, cap
     )
     client.post("/v1/detect", files={"f": ("holiday with anna.png", b"broken anna")})
     client.get("/anna")
-    from gammascope.server.logs import JsonLines
+    from gammascope.server.telemetry import JsonLines
 
     records = [one for one in caplog.records if one.name == "gammascope.server"]
     lines = [json.loads(JsonLines().format(record)) for record in records]

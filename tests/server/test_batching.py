@@ -11,10 +11,10 @@ import pytest
 from gammascope.detection.opinions import Detectors
 from gammascope.errors import RecipeError, UndecodableImageError
 from gammascope.server.batching import Engine
-from gammascope.server.figures import Figures
 from gammascope.server.limits import limits_of
 from gammascope.server.problems import Problem
 from gammascope.server.store import Results, opened
+from gammascope.server.telemetry import Figures
 
 
 def engine_of(pipeline, *limits) -> Engine:

@@ -37,10 +37,10 @@ def running(pipeline, keys) -> Iterator[str]:
 
     from gammascope.detection.opinions import Detectors
     from gammascope.server import serving
+    from gammascope.server.jobs import Webhooks
     from gammascope.server.limits import limits_of
     from gammascope.server.service import Parts, create_app
     from gammascope.server.store import opened
-    from gammascope.server.webhooks import Webhooks
 
     webhooks = Webhooks(["hooks.example"], reachable=lambda _: False, pauses_s=(0.0,))
     detectors = Detectors(("only",), (pipeline,))
@@ -56,7 +56,7 @@ def running(pipeline, keys) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def described(embedded):
-    from gammascope.server.keys import Keys
+    from gammascope.server.access import Keys
 
     with running(embedded, Keys(None)) as address:
         yield schemathesis.openapi.from_url(f"{address}openapi.json")
@@ -64,7 +64,7 @@ def described(embedded):
 
 @pytest.fixture(scope="module")
 def locked(embedded):
-    from gammascope.server.keys import Key, Keys
+    from gammascope.server.access import Key, Keys
 
     key = Key(hashlib.sha256(SECRET.encode()).hexdigest(), files_per_minute=1e9)
     with running(embedded, Keys({"newsroom": key})) as address:

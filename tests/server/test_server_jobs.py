@@ -17,12 +17,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from gammascope.report import FORMAT
-from gammascope.server.keys import Key
+from gammascope.server.access import Key
+from gammascope.server.jobs import Webhooks, is_public
 from gammascope.server.problems import Problem
 from gammascope.server.schema import JobShape
 from gammascope.server.service import create_app
 from gammascope.server.store import Results, opened
-from gammascope.server.webhooks import Webhooks, is_public
 
 loopback = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -328,7 +328,7 @@ def test_a_name_that_leads_inside_the_network_is_not_called(monkeypatch):
     network = SimpleNamespace(
         getaddrinfo=resolved, create_connection=refused, SOCK_STREAM=socket.SOCK_STREAM
     )
-    monkeypatch.setattr("gammascope.server.webhooks.socket", network)
+    monkeypatch.setattr("gammascope.server.jobs.socket", network)
     hooks = Webhooks(answers, pauses_s=(0.0,))
     for host in answers:
         hooks.check(f"http://{host}/")

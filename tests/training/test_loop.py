@@ -35,7 +35,6 @@ from gammascope.training.loop import (
     train,
     write_checkpoint,
 )
-from gammascope.training.progress import Progress
 from gammascope.training.recipe import (
     Data,
     Keeping,
@@ -47,7 +46,7 @@ from gammascope.training.recipe import (
     recipe_of,
     without_places,
 )
-from gammascope.training.run_folder import RECIPE
+from gammascope.training.run_folder import RECIPE, Progress
 from gammascope.training.views import entries_of, loader_of, streams
 
 KINDS = [item.name for item in fields(Mixture)]

@@ -19,7 +19,6 @@ from gammascope.errors import MissingDataError, RecipeError
 from gammascope.training import probing
 from gammascope.training.following import follow
 from gammascope.training.loop import CHECKPOINT, LOG
-from gammascope.training.progress import Progress
 from gammascope.training.recipe import (
     Data,
     Optimisation,
@@ -30,6 +29,7 @@ from gammascope.training.recipe import (
     recipe_of,
     without_places,
 )
+from gammascope.training.run_folder import Progress
 
 ONLY = Mixture(0.5, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0)
 

@@ -16,8 +16,8 @@ from gammascope.generation import base
 from gammascope.generation.small_autoencoder import Design, SmallAutoencoder
 from gammascope.training.autoencoders import save
 from gammascope.training.generators import GeneratorRecipe, Pool, Schedule, recipe_of, train
-from gammascope.training.progress import Progress
 from gammascope.training.recipe import read_values
+from gammascope.training.run_folder import Progress
 
 TINY = base.get("small_diffusion").tiny
 RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "generators").glob("*.toml"))

@@ -10,7 +10,6 @@ import typer
 import gammascope
 from gammascope.cli import (
     calibrate,
-    compare,
     contexts,
     error_report,
     evaluate,
@@ -77,8 +76,8 @@ for _command in (
     error_report.report_error,
     evaluate.evaluate,
     evaluate.robustness,
-    compare.compare,
-    compare.leaderboard,
+    evaluate.compare,
+    evaluate.leaderboard,
     listing.benchmarks,
     listing.methods,
     examine.doctor,

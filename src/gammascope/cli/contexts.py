@@ -70,7 +70,7 @@ def _tested(
     from gammascope.evaluation import context_tests
     from gammascope.imaging.decode import decode
 
-    # Camera raws are listed, so that each is told of.
+    # Camera raws are listed, so that each is reported.
     paths, found, broken = find_images(pictures, suffixes=SCANNED_SUFFIXES), [], []
     with terminal.progress_bar("Testing", shown=not quiet) as advance:
         for done, path in enumerate(paths, start=1):

@@ -28,9 +28,8 @@ from gammascope.evaluation.header_bias import (
     header_bias,
     headers_of,
 )
-from gammascope.files import complete_or_absent
+from gammascope.files import complete_or_absent, shown
 from gammascope.imaging.decode import Limits
-from gammascope.names import shown
 from gammascope.report import percent
 from gammascope.sample import Entry
 

@@ -30,14 +30,14 @@ def methods(as_json: options.Json = False) -> None:
 
 def benchmarks(name: OneBenchmark = None, as_json: options.Json = False) -> None:
     """List the public datasets that can be evaluated by name, or show how one of them must lie on disk."""
-    from gammascope.data.benchmarks import base
+    from gammascope.data import benchmarks
 
     if name and as_json:
         typer.echo(json.dumps(benchmark(name)))
     elif name:
         typer.echo(benchmark_sheet(name))
     else:
-        _show([benchmark(known) for known in base.names()], benchmark_table, as_json=as_json)
+        _show([benchmark(known) for known in benchmarks.names()], benchmark_table, as_json=as_json)
 
 
 def generators(as_json: options.Json = False) -> None:
@@ -107,11 +107,11 @@ def benchmark(name: str) -> dict[str, Any]:
     Raises:
         UnknownBenchmarkError: If there is none of this name.
     """
-    from gammascope.data.benchmarks import base
+    from gammascope.data import benchmarks
 
-    found = base.get(name)
+    found = benchmarks.get(name)
     return {
-        "name": base.named(name),
+        "name": benchmarks.named(name),
         "title": found.title,
         "paper": found.paper,
         "licence": found.licence,
@@ -140,9 +140,9 @@ def benchmark_sheet(name: str) -> str:
     Raises:
         UnknownBenchmarkError: If there is none of this name.
     """
-    from gammascope.data.benchmarks import base
+    from gammascope.data import benchmarks
 
-    found = base.get(name)
+    found = benchmarks.get(name)
     facts = {
         "paper": found.paper,
         "licence": found.licence,

@@ -46,7 +46,7 @@ def photos_at(paths: Sequence[str], out: Path, split: str | None) -> list[Entry]
     ]
     if others:
         made = out.absolute()
-        # Camera raws are listed, so that each is told of.
+        # Camera raws are listed, so that each is reported.
         files = find_images(others, suffixes=SCANNED_SUFFIXES)
         # On a second run the folder of the photos may hold what was made of them.
         found = [p for p in files if not p.absolute().is_relative_to(made)]

@@ -115,7 +115,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.detection import opinions
     from gammascope.detection.pipeline import Besides, Execution
     from gammascope.imaging.decode import Limits
-    from gammascope.scanning.bulk import Plan
+    from gammascope.scanning.ordered import Plan
 
     named = weights or ["default"]
     if out is not None:

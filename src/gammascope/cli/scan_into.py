@@ -16,7 +16,7 @@ from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
 from gammascope.cli.scan_results import fails_on
 from gammascope.detection.pipeline import Execution, Pipeline
 from gammascope.report import FORMAT, Verdict
-from gammascope.scanning.bulk import Plan, Progress, scan_into
+from gammascope.scanning.ordered import Plan, Progress, scan_into
 from gammascope.scanning.results import ResultsFolder, Summary
 
 _SECONDS_BETWEEN_LINES = 30.0
@@ -31,7 +31,7 @@ class Engine:
         address: Of a Ray cluster; None: one that Ray finds, or starts on this machine.
         weights: The checkpoint's path, which the cluster is sent; None: the embedded one.
         device: Where the networks run, as torch names it.
-        execution: What runs them, and how many views they look at.
+        execution: What runs them, and how many views they read.
     """
 
     name: Where

@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gammascope import checkpoints, names
+from gammascope import checkpoints
 from gammascope.choices import FailOn
 from gammascope.cli import detector, terminal
 from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE, until_interrupted
 from gammascope.detection.opinions import Detectors, differences, opinions_json
 from gammascope.detection.pipeline import Pipeline
+from gammascope.files import shown
 from gammascope.imaging import provenance
 from gammascope.imaging.decode import Limits
 from gammascope.pages.report_page import FailedRow, PageRow, write_report
@@ -41,7 +42,7 @@ class Results:
 
     Attributes:
         files: What is scanned, to name each file relative to their common folder.
-        detectors: What looks at it.
+        detectors: What examines it.
         json_lines: Print each row as JSON to stdout at once.
         numbers: Show numbers of confidence beside the labels.
         reports: One of each detector, by the file's name, in scan order.
@@ -95,7 +96,7 @@ class Results:
         """Note down rows and hand them on, as a page wants them."""
         for row in rows:
             whole = str(row.path.absolute())
-            name = names.shown(os.path.relpath(whole, self._folder) if self._folder else whole)
+            name = shown(os.path.relpath(whole, self._folder) if self._folder else whole)
             if self.json_lines:
                 # One write a row, so that an interrupted output ends with a whole line.
                 plain = json_row(row, self.detectors.names)
@@ -372,9 +373,9 @@ def fails_on(weakest: FailOn | None) -> frozenset[Verdict]:
 
 def json_row(row: Scanned, detectors: Sequence[str] = ("",)) -> dict[str, Any]:
     """Return a row as plain types, with the file's absolute path, and several detectors' answers by their names."""
-    image = names.shown(row.path.absolute())
+    image = shown(row.path.absolute())
     if row.report is None:
-        error = names.shown(row.error or "unknown reason")
+        error = shown(row.error or "unknown reason")
         return {"format": FORMAT, "image": image, "error": error}
     reports = dict(zip(detectors, (row.report, *row.further), strict=True))
     return opinions_json(reports) | {"image": image}

@@ -112,8 +112,8 @@ def api_key(name: KeyName, files_per_minute: FilesPerMinute = 120.0) -> None:
     from gammascope.server import serving
 
     serving.require_extra()
-    from gammascope.server import keys
+    from gammascope.server import access
 
-    key, entry = keys.new_key(name, files_per_minute)
+    key, entry = access.new_key(name, files_per_minute)
     terminal.say(f"Key of {name}, shown only here: {key}")
     typer.echo(entry, nl=False)

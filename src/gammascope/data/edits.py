@@ -3,6 +3,10 @@
 For evaluation and for other people's trainings; our own training edits on the fly (``data.synthesis``). What picture
 number ``n`` of a photo becomes depends on the photo's name, ``n`` and the seed (a splice and a style also on the other
 photos), so an interrupted run goes on where it stopped and ends with the same files.
+
+Twins are regenerated copies of photos, aligned pixel by pixel. A twin has its photo's content, size and composition, so
+nothing but a decoder's traces tells the two apart. Pasted inside a mask, it is an inpainting without a visible seam;
+taken whole, a fake without a content bias.
 """
 
 from __future__ import annotations
@@ -30,9 +34,9 @@ from gammascope.data.products import (
     write_mask,
     write_picture,
 )
-from gammascope.data.twins import TwinLaw
 from gammascope.errors import GammascopeError, MissingDataError, RecipeError, did_you_mean
-from gammascope.generation.autoencoder import Autoencoder, AutoencoderFill
+from gammascope.files import shown
+from gammascope.generation.autoencoder import Autoencoder, AutoencoderFill, Precision, round_trip
 from gammascope.generation.base import Ability, Editor, Generator, Painter, Painting
 from gammascope.generation.restyling import Restyler
 from gammascope.generation.upscaling import Upscaler
@@ -41,8 +45,34 @@ from gammascope.manipulation.base import SMALLEST_PX, Manipulated, Manipulation
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainter, Inpainting, NavierStokes, Telea
 from gammascope.manipulation.splicing import Donor, Splicing
-from gammascope.names import shown
 from gammascope.sample import Entry, Image, Label, Mask, Origin
+
+
+@dataclass(frozen=True, slots=True)
+class TwinLaw:
+    """How a photo is regenerated; drawn anew for each, so that no single setting is learnt.
+
+    Attributes:
+        rescaled: Share of twins made at another resolution and brought back.
+        scale: Range of that resolution's factor.
+        noised: Share of twins with noise in the latent.
+        latent_noise: Range of its standard deviation, in latent standard deviations.
+        half_precision: Share of twins computed in bfloat16.
+    """
+
+    rescaled: float = 0.4
+    scale: tuple[float, float] = (0.75, 1.5)
+    noised: float = 0.4
+    latent_noise: tuple[float, float] = (0.02, 0.25)
+    half_precision: float = 0.5
+
+    def __call__(self, photo: Image, autoencoder: Autoencoder, rng: np.random.Generator) -> Image:
+        """Return a twin of the photo, of its size."""
+        scale = rng.uniform(*self.scale) if rng.random() < self.rescaled else 1.0
+        noise = rng.uniform(*self.latent_noise) if rng.random() < self.noised else 0.0
+        dtype: Precision = "bfloat16" if rng.random() < self.half_precision else "float32"
+        return round_trip(photo, autoencoder, scale=scale, latent_noise=noise, dtype=dtype, rng=rng)
+
 
 CHEAP_KINDS = ("copy_move", "splicing", "telea")
 """What is made unless other kinds are named: needs no network."""
@@ -337,7 +367,7 @@ class _Work:
             try:
                 return read(others[int(rng.integers(len(others)))])
             except GammascopeError:
-                continue  # a broken one is told of when its own turn comes
+                continue  # a broken one is reported when its own turn comes
         raise MissingDataError(f"{photo.path.name}: there is no other photo that can be read.")
 
     def _donor(self, photo: Entry) -> Donor:

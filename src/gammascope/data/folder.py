@@ -13,8 +13,8 @@ from pathlib import Path
 
 from gammascope.data.manifest import LABEL_WORDS, PARTLY_WORDS
 from gammascope.errors import MissingDataError, did_you_mean
+from gammascope.files import shown
 from gammascope.imaging import unsupported
-from gammascope.names import shown
 from gammascope.sample import Entry, Label
 
 IMAGE_SUFFIXES = (

@@ -24,7 +24,7 @@ from gammascope.errors import (
     did_you_mean,
     said_by,
 )
-from gammascope.imaging.cells import bytes_held
+from gammascope.imaging.storage import bytes_held
 from gammascope.sample import Entry, Label
 
 PREFIX = "hf:"

@@ -1,4 +1,4 @@
-"""How public datasets lie on disk, in four shapes from which each benchmark's file picks and chooses.
+"""How public datasets lie on disk, in four shapes of which each benchmark of ``data.benchmarks`` names one.
 
 ``Folders``: the folders on an image's path say its label, split and generator. ``Masked``: folders of edited photos and
 of masks, paired by their names. ``Tables``: rows of Parquet or Arrow files with the images inside. ``Either``: several
@@ -20,7 +20,7 @@ from gammascope.data.folder import files_below
 from gammascope.data.manifest import mask_where
 from gammascope.errors import MissingDataError
 from gammascope.files import pyarrow_for
-from gammascope.imaging.cells import TABLE_SUFFIXES, arrow_table, cell
+from gammascope.imaging.storage import TABLE_SUFFIXES, arrow_table, cell
 from gammascope.sample import Entry, Label
 
 Reader: TypeAlias = Callable[[Path, str], Iterable[Entry]]

@@ -17,10 +17,9 @@ from PIL import UnidentifiedImageError
 
 from gammascope.data.text_tables import TextTable
 from gammascope.errors import MissingDataError, did_you_mean
-from gammascope.files import complete_or_absent, pyarrow_for
-from gammascope.imaging import cells, members
+from gammascope.files import complete_or_absent, path_of, pyarrow_for, shown
+from gammascope.imaging import storage
 from gammascope.imaging.decode import DEFAULT_LIMITS, decode
-from gammascope.names import path_of, shown
 from gammascope.sample import Entry, Image, Label, Mask, Origin, Sample
 
 MASK_TABLE = "masks.csv"
@@ -206,11 +205,11 @@ def load_mask(path: Path, size: tuple[int, int]) -> Mask:
 
 
 def _opened(path: Path) -> Path | io.BytesIO:
-    if cells.is_cell(path):
-        return io.BytesIO(cells.content(path))
-    archive = members.archive_of(path)
+    if storage.is_cell(path):
+        return io.BytesIO(storage.cell_content(path))
+    archive = storage.archive_of(path)
     if archive is not None:
-        return io.BytesIO(members.content(archive, path, DEFAULT_LIMITS.max_bytes))
+        return io.BytesIO(storage.member_content(archive, path, DEFAULT_LIMITS.max_bytes))
     return path
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import TypeAlias, cast
 import numpy as np
 from jaxtyping import UInt8
 
-from gammascope.data.cutting import (
+from gammascope.data.drawn import (
+    Drawn,
     Place,
     Scope,
     crop_start,
@@ -31,10 +33,8 @@ from gammascope.data.cutting import (
     squeezed_mask,
     turned,
 )
-from gammascope.data.drawn import Drawn
 from gammascope.data.laws import Mixture, Nuisance, Pairs
 from gammascope.data.pictures import Pictures
-from gammascope.data.shelves import Shelf
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
 from gammascope.imaging.views import Fit, crop_at
@@ -44,6 +44,29 @@ from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainting, NavierStokes, Telea, TwinPaste
 from gammascope.manipulation.splicing import Donor, Splicing
 from gammascope.sample import Entry, Image, Label, Mask, Sample
+
+
+class Shelf:
+    """Entries of one class, drawn by collection so that a large narrow one does not drown the others.
+
+    A collection has one source, one generator and, where pictures were manipulated, one kind.
+    """
+
+    def __init__(self, entries: Iterable[Entry], cap: int | None = None) -> None:
+        self.entries = list(entries)
+        groups: dict[str, list[Entry]] = defaultdict(list)
+        for entry in self.entries:
+            kind = f"/{entry.kind}" if entry.kind else ""
+            groups[f"{entry.source}/{entry.generator}{kind}"].append(entry)
+        self._groups = [groups[name] for name in sorted(groups)]
+        sizes = np.sqrt([min(len(group), cap or len(group)) for group in self._groups])
+        self._shares = sizes / sizes.sum() if len(sizes) else sizes
+
+    def draw(self, rng: np.random.Generator) -> Entry:
+        """Draw a collection by the root of its size, then one of its entries."""
+        group = self._groups[int(rng.choice(len(self._groups), p=self._shares))]
+        return group[int(rng.integers(len(group)))]
+
 
 _JPEG_NAMES = {".jpg", ".jpeg"}
 

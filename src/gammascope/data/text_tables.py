@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gammascope.errors import MissingDataError
-from gammascope.names import shown
+from gammascope.files import shown
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gammascope import names
 from gammascope.detection.pipeline import Besides, Pipeline
 from gammascope.errors import RecipeError
+from gammascope.files import shown
 from gammascope.report import Report
 
 _ONCE = ("format", "image", "width", "height")  # Of the picture, not of an opinion.
@@ -86,8 +86,8 @@ def short_names(weights: Sequence[str]) -> tuple[str, ...]:
     longer = [f"{path.parent.name}/{path.stem}" for path in paths]
     for made in (short, longer):
         if len(set(made)) == len(made):
-            return tuple(map(names.shown, made))
-    return tuple(map(names.shown, weights))
+            return tuple(map(shown, made))
+    return tuple(map(shown, weights))
 
 
 def differences(reports: Mapping[str, Report]) -> list[str]:

@@ -142,7 +142,7 @@ class Pipeline:
             method: Refuse a checkpoint of another method.
             device: Where the network runs, as torch names it; without torch, "cpu".
             besides: What reports say besides the verdict.
-            execution: What runs the network, and how many views it looks at.
+            execution: What runs the network, and how many views it reads.
 
         Raises:
             MissingDataError: If there is no such file.
@@ -177,7 +177,7 @@ class Pipeline:
 
         Args:
             images: Of any sizes. Views are cut as they are needed, but the maps of all images are held until the end.
-            stop: Once it is set, nothing more is looked at.
+            stop: Once it is set, nothing more is read.
 
         Returns:
             One for each image, in order; equal to ``scores`` up to the rounding of the network.

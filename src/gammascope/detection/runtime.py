@@ -40,12 +40,6 @@ KEY = "gammascope"
 TORCH_AT_ONCE = 8
 """Views per forward pass of torch: more brings nothing on a CPU and costs memory."""
 
-GROUP = 3
-"""Views of one request of OpenVINO in long work: as many as the fast profile reads. Four are no quicker."""
-
-VIEWS_BEFORE_GROUPS = 500
-"""After so many views, the second compilation (half a second) is paid back soon: each view saves one millisecond."""
-
 QUANTISED_TOGETHER = 64
 """Activations that share a scale before they meet int8 weights; more are quicker and less exact."""
 
@@ -158,11 +152,9 @@ class TorchNetwork(Network):
 
 
 class OpenVinoNetwork(Network):
-    """A graph on OpenVINO: one stream for each core, each request one view or, in long work, ``GROUP`` of them.
+    """A graph on OpenVINO: one stream for each core, one view for each request.
 
-    Groups are 7 % quicker where they are full, so what is left over goes view by view. The second network that they
-    need is compiled once ``VIEWS_BEFORE_GROUPS`` views were looked at, and used only if its answers are the same to the
-    bit: what is said of an image must not hang on what was asked before.
+    Requests of several views bring the embedded detector nothing (docs/runtime.md).
 
     Args:
         graph: ONNX file, or IR (``.xml`` beside its ``.bin``).
@@ -182,21 +174,19 @@ class OpenVinoNetwork(Network):
             origin_text(graph) if graph.suffix == ".onnx" else _runtime_info(self._model), graph
         )
         self.name = f"openvino {precision}"
-        self._precision = precision
-        self._one = self._compiled(1)
-        self._group: _Requests | None = None
-        self.at_once = self._one.at_once * GROUP
-        self._until_groups, self._deciding = VIEWS_BEFORE_GROUPS, threading.Lock()
+        self._compiled = self._made(precision)
+        self._of_thread = threading.local()
+        self.at_once = min(max(2 * self._streams, 4), _MOST_REQUESTS)
         # OpenVINO's bindings set themselves up on their first call, and wait for each other for ever if two threads
         # make it at the same time (seen with 2026.4): so it is made here.
         side = self.origin.facts.view.size
-        self._one.compiled.create_infer_request().infer([np.zeros((1, 3, side, side), np.float32)])
+        self._compiled.create_infer_request().infer([np.zeros((1, 3, side, side), np.float32)])
 
-    def _compiled(self, views: int) -> _Requests:
-        """Compile the graph for requests of so many views."""
-        side, precision = self.origin.facts.view.size, self._precision
-        self._model.reshape([views, 3, side, side])
-        compiled = openvino_core().compile_model(
+    def _made(self, precision: Precision) -> Any:
+        """Compile the graph for requests of one view."""
+        side = self.origin.facts.view.size
+        self._model.reshape([1, 3, side, side])
+        return openvino_core().compile_model(
             self._model,
             "CPU",
             {
@@ -212,69 +202,29 @@ class OpenVinoNetwork(Network):
                 "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTISED_TOGETHER if precision == "auto" else 0,
             },
         )
-        return _Requests(compiled, views, min(max(2 * self._streams, 4), _MOST_REQUESTS))
 
     def look(self, pixels: Float[np.ndarray, "b 3 h w"]) -> Answered:
-        """Answer for normalised views."""
-        self._decide_on_groups(pixels)
-        groups = len(pixels) // GROUP
-        parts: list[list[np.ndarray]] = []
-        # A single caller with few views is answered sooner if all cores share them.
-        if self._group and (groups >= self._streams or self._one.callers > 1):
-            parts += self._group.answers(pixels[: groups * GROUP])
-            pixels = pixels[groups * GROUP :]
-        parts += self._one.answers(pixels)
-        return self.origin.answered(_joined(parts))
-
-    def _decide_on_groups(self, pixels: Float[np.ndarray, "b 3 h w"]) -> None:
-        """Compile for groups when it is time, in one thread while the others go on."""
-        if self._until_groups <= 0 or len(pixels) < GROUP or not self._deciding.acquire(False):
-            return
-        try:
-            self._until_groups -= len(pixels)
-            if self._until_groups > 0:
-                return
-            candidate, some = self._compiled(GROUP), pixels[:GROUP]
-            pairs = zip(*(_joined(r.answers(some)) for r in (candidate, self._one)), strict=True)
-            if all(np.array_equal(together, apart) for together, apart in pairs):
-                self._group = candidate
-        finally:
-            self._deciding.release()
-
-
-class _Requests:
-    """A graph compiled for so many views a request. Each thread has requests of its own: two must not fill the same."""
-
-    def __init__(self, compiled: Any, views: int, at_once: int) -> None:
-        self.compiled, self._views, self.at_once = compiled, views, at_once
-        self._of_thread, self.callers = threading.local(), 0
-
-    def answers(self, pixels: Float[np.ndarray, "_b 3 _h _w"]) -> list[list[np.ndarray]]:
-        """Share views, as many as fill requests, out to them; return the outputs of each request."""
+        """Answer for normalised views: as many at a time as this thread has requests."""
         requests, parts = self._mine(), []
-        for start in range(0, len(pixels), self._views * len(requests)):
-            stop = min(len(pixels), start + self._views * len(requests))
-            places = range(start, stop, self._views)
-            for request, place in zip(requests, places, strict=False):
-                request.start_async([pixels[place : place + self._views]], share_inputs=True)
-            for request, _ in zip(requests, places, strict=False):
+        for start in range(0, len(pixels), len(requests)):
+            views = range(start, min(len(pixels), start + len(requests)))
+            for request, view in zip(requests, views, strict=False):
+                request.start_async([pixels[view : view + 1]], share_inputs=True)
+            for request, _ in zip(requests, views, strict=False):
                 request.wait()
                 # Copied, because the next views overwrite them.
                 parts.append([tensor.data.copy() for tensor in request.output_tensors])
-        return parts
+        return self.origin.answered(
+            [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+        )
 
     def _mine(self) -> list[Any]:
+        """Return the requests of this thread: two threads must not fill the same."""
         if not hasattr(self._of_thread, "requests"):
-            made = [self.compiled.create_infer_request() for _ in range(self.at_once)]
+            made = [self._compiled.create_infer_request() for _ in range(self.at_once)]
             self._of_thread.requests = made
-            self.callers += 1
         mine: list[Any] = self._of_thread.requests
         return mine
-
-
-def _joined(parts: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
-    """Put the outputs of requests one below the other."""
-    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 
 class OnnxRuntimeNetwork(Network):

@@ -25,11 +25,11 @@ class Scores:
         logit: Of the method's main question.
         answers: Further image-level logits by question.
         maps: Probabilities 0..1 per pixel by mask, in the image's frame; NaN where no view looked. Made when asked for.
-        views: How many views were looked at.
+        views: How many views were read.
         boxes: Where they lie, in pixels of the image.
         by_view: Logits of each view by question; the main question's under "".
         overview: Whether the last view is no tile, but the reduced whole.
-        settled: Whether the first views were enough, so that others were not looked at.
+        settled: Whether the first views were enough, so that others were not read.
     """
 
     logit: float
@@ -94,7 +94,7 @@ class _Seen:
     Args:
         image: The picture.
         spec: How it is seen.
-        settled: Which views are looked at first, and what they settle; None: all at once.
+        settled: Which views are read first, and what they settle; None: all at once.
         most: How many tiles count for the picture's answer, evenly spread; None: all that it shows.
     """
 
@@ -208,8 +208,8 @@ def scores_of(
         network: What looks.
         spec: How it wants to see an image.
         images: Of any sizes. Views are cut as they are needed, but the maps of all images are held until the end.
-        settled: Which views are looked at first, and from which logits on they are enough; None: all, always.
-        stop: Once it is set, nothing more is looked at.
+        settled: Which views are read first, and from which logits on they are enough; None: all, always.
+        stop: Once it is set, nothing more is read.
         most: How many tiles count for a picture's answers, evenly spread; None: all.
             Edits are local, so *edited* goes by all in any case.
 

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gammascope.data.batches import Draws
+from gammascope.data.camera import Change, PretextStream
 from gammascope.data.pictures import Pictures
-from gammascope.data.pretext import Change, PretextStream
 from gammascope.errors import RecipeError, UnknownMethodError, did_you_mean
 from gammascope.imaging.views import Fit, Pool, ViewSpec
 from gammascope.networks.backbones import Training

@@ -28,11 +28,11 @@ from gammascope.detectors.base import Detector, Loss, Method, ViewConfig, view_o
 from gammascope.errors import RecipeError
 from gammascope.manipulation.faces import EDITS, EditedFace, edit_face
 from gammascope.networks.backbones import FAMILIES
-from gammascope.networks.density import Covariance, GaussianMixture
-from gammascope.networks.measuring import only_looking
+from gammascope.networks.base import only_looking
+from gammascope.networks.captions import Sentences
+from gammascope.networks.fitted import Covariance, GaussianMixture
 from gammascope.networks.pretrained import RANDOM, take_over, yet_to_read
 from gammascope.networks.resnet import ResNet
-from gammascope.networks.sentences import Sentences
 from gammascope.prediction import Batch, Prediction
 from gammascope.sample import Image
 

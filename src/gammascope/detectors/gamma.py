@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,15 +21,71 @@ from gammascope import losses
 from gammascope.detectors.base import AdaptedConfig, Detector, Loss, Method, Views, view_of
 from gammascope.errors import RecipeError
 from gammascope.imaging.views import WHOLE
-from gammascope.networks.attention import ReverseCrossAttention
-from gammascope.networks.base import Backbone, Features
+from gammascope.networks.base import Backbone, Features, only_looking
 from gammascope.networks.compact import CompactConfig
-from gammascope.networks.mask_heads import Branch, MaskHead, Neck
-from gammascope.networks.measuring import only_looking
+from gammascope.networks.fitted import fit_logistic
+from gammascope.networks.mask_heads import Branch, MaskHead, Neck, ReverseCrossAttention
 from gammascope.networks.mobilenet import MobileNetBackbone
 from gammascope.networks.pretrained import in_house
-from gammascope.networks.readings import Readings
 from gammascope.prediction import Batch, Prediction
+
+
+class Readings(nn.Module):
+    """A weighted sum of logistic regressions, one for each kind of statistics of a picture.
+
+    A strongly penalised linear layer errs on other pictures than heads that are trained for hundreds of steps on the
+    same few thousand images, and spectra err on others than content does: on families that nothing trained on
+    resembles, the sum ranks better than any of them; on known ones it costs (docs/experiments.md, E17 and E18). Until
+    it is fitted it says 0.
+
+    Source: our design.
+
+    Args:
+        trust: By kind, a factor on each standardised number when the regression is fitted; below 1: penalised more.
+        shares: By kind, the factor on its logit in the sum; kinds without one are not read.
+    """
+
+    def __init__(
+        self, trust: Mapping[str, Float[Tensor, " _d"]], shares: Mapping[str, float]
+    ) -> None:
+        super().__init__()
+        self.trust = {kind: trust[kind] for kind in shares}
+        self.shares = dict(shares)
+        for kind in shares:
+            self.register_buffer(f"{kind}_weight", torch.zeros(len(trust[kind])))
+            self.register_buffer(f"{kind}_bias", torch.zeros(()))
+
+    def forward(self, summary: Mapping[str, Float[Tensor, "b _d"]]) -> Float[Tensor, " b"]:
+        """Return the sum of what is read from each kind of statistics."""
+        # Products and a sum, no matrix product: quantising that would cost more than it saves, and NNCF cannot.
+        read = [
+            share
+            * ((summary[kind].float() * self._of(kind, "weight")).sum(1) + self._of(kind, "bias"))
+            for kind, share in self.shares.items()
+        ]
+        return torch.stack(read).sum(0)
+
+    @torch.no_grad()
+    def fit(
+        self, summary: Mapping[str, Float[Tensor, "n _d"]], truth: Int[Tensor, " n"], penalty: float
+    ) -> None:
+        """Set every regression to its optimum.
+
+        Args:
+            summary: Statistics of each picture, by kind.
+            truth: 1 if a generator made it, 0 if it is a photo; both occur.
+            penalty: As ``fit_logistic`` has it.
+
+        Raises:
+            GammascopeError: As ``fit_logistic``.
+        """
+        for kind in self.shares:
+            found = fit_logistic(summary[kind], truth, penalty, self.trust[kind])
+            self._of(kind, "weight").copy_(found.weight)
+            self._of(kind, "bias").copy_(found.bias)
+
+    def _of(self, kind: str, part: str) -> Tensor:
+        return self.get_buffer(f"{kind}_{part}")
 
 
 @dataclass(frozen=True, slots=True)

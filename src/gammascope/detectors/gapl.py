@@ -26,7 +26,7 @@ from gammascope.networks.adapters import add_lora
 from gammascope.networks.backbones import FAMILIES, TransformerBackbone
 from gammascope.networks.base import Backbone
 from gammascope.networks.compact import CompactConfig
-from gammascope.networks.logistic import log_loss
+from gammascope.networks.fitted import log_loss
 from gammascope.networks.pretrained import backbone_for
 from gammascope.prediction import Prediction
 

@@ -21,7 +21,7 @@ from gammascope.errors import RecipeError
 from gammascope.imaging.views import WHOLE
 from gammascope.networks.base import Backbone, Features
 from gammascope.networks.compact import CompactConfig
-from gammascope.networks.logistic import Logistic, fit_logistic, log_loss
+from gammascope.networks.fitted import Logistic, fit_logistic, log_loss
 from gammascope.networks.pretrained import backbone_for
 from gammascope.prediction import Prediction
 

@@ -30,13 +30,117 @@ from gammascope.detectors.base import (
     view_of,
 )
 from gammascope.errors import RecipeError
-from gammascope.networks import patches
-from gammascope.networks.covariance import isqrt_covariance
-from gammascope.networks.density import Covariance, GaussianMixture
-from gammascope.networks.measuring import only_looking
+from gammascope.networks import frequency
+from gammascope.networks.base import only_looking
+from gammascope.networks.fitted import Covariance, GaussianMixture
 from gammascope.networks.pretrained import RANDOM, take_over, yet_to_read
-from gammascope.networks.residuals import HighPass
 from gammascope.prediction import Batch, Prediction
+
+
+def isqrt_covariance(
+    features: Float[Tensor, "b c m"], *, steps: int = 5, epsilon: float = 1e-5
+) -> Float[Tensor, "b t"]:
+    """Return the upper triangle, row by row, of the square root of the channels' covariance.
+
+    Coupled Newton-Schulz iteration after division by the trace, which is given back as its root at the end. A few steps
+    do not reach the root, and are not meant to: five leave a flat spectrum of 32 channels some 9 % low.
+
+    Args:
+        features: ``m`` observations of ``c`` channels each.
+        steps: Of the iteration.
+        epsilon: Added to the trace, so that constant features, which have none, give zeros.
+
+    Returns:
+        ``t = c (c + 1) / 2`` numbers, the diagonal among them.
+
+    Source: arXiv:1712.01034, eqs. 3 to 6; the addition to the trace is ours.
+    """
+    centred = features - features.mean(2, keepdim=True)
+    covariance = centred @ centred.transpose(1, 2) / features.shape[2]
+    trace = covariance.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + epsilon
+    identity = torch.eye(features.shape[1], dtype=features.dtype, device=features.device)
+    root, inverse = covariance / trace, identity.expand_as(covariance)
+    for _ in range(steps):
+        turn = 0.5 * (3 * identity - inverse @ root)
+        root, inverse = root @ turn, turn @ inverse
+    rows, columns = torch.triu_indices(*root.shape[1:], device=root.device)
+    upper: Tensor = (trace.sqrt() * root)[:, rows, columns]
+    return upper
+
+
+_COMPASS = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
+"""North-west, north, ... clockwise: steps down and right."""
+
+_SQUARE_3 = ((-1, 2, -1), (2, -4, 2), (-1, 2, -1))
+_SQUARE_5 = (
+    (-1, 2, -2, 2, -1),
+    (2, -6, 8, -6, 2),
+    (-2, 8, -12, 8, -2),
+    (2, -6, 8, -6, 2),
+    (-1, 2, -2, 2, -1),
+)
+
+
+def srm_kernels() -> Float[Tensor, "30 5 5"]:
+    """Return the 30 linear kernels of the spatial rich model, each scaled by its usual quantisation step.
+
+    In this order: 8 of first order, 4 of second, 8 of third, 4 edges of 3 x 3, 4 edges of 5 x 5 (top, right, bottom,
+    left), the square of 3 x 3 and that of 5 x 5. Each sums to zero: a flat picture leaves nothing.
+
+    Source: Fridrich and Kodovsky, IEEE TIFS 7(3), 2012 (doi:10.1109/TIFS.2012.2190402).
+    """
+    raster = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+    first = [_sparse({(0, 0): -1, step: 1}, 1) for step in raster]
+    second = [
+        _sparse({(0, 0): -2, (y, x): 1, (-y, -x): 1}, 2)
+        for y, x in ((-1, -1), (-1, 0), (-1, 1), (0, -1))
+    ]
+    third = [
+        _sparse({(0, 0): -3, (y, x): 3, (2 * y, 2 * x): -1, (-y, -x): 1}, 3) for y, x in _COMPASS
+    ]
+    small, large = (_centred(square) for square in (_SQUARE_3, _SQUARE_5))
+    edges = [half / step for square, step in ((small, 4), (large, 12)) for half in _halves(square)]
+    return torch.stack([*first, *second, *third, *edges, small / 4, large / 12])
+
+
+class HighPass(nn.Module):
+    """Filter red, green and blue with the 30 kernels each: 90 residual maps, red's first. Nothing is learnt."""
+
+    kernels: Tensor
+
+    channels = 90
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernels", srm_kernels()[:, None])
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 90 h w"]:
+        """Return the residuals, at the border as if black surrounded the picture."""
+        batch, _, height, width = pixels.shape
+        planes = pixels.reshape(3 * batch, 1, height, width)
+        residuals = functional.conv2d(planes, self.kernels.to(pixels.dtype), padding=2)
+        return residuals.reshape(batch, self.channels, height, width)
+
+
+def _sparse(values: dict[tuple[int, int], int], step: int) -> Tensor:
+    kernel = torch.zeros(5, 5)
+    for (down, right), value in values.items():
+        kernel[2 + down, 2 + right] = value / step
+    return kernel
+
+
+def _centred(square: tuple[tuple[int, ...], ...]) -> Tensor:
+    margin = (5 - len(square)) // 2
+    return functional.pad(torch.tensor(square, dtype=torch.float32), (margin,) * 4)
+
+
+def _halves(square: Tensor) -> list[Tensor]:
+    """Return the top, right, bottom and left half of a kernel, the line through its centre included."""
+    top, left = square.clone(), square.clone()
+    top[3:] = 0
+    left[:, 3:] = 0
+    return [top, left.flip(1), top.flip(0), left]
+
 
 RANKED = (
     "ISOSpeedRatings",
@@ -230,7 +334,7 @@ class SDAIE(Detector):
         """Return patches at random places in training, in any order; else those of the grid, row by row."""
         side = self.config.patch
         if not self.training:
-            return patches.cut(pixels, side)
+            return frequency.cut(pixels, side)
         shape = (len(pixels), self.config.patches)
         top, left = (
             torch.randint(extent - side + 1, shape).tolist() for extent in pixels.shape[2:]

@@ -16,9 +16,8 @@ from gammascope.errors import GammascopeError, MissingDataError
 from gammascope.evaluation.intervals import wilson
 from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.tables import Grid, truth_of, usable
-from gammascope.files import complete_or_absent
+from gammascope.files import complete_or_absent, path_of
 from gammascope.imaging.decode import decode
-from gammascope.names import path_of
 from gammascope.sample import Label
 
 _COLUMNS = 6

@@ -22,7 +22,7 @@ from gammascope.evaluation.calibrating import UNCERTAIN_RATE, Plan
 from gammascope.evaluation.fitting import fit_scale, fit_thresholds
 from gammascope.evaluation.metrics import auroc
 from gammascope.imaging.codecs import EncodingLaw
-from gammascope.networks.logistic import fit_logistic
+from gammascope.networks.fitted import fit_logistic
 from gammascope.sample import Entry, KeptApart, Label
 
 RATES = (UNCERTAIN_RATE, Plan().false_alarms)

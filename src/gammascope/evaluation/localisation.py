@@ -55,7 +55,7 @@ class Localisation:
 def pixel_auroc(probability: Float[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"]) -> float:
     """Return the chance that a true pixel has a higher probability than another, ties half.
 
-    Pixels that were not looked at (NaN) rank below every other: a detector must not gain by looking
+    Pixels that were not examined (NaN) rank below every other: a detector must not gain by looking
     at less. NaN if all pixels are true, or none.
     """
     _, true, false = _steps(probability, truth)
@@ -69,7 +69,7 @@ def best_threshold(probability: Float[np.ndarray, "h w"], truth: Bool[np.ndarray
     """Return the highest threshold with the highest F1; nothing is marked where nothing is true."""
     levels, true, false = _steps(probability, truth)
     tp, fp = np.cumsum(true), np.cumsum(false)
-    # The last level may be -inf, pixels that were not looked at: no threshold marks them.
+    # The last level may be -inf, pixels that were not examined: no threshold marks them.
     f1 = np.where(np.isfinite(levels), 2 * tp / np.maximum(tp + fp + tp[-1], 1), 0.0)
     at = int(np.argmax(f1))
     if f1[at] == 0:

@@ -350,13 +350,6 @@ def pixel_f1(
     return _pixel_ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn, per, seed)
 
 
-def pixel_iou(
-    counts: PixelCounts, per: Literal["image", "pixel"] = "image", *, seed: int = 0
-) -> Value:
-    """Intersection over union of marked and true pixels, tp / (tp + fp + fn); see ``pixel_f1``."""
-    return _pixel_ratio(counts.tp, counts.tp + counts.fp + counts.fn, per, seed)
-
-
 def false_mark_share(
     counts: PixelCounts, per: Literal["image", "pixel"] = "image", *, seed: int = 0
 ) -> Value:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from gammascope.errors import MissingDataError
-from gammascope.evaluation.matching import draws_of
-from gammascope.evaluation.score_table import ScoreTable
+from gammascope.evaluation.score_table import ScoreTable, draws_of
 from gammascope.files import complete_or_absent, pyarrow_for
 
 FILE = "replay.parquet"

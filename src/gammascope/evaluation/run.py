@@ -13,8 +13,7 @@ import gammascope
 from gammascope import machine, settings
 from gammascope.checkpoints import RAW, Calibration
 from gammascope.choices import Black
-from gammascope.data import hub
-from gammascope.data.benchmarks import base as benchmarks
+from gammascope.data import benchmarks, hub
 from gammascope.data.folder import read_folder
 from gammascope.data.manifest import read_manifest
 from gammascope.detection.pipeline import Pipeline
@@ -31,9 +30,8 @@ from gammascope.evaluation.contact_sheet import (
 from gammascope.evaluation.costs import Stopwatch
 from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.scoring import AsIs, Column, ScoreStore, StoredTables, score_columns
-from gammascope.files import complete_or_absent
+from gammascope.files import complete_or_absent, shown
 from gammascope.imaging import codecs
-from gammascope.names import shown
 from gammascope.sample import Entry, Label, Sample
 
 NATIVE, ALIGNED, ALL_RECODED = "native", "fakes_aligned", "all_recoded"

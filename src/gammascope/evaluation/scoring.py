@@ -34,16 +34,15 @@ from gammascope.evaluation.score_table import (
     ScoreTable,
     StoredColumns,
 )
-from gammascope.files import pyarrow_for
+from gammascope.files import pyarrow_for, shown
 from gammascope.imaging.decode import decode
-from gammascope.names import shown
 from gammascope.sample import Entry, Image, Mask, Sample
 
 FORMAT = 1
 """Raised whenever older scores would no longer mean the same."""
 
 _FEATURE = "A resumable evaluation"
-_TOGETHER = 4  # columns of an image that are looked at together, and so in memory
+_TOGETHER = 4  # columns of an image that are examined together, and so in memory
 
 
 @runtime_checkable

@@ -24,7 +24,6 @@ from gammascope.evaluation.intervals import (
     wilson,
 )
 from gammascope.evaluation.localisation import locate, mean
-from gammascope.evaluation.matching import draws_of, same_sizes
 from gammascope.evaluation.metrics import (
     Metric,
     PixelCounts,
@@ -39,7 +38,7 @@ from gammascope.evaluation.metrics import (
     pixel_f1,
     tpr_at_fpr,
 )
-from gammascope.evaluation.score_table import MASKS, ScoreTable
+from gammascope.evaluation.score_table import MASKS, ScoreTable, draws_of, same_sizes
 from gammascope.sample import Label
 
 Summary: TypeAlias = dict[str, Any]

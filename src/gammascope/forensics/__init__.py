@@ -23,7 +23,7 @@ class Described:
 
     Attributes:
         examine: The method.
-        title: What it looks at.
+        title: What it examines.
         threshold: Score above which a part is shown; how few photos reach it is in docs/forensics.md.
         found: What a score above the threshold says of the marked part; "{elsewhere}" stands for where another part is.
         limits: What else may bring it about.

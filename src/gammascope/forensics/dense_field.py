@@ -1,6 +1,6 @@
 """Repeats found by a dense field: the points of a grid and, for each, the one elsewhere that looks most like it.
 
-Surroundings are told by circular moments, alike for whatever turn or mirroring, but not for sizes that differ by more
+Surroundings are measured by circular moments, alike for any turn or mirroring, but not for sizes that differ by more
 than some per cent. Where neighbouring points agree and their partners point back, a plane is laid through the matches.
 
 Source: Cozzolino, Poggi and Verdoliva, Efficient dense-field copy-move forgery detection, IEEE TIFS 2015 (circular

@@ -42,7 +42,6 @@ _BORDER_PX = 7
 _ZERO = 0.5
 _CHANCE = 1 / 64
 _HELD = CELL_PX * CELL_PX // 4  # votes that make a cell part of a region
-_FULL_SCORE = 20.0
 
 
 def examine(picture: Picture) -> Outcome:

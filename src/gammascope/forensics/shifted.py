@@ -24,13 +24,13 @@ from gammascope.forensics.base import (
     Picture,
     Silence,
     box_means,
+    by_frequency,
     cell_variances,
     clearest_blob,
     drawn,
 )
 from gammascope.forensics.quantisation import FREQUENCIES, coefficients, waves
 from gammascope.imaging.codecs import standard_tables
-from gammascope.imaging.luma import by_frequency
 
 SMALLEST_PX = 128
 """Shorter side below which a part and the rest hold too few blocks (our choice)."""

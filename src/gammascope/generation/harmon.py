@@ -31,9 +31,8 @@ from gammascope.generation import base
 from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.generation.base import Condition, Generator, GeneratorKind, Shown, Stage
 from gammascope.generation.kl_autoencoder import GROUPS, KlAutoencoder
-from gammascope.generation.masked_autoregression import Block, MaskedAutoregressor, Sizes, at
+from gammascope.generation.masked_autoregression import TIMES, Block, MaskedAutoregressor, Sizes, at
 from gammascope.generation.small_autoencoder import Design, SmallAutoencoder
-from gammascope.generation.token_diffusion import TIMES
 from gammascope.networks.published import transformers_package
 from gammascope.sample import Image, Mask
 

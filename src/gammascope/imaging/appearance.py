@@ -1,7 +1,7 @@
 """What a file says about how its colours should look beside a colour profile, and what of it was not applied.
 
 Browsers apply gamma (PNG gAMA) and code points (PNG cICP; nclx in AVIF and HEIC), so they show such a picture lighter,
-darker or tone-mapped. Detectors see it as stored, and are told so. Sources: PNG 3rd edition, 4.3 and 11.3.2; ITU-T
+darker or tone-mapped. Detectors read it as stored; the report says so. Sources: PNG 3rd edition, 4.3 and 11.3.2; ITU-T
 H.273.
 """
 
@@ -14,7 +14,7 @@ from PIL.ImageFile import ImageFile
 from gammascope.imaging.mending import png_chunks
 
 _USUAL_GAMMA = 0.45455
-_TOLERANCE = 0.05  # Relative; our choice: below it nobody sees a difference.
+_TOLERANCE = 0.05  # Relative; our choice: below it no difference is visible.
 _USUAL_PRIMARIES = (
     0.3127,
     0.329,

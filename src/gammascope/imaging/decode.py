@@ -1,6 +1,6 @@
 """From a file to upright sRGB pixels, or to one line that says why not.
 
-Formats are told by content, never by name. Nothing here changes Pillow's global settings, so that
+Formats are recognised by content, never by name. Nothing here changes Pillow's global settings, so that
 threads with different limits do not disturb each other.
 """
 
@@ -37,7 +37,7 @@ from gammascope.errors import (
     UndecodableImageError,
     said_by,
 )
-from gammascope.imaging import appearance, cells, directories, members, mending, turbo, unsupported
+from gammascope.imaging import appearance, codecs, directories, mending, storage, unsupported
 from gammascope.imaging.codecs import jpeg_quality, unusual_frame
 from gammascope.sample import Image
 
@@ -255,11 +255,11 @@ def content_of(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
         UndecodableImageError: If it is no regular file or cannot be read; the reason, without a name.
     """
     try:
-        if cells.is_cell(path):
-            return cells.content(path)
-        archive = members.archive_of(path)
+        if storage.is_cell(path):
+            return storage.cell_content(path)
+        archive = storage.archive_of(path)
         if archive is not None:
-            return members.content(archive, path, limits.max_bytes)
+            return storage.member_content(archive, path, limits.max_bytes)
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             with os.scandir(path):  # Raises where a listing met a folder that cannot be read.
@@ -350,7 +350,7 @@ def _pixels(file: ImageFile, data: bytes, limits: Limits, notes: list[str]) -> I
     bits = _bits(file)
     stored, damage = None, ""
     if isinstance(file, JpegImagePlugin.JpegImageFile):
-        stored, damage = turbo.jpeg_pixels(data, file.mode, file.size)
+        stored, damage = codecs.jpeg_pixels(data, file.mode, file.size)
     if stored is None:
         file.load()
     if damage:

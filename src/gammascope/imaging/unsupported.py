@@ -16,7 +16,7 @@ RAW = "a camera raw, which holds no finished picture: develop it to JPEG, PNG or
 
 _OTHER = "a {} file, which is not supported: save the picture as JPEG, PNG or TIFF first"
 
-# Place of the signature, and what it says. Raws that are TIFF files are told by their directories (``directories``).
+# Place of the signature, and what it says. Raws that are TIFF files are known by their directories (``directories``).
 _SIGNATURES = (
     (0, b"FUJIFILMCCD-RAW", ""),
     (0, b"IIRO", ""),  # Olympus

@@ -48,7 +48,7 @@ class ViewSpec:
         max_tiles: At most so many tiles, evenly spread over the image; None: all of them.
         mean: Subtracted per channel after scaling to 0..1.
         std: Divided by per channel.
-        overview: With tiles, also look at the largest centred square, reduced to one view, and give its logit this
+        overview: With tiles, also read the largest centred square, reduced to one view, and give its logit this
             weight (0..1) beside the tiles'; 0: do not look. Only where that is a reduction.
     """
 

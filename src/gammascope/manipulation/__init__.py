@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from gammascope.manipulation.base import Mixture
 from gammascope.manipulation.control import IdentitySeam
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainting, TwinPaste
-from gammascope.manipulation.mixture import Mixture
 from gammascope.manipulation.splicing import Splicing
 
 MANIPULATIONS = (CopyMove, IdentitySeam, Inpainting, Mixture, Splicing, TwinPaste)

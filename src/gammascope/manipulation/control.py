@@ -10,8 +10,7 @@ import numpy as np
 
 from gammascope.manipulation.base import Manipulated, check
 from gammascope.manipulation.blending import Seam
-from gammascope.manipulation.placement import Pose, Poses, moved
-from gammascope.manipulation.regions import Pieces
+from gammascope.manipulation.regions import Pieces, Pose, Poses, moved
 from gammascope.sample import Image, Mask
 
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from gammascope.manipulation.base import Manipulated, check
 from gammascope.manipulation.blending import Seam
-from gammascope.manipulation.placement import Pose, Poses, moved, placed
-from gammascope.manipulation.regions import Pieces, Rectangle, box
+from gammascope.manipulation.regions import Pieces, Pose, Poses, Rectangle, box, moved, placed
 from gammascope.sample import Image, Mask
 
 _ATTEMPTS = 20

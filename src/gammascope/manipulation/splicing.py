@@ -10,8 +10,16 @@ import numpy as np
 
 from gammascope.manipulation.base import Manipulated, check
 from gammascope.manipulation.blending import Seam
-from gammascope.manipulation.placement import Pose, Poses, extent, moved, placed
-from gammascope.manipulation.regions import Pieces, Rectangle, box
+from gammascope.manipulation.regions import (
+    Pieces,
+    Pose,
+    Poses,
+    Rectangle,
+    box,
+    extent,
+    moved,
+    placed,
+)
 from gammascope.sample import Image, Mask
 
 _ATTEMPTS = 20

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -72,3 +74,15 @@ class Backbone(nn.Module, ABC):
     def train(self, mode: bool = True) -> Backbone:
         """Switch between training and evaluation; what is frozen stays in evaluation."""
         return super().train(mode and not self._frozen)
+
+
+@contextmanager
+def only_looking(network: nn.Module) -> Iterator[None]:
+    """Evaluate a network without gradients; whether it was training is restored afterwards."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        network.train(was_training)

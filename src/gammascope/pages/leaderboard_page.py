@@ -7,7 +7,6 @@ else. Without the script it is a plain table, already in order.
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,12 +18,11 @@ from gammascope import settings
 from gammascope.checkpoints import Calibration
 from gammascope.errors import MissingDataError
 from gammascope.evaluation import comparing, costs, run
-from gammascope.evaluation.leaderboard import LEADING, Board, Contestant, Row, boards
+from gammascope.evaluation.comparing import LEADING, Board, Contestant, Row, boards
 from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.tables import Grid
-from gammascope.files import complete_or_absent
-from gammascope.names import shown
-from gammascope.pages.static_page import policy, web_part
+from gammascope.files import complete_or_absent, shown
+from gammascope.pages import policy, template, web_part
 
 COLUMNS: Final = (run.NATIVE, run.ALIGNED, run.ALL_RECODED)
 """What was shown, in the order of the page; further columns of an evaluation are not on it."""
@@ -158,8 +156,7 @@ def write(made: Sequence[Board], path: Path, title: str, written: datetime | Non
             for number, board in enumerate(made, start=1)
         ),
     }
-    # One pass, so that a name which looks like a placeholder stays what it is.
-    pieces = re.split(r"\{\{(\w+)\}\}", web_part("leaderboard.html"))
+    pieces = template("leaderboard.html")
     text = "".join(filled[piece] if at % 2 else piece for at, piece in enumerate(pieces))
     with complete_or_absent(path) as unfinished:
         unfinished.write_bytes(text.encode("utf-8", "replace"))

@@ -1,7 +1,7 @@
 """The reports of a scan as one HTML page that works from disk, without a network.
 
 Everything is inside the file: style, script, pictures, overlays, rows. The page carries a content security policy that
-forbids every request and every script but its own, because file names and metadata come from strangers.
+forbids every request and every script but its own, because file names and metadata are untrusted.
 
 Bytes: a picture costs at most ``PICTURE_BYTES`` (0.32 MB), whatever the photo, and usually 0.05 to 0.15 MB, and at most
 ``OPINION_BYTES`` (0.15 MB) more for each further detector; a row without one costs its JSON, about 0.6 kB, and 0.5 kB
@@ -17,7 +17,6 @@ import html
 import io
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,7 +29,7 @@ from PIL import Image as PillowImage
 
 from gammascope import __version__
 from gammascope.files import complete_or_absent
-from gammascope.pages.static_page import policy, web_part
+from gammascope.pages import policy, template, web_part
 from gammascope.report import FORMAT, Report, without_numbers
 from gammascope.sample import Image
 
@@ -116,7 +115,7 @@ def write_report(  # noqa: PLR0913 - each says what the page shows
 ) -> None:
     """Write one self-contained page; ``path`` appears complete or not at all.
 
-    Rows are consumed one at a time and their pixels let go at once, so a scan may stream into the page.
+    Rows are consumed one at a time and their pixels released at once, so a scan may stream into the page.
 
     Args:
         rows: In scan order, which the page keeps as one of its sort orders.
@@ -140,7 +139,7 @@ def write_report(  # noqa: PLR0913 - each says what the page shows
 
 @dataclass(slots=True)
 class _Content:
-    """What the page shows, after pixels were let go."""
+    """What the page shows, after pixels were released."""
 
     numbers: bool = True
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -415,19 +414,19 @@ def _page_pieces(
         "script": script,
         "viewer": web_part("viewer.html"),
     }
-    # One pass, so that a title or a row which looks like a placeholder stays what it is.
-    for piece in re.split(r"(\{\{\w+\}\})", web_part("page.html")):
-        name = piece[2:-2] if piece.startswith("{{") else ""
-        if name == "data":
+    for at, piece in enumerate(template("page.html")):
+        if at % 2 == 0:
+            yield piece.encode()
+        elif piece == "data":
             yield _script_json(data)
-        elif name == "pictures":
+        elif piece == "pictures":
             for index in sorted(content.pictures):
                 yield f'<script type="application/json" id="picture-{index}">'.encode()
                 yield content.pictures[index]
                 yield b"</script>\n"
         else:
             # A file name may hold bytes that are no text; they arrive as lone surrogates.
-            yield filled.get(name, piece).encode("utf-8", "replace")
+            yield filled[piece].encode("utf-8", "replace")
 
 
 def _script_json(value: Any) -> bytes:

@@ -1,28 +1,35 @@
-"""Many files in, their reports out, in order: every core decodes and looks, each at a picture of its own.
+"""Many files in, their reports out, in order: into the caller's hands, or into a folder of Parquet parts.
 
-So nothing waits for anything: a picture is in the hands of one thread from its bytes to its row, and both decoders and
-networks let other threads run meanwhile.
+Every core takes one picture from its bytes to its row, so nothing waits for anything; decoders and networks let other
+threads run meanwhile. A scan into a folder is resumable, examines each content once, and needs constant memory.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from gammascope import machine
 from gammascope.detection.pipeline import Pipeline
-from gammascope.errors import GammascopeError
-from gammascope.imaging.decode import Limits, decode
-from gammascope.report import Report
+from gammascope.errors import GammascopeError, UndecodableImageError
+from gammascope.files import shown
+from gammascope.imaging.decode import DEFAULT_LIMITS, Limits, decode
+from gammascope.imaging.storage import is_remote
+from gammascope.report import FORMAT, Report
 from gammascope.sample import Image
+from gammascope.scanning.results import Forgetful, Memory, ResultsFolder, Row, Seen
+from gammascope.scanning.sources import Item, Reader, listed
 
-Item = TypeVar("Item")
-Row = TypeVar("Row")
+Task = TypeVar("Task")
+Done = TypeVar("Done")
 
 _END: Final = object()
 
@@ -78,20 +85,20 @@ def scan(
 
 
 def in_order(
-    items: Iterable[Item],
-    examined: Callable[[Item, threading.Event], Row],
+    items: Iterable[Task],
+    examined: Callable[[Task, threading.Event], Done],
     *,
     ahead: int | None = None,
     threads: int | None = None,
-    held: Callable[[Row], int] = lambda _: 0,
-) -> Generator[Row, None, None]:
+    held: Callable[[Done], int] = lambda _: 0,
+) -> Generator[Done, None, None]:
     """Yield what a function makes of items, in their order; threads work on the next ones meanwhile.
 
     The threads end with the iteration, also when that is left early. An error of the function ends the iteration.
 
     Args:
         items: Taken one by one, no further than ``ahead`` allows.
-        examined: Called in threads, with an item and an event. The event is set when nobody waits for the row any more.
+        examined: Called in threads, with an item and an event. The event is set when the row is not awaited any more.
         ahead: Items begun at most before their rows are taken, 1 and up; fewer if rows are huge (``HELD_BYTES``).
             None: two for each thread.
         threads: Items examined at once; None: one for each core.
@@ -103,7 +110,7 @@ def in_order(
     if ahead < 1:
         raise ValueError(f"ahead={ahead}: expected 1 or more.")
     stop, left = threading.Event(), iter(items)
-    waiting: deque[Future[Row]] = deque()
+    waiting: deque[Future[Done]] = deque()
 
     def full() -> bool:
         ready = [one.result() for one in waiting if one.done() and one.exception() is None]
@@ -116,7 +123,7 @@ def in_order(
                     following = next(left, _END)
                     if following is _END:
                         break
-                    waiting.append(pool.submit(examined, cast("Item", following), stop))
+                    waiting.append(pool.submit(examined, cast("Task", following), stop))
                 if not waiting:
                     return
                 yield waiting.popleft().result()
@@ -138,3 +145,189 @@ def _examined(
     except MemoryError:
         return Scanned(path, None, None, f"{path.name}: not enough memory to examine it.")
     return Scanned(path, report, decoded.image, None, tuple(further))
+
+
+Progress: TypeAlias = Callable[[str, int, int | None], None]
+"""Told what is done ("Listing", "Scanning"), how many are done, and of how many."""
+
+NOT_ENOUGH_MEMORY = "not enough memory to examine it"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is scanned, and how; what could change a row is compared when a scan goes on.
+
+    Attributes:
+        sources: As ``sources.listed`` wants them.
+        recursive: Look into folders within folders.
+        limits: What an image may cost.
+        deduplicate: Examine the same bytes once.
+        threads: Images examined at once; None: one for each core, two where they come over a network.
+    """
+
+    sources: tuple[str, ...]
+    recursive: bool = True
+    limits: Limits = DEFAULT_LIMITS
+    deduplicate: bool = True
+    threads: int | None = None
+
+
+def scan_into(
+    folder: Path, plan: Plan, pipeline: Pipeline, progress: Progress = lambda *_: None
+) -> None:
+    """Examine all images of a plan, but for those that the folder holds rows of already.
+
+    Killed at any moment and called again, it goes on: no row is lost or doubled, and at most what was examined in the
+    last half minute is read (not examined) again. An image that cannot be read is a row with its error.
+
+    Args:
+        folder: Gets ``<first>-<end>.parquet`` with one row for each image, and ``_ledger`` with what resuming needs.
+            Programs that read folders of Parquet files take it for one table.
+        plan: What to do.
+        pipeline: Answers for one image.
+        progress: Told after each image.
+
+    Raises:
+        RecipeError: If the folder holds another scan.
+        MissingDataError: If a source is not there or holds no image, or another process is writing to the folder.
+        MissingExtraError: If pyarrow is not installed.
+    """
+    results = ResultsFolder(folder)
+    with results.alone():
+        total = prepared(results, plan, pipeline, progress)
+        memory = Seen(results.seen_path) if plan.deduplicate else Forgetful()
+        done = total - results.left(total)
+        progress("Scanning", done, total)
+        with results.writer() as write:
+            for row in examine(results.items(total), pipeline, memory, plan.limits, _threads(plan)):
+                write(row)
+                done += 1
+                progress("Scanning", done, total)
+        if isinstance(memory, Seen):
+            memory.close()
+        results.merge()
+
+
+def prepared(results: ResultsFolder, plan: Plan, pipeline: Pipeline, progress: Progress) -> int:
+    """Make sure that the folder is this scan's, list the images unless that is done; return how many there are."""
+    results.claim(_run(plan, pipeline))
+
+    def counted() -> Iterator[Item]:
+        for number, item in enumerate(listed(plan.sources, recursive=plan.recursive), start=1):
+            yield item
+            progress("Listing", number, None)
+
+    return results.list_once(counted())
+
+
+def examine(
+    items: Iterable[tuple[int, Item]],
+    pipeline: Pipeline,
+    memory: Memory,
+    limits: Limits,
+    threads: int | None = None,
+) -> Iterator[Row]:
+    """Yield a row for each image, in order; the next ones are examined meanwhile.
+
+    Rows depend on the content alone: images never share a batch of the network, whose rounding would tell. When the
+    iteration is left early, images under way are finished: ``memory`` keeps what was found.
+
+    Args:
+        items: Images with their numbers.
+        pipeline: Answers for one image.
+        memory: What was found for contents before.
+        limits: What an image may cost.
+        threads: Images examined at once; None: one for each core.
+    """
+    reader, turns = Reader(limits), _Turns()
+
+    def row(numbered: tuple[int, Item], _: threading.Event) -> Row:
+        number, item = numbered
+        digest, size = None, None
+        try:
+            content = reader.read(item)
+            digest, size = hashlib.sha256(content).digest(), len(content)
+            with turns.of(digest):
+                outcome = memory.get(digest) or _outcome(content, digest, pipeline, memory, limits)
+        except GammascopeError as error:  # true today: a package is missing, a file is not there
+            outcome = _failure(str(error).removeprefix("<memory>: "))
+        except MemoryError:
+            outcome = _failure(NOT_ENOUGH_MEMORY)
+        return Row(number, shown(item.name), digest.hex() if digest else None, size, outcome)
+
+    try:
+        yield from in_order(items, row, threads=threads)
+    finally:
+        reader.close()
+
+
+class _Turns:
+    """Lets one thread at a time have a content, so that its twins find what it found."""
+
+    def __init__(self) -> None:
+        self._free, self._taken = threading.Condition(), set[bytes]()
+
+    @contextmanager
+    def of(self, digest: bytes) -> Iterator[None]:
+        """Wait until nobody else has the content, and have it within the block."""
+        with self._free:
+            self._free.wait_for(lambda: digest not in self._taken)
+            self._taken.add(digest)
+        try:
+            yield
+        finally:
+            with self._free:
+                self._taken.remove(digest)
+                self._free.notify_all()
+
+
+def _outcome(
+    content: bytes, digest: bytes, pipeline: Pipeline, memory: Memory, limits: Limits
+) -> str:
+    """Examine a content and keep what is found: a report, or that it cannot be decoded, which stays true."""
+    try:
+        decoded = decode(content, limits)
+    except UndecodableImageError as error:
+        outcome = _failure(str(error).removeprefix("<memory>: "))
+    else:
+        plain = pipeline.report_of(decoded, "").to_json()
+        del plain["image"]
+        outcome = json.dumps(plain)
+    memory.put(digest, outcome)
+    return outcome
+
+
+def _failure(reason: str) -> str:
+    return json.dumps({"error": shown(reason)})
+
+
+def _threads(plan: Plan) -> int | None:
+    """Return how many images are examined at once: threads that wait for a network leave their core to others."""
+    if plan.threads is None and any(map(is_remote, plan.sources)):
+        return 2 * machine.cores()
+    return plan.threads
+
+
+def _run(plan: Plan, pipeline: Pipeline) -> dict[str, Any]:
+    """Return what must be the same for a scan to go on."""
+    import gammascope
+
+    return {
+        "format": FORMAT,
+        "version": gammascope.__version__,
+        "method": pipeline.facts.method,
+        "weights_sha256": pipeline.weights_sha256,
+        "sources": _absolute(plan.sources),
+        "recursive": plan.recursive,
+        "max_pixels": plan.limits.max_pixels,
+        "max_bytes": plan.limits.max_bytes,
+        "provenance": pipeline.besides.provenance,
+        "trust": pipeline.besides.trust is not None,
+        "stability": pipeline.besides.stability,
+        "profile": pipeline.profile,
+        "network": pipeline.network.name,
+    }
+
+
+def _absolute(sources: Sequence[str]) -> list[str]:
+    return [shown(name if is_remote(name) else Path(name).absolute()) for name in sources]

@@ -25,9 +25,8 @@ from gammascope.detection.pipeline import Besides, Execution, Pipeline
 from gammascope.errors import IncompatibleCheckpointError, MissingExtraError
 from gammascope.files import pyarrow_for
 from gammascope.imaging.decode import Limits
-from gammascope.scanning.bulk import Plan, Progress, examine, prepared
-from gammascope.scanning.results import FEATURE, ResultsFolder, Row
-from gammascope.scanning.seen import Forgetful, Memory, Seen
+from gammascope.scanning.ordered import Plan, Progress, examine, prepared
+from gammascope.scanning.results import FEATURE, Forgetful, Memory, ResultsFolder, Row, Seen
 from gammascope.scanning.sources import Item
 
 IMAGES_AT_ONCE = 64
@@ -54,7 +53,7 @@ class Cluster:
         address: As ``ray.init`` takes it; None: the cluster this process is in, or one on this machine.
         weights: The checkpoint's path; its content is sent. None: the embedded one, which every machine has.
         device: Where the networks run; "cuda" asks Ray for one GPU for each actor.
-        execution: What runs them, and how many views they look at.
+        execution: What runs them, and how many views they read.
     """
 
     address: str | None = None

@@ -1,20 +1,24 @@
-"""The folder that a bulk scan fills: the list of its images, rows in Parquet parts, and what they come to."""
+"""The folder that a bulk scan fills: the list of its images, rows in Parquet parts, and what they come to.
+
+A memory of contents examined before lets the same bytes be examined once.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from gammascope.data import ledger
-from gammascope.files import complete_or_absent, pyarrow_for
-from gammascope.names import shown
+from gammascope.files import complete_or_absent, pyarrow_for, shown
 from gammascope.report import Verdict
 from gammascope.scanning.sources import Item
 
@@ -31,7 +35,7 @@ class Row:
 
     Attributes:
         number: Its place in the list.
-        image: Its name, as in ``Item``, as ``names.shown`` writes it.
+        image: Its name, as in ``Item``, as ``files.shown`` writes it.
         sha256: Of its content; None if that could not be read.
         size: Of its content, bytes.
         outcome: JSON: the report without its "image", or only an "error".
@@ -286,3 +290,76 @@ def _values(row: Row) -> dict[str, Any]:
         for name in ("verdict", "probability")
     }
     return values | {name: said[name] for name in whole} | each | {"report": row.outcome}
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """The seam between one machine and many: outcomes by the hash of the content."""
+
+    def get(self, digest: bytes) -> str | None:
+        """Return the outcome of a content, or None."""
+
+    def put(self, digest: bytes, outcome: str) -> None:
+        """Keep an outcome."""
+
+
+class Forgetful:
+    """Remembers nothing: every image is examined."""
+
+    def get(self, digest: bytes) -> str | None:
+        """Return None."""
+
+    def put(self, digest: bytes, outcome: str) -> None:
+        """Do nothing."""
+
+
+class Seen:
+    """Outcomes in an SQLite file, about as large as they are. Safe in several threads.
+
+    It only saves work: what is in it is right whether or not a row was written, and a file that a power cut broke is
+    begun anew. So whatever goes wrong with it (a full disk, say) never stops a scan: the image is examined again.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        try:
+            self._connection = _opened_at(path)
+        except sqlite3.DatabaseError:
+            with suppress(OSError):
+                path.unlink()
+            try:
+                self._connection = _opened_at(path)
+            except sqlite3.Error:
+                self._connection = _opened_at(":memory:")
+
+    def get(self, digest: bytes) -> str | None:
+        """Return the outcome of a content, or None."""
+        found = None
+        with self._lock, suppress(sqlite3.Error):
+            found = self._connection.execute(
+                "SELECT outcome FROM seen WHERE digest = ?", (digest,)
+            ).fetchone()
+        return found[0] if found else None
+
+    def put(self, digest: bytes, outcome: str) -> None:
+        """Keep an outcome."""
+        with self._lock, suppress(sqlite3.Error):
+            self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, outcome))
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock, suppress(sqlite3.Error):
+            self._connection.close()
+
+
+def _opened_at(place: Path | str) -> sqlite3.Connection:
+    connection = sqlite3.connect(place, timeout=30, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = OFF")  # a killed process loses nothing by it
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS seen (digest BLOB PRIMARY KEY, outcome TEXT NOT NULL) WITHOUT ROWID"
+    )
+    return connection

@@ -27,11 +27,10 @@ from gammascope.data.folder import (
 )
 from gammascope.data.text_tables import TextTable
 from gammascope.errors import MissingDataError, UndecodableImageError
-from gammascope.files import pyarrow_for
-from gammascope.imaging import cells
+from gammascope.files import path_of, pyarrow_for, shown
+from gammascope.imaging import storage
 from gammascope.imaging.decode import Limits, content_of
-from gammascope.imaging.remote import again, filesystem_of, is_remote
-from gammascope.names import path_of, shown
+from gammascope.imaging.storage import again, filesystem_of, is_remote
 
 TABLES = (".parquet",)
 LISTS = (".csv", *TABLES)
@@ -55,7 +54,7 @@ class Item:
         column: Of a table.
         problem: Why there is nothing to read: the shard or table is broken.
 
-    Names may hold bytes that are no UTF-8 (``gammascope.names``).
+    Names may hold bytes that are no UTF-8 (``gammascope.files``).
     """
 
     name: str
@@ -145,7 +144,7 @@ class Reader:
         with self._lock:
             held = self._held(item)
             if held.column is not None:
-                content = cells.bytes_held(held.column.at(item.start)) or b""
+                content = storage.bytes_held(held.column.at(item.start)) or b""
                 if not content:
                     raise ValueError(f"row {item.start} holds no image in {item.column!r}")
                 return content
@@ -160,7 +159,7 @@ class Reader:
         if key not in self._open:
             file = _opened(item.file)
             try:
-                column = item.column and cells.ParquetColumn(file, item.column)
+                column = item.column and storage.ParquetColumn(file, item.column)
             except BaseException:
                 file.close()
                 raise
@@ -183,7 +182,7 @@ class _Open:
     """A shard, or a table and the column of it that is read."""
 
     file: Any  # fsspec has types of its own
-    column: cells.ParquetColumn | None
+    column: storage.ParquetColumn | None
 
 
 def _braces_spread(source: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 ::
 
-    guard ──► keys ──► uploads ──► batching ──► answers ──► problems or reports
-                                      │
-                          jobs ───────┤ (the same, later)
-                                      └── results (what was examined before)
+    access ──► uploads ──► batching ──► problems or reports
+                               │
+                       jobs ───┤ (the same, later)
+                               └── store (what was examined before)
 """

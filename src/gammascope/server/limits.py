@@ -47,7 +47,7 @@ class ServerLimits:
         file_bytes: Of one uploaded file.
         request_bytes: Of one request for immediate answers.
         job_bytes: Of one request for a job.
-        held_bytes: Of all uploads in memory at once; beyond, requests are told to come later.
+        held_bytes: Of all uploads in memory at once; further requests are refused for a while.
         pixels: Width times height of one picture, as its header declares them.
         files: In one request for immediate answers.
         job_files: In one job.

@@ -1,35 +1,87 @@
-"""The addresses of the server, and what each of them does."""
+"""The addresses of the server, and what each of them does.
+
+The page for people is a few files of our own, read once at the start, under a policy that allows nothing else; viewer,
+words and style are those of ``gammascope scan --report``. A stop has two steps: readiness says no, and later
+connections are refused.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from importlib import resources
 from importlib.util import find_spec
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, Final
 
+import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from gammascope import __version__
 from gammascope.detection.opinions import Detectors
 from gammascope.report import FORMAT, without_numbers
-from gammascope.server import answers, figures, problems, schema
+from gammascope.server import batching, problems, schema, telemetry
+from gammascope.server.access import Caller, Guard, Keys
 from gammascope.server.batching import Engine
-from gammascope.server.figures import Figures
-from gammascope.server.guard import Guard
-from gammascope.server.jobs import Jobs, failed
-from gammascope.server.keys import Caller, Keys
+from gammascope.server.jobs import Jobs, Webhooks, failed
 from gammascope.server.limits import ServerLimits
-from gammascope.server.pages import page_routes
 from gammascope.server.problems import Problem, problem_of
 from gammascope.server.store import Database, Results
+from gammascope.server.telemetry import Figures, log
 from gammascope.server.uploads import FormLimits, Held, Upload, read_form
-from gammascope.server.webhooks import Webhooks
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
+
+_SHARED: Final = (
+    "page.css", "words.js", "opinions.js", "viewer.js", "findings.js", "sheet.js"
+)  # fmt: skip
+_OWN: Final = ("visit.css", "masks.js", "upload.js", "visit.js")
+_KINDS: Final = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
+
+
+def page_routes() -> list[Route]:
+    """Return the addresses of the page and its parts."""
+    shared, own = resources.files("gammascope.pages") / "web", resources.files(__package__) / "web"
+    parts = {name: (shared / name).read_bytes() for name in _SHARED}
+    parts |= {name: (own / name).read_bytes() for name in _OWN}
+    viewer = (shared / "viewer.html").read_text("utf-8")
+    page = (own / "visit.html").read_text("utf-8").replace("{{viewer}}", viewer).encode()
+
+    async def index(request: Request) -> Response:
+        return _sent(request, "visit.html", page)
+
+    async def part(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in parts:
+            return Problem("not-found", "The page has no such part.").response()
+        return _sent(request, name, parts[name])
+
+    return [Route("/", index, name="page"), Route("/web/{name}", part, name="part of the page")]
+
+
+def _sent(request: Request, name: str, content: bytes) -> Response:
+    headers = {
+        "Content-Security-Policy": POLICY,
+        "Cache-Control": "no-cache",
+        "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
+    }
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    kind = _KINDS[name.rpartition(".")[2]]
+    return Response(content, headers=headers, media_type=f"{kind}; charset=utf-8")
+
 
 router = APIRouter()
 
@@ -76,7 +128,7 @@ class Service:
         self.figures.watch("held_bytes", "Uploads in memory.", lambda: self.held.bytes)
 
     async def close(self) -> None:
-        """Finish what was accepted, then let go of everything."""
+        """Finish what was accepted, then release everything."""
         self.stopping = True
         await self.jobs.finish()
         await asyncio.to_thread(self.engine.close)
@@ -172,7 +224,7 @@ async def detect(
     rows = [
         failed(upload.name, outcome)
         if isinstance(outcome, BaseException)
-        else answers.shown(
+        else batching.shown(
             outcome, upload.name, masks=masks, quiet_masks=quiet_masks, labels_only=labels_only
         )
         for upload, outcome in zip(form.files, outcomes, strict=True)
@@ -320,7 +372,7 @@ async def ready(service: Serving) -> dict[str, str]:
 )
 async def metrics(service: Serving, caller: Asking) -> Response:  # noqa: ARG001 - only to ask for a key
     """Give all figures in Prometheus' text format."""
-    return Response(service.figures.text(), media_type=figures.MEDIA_TYPE)
+    return Response(service.figures.text(), media_type=telemetry.MEDIA_TYPE)
 
 
 async def _outcomes(
@@ -379,3 +431,28 @@ def _problem_of_all(
         return problem_of(errors[0])
     detail = f"{len(errors)} files, each with a problem of its own."
     return Problem("no-file-examined", detail, members={"results": list(rows)})
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, which tells load balancers before it stops listening.
+
+    Args:
+        config: uvicorn's.
+        service: Told at once, so that ``/readyz`` says no.
+        drain_seconds: Between the two steps; a second signal cuts it short.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._service, self._drain_seconds = service, drain_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop."""
+        log("stopping", signal=sig, queue_files=self._service.engine.accepted)
+        first, self._service.stopping = not self._service.stopping, True
+        if first and self._drain_seconds:
+            timer = threading.Timer(self._drain_seconds, super().handle_exit, (sig, frame))
+            timer.daemon = True
+            timer.start()
+        else:
+            super().handle_exit(sig, frame)

@@ -118,11 +118,11 @@ def parts_of(options: Options, detectors: Detectors) -> Parts:
         MissingDataError: If keys or results cannot be reached.
         MissingExtraError: If psycopg is needed and not installed.
     """
-    from gammascope.server.keys import Keys, read_keys
+    from gammascope.server.access import Keys, read_keys
+    from gammascope.server.jobs import Webhooks
     from gammascope.server.limits import limits_of
     from gammascope.server.service import Parts
     from gammascope.server.store import default_place, opened
-    from gammascope.server.webhooks import Webhooks
 
     closed = options.keys is None and is_loopback(options.host)
     names = LOOPBACK_NAMES | {name.lower() for name in (options.host, *options.allow_hosts)}
@@ -169,9 +169,8 @@ def serve(
 def _answer(options: Options, parts: Parts, listening: socket.socket) -> None:
     import uvicorn
 
-    from gammascope.server.logs import log, start_logging
-    from gammascope.server.service import create_app
-    from gammascope.server.stopping import DrainingServer
+    from gammascope.server.service import DrainingServer, create_app
+    from gammascope.server.telemetry import log, start_logging
 
     start_logging()
     app = create_app(parts)

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from gammascope import __version__
 from gammascope.errors import MissingDataError, MissingExtraError
 from gammascope.report import FORMAT
-from gammascope.server.logs import log
+from gammascope.server.telemetry import log
 
 IN_MEMORY: Final = "memory"
 

@@ -74,7 +74,7 @@ class Held:
 
     @contextmanager
     def share(self) -> Iterator[Share]:
-        """Give a share that is handed back at the end, unless somebody keeps it."""
+        """Reserve upload memory; it is released at the end unless ``kept`` is set."""
         share = Share(self)
         try:
             yield share
@@ -118,7 +118,7 @@ class Share:
 async def read_form(request: Request, limits: FormLimits, share: Share) -> Form:
     """Read the files of a multipart form.
 
-    A file beyond ``file_bytes`` is a problem of its own, and its bytes are let go; all else that is wrong is the
+    A file beyond ``file_bytes`` is a problem of its own, and its bytes are released; all else that is wrong is the
     problem of the whole request.
 
     Args:

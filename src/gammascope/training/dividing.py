@@ -2,7 +2,7 @@
 
 Each process holds a part of every weight, of its gradient, its average and its moments; a layer is put together while
 it computes. The state to resume from and the checkpoint hold whole tensors, so a run goes on with any number of
-processes, and nobody downstream learns how it was trained.
+processes, and no later step learns how it was trained.
 
 We call ``torch.distributed.fsdp.fully_shard`` (FSDP 2) ourselves: accelerate (1.15) offers it on accelerators only, and
 knows one network where we keep two, the trained one and its average.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gammascope.errors import RecipeError
 from gammascope.training import loop, probing
-from gammascope.training.progress import Progress
 from gammascope.training.recipe import Recipe
+from gammascope.training.run_folder import Progress
 
 
 def follow(

@@ -28,8 +28,7 @@ from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
 from gammascope.imaging.views import crop_at
 from gammascope.sample import Entry, Image, Label
-from gammascope.training.progress import Progress
-from gammascope.training.run_folder import claim
+from gammascope.training.run_folder import Progress, claim
 
 STATE = "state.pt"
 """Name of the file that an interrupted run goes on from."""

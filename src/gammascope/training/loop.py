@@ -23,7 +23,6 @@ from gammascope.errors import MissingExtraError, RecipeError
 from gammascope.networks.backbones import TransformerBackbone
 from gammascope.networks.pretrained import refuse_untaught
 from gammascope.training import dividing
-from gammascope.training.progress import Progress
 from gammascope.training.recipe import (
     Optimisation,
     Recipe,
@@ -31,7 +30,7 @@ from gammascope.training.recipe import (
     recipe_of,
     without_places,
 )
-from gammascope.training.run_folder import RECIPE, claim
+from gammascope.training.run_folder import RECIPE, Progress, claim
 from gammascope.training.validation import summarise
 from gammascope.training.views import (
     Views,
@@ -471,7 +470,7 @@ def _accelerator(recipe: Recipe, folder: Path) -> Any:
 def refuse_divided_weights(kind: str) -> None:
     """Refuse to train where accelerate or what it calls divides the weights.
 
-    The averaged weights, which validation looks at and the checkpoint keeps, are not its business; ``dividing`` divides
+    The averaged weights, which validation uses and the checkpoint keeps, are not its business; ``dividing`` divides
     them with the network.
 
     Args:

@@ -28,9 +28,8 @@ from gammascope.prediction import Batch
 from gammascope.sample import Entry
 from gammascope.training import loop, views
 from gammascope.training.loop import CHECKPOINT, LOG
-from gammascope.training.progress import Progress
 from gammascope.training.recipe import Probing, Recipe, plain_recipe
-from gammascope.training.run_folder import RECIPE, claim
+from gammascope.training.run_folder import RECIPE, Progress, claim
 from gammascope.training.validation import summarise
 
 FEATURES = "features"

@@ -128,7 +128,7 @@ class Rhythm:
         log: Losses go to TensorBoard.
         validate: The averaged weights are scored on validation views.
         save: The state is written, to resume from.
-        validation_views: How many views validation looks at; always the same ones.
+        validation_views: How many views validation reads; always the same ones.
     """
 
     log: int = 20
@@ -141,7 +141,7 @@ class Rhythm:
 class Probing:
     """How a method with a frozen backbone is fitted to cached features, instead of trained by the loop.
 
-    Validation looks at ``rhythm.validation_views`` views; of ``optimisation`` only ``batch`` is used.
+    Validation reads ``rhythm.validation_views`` views; of ``optimisation`` only ``batch`` is used.
 
     Attributes:
         views: Training views to fit to.

@@ -35,9 +35,8 @@ from gammascope.imaging.decode import decode
 from gammascope.sample import Entry, Image, KeptApart, Label
 from gammascope.training import loop
 from gammascope.training.following import follow
-from gammascope.training.progress import Progress
 from gammascope.training.recipe import Recipe, plain_recipe
-from gammascope.training.run_folder import RECIPE
+from gammascope.training.run_folder import RECIPE, Progress
 
 LOG = "rounds.json"
 """Name of the file that says what each round found."""
@@ -51,7 +50,7 @@ class Rounds:
     """What is done.
 
     Attributes:
-        guides: Sources whose photos are looked at, and edited; nothing else of them is learnt.
+        guides: Sources whose photos are examined, and edited; nothing else of them is learnt.
         count: Of rounds.
         budget: Pairs of an edit and its photo in each.
         choice: Which photos are edited.
@@ -83,7 +82,7 @@ class Found:
     """What one round found.
 
     Attributes:
-        guides: Photos looked at, each beside its edit.
+        guides: Photos examined, each beside its edit.
         false_alarms: Of them, called fake.
         missed: Edits of them called real.
         made: Pairs made.

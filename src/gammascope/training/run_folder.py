@@ -1,14 +1,36 @@
-"""A run's folder: it names its recipe, so that a run goes on only with the recipe it began with."""
+"""A run's folder: it names its recipe, so that a run goes on only with the recipe it began with.
+
+``Progress`` is what long work tells its caller.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.files import complete_or_absent
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a caller gets after every step and every picture loaded.
+
+    Attributes:
+        stage: "loading", "training" or "validating".
+        done: Units done.
+        total: Units in all.
+        values: Latest losses or validation figures.
+    """
+
+    stage: str
+    done: int
+    total: int
+    values: dict[str, float]
+
 
 RECIPE = "recipe.json"
 

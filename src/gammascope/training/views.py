@@ -15,15 +15,14 @@ from gammascope.data.camera import read_camera_tables
 from gammascope.data.laws import Pairs
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
-from gammascope.data.shard_cache import ShardCache
 from gammascope.data.synthesis import Stream, can_be_drawn
-from gammascope.data.windows import Windows
+from gammascope.data.windows import ShardCache, Windows
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging.views import Fit
 from gammascope.sample import Entry
-from gammascope.training.progress import Progress
 from gammascope.training.recipe import Recipe, Streaming
+from gammascope.training.run_folder import Progress
 
 Views: TypeAlias = Stream | Windows
 

@@ -4,7 +4,7 @@ The same content stands on both sides of the seam, so nothing but traces tells t
 same mask and fractal from the photo and a classically filtered copy, in which nothing is generated.
 
 **A reconstruction**, off unless a person accepts the notice. Source: arXiv:2412.02366. That masks are soft, and that
-one of the five is round, is told by the figure and scripts of its repository alone; the paper's prompts and the choice
+one of the five is round, is shown by the figure and scripts of its repository alone; the paper's prompts and the choice
 of its filter are not known. Guesses of ours: round masks with an even ramp; Julia sets as fractals; the controls.
 """
 

@@ -1,8 +1,8 @@
 """What a file says about where its picture comes from: beside the pixels' verdict, and never mixed into it.
 
-Signed statements (``c2pa``), declared source types (``xmp``), settings of generators (``generation_settings``), names
-of programs (``software``), camera and dates (``exif``, ``thumbnail``), traces of JPEG saves (``jpeg_tables``,
-``double_jpeg``), and what generators write into pixels (``stealth``, ``watermark``).
+Signed statements (``c2pa``), declared source types (``xmp``), settings of generators, in texts and in pixels
+(``generation_settings``), names of programs (``software``), camera and dates (``exif``, ``thumbnail``), traces of JPEG
+saves (``jpeg_saves``), and watermarks in pixels (``watermark``).
 """
 
 from __future__ import annotations
@@ -15,20 +15,16 @@ from gammascope.imaging.decode import content_of, format_of, opened
 from gammascope.imaging.provenance import (
     aigc_label,
     c2pa,
-    double_jpeg,
+    containers,
     exif,
     generation_settings,
-    iptc,
-    jpeg_tables,
+    jpeg_saves,
     software,
-    stealth,
-    thumbnail,
     watermark,
     xmp,
 )
 from gammascope.imaging.provenance.c2pa import TrustList
-from gammascope.imaging.provenance.containers import metadata_of
-from gammascope.imaging.provenance.excerpts import excerpt
+from gammascope.imaging.provenance.containers import excerpt, metadata_of
 from gammascope.report import Evidence, Strength
 from gammascope.sample import Image
 
@@ -52,7 +48,7 @@ def provenance_of(
     Args:
         source: A file, or its content.
         trust: Signers of Content Credentials who are trusted; None: whom the C2PA's bundled list names.
-        quick: Leave out what looks at pixels and so costs more than all the rest: the search for an earlier save, for
+        quick: Leave out what reads pixels and so costs more than all the rest: the search for an earlier save, for
             settings hidden in the pixels, and for watermarks.
         pixels: Of this file, as decoded; None: watermarks are not looked for.
 
@@ -73,9 +69,9 @@ def provenance_of(
         found += watermark.findings(pixels)
     if not found:
         found.append(_NOTHING)
-    found += jpeg_tables.findings(data)
+    found += jpeg_saves.table_findings(data)
     if not quick:
-        found += double_jpeg.findings(data)
+        found += jpeg_saves.findings(data)
     return tuple(sorted(found, key=lambda item: _ORDER.index(item.strength or Strength.NEUTRAL)))
 
 
@@ -88,7 +84,7 @@ def _declared(data: bytes, kind: str, *, quick: bool) -> Iterator[Evidence]:
     )
     packet.values += more.values
     yield from xmp.findings(packet)
-    hidden = [] if quick else stealth.texts_of(data, kind)
+    hidden = [] if quick else generation_settings.hidden_texts(data, kind)
     texts = [*metadata.texts, *camera.texts, *hidden]
     texts += [("EXIF UserComment", text) for text in packet.of("UserComment")]
     yield from aigc_label.findings([*texts, *(("AIGC", text) for text in packet.of("AIGC"))])
@@ -98,10 +94,10 @@ def _declared(data: bytes, kind: str, *, quick: bool) -> Iterator[Evidence]:
     programs += [
         (f"XMP {field}", text) for field in xmp.SOFTWARE_FIELDS for text in packet.of(field)
     ]
-    programs += [(f"IPTC {field}", text) for field, text in iptc.fields_of(metadata.iptc)]
+    programs += [(f"IPTC {field}", text) for field, text in containers.iptc_fields(metadata.iptc)]
     yield from software.findings(programs)
     yield from exif.findings(camera, _size(data, kind))
-    yield from thumbnail.findings(camera.thumbnail, data, kind)
+    yield from exif.thumbnail_findings(camera.thumbnail, data, kind)
     problems = [*metadata.problems, camera.problem, packet.problem, more.problem]
     distinct = list(dict.fromkeys(filter(None, problems)))
     if len(distinct) > _MOST_PROBLEMS:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from gammascope.imaging.provenance.excerpts import excerpt
+from gammascope.imaging.provenance.containers import excerpt
 from gammascope.report import Evidence, Strength
 
 _MEANINGS = {

@@ -23,9 +23,8 @@ from typing import Any
 from gammascope.errors import MissingDataError, MissingExtraError
 from gammascope.imaging.codecs import jpeg_segments
 from gammascope.imaging.mending import png_chunks
-from gammascope.imaging.provenance.containers import MOST_PARTS, riff_chunks
-from gammascope.imaging.provenance.excerpts import excerpt
-from gammascope.imaging.provenance.source_types import GENERATIVE, meaning_of, term_of
+from gammascope.imaging.provenance.containers import MOST_PARTS, excerpt, riff_chunks
+from gammascope.imaging.provenance.xmp import GENERATIVE, meaning_of, term_of
 from gammascope.report import Evidence, Strength
 
 # How a manifest store begins in every container: a JUMBF description box with C2PA's identifier.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from gammascope.imaging.provenance.excerpts import excerpt
+from gammascope.imaging.provenance.containers import excerpt
 from gammascope.report import Evidence, Strength
 
 _AI = {

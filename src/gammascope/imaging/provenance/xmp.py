@@ -2,6 +2,9 @@
 
 The packet is parsed as a stream by expat, which fetches nothing; a document type declaration, the place of every
 entity trick, ends the reading at once.
+
+Digital source types are IPTC's vocabulary, which C2PA uses, too: cv.iptc.org/newscodes/digitalsourcetype has the terms,
+the words for a person are ours.
 """
 
 from __future__ import annotations
@@ -11,9 +14,67 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from gammascope.imaging.provenance.excerpts import excerpt
-from gammascope.imaging.provenance.source_types import GENERATIVE, meaning_of, term_of
+from gammascope.imaging.provenance.containers import excerpt
 from gammascope.report import Evidence, Strength
+
+GENERATIVE = frozenset(
+    (
+        "trainedAlgorithmicMedia",
+        "compositeWithTrainedAlgorithmicMedia",
+        "trainedAlgorithmicData",  # C2PA's own.
+    )
+)
+"""Terms that say that a trained generative model made the picture or a part of it."""
+
+_MEANINGS = {
+    "trainedAlgorithmicMedia": "made by a generative AI model",
+    "compositeWithTrainedAlgorithmicMedia": "composed or edited with the help of a generative AI model",
+    "trainedAlgorithmicData": "data made by a generative AI model",
+    "algorithmicMedia": "made by an algorithm that was not trained on pictures",
+    "compositeSynthetic": "composed with synthetic elements",
+    "composite": "composed of several elements",
+    "compositeCapture": "composed of several photographs",
+    "dataDrivenMedia": "drawn from data",
+    "digitalArt": "drawn by a person",
+    "digitalCreation": "drawn by a person",
+    "virtualRecording": "recorded in a virtual world",
+    "screenCapture": "a screenshot",
+    "softwareImage": "made by software",
+    "digitalCapture": "taken by a digital camera",
+    "computationalCapture": "taken by a digital camera that combined several exposures",
+    "negativeFilm": "scanned from film",
+    "positiveFilm": "scanned from film",
+    "print": "scanned from a print",
+    "humanEdits": "edited by a person",
+    "minorHumanEdits": "edited a little by a person",
+    "algorithmicallyEnhanced": "enhanced by an algorithm",
+    "empty": "begun as an empty canvas",
+}
+
+
+def term_of(value: str) -> str:
+    """Return the last part of a term's address, however programs spell it.
+
+    >>> term_of("http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture")
+    'digitalCapture'
+    >>> term_of("digsrctype:TrainedAlgorithmicMedia"), term_of("Trained Algorithmic Media")
+    ('trainedAlgorithmicMedia', 'trainedAlgorithmicMedia')
+    """
+    last = re.split(r"[/:#]", value.strip().rstrip("/#"))[-1]
+    return _SPELLINGS.get(_bare(last), excerpt(last, 60))
+
+
+def _bare(term: str) -> str:
+    return re.sub(r"[\W_]", "", term).lower()
+
+
+_SPELLINGS = {_bare(term): term for term in _MEANINGS}
+
+
+def meaning_of(term: str) -> str:
+    """Return what a term says, in words; unknown ones are said to be so."""
+    return _MEANINGS.get(term, "a term that is not known here")
+
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
@@ -122,7 +183,7 @@ def _parsed(packet: bytes) -> Properties:
         parser.Parse(packet, True)
     except _RefusedError as error:
         found.problem = str(error)
-    except (expat.ExpatError, LookupError, ValueError):  # The last two: encodings nobody knows.
+    except (expat.ExpatError, LookupError, ValueError):  # The last two: unknown encodings.
         found.problem = _BROKEN
     return found
 

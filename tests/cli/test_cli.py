@@ -25,8 +25,10 @@ from typer.testing import CliRunner, Result
 import gammascope
 from gammascope import checkpoints, settings
 from gammascope.cli.app import app
+from gammascope.cli.scan_results import meaning
 from gammascope.cli.terminal import TrainingDisplay
 from gammascope.data.manifest import read_manifest
+from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import gamma, linear_probe
 from gammascope.evaluation.score_table import ScoreTable
 from gammascope.generation.autoencoder import TinyAutoencoder
@@ -651,6 +653,18 @@ def test_calibrating_sets_the_thresholds_that_a_scan_uses(collection, folder, tm
         QUESTIONS, ("held-out",)
     )
     assert "held-out photos were called so" in run("scan", folder, "--weights", path).stdout
+
+
+def test_thorough_says_what_edited_costs_where_forensics_answers_it():
+    detector = linear_probe.METHOD.build(linear_probe.METHOD.tiny)
+    known = checkpoints.Calibration(1.0, 0.0, 0.5, (0.02, 0.01), 200, ("s",))
+    facts = checkpoints.Facts("linear_probe", {}, detector.view, calibration={"generated": known})
+    said = {
+        profile: meaning(Pipeline(detector, facts, "abc", profile=profile))
+        for profile in ("default", "thorough")
+    }
+    assert "edited" not in said["default"]
+    assert "or was edited (0.94 % of 848 photos chosen as hard" in said["thorough"]
 
 
 def test_a_curve_and_a_conformal_zone_are_stored_told_of_and_used(collection, folder, tmp_path):

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gammascope import checkpoints
+from gammascope import checkpoints, forensics
 from gammascope.choices import FailOn
 from gammascope.cli import detector, terminal
 from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE, until_interrupted
@@ -159,7 +159,7 @@ class Results:
             console.print(terminal.literal(_AS_HIGH_MEANS, "dim"))
         for name, pipeline in self._spoke():
             lead = f"{name}: " if self.detectors.several else ""
-            console.print(terminal.literal(lead + meaning(pipeline.facts), "dim"))
+            console.print(terminal.literal(lead + meaning(pipeline), "dim"))
 
     def counts(self) -> str:
         """Return one line: how many files, which verdicts, how many unreadable."""
@@ -392,10 +392,14 @@ def shown_chance(probability: float) -> str:
     return "<0.01" if probability < 0.01 else f"{probability:.2f}"
 
 
-def meaning(facts: checkpoints.Facts) -> str:
-    """Return what the verdicts mean, in the words of the calibration."""
-    known: Mapping[str, checkpoints.Calibration] = facts.calibration
+def meaning(pipeline: Pipeline) -> str:
+    """Return what the verdicts mean, in the words of the calibration and of what forensics was counted on."""
+    known: Mapping[str, checkpoints.Calibration] = pipeline.facts.calibration
     ways = [f"{_WAYS.get(name, name)} ({_rates(one)})" for name, one in known.items()]
+    if ways and pipeline.examines_parts and "edited" not in known:
+        unsure, called = map(percent, forensics.RATES)
+        counted = f"{called} of {forensics.PHOTOS:,} photos chosen as hard were called so"
+        ways.append(f"{_WAYS['edited']} ({counted}, {unsure} with 'uncertain')")
     words = " or ".join(ways or _WAYS.values())
     return f"'fake': {words}. That is no proof, and 'no sign' only means that nothing was found."
 

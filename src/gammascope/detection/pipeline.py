@@ -160,6 +160,11 @@ class Pipeline:
         return cls(loaded.network, loaded.facts, loaded.sha256, besides, execution.profile)
 
     @property
+    def examines_parts(self) -> bool:
+        """Whether forensics looks for parts with another history than the rest."""
+        return self.besides.forensics and self.profile == "thorough"
+
+    @property
     def smallest_px(self) -> int:
         """Shorter side of a picture from which there is a verdict."""
         return min(SMALLEST_PX, self.view.size // 2)
@@ -301,7 +306,7 @@ class Pipeline:
         self, decoded: Decoded, answers: Mapping[str, Answer]
     ) -> tuple[Mapping[str, Answer], tuple[Evidence, ...]]:
         """Look for parts with another history; they answer "edited" where the detector does not do so itself."""
-        if not self.besides.forensics or self.profile != "thorough":
+        if not self.examines_parts:
             return answers, ()
         picture = forensics.Picture(decoded.image, decoded.content)
         outcomes = forensics.examine(picture, thorough=True)

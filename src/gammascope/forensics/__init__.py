@@ -103,6 +103,9 @@ METHODS: Mapping[str, Described] = {
 UNCERTAIN_FROM = 0.5
 """Clearness from which the answer is uncertain."""
 
+RATES, PHOTOS = (0.046, 0.0094), 848
+"""Shares of so many photos, chosen as hard, of which the answer is uncertain or worse, and fake (docs/forensics.md)."""
+
 # Clearness, chance of an edit: knots of ``evaluation.fitting.fit_curve``, those nearly on a line left
 # out. They rest on 3,111 pictures of 1,037 photos, 738 harder photos as their files are, and 1,272 pictures of 424
 # edits (docs/forensics.md), both classes as heavy.
@@ -210,6 +213,8 @@ def _evidence(name: str, method: Described, outcome: Outcome) -> Evidence:
 
 __all__ = [
     "METHODS",
+    "PHOTOS",
+    "RATES",
     "UNCERTAIN_FROM",
     "Described",
     "Finding",

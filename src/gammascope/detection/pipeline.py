@@ -403,12 +403,9 @@ def detect(
     """
     source = Path(image) if isinstance(image, str) else image
     besides = Besides(provenance=provenance, stability=stability)
-    try:
-        changed = Path(weights).stat().st_mtime_ns
-    except OSError:
-        changed = (
-            0  # The name of embedded weights, or a path on which loading has something to say.
-        )
+    path = Path(weights)
+    # Embedded weights are named, not placed; of other paths that are no file, loading tells.
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
     return _last(weights, changed, method, besides).report(source)
 
 

@@ -14,6 +14,7 @@ counts, per coefficient.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -73,7 +74,7 @@ _ROUNDING = (
     0.45  # Deviation that rounding to pixels adds to a coefficient, in its unquantised unit.
 )
 _SELDOM = 0.03  # No value is impossible: pixels were clipped, blocks were drawn over.
-_STEPS = 12
+_STEPS, _STILL = 12, 1e-4
 
 _DCT = np.array(
     [
@@ -143,7 +144,7 @@ def earlier_save(data: bytes) -> EarlierSave | None:
     places = [_ZIGZAG[frequency] for frequency in _FREQUENCIES]
     waves = np.stack([np.outer(_DCT[row], _DCT[column]).ravel() for row, column in places], 1)
     coefficients = blocks.reshape(-1, 64).astype(np.float32) @ waves
-    gains, counted = np.zeros((0, len(_QUALITIES))), 0.0
+    told: dict[int, Float[np.ndarray, " v"]] = {}
     for frequency in _FREQUENCIES:
         step = int(tables[0][frequency])
         values = np.rint(coefficients[:, frequency - _FREQUENCIES.start] / step)
@@ -151,10 +152,11 @@ def earlier_save(data: bytes) -> EarlierSave | None:
         counts = counts[1 : _VALUES + 1].astype(np.float64)
         if counts.sum() < _FEWEST_COUNTS or np.count_nonzero(counts) < _FEWEST_VALUES:
             continue
-        gains = np.vstack((gains, _gains(counts, step, frequency)))
-        counted += float(counts.sum())
-    if len(gains) < _FEWEST_FREQUENCIES:
+        told[frequency] = counts
+    if len(told) < _FEWEST_FREQUENCIES:
         return None
+    gains = _gains(told, tables[0])
+    counted = float(sum(counts.sum() for counts in told.values()))
     best = int(gains.sum(0).argmax())
     # A frequency alone may be odd for other reasons: in drawings, lettering, regular weaves.
     others = float(gains[:, best].sum() - gains[:, best].max())
@@ -189,16 +191,25 @@ def _usable_blocks(luma: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "n 8 8"]
     return usable
 
 
-def _gains(counts: Float[np.ndarray, " v"], step: int, frequency: int) -> Float[np.ndarray, " q"]:
-    """Return how much better each earlier quality explains the counts of one frequency than none, in nats."""
-    earlier = standard_tables()[_QUALITIES.start - 1 : _QUALITIES.stop - 1, frequency]
-    steps, where = np.unique(earlier, return_inverse=True)
-    patterns = np.stack([np.ones(len(counts)), *(_pattern(int(first), step) for first in steps)])
-    likelihood = _likelihoods(counts, patterns)
-    gains = likelihood[1:] - likelihood[0]
-    gains[steps == step] = 0.0  # The same step twice leaves no pattern.
-    spread: Float[np.ndarray, " q"] = gains[where]
-    return spread
+def _gains(
+    told: Mapping[int, Float[np.ndarray, " v"]], table: Int[np.ndarray, " 64"]
+) -> Float[np.ndarray, "f q"]:
+    """Return how much better each earlier quality explains the counts of each frequency than none, in nats."""
+    earlier = standard_tables()[_QUALITIES.start - 1 : _QUALITIES.stop - 1]
+    every, patterns = [], []
+    for frequency, counts in told.items():
+        firsts = np.unique(earlier[:, frequency])
+        patterns += [np.ones(len(counts))]
+        patterns += [_pattern(int(first), int(table[frequency])) for first in firsts]
+        every += [counts] * (1 + len(firsts))
+    likelihoods, gains = _likelihoods(np.stack(every), np.stack(patterns)), []
+    for frequency in told:
+        firsts, where = np.unique(earlier[:, frequency], return_inverse=True)
+        own, likelihoods = np.split(likelihoods, [1 + len(firsts)])
+        gain = own[1:] - own[0]
+        gain[firsts == table[frequency]] = 0.0  # The same step twice leaves no pattern.
+        gains.append(gain[where])
+    return np.stack(gains)
 
 
 @lru_cache(maxsize=8192)
@@ -213,14 +224,14 @@ def _pattern(first: int, second: int) -> Float[np.ndarray, " v"]:
 
 
 def _likelihoods(
-    counts: Float[np.ndarray, " v"], patterns: Float[np.ndarray, "p v"]
+    counts: Float[np.ndarray, "p v"], patterns: Float[np.ndarray, "p v"]
 ) -> Float[np.ndarray, " p"]:
     """Fit pattern times smooth decay to Poisson counts, for all patterns at once; return the log-likelihoods.
 
     The decay's logarithm is a sum of 1, log k, k and the root of k: Laplacians, power laws and mixtures of them come
-    close to it. Newton's method, with steps held short.
+    close to it. Newton's method, with steps held short, until no fit moves any more.
     """
-    k = np.arange(1.0, len(counts) + 1)
+    k = np.arange(1.0, counts.shape[1] + 1)
     basis = np.linalg.qr(np.stack([np.ones_like(k), np.log(k), k, np.sqrt(k)], 1))[0]
     squares = (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), -1)
     offset = np.log(patterns)
@@ -232,6 +243,8 @@ def _likelihoods(
         step = np.linalg.solve(curvature, slope[..., None])[..., 0]
         reach = np.abs(step @ basis.T).max(1, keepdims=True)
         weights += step * np.minimum(1, 2 / reach.clip(1e-9))
+        if reach.max() < _STILL:
+            break
     logarithm = (weights @ basis.T + offset).clip(-12, 16)
-    likelihoods: Float[np.ndarray, " p"] = logarithm @ counts - np.exp(logarithm).sum(1)
+    likelihoods: Float[np.ndarray, " p"] = (logarithm * counts - np.exp(logarithm)).sum(1)
     return likelihoods

@@ -456,6 +456,23 @@ def test_a_number_close_to_a_threshold_is_not_rounded_onto_it(browser, tmp_path)
     page.close()
 
 
+def test_where_it_is_known_how_many_photos_score_as_high_the_list_says_that_instead_of_a_probability(
+    browser, tmp_path
+):
+    close = row("close.jpg", data.chelsea(), 0.3, 0.1)
+    seldom = replace(close.report.answers["generated"], as_high=(0.026, 0.82))
+    never = replace(close.report.answers["edited"], as_high=(0.0, 0.1))
+    report = replace(close.report, answers={"generated": seldom, "edited": never})
+    path = tmp_path / "known.html"
+    write_report([replace(close, report=report)], path, title="Known")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    numbers = page.locator("#rows .number")
+    assert numbers.all_inner_texts() == ["2.6 % of photos as high", "<0.1 % of photos as high"]
+    assert numbers.first.get_attribute("title") == "0.30 < 0.35"
+    page.close()
+
+
 def test_the_printed_page_is_a_readable_document(browser, told_path, low_contrast):
     page = browser.new_page(color_scheme="dark")
     page.goto(told_path.as_uri())

@@ -136,7 +136,10 @@ function answerCell(item, question) {
     return cell;
   }
   cell.append(chip(answer.verdict));
-  if (numbered(answer)) cell.append(element("span", { class: "number" }, against(answer)), bar(answer));
+  if (numbered(answer)) {
+    const number = element("span", { class: "number", title: against(answer) }, asHigh(answer) || against(answer));
+    cell.append(number, bar(answer));
+  }
   return cell;
 }
 

@@ -130,6 +130,13 @@ function against(answer) {
   return `${low} ≤ ${shown} < ${high}`;
 }
 
+// "2.6 % of photos as high": unlike a probability it assumes no share of fakes, and nobody takes it for one.
+function asHigh(answer) {
+  if (!answer.as_high) return "";
+  const { photos } = answer.as_high;
+  return `${photos < 0.001 ? "<0.1" : (100 * photos).toFixed(1)} % of photos as high`;
+}
+
 function chip(verdict) {
   return element("span", { class: `chip ${styleOf(verdict)}` }, CHIPS[verdict] || verdict);
 }

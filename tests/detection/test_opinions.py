@@ -111,7 +111,8 @@ def test_json_holds_both_and_mixes_nothing(folder, weights):
         assert len(row.pop("differences")) == 2
         assert row == first
         said = {key: value for key, value in second.items() if key in opinion}
-        own = [item for item in said["evidence"] if not item["name"].startswith("provenance:")]
+        about_file = ("provenance:", "forensics:")
+        own = [item for item in said["evidence"] if not item["name"].startswith(about_file)]
         assert opinion == said | {"evidence": own}, "what the file says is said once"
 
 

@@ -75,7 +75,8 @@ def test_a_clear_part_answers_edited_and_is_shown_with_its_place_and_reason(comp
 
 
 def test_an_untouched_photo_shows_no_sign_and_no_region(photos):
-    outcomes = seen(encode(photos["coffee"], Encoding("jpeg", 90)))
+    data = encode(photos["coffee"], Encoding("jpeg", 90))
+    outcomes = examine(Picture(decode(data).image, data), thorough=True)
     assert answered(outcomes).verdict is Verdict.NO_SIGN
     assert list(reasons_of(outcomes)) == []
 
@@ -144,13 +145,14 @@ def names(source: bytes, profile: str, besides: Besides | None = None) -> list[s
     return [e.name.removeprefix("forensics:") for e in found if e.name.startswith("forensics:")]
 
 
-def test_thorough_reports_hold_every_method_and_others_none(photos):
+def test_thorough_reports_hold_every_method_default_ones_the_quick_one(photos):
     file = io.BytesIO()
     PIL.Image.fromarray(np.ascontiguousarray(photos["cat"][:256, :256])).save(file, "PNG")
     data = file.getvalue()
     assert names(data, "thorough") == list(METHODS)
-    assert names(data, "default") == []
+    assert names(data, "default") == ["quantisation"]
     assert names(data, "fast") == []
+    assert names(data, "default", Besides(forensics=False)) == []
     assert names(data, "thorough", Besides(forensics=False)) == []
 
 
@@ -163,6 +165,14 @@ def test_a_detector_that_answers_edited_itself_is_not_overruled(composite):
     with_it, without = (thorough(composite, "mobilenet", on=on) for on in (True, False))
     assert with_it.answers == without.answers
     assert any(e.map is not None for e in with_it.evidence if e.name.startswith("forensics:"))
+
+
+def test_by_default_a_part_that_stands_out_is_shown_and_answers_nothing(composite):
+    report = Pipeline.load().report(composite)
+    (shown,) = (e for e in report.evidence if e.name.startswith("forensics:"))
+    assert shown.strength is Strength.WEAK
+    assert shown.map is not None
+    assert "edited" not in report.answers
 
 
 def test_forensics_answers_what_the_embedded_detector_leaves_open(composite):

@@ -396,7 +396,7 @@ def meaning(pipeline: Pipeline) -> str:
     """Return what the verdicts mean, in the words of the calibration and of what forensics was counted on."""
     known: Mapping[str, checkpoints.Calibration] = pipeline.facts.calibration
     ways = [f"{_WAYS.get(name, name)} ({_rates(one)})" for name, one in known.items()]
-    if ways and pipeline.examines_parts and "edited" not in known:
+    if ways and pipeline.answers_edited and "edited" not in known:
         unsure, called = map(percent, forensics.RATES)
         counted = f"{called} of {forensics.PHOTOS:,} photos chosen as hard were called so"
         ways.append(f"{_WAYS['edited']} ({counted}, {unsure} with 'uncertain')")

@@ -74,8 +74,8 @@ class Besides:
         trust: Signers of Content Credentials who are trusted; None: whom the C2PA's bundled list names.
         stability: Answer again after ordinary processing; takes about twice the time more.
         quiet_maps: Keep maps beside answers of "no", too, reduced and marked as shown on request.
-        forensics: Under "thorough", look for parts with another history than the rest; its false alarms have been
-            counted on few photos, so other profiles do without.
+        forensics: Look for parts with another history than the rest: under "thorough" by all methods, which then answer
+            *edited*, by default with the quick ones, which are hints, under "fast" not at all.
     """
 
     provenance: bool = True
@@ -160,8 +160,8 @@ class Pipeline:
         return cls(loaded.network, loaded.facts, loaded.sha256, besides, execution.profile)
 
     @property
-    def examines_parts(self) -> bool:
-        """Whether forensics looks for parts with another history than the rest."""
+    def answers_edited(self) -> bool:
+        """Whether forensics answers *edited* where the detector does not."""
         return self.besides.forensics and self.profile == "thorough"
 
     @property
@@ -305,12 +305,13 @@ class Pipeline:
     def _edited(
         self, decoded: Decoded, answers: Mapping[str, Answer]
     ) -> tuple[Mapping[str, Answer], tuple[Evidence, ...]]:
-        """Look for parts with another history; they answer "edited" where the detector does not do so itself."""
-        if not self.examines_parts:
+        """Look for parts with another history; all methods together answer "edited" where the detector does not."""
+        if not self.besides.forensics or self.profile == "fast":
             return answers, ()
         picture = forensics.Picture(decoded.image, decoded.content)
-        outcomes = forensics.examine(picture, thorough=True)
-        edited = None if "edited" in answers else forensics.answered(outcomes)
+        outcomes = forensics.examine(picture, thorough=self.answers_edited)
+        asked = self.answers_edited and "edited" not in answers
+        edited = forensics.answered(outcomes) if asked else None
         if edited is None:
             return answers, tuple(forensics.evidence_of(outcomes))
         whole = tuple(forensics.reasons_of(outcomes))

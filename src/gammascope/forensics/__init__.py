@@ -27,7 +27,7 @@ class Described:
         threshold: Score above which a part is shown; how few photos reach it is in docs/forensics.md.
         found: What a score above the threshold says of the marked part; "{elsewhere}" stands for where another part is.
         limits: What else may bring it about.
-        heavy: Whether it takes more than 80 CPU-milliseconds a megapixel, so that it runs only when asked for.
+        quick: Whether it finds enough for its time to run in every scan; others run only when asked for.
         answers: Whether it has shown on photos and edits that a score above the threshold means an edit.
         nothing: Score up to which it says nothing, so that the answer is as if it were 0.
     """
@@ -37,7 +37,7 @@ class Described:
     threshold: float
     found: str
     limits: str
-    heavy: bool = False
+    quick: bool = False
     answers: bool = True
     nothing: float = 0.0
 
@@ -53,6 +53,7 @@ METHODS: Mapping[str, Described] = {
         4.5,
         "was compressed as JPEG once, the rest of the picture twice",
         "Parts that were flat or overexposed at the first compression look alike.",
+        quick=True,
     ),
     "variance": Described(
         variance.examine,
@@ -67,7 +68,6 @@ METHODS: Mapping[str, Described] = {
         20.0,
         "was compressed as JPEG before on another grid, as a piece of another file is",
         "Collages, and photos put on a page and saved with it, have such parts without an intent to deceive.",
-        heavy=True,
         answers=False,
     ),
     "grids": Described(
@@ -76,7 +76,6 @@ METHODS: Mapping[str, Described] = {
         10.0,
         "lies on another JPEG grid than the rest of the picture, or on none",
         "Collages and overlays have several grids without an intent to deceive.",
-        heavy=True,
         answers=False,
     ),
     "cloning": Described(
@@ -85,7 +84,6 @@ METHODS: Mapping[str, Described] = {
         0.88,
         "is the same as one {elsewhere}, down to its fine detail",
         "Banners, frames and labels, whose letters and ornaments repeat exactly, look alike.",
-        heavy=True,
         nothing=0.75,
     ),
     "noise": Described(
@@ -94,7 +92,6 @@ METHODS: Mapping[str, Described] = {
         12.0,
         "has noise of another kind",
         "Scenes of two materials, and phones that treat faces and skies apart, look alike.",
-        heavy=True,
         answers=False,
     ),
 }
@@ -116,7 +113,7 @@ _CHANCES = (
 
 
 def examine(picture: Picture, *, thorough: bool = False) -> dict[str, Outcome]:
-    """Look at a picture with every method that is quick, or with all of them.
+    """Look at a picture with the methods that are quick, or with all.
 
     Returns:
         By name, what was found, or why nothing can be said.
@@ -124,7 +121,7 @@ def examine(picture: Picture, *, thorough: bool = False) -> dict[str, Outcome]:
     return {
         name: method.examine(picture)
         for name, method in METHODS.items()
-        if thorough or not method.heavy
+        if thorough or method.quick
     }
 
 

@@ -270,6 +270,33 @@ def test_a_method_can_ask_for_an_overview_beside_its_tiles(name):
         method.build(dataclasses.replace(config, fit="resize"))
 
 
+@pytest.mark.parametrize("adapt", ["lora", "full"])
+@every_method
+def test_what_adapts_a_tower_can_be_held_to_its_last_blocks(name, adapt):
+    method = method_of(name)
+    if "trained_blocks" not in method.tiny.__dataclass_fields__:
+        pytest.skip("adapts no tower")
+    changes = {"backbone": "random", "architecture": small_tower(), "trained_blocks": 1}
+    fields = {"adapt": adapt, "taps": (3,)}
+    changes |= {key: v for key, v in fields.items() if key in method.tiny.__dataclass_fields__}
+    if name == "gapl":  # its first stage trains no tower
+        changes["stage"] = "prototypes"
+    detector = method.build(dataclasses.replace(method.tiny, **changes))
+    tower = detector.backbone.tower
+    trained = {name for name, p in tower.named_parameters() if p.requires_grad}
+    assert any(name.startswith("encoder.layers.2.") for name in trained)
+    assert not any(name.startswith(("encoder.layers.0.", "encoder.layers.1.")) for name in trained)
+    detector.backbone.keep(Path("states"), 2)  # refuses what is trained
+    with pytest.raises(RecipeError, match="4"):
+        method.build(dataclasses.replace(method.tiny, **changes | {"trained_blocks": 4}))
+
+
+def small_tower() -> str:
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
+    small |= {"num_attention_heads": 2, "patch_size": 8, "image_size": 32}
+    return json.dumps({"model_type": "clip_vision_model"} | small)
+
+
 @every_method
 def test_class_tokens_of_several_blocks_can_be_read_where_the_method_allows(name):
     """Off by default, as the papers are; ours, and refused in words where a space takes the final token alone."""
@@ -279,10 +306,7 @@ def test_class_tokens_of_several_blocks_can_be_read_where_the_method_allows(name
     assert method.config.reads == method.tiny.reads == ()
     with pytest.raises(RecipeError, match=r"names blocks of a tower|takes the final token alone"):
         method.build(dataclasses.replace(method.tiny, backbone="compact", reads=(1, 2)))
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
-    small |= {"num_attention_heads": 2, "patch_size": 8, "image_size": 32}
-    tower = json.dumps({"model_type": "clip_vision_model"} | small)
-    config = dataclasses.replace(method.tiny, backbone="random", architecture=tower)
+    config = dataclasses.replace(method.tiny, backbone="random", architecture=small_tower())
     if "taps" in config.__dataclass_fields__:
         config = dataclasses.replace(config, taps=(1, 3))
     config = dataclasses.replace(config, reads=(1, 3))

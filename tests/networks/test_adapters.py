@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from gammascope.errors import MissingExtraError
-from gammascope.networks.adapters import LORA_TARGETS, add_lora
-from gammascope.networks.backbones import FAMILIES, TransformerBackbone
+from gammascope.errors import MissingExtraError, RecipeError
+from gammascope.networks.adapters import LORA_TARGETS, add_lora, last_blocks
+from gammascope.networks.backbones import FAMILIES, Adaptation, TransformerBackbone
 
 _SIZES: dict[str, Any] = {
     "hidden_size": 16,
@@ -34,7 +34,7 @@ def test_an_adapter_adds_the_scaled_product_of_its_factors():
     torch.manual_seed(0)
     tower = Tower()
     layer: Any = tower.get_submodule("blocks.1.value")
-    add_lora(tower, blocks="blocks", targets=("value",), rank=2, alpha=6)
+    add_lora(tower, blocks=r"blocks\.\d+", targets=("value",), rank=2, alpha=6)
     adapted: Any = tower.get_submodule("blocks.1.value")
     first, second = adapted.lora_A["default"].weight, adapted.lora_B["default"].weight
     assert first.shape == (2, 6)
@@ -46,9 +46,25 @@ def test_an_adapter_adds_the_scaled_product_of_its_factors():
     torch.testing.assert_close(adapted(inputs), expected.T + layer.bias)
 
 
+def test_only_the_last_blocks_get_adapters_where_that_is_asked():
+    tower = Tower()
+    blocks = last_blocks(tower, "blocks", 1)
+    add_lora(tower, blocks=blocks, targets=("value",), rank=2, alpha=2)
+    assert type(tower.get_submodule("blocks.0.value")) is nn.Linear
+    trained = {name for name, p in tower.named_parameters() if p.requires_grad}
+    assert trained
+    assert all(name.startswith("blocks.1.value.lora_") for name in trained)
+
+
+@pytest.mark.parametrize("last", [3, -1])
+def test_more_blocks_than_there_are_cannot_be_asked_for(last):
+    with pytest.raises(RecipeError, match="the tower has 2 blocks"):
+        last_blocks(Tower(), "blocks", last)
+
+
 def test_layers_outside_the_blocks_are_left_alone():
     tower = Tower()
-    add_lora(tower, blocks="blocks", targets=("value",), rank=2, alpha=2)
+    add_lora(tower, blocks=r"blocks\.\d+", targets=("value",), rank=2, alpha=2)
     assert type(tower.value) is nn.Linear
     assert not tower.value.weight.requires_grad
 
@@ -75,7 +91,7 @@ def test_layers_outside_the_blocks_are_left_alone():
 )
 def test_query_value_and_mlp_of_every_block_are_adapted(model_type, options, per_block):
     settings = {"model_type": model_type, **_SIZES, **options}
-    backbone = TransformerBackbone.from_config(settings, train="lora", lora_rank=4)
+    backbone = TransformerBackbone.from_config(settings, adaptation=Adaptation("lora", 4))
     family = FAMILIES[model_type]
     assert per_block <= set(LORA_TARGETS[family.name])
     adapted = {
@@ -104,4 +120,4 @@ def test_a_missing_package_names_the_extra(package, train, monkeypatch):
     monkeypatch.delitem(sys.modules, package, raising=False)
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(MissingExtraError, match=rf"needs {package}: .*\.\[backbones\]"):
-        TransformerBackbone.from_config(settings, train=train)
+        TransformerBackbone.from_config(settings, adaptation=Adaptation(train))

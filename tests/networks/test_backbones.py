@@ -13,7 +13,7 @@ from skimage import data
 from torch import Tensor
 
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
-from gammascope.networks.backbones import FAMILIES, TransformerBackbone, for_config
+from gammascope.networks.backbones import FAMILIES, Adaptation, TransformerBackbone, for_config
 
 _SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -142,7 +142,7 @@ def test_gradients_still_reach_the_pixels_of_a_frozen_tower():
 
 @every_family
 def test_full_training_gives_every_trainable_parameter_a_gradient(family):
-    backbone = build(family, train="full").train()
+    backbone = build(family, adaptation=Adaptation("full")).train()
     assert all(module.training for module in backbone.tower.modules())
     features = backbone(photo())
     (features.token.square().sum() + features.grid.square().sum()).backward()
@@ -153,14 +153,17 @@ def test_full_training_gives_every_trainable_parameter_a_gradient(family):
 
 @every_family
 def test_lora_starts_as_the_frozen_tower(family):
-    plain, adapted = build(family, taps=[1, 3]), build(family, taps=[1, 3], train="lora").train()
+    plain, adapted = (
+        build(family, taps=[1, 3]),
+        build(family, taps=[1, 3], adaptation=Adaptation("lora")).train(),
+    )
     assert torch.equal(plain(photo()).grid, adapted(photo()).grid)
     assert torch.equal(plain(photo()).token, adapted(photo()).token)
 
 
 @every_family
 def test_lora_trains_its_adapters_and_nothing_else(family):
-    backbone = build(family, taps=[3], train="lora").train()
+    backbone = build(family, taps=[3], adaptation=Adaptation("lora")).train()
     before = {name: p.clone() for name, p in backbone.named_parameters()}
     optimiser = torch.optim.SGD([p for p in backbone.parameters() if p.requires_grad], lr=0.1)
     for _ in range(2):  # the first step moves only the second factors: the first get zero gradient
@@ -176,7 +179,9 @@ def test_lora_trains_its_adapters_and_nothing_else(family):
 @pytest.mark.parametrize("train", ["frozen", "lora", "full"])
 def test_builds_on_the_meta_device(family, train):
     with torch.device("meta"):
-        backbone = TransformerBackbone.from_config(CONFIGS[family], taps=[1, 3], train=train)
+        backbone = TransformerBackbone.from_config(
+            CONFIGS[family], taps=[1, 3], adaptation=Adaptation(train)
+        )
     assert {parameter.device.type for parameter in backbone.parameters()} == {"meta"}
 
 
@@ -199,6 +204,7 @@ class Choice:
     reads: tuple[int, ...] = ()
     lora_rank: int = 4
     lora_alpha: int = 8
+    trained_blocks: int = 0
 
 
 @every_family
@@ -380,7 +386,7 @@ def test_a_rotary_tower_drops_nothing():
 
 @every_family
 def test_the_last_blocks_and_what_follows_can_be_trained_alone(family):
-    backbone = build(family, train="full")
+    backbone = build(family, adaptation=Adaptation("full"))
     backbone.train_only_last(1)
     path = FAMILIES[CONFIGS[family]["model_type"]].blocks
     trained = {n for n, p in backbone.tower.named_parameters() if p.requires_grad}

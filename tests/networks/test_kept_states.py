@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gammascope.errors import RecipeError
-from gammascope.networks.backbones import TransformerBackbone
+from gammascope.networks.backbones import Adaptation, TransformerBackbone
 
 TOWER = {
     "model_type": "clip_vision_model",
@@ -72,7 +72,7 @@ def test_other_weights_views_and_precisions_have_files_of_their_own(tmp_path):
 
 
 def test_runs_that_train_other_later_blocks_share_a_look(tmp_path):
-    frozen, tuned = tower(), tower(train="full")
+    frozen, tuned = tower(), tower(adaptation=Adaptation("full"))
     tuned.train_only_last(1)
     frozen.keep(tmp_path, 3)
     said = frozen(VIEWS)
@@ -107,8 +107,8 @@ def test_dropped_patches_and_prompts_are_looked_at_anew(tmp_path):
     [
         ({}, 5, "expected 1 to 4"),
         ({}, 4, "the patch tokens of block 3 are read"),
-        ({"train": "full"}, 1, "are trained"),
-        ({"train": "lora"}, 1, "are trained"),
+        ({"adaptation": Adaptation("full")}, 1, "are trained"),
+        ({"adaptation": Adaptation("lora")}, 1, "are trained"),
     ],
 )
 def test_what_would_not_stay_the_same_is_refused(options, blocks, words, tmp_path):

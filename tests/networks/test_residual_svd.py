@@ -164,7 +164,8 @@ def test_attention_of_every_family_is_found_and_nothing_else(model_type):
     backbone = tower(model_type)
     x = torch.randn(2, 3, 16, 16)
     before = backbone(x)
-    layers = add_residual_svd(backbone, targets=ATTENTION_LAYERS, rank=1, split=True)
+    targets = rf".*\.\d+\.{ATTENTION_LAYERS}"
+    layers = add_residual_svd(backbone, targets=targets, rank=1, split=True)
     assert len(layers) == 2 * 4  # blocks x (query, key, value, output)
     after = backbone(x)
     torch.testing.assert_close(after.token, before.token, atol=1e-4, rtol=1e-4)

@@ -85,11 +85,12 @@ class PixelExpert(Detector):
 
 def build(config: Config) -> PixelExpert:
     """Make the network; weights are read only where the config is not complete."""
-    backbone, completed = backbone_for(config, frozen=config.adapt != "full")
+    frozen, trained = config.adapt != "full", config.trained_blocks
+    backbone, completed = backbone_for(config, frozen=frozen, trained_blocks=trained)
     if isinstance(backbone, TransformerBackbone) and config.adapt == "lora":
         add_lora(
             backbone.tower,
-            blocks=FAMILIES[backbone.config["model_type"]].blocks,
+            blocks=backbone.last_blocks(config.trained_blocks),
             targets=ADAPTED,
             rank=config.lora_rank,
             alpha=config.lora_alpha,

@@ -176,11 +176,14 @@ class AdaptedConfig(BackboneConfig):
         adapt: A tower is frozen, gets LoRA updates, or is trained in full; a backbone of ours has no layers for LoRA.
         lora_rank: Rank of the LoRA updates.
         lora_alpha: Scale of the LoRA updates.
+        trained_blocks: Only so many last blocks of a tower are trained or get updates; 0: all. The fewer, the quicker:
+            what stands before them can be kept (``[keeping]``).
     """
 
     adapt: Training = "lora"
     lora_rank: int = 8
     lora_alpha: int = 16
+    trained_blocks: int = 0
 
 
 def view_of(

@@ -34,9 +34,11 @@ class Config(BackboneConfig):
         lambda_orthogonality: Weight of the penalty on leaving the orthogonal complement. The paper's objective has both
             penalties, its published code neither: 0, as in the code.
         lambda_energy: Weight of the penalty on changing a matrix's squared norm.
+        trained_blocks: Only so many last blocks of a tower are adapted; 0, as published: all.
     """
 
     residual_rank: int = 1
+    trained_blocks: int = 0
     lambda_orthogonality: float = 0.0
     lambda_energy: float = 0.0
 
@@ -72,10 +74,13 @@ class Effort(Detector):
 def build(config: Config) -> Effort:
     """Make the network; weights are read, and split, only where the config is not complete."""
     backbone, completed = backbone_for(config)
-    attends = isinstance(backbone, TransformerBackbone)
+    targets = POINTWISE_LAYERS
+    if isinstance(backbone, TransformerBackbone):
+        blocks = backbone.last_blocks(config.trained_blocks)
+        targets = rf"tower\.{blocks}\.{ATTENTION_LAYERS}"
     add_residual_svd(
         backbone,
-        targets=ATTENTION_LAYERS if attends else POINTWISE_LAYERS,
+        targets=targets,
         rank=config.residual_rank,
         split=completed is not config,
     )

@@ -23,7 +23,7 @@ from gammascope.detectors.base import AdaptedConfig, FittedDetector, Loss, Metho
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.imaging.views import ViewSpec
 from gammascope.networks.adapters import add_lora
-from gammascope.networks.backbones import FAMILIES, TransformerBackbone
+from gammascope.networks.backbones import TransformerBackbone
 from gammascope.networks.base import Backbone
 from gammascope.networks.compact import CompactConfig
 from gammascope.networks.fitted import log_loss
@@ -240,7 +240,8 @@ def build(config: Config) -> Gapl:
             f"(two classes of {config.width} directions)."
         )
     adapt = "frozen" if config.stage == "projection" else config.adapt
-    backbone, completed = backbone_for(config, frozen=adapt != "full")
+    trained = config.trained_blocks
+    backbone, completed = backbone_for(config, frozen=adapt != "full", trained_blocks=trained)
     if adapt == "lora":
         _add_lora(backbone, config)
     detector = Gapl(replace(completed, start=""), backbone)
@@ -256,7 +257,7 @@ def _add_lora(backbone: Backbone, config: Config) -> None:
         )
     add_lora(
         backbone.tower,
-        blocks=FAMILIES[backbone.config["model_type"]].blocks,
+        blocks=backbone.last_blocks(config.trained_blocks),
         targets=LORA_TARGETS,
         rank=config.lora_rank,
         alpha=config.lora_alpha,

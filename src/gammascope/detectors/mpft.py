@@ -117,7 +117,7 @@ class Config(AdaptedConfig):
 
     Attributes:
         adapt: How a pretrained tower is trained.
-        trained_blocks: With ``adapt="full"``: only so many last blocks, and what follows them; 0: the whole tower.
+        trained_blocks: Only so many last blocks, and with ``adapt="full"`` what follows them; 0: the whole tower.
         taps: Blocks whose patch tokens a tower gives out; this method reads none of them.
         mask: Which patches are hidden first in training; "none" for ablations.
         fill: "drop" leaves their tokens out, one share for a whole batch; "pixel" fills them with the view's mean
@@ -200,8 +200,6 @@ def build(config: Config) -> MPFT:
         backbone, complete = own
         return MPFT(complete, backbone)
     tower, complete = for_config(config)
-    if config.adapt == "full" and config.trained_blocks:
-        tower.train_only_last(config.trained_blocks)
     return MPFT(complete, tower)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -40,8 +41,8 @@ def add_lora(
 
     Args:
         tower: Changed in place.
-        blocks: Dotted path of its list of blocks. A layer outside of them is left alone, even if it
-            bears the name of a target: a pooling head has an MLP too.
+        blocks: Regular expression for the names of its blocks to adapt, as ``last_blocks`` gives it. A layer outside
+            of them is left alone, even if it bears the name of a target: a pooling head has an MLP too.
         targets: Last part of the names of the linear layers to adapt.
         rank: Inner width of an adapter.
         alpha: The correction is scaled by ``alpha / rank``.
@@ -61,15 +62,35 @@ def add_lora(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=rf"{blocks}\.\d+\.(?:\w+\.)*(?:{leaves})",
+        target_modules=rf"{blocks}\.(?:\w+\.)*(?:{leaves})",
     )
     inject_adapter_in_model(config, tower)
     for name, parameter in tower.named_parameters():
         parameter.requires_grad_(".lora_" in name)
 
 
-ATTENTION_LAYERS = r"(?:\w+\.)+\d+\.(?:self_attn|attention)\.\w+"
-"""Names of the linear layers of self-attention in the blocks of a vision tower, of whatever family."""
+def last_blocks(tower: nn.Module, blocks: str, last: int) -> str:
+    """Return a regular expression for the names of the last so many blocks of a tower; 0: of all.
+
+    Args:
+        tower: The tower.
+        blocks: Dotted path of its list of blocks.
+        last: How many.
+
+    Raises:
+        RecipeError: If there are fewer.
+    """
+    there = len(cast(nn.ModuleList, tower.get_submodule(blocks)))
+    if not 0 <= last <= there:
+        raise RecipeError(
+            f"trained_blocks={last}: the tower has {there} blocks; expected 1 to that many, or 0 for all."
+        )
+    numbers = "|".join(str(number) for number in range(there - (last or there), there))
+    return rf"{re.escape(blocks)}\.(?:{numbers})"
+
+
+ATTENTION_LAYERS = r"(?:self_attn|attention)\.\w+"
+"""Names of the linear layers of self-attention in a block of a vision tower, of whatever family."""
 
 
 class ResidualSVDLinear(nn.Module):

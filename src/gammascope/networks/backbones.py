@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from gammascope.errors import RecipeError
 from gammascope.networks import published, towers
-from gammascope.networks.adapters import LORA_TARGETS, add_lora
+from gammascope.networks.adapters import LORA_TARGETS, add_lora, last_blocks
 from gammascope.networks.base import Backbone, Features
 from gammascope.networks.kept_states import KeptStates
 
@@ -116,11 +116,13 @@ class Adaptation:
         train: What is trained.
         lora_rank: Inner width of the adapters; only with ``train="lora"``.
         lora_alpha: Adapters are scaled by ``lora_alpha / lora_rank``.
+        trained_blocks: Only so many last blocks are trained or adapted; 0: all.
     """
 
     train: Training = "frozen"
     lora_rank: int = 8
     lora_alpha: int = 16
+    trained_blocks: int = 0
 
 
 class TransformerBackbone(Backbone):
@@ -189,7 +191,7 @@ class TransformerBackbone(Backbone):
         if adaptation.train == "lora":
             add_lora(
                 tower,
-                blocks=family.blocks,
+                blocks=last_blocks(tower, family.blocks, adaptation.trained_blocks),
                 targets=LORA_TARGETS[family.name],
                 rank=adaptation.lora_rank,
                 alpha=adaptation.lora_alpha,
@@ -200,18 +202,18 @@ class TransformerBackbone(Backbone):
             if name.endswith("mask_token") or (self.reads and behind):
                 parameter.requires_grad_(False)
         self.tower = tower
+        if self._trains_tower and adaptation.trained_blocks:
+            self.train_only_last(adaptation.trained_blocks)
         self.train(self.training)
 
     @classmethod
-    def load(  # noqa: PLR0913 - each is a setting of its own
+    def load(
         cls,
         name_or_path: str,
         *,
         taps: Sequence[int] | None = None,
         reads: Sequence[int] = (),
-        train: Training = "frozen",
-        lora_rank: int = 8,
-        lora_alpha: int = 16,
+        adaptation: Adaptation = Adaptation(),
         revision: str | None = None,
     ) -> TransformerBackbone:
         """Load pretrained weights, in float32.
@@ -224,9 +226,7 @@ class TransformerBackbone(Backbone):
                 kept.
             taps: Blocks whose patch tokens make up the grid, counted from 1; None: the last one.
             reads: Blocks whose class tokens make up ``Features.token``, counted from 1; none: the final one.
-            train: What is trained.
-            lora_rank: Inner width of the adapters; only with ``train="lora"``.
-            lora_alpha: Adapters are scaled by ``lora_alpha / lora_rank``.
+            adaptation: How it is trained.
             revision: Commit, tag or branch on the hub; None: the newest.
 
         Raises:
@@ -237,19 +237,12 @@ class TransformerBackbone(Backbone):
         """
         file = towers.named(name_or_path)
         if file is not None:
-            return cls.from_config(
-                {**file.config, towers.SHA256: file.sha256},
-                taps=taps,
-                reads=reads,
-                train=train,
-                lora_rank=lora_rank,
-                lora_alpha=lora_alpha,
-            )
+            known = {**file.config, towers.SHA256: file.sha256}
+            return cls.from_config(known, taps=taps, reads=reads, adaptation=adaptation)
         settings = published.settings_of(name_or_path, revision)
         family, config = _configured(settings)
         tower = published.tower_of(name_or_path, family.tower, config, revision)
         stated = _normalisation(published.preprocessing_of(name_or_path, revision), family)
-        adaptation = Adaptation(train, lora_rank, lora_alpha)
         return cls(tower, family, adaptation, taps=taps, reads=reads, normalisation=stated)
 
     @classmethod
@@ -259,9 +252,7 @@ class TransformerBackbone(Backbone):
         *,
         taps: Sequence[int] | None = None,
         reads: Sequence[int] = (),
-        train: Training = "frozen",
-        lora_rank: int = 8,
-        lora_alpha: int = 16,
+        adaptation: Adaptation = Adaptation(),
     ) -> TransformerBackbone:
         """Build a tower with random weights; downloads nothing, and takes no memory on ``meta``.
 
@@ -272,9 +263,7 @@ class TransformerBackbone(Backbone):
                 the tower's file with that hash.
             taps: As in ``load``.
             reads: As in ``load``.
-            train: As in ``load``.
-            lora_rank: As in ``load``.
-            lora_alpha: As in ``load``.
+            adaptation: As in ``load``.
 
         Raises:
             RecipeError: If the architecture is not supported or a tap does not exist.
@@ -286,7 +275,6 @@ class TransformerBackbone(Backbone):
         sha256 = settings.get(towers.SHA256)
         file = towers.with_sha256(str(sha256)) if sha256 else None
         tower = _filled(getattr(published.transformers_package(), family.tower), own_config, file)
-        adaptation = Adaptation(train, lora_rank, lora_alpha)
         stated = _normalisation(settings, family)
         return cls(
             tower, family, adaptation, taps=taps, reads=reads, normalisation=stated, file=file
@@ -311,6 +299,10 @@ class TransformerBackbone(Backbone):
         if not self._trains_tower:
             self.tower.eval()
         return self
+
+    def last_blocks(self, count: int) -> str:
+        """Return a regular expression for the names of the tower's last so many blocks; 0: of all."""
+        return last_blocks(self.tower, self._path_of_blocks, count)
 
     def train_only_last(self, blocks: int) -> None:
         """Freeze everything before the last so many blocks; what comes after the blocks is trained, too.
@@ -474,6 +466,8 @@ class _TowerChoice(Protocol):
     def lora_rank(self) -> int: ...
     @property
     def lora_alpha(self) -> int: ...
+    @property
+    def trained_blocks(self) -> int: ...
 
 
 _Chosen = TypeVar("_Chosen", bound=_TowerChoice)
@@ -488,19 +482,17 @@ def for_config(config: _Chosen) -> tuple[TransformerBackbone, _Chosen]:
     Args:
         config: A dataclass with ``backbone`` (hub id or local folder), ``architecture`` (the
             ``config`` of a ``TransformerBackbone`` as JSON, or "" as long as nothing was loaded),
-            and ``adapt``, ``taps``, ``reads``, ``lora_rank`` and ``lora_alpha``, as in ``load``.
+            and ``adapt``, ``taps``, ``reads``, ``lora_rank``, ``lora_alpha`` and ``trained_blocks``, as in ``load``
+            and ``Adaptation``.
 
     Raises:
         RecipeError: If ``architecture`` is not JSON, or as ``TransformerBackbone.from_config``.
         GammascopeError: As ``TransformerBackbone.load``.
     """
-    options: dict[str, Any] = {
-        "taps": config.taps,
-        "reads": config.reads,
-        "train": config.adapt,
-        "lora_rank": config.lora_rank,
-        "lora_alpha": config.lora_alpha,
-    }
+    adaptation = Adaptation(
+        config.adapt, config.lora_rank, config.lora_alpha, config.trained_blocks
+    )
+    options: dict[str, Any] = {"taps": config.taps, "reads": config.reads, "adaptation": adaptation}
     if not config.architecture:
         backbone = TransformerBackbone.load(config.backbone, **options)
         architecture = json.dumps(backbone.config, sort_keys=True)

@@ -87,6 +87,7 @@ class _Tower:
     reads: tuple[int, ...]
     lora_rank: int = 0
     lora_alpha: int = 0
+    trained_blocks: int = 0
 
 
 def in_house(config: _InHouse) -> tuple[Backbone, _InHouse] | None:
@@ -127,6 +128,7 @@ def backbone_for(
     *,
     frozen: bool = True,
     taps: tuple[int, ...] = (),
+    trained_blocks: int = 0,
 ) -> tuple[Backbone, _Chosen]:
     """Build the backbone that a config names, and complete the config so that it rebuilds without reading anything.
 
@@ -134,6 +136,7 @@ def backbone_for(
         config: Says which, by ``backbone``, ``architecture`` and the sizes of ours.
         frozen: Nothing in it is trainable, and it stays in evaluation mode.
         taps: Blocks (from 1) whose patch tokens form a tower's grid; none: the last. Backbones of ours have one grid.
+        trained_blocks: Only so many last blocks of a tower are trained, unless it is frozen; 0: all.
 
     Returns:
         The backbone and the completed config. It is the given one itself exactly if nothing pretrained was read.
@@ -146,7 +149,14 @@ def backbone_for(
         backbone, completed = own
         return (backbone.freeze() if frozen else backbone), completed
     adapt: Training = "frozen" if frozen else "full"
-    asked = _Tower(config.backbone, config.architecture, adapt, taps or None, config.reads)
+    asked = _Tower(
+        config.backbone,
+        config.architecture,
+        adapt,
+        taps or None,
+        config.reads,
+        trained_blocks=trained_blocks,
+    )
     tower, told = for_config(asked)
     if told is asked:
         return tower, config

@@ -12,12 +12,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gammascope.data.laws import Nuisance
-from gammascope.data.manifest import read_manifest, write_manifest
+from gammascope.data.manifest import load_sample, read_manifest, write_manifest
+from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import base
 from gammascope.evaluation import replaying
+from gammascope.evaluation.replay_file import FILE, Kept
 from gammascope.sample import Label
 
 PLACE = Path(__file__).parents[1] / "benchmarks" / "zoo.py"
@@ -132,6 +135,32 @@ def test_rows_are_trained_scored_and_laid_out_again_from_their_file(zoo, chosen,
     assert list(of["dev, native"]["against"]) == ["plain_regression"]
     assert told.plain["missing"] == ["npr"]
     assert zoo.best(chosen) in (["plain_regression"], ["plain_tuning"])
+
+
+def test_what_ships_is_one_more_row_that_the_best_together_are_compared_with(
+    zoo, chosen, monkeypatch
+):
+    """Here the small detector, on one collection left out, which is too few: the file says so, and tells all else."""
+    monkeypatch.setattr(zoo.weights, "default_path", zoo.weights.embedded_path)
+    zoo.listed(chosen)
+    zoo.one(zoo.EMBEDDED, 0, chosen)
+    costs = json.loads((chosen.out / "runs" / "embedded-0" / "costs.json").read_text())
+    assert (costs["steps"], costs["trained parameters"]) == ("as shipped", "0.00 M")
+    scores = Kept.read(chosen.out / "runs" / "embedded-0" / FILE)
+    shipped = Pipeline.load(zoo.weights.embedded_path())
+    assert scores.about["weights_sha256"] == shipped.weights_sha256
+    assert "fake_from" in scores.about["calibration"]["generated"]
+    entry = read_manifest(chosen.dev)[0]
+    image = zoo.COLUMNS["native"](load_sample(entry)).image
+    table = scores.tables["dev, native"]
+    digest = hashlib.sha256(entry.path.read_bytes()).hexdigest()
+    (row,) = np.flatnonzero(table["path"] == digest)
+    assert table["logit_generated"][row] == pytest.approx(shipped.scores(image).logit, abs=1e-4)
+    zoo.write(replace_options(chosen, rows=[zoo.EMBEDDED]))
+    told = replaying.replayed(chosen.out / "zoo.parquet")
+    assert set(told.plain["methods"]) == {"embedded"}
+    assert "expected at least 3" in told.plain["together"]["reason"]
+    assert zoo.best(chosen) == [], "it needs no further seeds"
 
 
 def replace_options(options: Namespace, **changed: Any) -> Namespace:

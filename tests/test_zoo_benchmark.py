@@ -40,6 +40,9 @@ TINY = (
 )
 """Puts a row on a tiny tower."""
 
+UNMEASURED = {"ferretnet", "rine"}
+"""Methods that came after the zoo's run, for the sake of published files."""
+
 
 @pytest.fixture
 def zoo(monkeypatch) -> ModuleType:
@@ -106,7 +109,7 @@ def test_every_stage_follows_its_recipe_under_one_law(zoo, chosen):
         for stages in zoo.ROWS.values()
         for stage in stages
     ]
-    assert {r.method for r in recipes} == set(base.names())
+    assert {r.method for r in recipes} == set(base.names()) - UNMEASURED
     assert {r.data.nuisance for r in recipes} == {Nuisance()}
     assert {(r.seed, r.optimisation.batch) for r in recipes} == {(1, zoo.BATCH)}
     assert {r.optimisation.steps for r in recipes if r.probing is None} == {2}

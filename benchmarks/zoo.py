@@ -263,6 +263,7 @@ def recipe_of(stage: Stage, chosen: argparse.Namespace, seed: int, start: Path) 
     else:
         values += [f"optimisation.learning_rate={stage.rate}", "optimisation.warmup_share=0.1"]
         values += ["optimisation.final_learning_rate=1e-6", "optimisation.ema=0.0"]
+        values.append("optimisation.cosine_steps=0")
     if stage.kept:
         values += [f"keeping.folder={out / 'states'}", f"keeping.blocks={KEPT_BLOCKS}"]
     if any(value in TOWER for value in stage.values):

@@ -112,7 +112,8 @@ def test_every_stage_follows_its_recipe_under_one_law(zoo, chosen):
     assert {r.method for r in recipes} == set(base.names()) - UNMEASURED
     assert {r.data.nuisance for r in recipes} == {Nuisance()}
     assert {(r.seed, r.optimisation.batch) for r in recipes} == {(1, zoo.BATCH)}
-    assert {r.optimisation.steps for r in recipes if r.probing is None} == {2}
+    trained = [r.optimisation for r in recipes if r.probing is None]
+    assert {(o.steps, o.cosine_steps, o.warmup_share) for o in trained} == {(2, 0, 0.1)}
 
 
 def test_rows_are_trained_scored_and_laid_out_again_from_their_file(zoo, chosen, monkeypatch):

@@ -157,7 +157,9 @@ ROWS: dict[str, tuple[Stage, ...]] = {
             (*TOWER, *WINDOW, "method.text_architecture=own", "method.temperature=0.07"),
         ),
     ),
+    "rine": (Stage("rine", (*TOWER, *WINDOW)),),
     "npr": (Stage("npr_full", WINDOW, NEW),),
+    "ferretnet": (Stage("ferretnet", WINDOW, NEW),),
     "sdaie_one_class": (
         Stage("sdaie_one_class_full", (*SDAIE, *DENSITY), NEW, pictures=PHOTOGRAPHED, cameras=True),
     ),
@@ -217,14 +219,13 @@ def listed(chosen: argparse.Namespace) -> None:
         kept = [entry for entry in whole if is_left_out(entry)]
         known = read_camera_tables(chosen.camera_tables) if chosen.camera_tables else {}
         real = [entry for entry in learnt if entry.label is Label.REAL]
+        faces = [entry for entry in learnt if entry.source in FACES]
         small = [e for e in train if e.label is Label.REAL and _longer(e.path) <= LARGEST_TWIN]
         lists = {
             "train.csv": train,
             "validation.csv": list(ranked(kept, chosen.cap_left_out, refused)),
             "cameras.csv": [entry for entry in real if entry.path.resolve() in known],
-            "faces.csv": list(
-                ranked([e for e in learnt if e.source in FACES], MOST_FACES, refused)
-            ),
+            "faces.csv": list(ranked(faces, MOST_FACES, refused)),
             "hosts.csv": list(ranked(small, MOST_TWINS, set()))[:MOST_TWINS],
         }
         for name, entries in lists.items():

@@ -10,6 +10,9 @@ the frozen first blocks of the tower say of it is kept once in OUT/states. Each 
 stages, the recipe of each and what differs from it. Then the ``--best`` rows on the collections left out, and both
 plain rows, are trained with further seeds.
 
+Row ``embedded`` trains nothing: it is the detector that scans use, as it ships, on the same pictures in the same
+columns. The three best rows together, as a fusion and as a cascade, are compared with it.
+
 Start it again with the same options and it goes on, from the last twenty steps. OUT/zoo.parquet, written anew after
 each run, holds all scores without paths; ``gammascope evaluate --replay`` prints the tables from it, as this script
 does at its end. Several calls may share OUT, each with some of ``--rows``.
@@ -34,10 +37,11 @@ import numpy as np
 import PIL.Image
 import torch
 
-from gammascope import checkpoints
+from gammascope import checkpoints, weights
 from gammascope.data.camera import read_camera_tables
 from gammascope.data.laws import Nuisance
 from gammascope.data.manifest import read_manifest, write_manifest
+from gammascope.detection.pipeline import Pipeline
 from gammascope.detection.scores import Scores
 from gammascope.detectors.base import Detector
 from gammascope.evaluation import replaying, robustness, run
@@ -94,8 +98,10 @@ class Stage:
 
 WINDOW = ("method.size=224", "method.fit=center_crop")
 SDAIE = ("method.fit=center_crop",)
+PHOTOGRAPHED = ("train.csv", "cameras.csv")
 DENSITY = ("method.covariance=diag", "method.density_views=640")
 PLAIN = ("plain_regression", "plain_tuning")
+EMBEDDED = "embedded"
 ROWS: dict[str, tuple[Stage, ...]] = {
     "plain_regression": (
         Stage(
@@ -129,11 +135,7 @@ ROWS: dict[str, tuple[Stage, ...]] = {
         Stage("gapl_clip", (*TOWER, *WINDOW, "method.normalisation=backbone"), start="start"),
     ),
     "align_gemini": (
-        Stage(
-            "align_gemini_dinov2",
-            (*TOWER, *WINDOW),
-            pictures=("hosts.csv", TWINS),
-        ),
+        Stage("align_gemini_dinov2", (*TOWER, *WINDOW), pictures=("hosts.csv", TWINS)),
     ),
     "ns_net": (
         Stage(
@@ -155,15 +157,11 @@ ROWS: dict[str, tuple[Stage, ...]] = {
             (*TOWER, *WINDOW, "method.text_architecture=own", "method.temperature=0.07"),
         ),
     ),
+    "rine": (Stage("rine", (*TOWER, *WINDOW)),),
     "npr": (Stage("npr_full", WINDOW, NEW),),
+    "ferretnet": (Stage("ferretnet", WINDOW, NEW),),
     "sdaie_one_class": (
-        Stage(
-            "sdaie_one_class_full",
-            (*SDAIE, *DENSITY),
-            NEW,
-            pictures=("train.csv", "cameras.csv"),
-            cameras=True,
-        ),
+        Stage("sdaie_one_class_full", (*SDAIE, *DENSITY), NEW, pictures=PHOTOGRAPHED, cameras=True),
     ),
     "sdaie": (Stage("sdaie_full", SDAIE, NEW, start="extractor"),),
     "blades": (
@@ -171,13 +169,14 @@ ROWS: dict[str, tuple[Stage, ...]] = {
             "blades_one_class_full",
             (*DENSITY, "method.components=3"),
             NEW,
-            pictures=("train.csv", "cameras.csv"),
+            pictures=PHOTOGRAPHED,
             cameras=True,
         ),
         Stage("blades_full", DENSITY, NEW, start="encoder", pictures=("faces.csv",)),
     ),
+    EMBEDDED: (),
 }
-"""The trainings of every row, the most telling first."""
+"""The trainings of every row, the most telling first; the last one trains nothing."""
 GOES_ON = {"sdaie": "sdaie_one_class"}
 """Rows that start from another row's last checkpoint."""
 
@@ -220,14 +219,13 @@ def listed(chosen: argparse.Namespace) -> None:
         kept = [entry for entry in whole if is_left_out(entry)]
         known = read_camera_tables(chosen.camera_tables) if chosen.camera_tables else {}
         real = [entry for entry in learnt if entry.label is Label.REAL]
+        faces = [entry for entry in learnt if entry.source in FACES]
         small = [e for e in train if e.label is Label.REAL and _longer(e.path) <= LARGEST_TWIN]
         lists = {
             "train.csv": train,
             "validation.csv": list(ranked(kept, chosen.cap_left_out, refused)),
             "cameras.csv": [entry for entry in real if entry.path.resolve() in known],
-            "faces.csv": list(
-                ranked([e for e in learnt if e.source in FACES], MOST_FACES, refused)
-            ),
+            "faces.csv": list(ranked(faces, MOST_FACES, refused)),
             "hosts.csv": list(ranked(small, MOST_TWINS, set()))[:MOST_TWINS],
         }
         for name, entries in lists.items():
@@ -266,6 +264,7 @@ def recipe_of(stage: Stage, chosen: argparse.Namespace, seed: int, start: Path) 
     else:
         values += [f"optimisation.learning_rate={stage.rate}", "optimisation.warmup_share=0.1"]
         values += ["optimisation.final_learning_rate=1e-6", "optimisation.ema=0.0"]
+        values.append("optimisation.cosine_steps=0")
     if stage.kept:
         values += [f"keeping.folder={out / 'states'}", f"keeping.blocks={KEPT_BLOCKS}"]
     if any(value in TOWER for value in stage.values):
@@ -296,6 +295,8 @@ def trained(row: str, seed: int, chosen: argparse.Namespace) -> Path:
 
 def checkpoint_of(row: str, seed: int, chosen: argparse.Namespace) -> Path:
     """Return where the last checkpoint of a row lies."""
+    if not ROWS[row]:
+        return weights.default_path()
     last = len(ROWS[row]) - 1
     place: Path = chosen.out / "runs" / f"{row}-{seed}" / str(last) / "checkpoint.safetensors"
     return place
@@ -353,15 +354,21 @@ class Looking:
         return [Scores(logit, {"generated": logit}, {}, views=1) for logit in logits]
 
 
-def scored(checkpoint: Path, row: str, folder: Path, chosen: argparse.Namespace) -> dict[str, str]:
-    """Score the left-out collections and ``dev`` in all columns, and keep it; return what it has cost."""
+def candidate_of(row: str, checkpoint: Path, chosen: argparse.Namespace) -> run.Candidate:
+    """Return what answers for a row: the last checkpoint by central windows, or what ships as it ships."""
+    if not ROWS[row]:
+        return replace(run.Candidate.of(Pipeline.load(checkpoint)), method=row, threads=1)
     loaded = checkpoints.load(checkpoint)
-    detector = loaded.detector.eval()
-    backbone = getattr(detector, "backbone", None)
+    backbone = getattr(loaded.detector, "backbone", None)
     if ROWS[row][-1].kept and isinstance(backbone, TransformerBackbone):
         backbone.keep(chosen.out / "states", KEPT_BLOCKS)
-    looking = Looking(detector)
-    candidate = run.Candidate(row, loaded.sha256, {}, looking, 1, "torch, bf16")
+    looking = Looking(loaded.detector.eval())
+    return run.Candidate(row, loaded.sha256, {}, looking, 1, "torch, bf16")
+
+
+def scored(checkpoint: Path, row: str, folder: Path, chosen: argparse.Namespace) -> dict[str, str]:
+    """Score the left-out collections and ``dev`` in all columns, and keep it; return what it has cost."""
+    candidate = candidate_of(row, checkpoint, chosen)
     sets = {"validation": (chosen.out / "validation.csv", None), "dev": (chosen.dev, "dev")}
     tables: dict[str, ScoreTable] = {}
     definitions: dict[str, Mapping[str, Any]] = {}
@@ -371,11 +378,13 @@ def scored(checkpoint: Path, row: str, folder: Path, chosen: argparse.Namespace)
         found, _ = run.scored(candidate, entries, COLUMNS, folder / name, lambda *_: None)
         tables |= {f"{name}, {column}": found[column] for column in COLUMNS}
         definitions |= {f"{name}, {n}": column.definition for n, column in COLUMNS.items()}
-    spent = 1000 * (time.process_time() - cpu) / max(1, looking.answers)
+    answers, cpu = candidate.predict.answers, time.process_time() - cpu
     made = run.summarised(candidate, tables, definitions, about={"data": "", "labels": ""})
     replaying.kept(run.Told(made, tables)).save(folder / FILE)
-    learnt = sum(p.numel() for p in detector.parameters() if p.requires_grad)
-    return {"trained parameters": f"{learnt / 1e6:.2f} M", "CPU-ms a picture": f"{spent:.0f}"}
+    detector = getattr(candidate.predict, "detector", torch.nn.Identity())
+    learnt = sum(p.numel() for p in detector.parameters() if p.requires_grad) / 1e6
+    spent = 1000 * cpu / max(1, answers)
+    return {"trained parameters": f"{learnt:.2f} M", "CPU-ms a picture": f"{spent:.0f}"}
 
 
 def one(row: str, seed: int, chosen: argparse.Namespace) -> None:
@@ -393,7 +402,8 @@ def one(row: str, seed: int, chosen: argparse.Namespace) -> None:
     costs = {
         "steps": "+".join(
             "fit" if s.rate is None else f"{chosen.views // BATCH}" for s in ROWS[row]
-        ),
+        )
+        or "as shipped",
         "training, min": f"{spent[0] / 60:.1f}",
         "training, CPU-min": f"{spent[1] / 60:.1f}",
         "memory, GiB": f"{(peak_mib() or math.nan) / 1024:.1f}",
@@ -413,7 +423,7 @@ def best(chosen: argparse.Namespace) -> list[str]:
     """Return the rows with the highest AUROC on the native pictures of the collections left out."""
     found = {}
     for row, seed in done(chosen):
-        if seed == 0:
+        if seed == 0 and row != EMBEDDED:
             table = Kept.read(chosen.out / "runs" / f"{row}-0" / FILE).tables["validation, native"]
             usable = np.isfinite(table["logit_generated"])
             found[row] = auroc(table["logit_generated"][usable], table["label"][usable])
@@ -432,6 +442,7 @@ def write(chosen: argparse.Namespace) -> None:
         [row for row in chosen.rows if (row, 0) not in names],
         runs_of={name: row for (row, _), name in names.items()},
         plain=[row for row in PLAIN if (row, 0) in names],
+        against=EMBEDDED if (EMBEDDED, 0) in names else "",
     ).save(chosen.out / "zoo.parquet")
 
 

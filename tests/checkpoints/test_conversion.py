@@ -470,6 +470,164 @@ def test_towers_of_other_sizes_are_taken(tmp_path, clip_folder):
     torch.testing.assert_close(ours, two[:, 1] - two[:, 0], atol=1e-3, rtol=1e-4)
 
 
+def rine_state(width: int = 24, depth: int = 2, blocks: int = 2) -> State:
+    """What the published code keeps of its network: all but CLIP."""
+    generator = torch.Generator().manual_seed(29)
+
+    def layer(name: str, inputs: int, outputs: int) -> State:
+        return {
+            f"{name}.weight": torch.randn(outputs, inputs, generator=generator) / inputs**0.5,
+            f"{name}.bias": torch.randn(outputs, generator=generator),
+        }
+
+    state: State = {"alpha": torch.randn(1, blocks, width, generator=generator)}
+    for number in range(depth):
+        state |= layer(f"proj1.{1 + 3 * number}", width if number else 64, width)
+        state |= layer(f"proj2.{1 + 3 * number}", width, width)
+    return (
+        state
+        | layer("head.0", width, width)
+        | layer("head.3", width, width)
+        | layer("head.6", width, 1)
+    )
+
+
+def published_rine(state: State) -> torch.Tensor:
+    """The published formula, on what leaves the second norm of each block of CLIP."""
+
+    def run(x: torch.Tensor, name: str, *, last: bool = False) -> torch.Tensor:
+        y = functional.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
+        return y if last else y.relu()
+
+    backbone, seen = clip(), []
+    for block in backbone.tower.encoder.layers:
+        block.layer_norm2.register_forward_hook(lambda _, __, out: seen.append(out[:, 0]))
+    with torch.no_grad():
+        backbone(PIXELS)
+        z = torch.stack(seen, 1)
+        depth = sum(name.startswith("proj1.") and name.endswith("weight") for name in state)
+        for number in range(depth):
+            z = run(z, f"proj1.{1 + 3 * number}")
+        z = (functional.softmax(state["alpha"], 1) * z).sum(1)
+        for number in range(depth):
+            z = run(z, f"proj2.{1 + 3 * number}")
+        return run(run(run(z, "head.0"), "head.3"), "head.6", last=True)[:, 0]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_rine_reads_every_block_of_clip(tmp_path, clip_folder, depth):
+    state = rine_state(depth=depth)
+    found = converted(tmp_path, state, "rine", clip=clip_folder)
+    torch.testing.assert_close(logit_of(found), published_rine(state), atol=1e-4, rtol=1e-4)
+    assert (found.facts.view.fit, found.facts.view.size) == ("center_crop", 224)
+    assert (found.detector.config.width, found.detector.config.depth) == (24, depth)
+    with pytest.raises(IncompatibleCheckpointError, match=r"lacks 1 tensors \(alpha\)"):
+        converted(
+            tmp_path, {n: t for n, t in state.items() if n != "alpha"}, "rine", clip=clip_folder
+        )
+    with pytest.raises(IncompatibleCheckpointError, match=r"importance is \(3, 24\), expected"):
+        converted(tmp_path, rine_state(blocks=3, depth=depth), "rine", clip=clip_folder)
+    with pytest.raises(IncompatibleCheckpointError, match=r"no place for 1 tensors \(extra\)"):
+        converted(tmp_path, state | {"extra": torch.ones(1)}, "rine", clip=clip_folder)
+
+
+def ferretnet_state(width: int = 8, depths: tuple[int, ...] = (2, 1)) -> State:
+    """The names of a published FerretNet, on a narrow one."""
+    generator = torch.Generator().manual_seed(31)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return 0.3 * torch.randn(*shape, generator=generator)
+
+    def norm(name: str, channels: int) -> State:
+        return {
+            f"{name}.weight": 1 + normal(channels),
+            f"{name}.bias": normal(channels),
+            f"{name}.running_mean": normal(channels),
+            f"{name}.running_var": 1 + normal(channels).abs(),
+            f"{name}.num_batches_tracked": torch.tensor(7),
+        }
+
+    state: State = {"cbr1.0.weight": normal(width // 2, 3, 3, 3)} | norm("cbr1.1", width // 2)
+    state |= {"cbr2.0.weight": normal(width, width // 2, 3, 3)} | norm("cbr2.1", width)
+    for stage, depth in enumerate(depths):
+        for block in range(depth):
+            stem = f"feature.{stage}.{block}"
+            entering = 2 * width if block else width
+            state |= {
+                f"{stem}.layers.0.conv1.weight": normal(2 * width, 1, 3, 3),
+                f"{stem}.layers.0.conv2.weight": normal(2 * width, 1, 3, 3),
+                f"{stem}.layers.0.conv3.weight": normal(2 * width, 2 * width, 1, 1),
+                f"{stem}.layers.3.depth_wise.weight": normal(2 * width, 1, 3, 3),
+                f"{stem}.layers.3.point_wise.weight": normal(2 * width, 2 * width, 1, 1),
+            }
+            state |= norm(f"{stem}.layers.1", 2 * width) | norm(f"{stem}.layers.4", 2 * width)
+            if not block:
+                state[f"{stem}.shortcut.0.weight"] = normal(2 * width, entering, 1, 1)
+                state[f"{stem}.shortcut.0.bias"] = normal(2 * width)
+                state |= norm(f"{stem}.shortcut.1", 2 * width)
+        width *= 2
+    state[f"feature.{len(depths)}.weight"] = normal(width, width, 1, 1)
+    return state | {"logit.1.weight": normal(1, width), "logit.1.bias": normal(1)}
+
+
+def published_ferretnet(state: State, x: torch.Tensor) -> torch.Tensor:
+    """The published formula, without a module of ours."""
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        numbers = ("running_mean", "running_var", "weight", "bias")
+        return functional.batch_norm(x, *(state[f"{name}.{n}"] for n in numbers))
+
+    def conv(x: torch.Tensor, name: str, **options: int) -> torch.Tensor:
+        return functional.conv2d(x, state[f"{name}.weight"], state.get(f"{name}.bias"), **options)
+
+    height, width = x.shape[-2:]
+    wide = functional.pad(x, (1, 1, 1, 1))
+    around = [
+        torch.zeros_like(x)
+        if (row, column) == (1, 1)
+        else wide[..., row : row + height, column : column + width]
+        for row in range(3)
+        for column in range(3)
+    ]
+    x = x - torch.stack(around).sort(0).values[4]
+    x = norm(conv(x, "cbr1.0", padding=1), "cbr1.1").relu()
+    x = norm(conv(x, "cbr2.0", padding=1, stride=2), "cbr2.1").relu()
+    stems = {".".join(name.split(".")[:3]) for name in state if ".layers." in name}
+    for stem in sorted(stems):
+        first = f"{stem}.shortcut.0.weight" in state
+        stride, groups = (2 if first else 1), x.shape[1]
+        y = conv(x, f"{stem}.layers.0.conv1", padding=1, stride=stride, groups=groups)
+        y = y + conv(
+            x, f"{stem}.layers.0.conv2", padding=2, dilation=2, stride=stride, groups=groups
+        )
+        y = norm(conv(y, f"{stem}.layers.0.conv3"), f"{stem}.layers.1").relu()
+        y = conv(y, f"{stem}.layers.3.depth_wise", padding=1, groups=y.shape[1])
+        y = norm(conv(y, f"{stem}.layers.3.point_wise"), f"{stem}.layers.4")
+        if first:
+            x = norm(conv(x, f"{stem}.shortcut.0", stride=2), f"{stem}.shortcut.1")
+        x = (x + y).relu()
+    last = next(name for name in state if re.fullmatch(r"feature\.\d+\.weight", name))
+    x = conv(x, last.removesuffix(".weight")).mean((2, 3))
+    return functional.linear(x, state["logit.1.weight"], state["logit.1.bias"])[:, 0]
+
+
+@pytest.mark.parametrize("parallel", ["", "module."])
+def test_ferretnet(tmp_path, parallel):
+    state = ferretnet_state()
+    found = converted(tmp_path, {"model": {parallel + n: t for n, t in state.items()}}, "ferretnet")
+    pixels = torch.randn(2, 3, 33, 40, generator=torch.Generator().manual_seed(37))
+    with torch.no_grad():
+        ours = found.detector(pixels).logit
+    torch.testing.assert_close(ours, published_ferretnet(state, pixels), atol=1e-4, rtol=1e-4)
+    assert (found.facts.view.fit, found.facts.view.size) == ("center_crop", 256)
+    assert found.facts.view.mean[0] == 0.48145466, "CLIP's"
+    assert found.detector.config.depths == (2, 1)
+    for absent, words in (("cbr2.0.weight", "cbr2.0.weight"), ("logit.1.bias", "head.1.bias")):
+        short = {n: t for n, t in state.items() if n != absent}
+        with pytest.raises(IncompatibleCheckpointError, match=rf"lacks 1 tensors \({words}\)"):
+            converted(tmp_path, short, "ferretnet")
+
+
 def dda_state(rank: int = 2) -> State:
     """The names of DINOv2's own repository, with an update beside each of four kinds of layers."""
     generator = torch.Generator().manual_seed(11)

@@ -638,6 +638,7 @@ def test_methods_are_listed_for_people_and_programs(weights, monkeypatch):
     piped = run("methods").stdout
     assert "2509.10250" in piped
     assert max(map(len, piped.splitlines())) <= 120
+    assert "gammascope judge" in piped, "it answers as a method does"
     for name in (*rows, "gamma"):  # a line each
         assert sum(line.split()[0] == name for line in piped.splitlines()) == 1
 

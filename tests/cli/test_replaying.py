@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from gammascope import checkpoints, settings
 from gammascope.cli.app import app
 from gammascope.detectors import gamma
+from gammascope.errors import MissingDataError
 from gammascope.evaluation import left_out, replaying
 from gammascope.evaluation.metrics import auroc
 from gammascope.evaluation.replay_file import Kept
@@ -289,6 +290,24 @@ def test_runs_of_a_zoo_are_compared_with_a_plain_one(evaluated, tmp_path):
     assert len(ours["auroc"]) == 2
     assert ours["against"]["plain"]["over_images"]["value"] == 0.0
     assert [grid.title for grid in told.grids][1] == "zoo: differences in AUROC"
+
+
+def test_the_best_of_a_zoo_together_are_compared_with_one_of_it(evaluated, tmp_path):
+    """A file says why they cannot be where it lacks what is needed; one from before has no such table."""
+    scores = Kept.read(evaluated / "replay.parquet")
+    costs: dict[str, dict[str, str]] = {"ours": {}, "shipped": {}}
+    place = tmp_path / "zoo.parquet"
+    kept = replaying.zoo(dict.fromkeys(costs, scores), costs, against="shipped")
+    kept.save(place)
+    told = replaying.replayed(place)
+    assert told.grids[-1].title.startswith("zoo: fusion and cascade of the three best")
+    assert told.grids[-1].rows == ((told.plain["together"]["reason"],),)
+    older = {name: value for name, value in kept.about.items() if name != "against"}
+    replace(kept, about=older).save(place)
+    assert "together" not in replaying.replayed(place).plain
+    replace(kept, about={**kept.about, "against": "absent"}).save(place)
+    with pytest.raises(MissingDataError, match="No scores of absent"):
+        replaying.replayed(place)
 
 
 def test_a_file_that_contradicts_itself_is_refused_in_one_line(tmp_path):

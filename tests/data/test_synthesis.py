@@ -9,10 +9,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from gammascope.data.drawn import Drawn
+from gammascope.data.drawn import Drawn, Scope
 from gammascope.data.laws import Mixture, Nuisance
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
@@ -21,6 +22,7 @@ from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
 from gammascope.imaging.views import ViewSpec, views_of
+from gammascope.manipulation import regions
 from gammascope.sample import Entry, Label
 
 SIZE = 48
@@ -635,3 +637,63 @@ def test_photos_can_be_drawn_as_they_are(collection):
 
     assert all(found(stream.authentic(disturbed=False)[number]) for number in range(6))
     assert not any(found(stream.authentic()[number]) for number in range(3))
+
+
+@pytest.fixture
+def marked(tmp_path) -> list[Entry]:
+    """Photos with one red thing each, whose mask the manifest names; and one picture without any."""
+    rng = np.random.default_rng(3)
+    entries = []
+    for number in range(3):
+        pixels = rng.integers(60, 200, (120, 150, 3), dtype=np.uint8)
+        thing = np.zeros((120, 150), bool)
+        thing[30:75, 40 + 10 * number : 100 + 10 * number] = True
+        pixels[thing] = (255, 0, 0)
+        PIL.Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        PIL.Image.fromarray(thing).save(tmp_path / f"{number}-thing.png")
+        entries.append(
+            Entry(
+                tmp_path / f"{number}.png",
+                Label.REAL,
+                source="marked",
+                object_paths=(tmp_path / f"{number}-thing.png",),
+            )
+        )
+    return entries
+
+
+@pytest.mark.parametrize("fit", ["tiles", "resize"])
+@pytest.mark.parametrize("kind", ["copy_move", "filled", "spliced"])
+def test_things_that_a_manifest_marks_are_edited_in_training(kind, fit, marked, monkeypatch):
+    """Their masks lie on them, whatever window is cut, and however far it is reduced."""
+    seen: list[tuple[np.ndarray, list[np.ndarray]]] = []
+    draw = regions.Pieces.draw if kind != "filled" else regions.Regions.draw
+    owner = regions.Pieces if kind != "filled" else regions.Regions
+
+    def noting(self, height, width, rng, objects=()):
+        seen.append(((height, width), list(objects)))
+        return draw(self, height, width, rng, objects)
+
+    monkeypatch.setattr(owner, "draw", noting)
+    stream = Stream(marked, Pictures(10**9), SIZE, only(**{kind: 1.0}), CALM, fit=fit)
+    for index in range(12):
+        stream[index]
+    assert len(seen) >= 12
+    assert all(mask.shape == shape for shape, masks in seen for mask in masks)
+    assert any(mask.any() for _, masks in seen for mask in masks)
+    scope = Scope(side=64) if fit == "tiles" else Scope(reach=50.0)
+    for index in range(6):
+        scene = stream.scene(marked[0], scope, np.random.default_rng(index))
+        red = (scene.image[..., 0] > 230) & (scene.image[..., 1:] < 40).all(2)
+        (mask,) = scene.objects
+        assert mask.shape == scene.image.shape[:2]
+        assert (mask == red).mean() > (0.999 if fit == "tiles" else 0.93)
+
+
+def test_photos_whose_things_cannot_be_read_are_found_before_training(marked, tmp_path):
+    lost = replace(marked[0], object_paths=(tmp_path / "none.png",))
+    (tmp_path / "small.png").write_bytes((tmp_path / "0-thing.png").read_bytes())
+    PIL.Image.fromarray(np.zeros((9, 9), bool)).save(tmp_path / "small.png")
+    small = replace(marked[1], object_paths=(tmp_path / "small.png",))
+    found = Pictures(10**9).preload_masks([lost, small, marked[2]])
+    assert [path for path, _ in found] == [lost.path, small.path]

@@ -199,6 +199,11 @@ def test_manipulated_pictures_come_with_their_masks(store, tmp_path):
     lost = replace(edit, edited_path=root / "photos-0.tar" / "0.png")
     with pytest.raises(MissingDataError, match=r"its mask 0\.png are in two shards"):
         cache.entry(lost, root)
+    marked = replace(edit, object_paths=(shard / "0.png",))
+    (thing,) = cache.entry(marked, root).object_paths
+    assert cache.shard_of(thing) == "edits.tar"
+    with pytest.raises(MissingDataError, match=r"its mask 0\.png are in two shards"):
+        cache.entry(replace(edit, object_paths=lost.edited_path and (lost.edited_path,)), root)
 
 
 def test_broken_pictures_are_replaced_by_other_draws(store, tmp_path):

@@ -31,6 +31,7 @@ from gammascope.training.loop import (
     CHECKPOINT,
     LOG,
     STATE,
+    _schedule,
     refuse_divided_weights,
     train,
     write_checkpoint,
@@ -298,6 +299,32 @@ def test_figures_are_logged_in_their_rhythm(finished):
             parts = sum(float(row[term]) for term in [*terms, "was_edited_bce"])
             assert float(row["loss"]) == pytest.approx(parts, rel=1e-5)
     assert list(finished.rglob("events.out.tfevents*")), "curves for TensorBoard"
+
+
+@pytest.mark.parametrize("cosine_steps", [0, 40])
+def test_the_rate_falls_along_a_cosine_and_rises_again_where_a_recipe_says_so(cosine_steps):
+    """With its own length as torch's scheduler has it, which knows no end either."""
+    how = Optimisation(
+        steps=101,
+        learning_rate=1e-2,
+        final_learning_rate=1e-4,
+        warmup_share=0.0,
+        cosine_steps=cosine_steps,
+    )
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], how.learning_rate)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, cosine_steps or 100, how.final_learning_rate
+    )
+    expected = []
+    for _ in range(100):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        cosine.step()
+    factor = _schedule(how)
+    found = [how.learning_rate * factor(step + 1) for step in range(100)]
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert (found[60] > found[40]) == (cosine_steps == 40)
 
 
 def test_progress_is_reported(recipe, tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -138,7 +139,9 @@ def another_backbone(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("change", ["seed", "mixture", "size", "feature", "backbone", "picture"])
+@pytest.mark.parametrize(
+    "change", ["seed", "mixture", "size", "feature", "backbone", "picture", "things"]
+)
 def test_whatever_decides_the_features_is_part_of_their_key(recipe, tmp_path, change):
     looked(recipe, tmp_path / "first")
     config, data = recipe.config, recipe.data
@@ -155,10 +158,23 @@ def test_whatever_decides_the_features_is_part_of_their_key(recipe, tmp_path, ch
         "picture": lambda: replace(
             recipe, data=replace(data, manifests=(another_picture(recipe, tmp_path),))
         ),
+        "things": lambda: replace(
+            recipe, data=replace(data, manifests=(marked_picture(recipe, tmp_path),))
+        ),
     }[change]()
     _, decoded = looked(changed, tmp_path / "second")
     assert decoded > 0
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def marked_picture(recipe: Recipe, folder: Path) -> str:
+    """Write a manifest of the same pictures, of which one has a thing marked."""
+    first, *others = read_manifest(Path(recipe.data.manifests[0]))
+    shape = np.asarray(PIL.Image.open(first.path)).shape[:2]
+    PIL.Image.fromarray(np.ones(shape, bool)).save(folder / "thing.png")
+    marked = replace(first, object_paths=(folder / "thing.png",))
+    write_manifest([marked, *others], folder / "marked.csv")
+    return str(folder / "marked.csv")
 
 
 def another_picture(recipe: Recipe, folder: Path) -> str:

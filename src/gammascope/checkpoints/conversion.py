@@ -23,9 +23,10 @@ one that no rule knows, is named. Names and layouts are facts about the publishe
   probe. It was trained with CLIP's normalisation, which is folded into the patch embedding. Position codes are
   interpolated as ``transformers`` does it; DINOv2's own code shifts them by a tenth of a cell.
 
-Sizes are read off the tensors, so towers of any width and patch, ViT-B/16 among them, are taken. RINE
-(mever-team/rine), whose file holds what it trained beside CLIP, and FerretNet (xigua7105/FerretNet) are known, too; no
-method here has their networks.
+- **RINE** (mever-team/rine): what it trained beside CLIP, whose own weights come from CLIP.
+- **FerretNet** (xigua7105/FerretNet): the whole network on the medians of 3 x 3 pixels.
+
+Sizes are read off the tensors, so towers of any width and patch, ViT-B/16 among them, are taken.
 
 Their licences are their authors': read them before you use the weights.
 """
@@ -49,7 +50,9 @@ from torch import Tensor
 
 import gammascope
 from gammascope import checkpoints, settings
-from gammascope.detectors import effort, gapl, linear_probe, npr
+from gammascope.checkpoints import key_maps
+from gammascope.checkpoints.key_maps import Rules
+from gammascope.detectors import effort, ferretnet, gapl, linear_probe, npr, rine
 from gammascope.detectors.base import Detector
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, did_you_mean, said_by
 from gammascope.networks.backbones import FAMILIES, TransformerBackbone
@@ -62,90 +65,8 @@ ALSO_CALLED: Mapping[str, str] = {"linear_probe": "univfd"}
 
 State: TypeAlias = dict[str, Tensor]
 
-Rules: TypeAlias = tuple[tuple[str, str | None], ...]
-"""Regular expressions over whole names and what replaces them, the first that matches counts; None: not needed."""
-
 _PREFIX = "backbone.tower."
 """Of a vision tower's tensors in ours."""
-
-_TOWER = r"(?:embeddings|pre_layrnorm|encoder|post_layernorm)\..+"
-# Written by older versions of transformers; always 0, 1, 2, ...
-_POSITIONS = (r".*\.position_ids", None)
-
-EFFORT_LAYERS: Mapping[str, str | None] = {
-    "weight_main": "main",
-    "U_residual": "u",
-    "S_residual": "s",
-    "V_residual": "v",
-    # Kept for penalties that the published code does not use.
-    "U_r": None,
-    "S_r": None,
-    "V_r": None,
-    "weight_original_fnorm": None,
-    "weight_main_fnorm": None,
-}
-"""Published names of a residual-SVD layer's parts, and ours."""
-
-EFFORT: Rules = (
-    _POSITIONS,
-    (r"head\.(weight|bias)", r"head.\1"),
-    (r"fc\.(weight|bias)", r"head.\1"),
-    (rf"(?:backbone|model\.vision_model)\.({_TOWER})", r"backbone.tower.\1"),
-    (r"model\.(?:text_model\..+|(?:visual|text)_projection\.weight|logit_scale)", None),
-)
-
-GAPL: Rules = (
-    _POSITIONS,
-    (r"foren_proj\.weight", "project.weight"),
-    (r"cross_attention\.(.+)", r"mix.attention.\1"),
-    (r"fc\.weight", "classify.weight"),
-    (rf"feature_extractor\.({_TOWER})", r"backbone.tower.\1"),
-)
-
-C2P_CLIP: Rules = (
-    _POSITIONS,
-    (rf"model\.vision_model\.({_TOWER})", r"backbone.tower.\1"),
-    (r"model\.visual_projection\.weight", "to_shared.weight"),
-    (r"model\.fc\.(weight|bias)", r"head.\1"),
-)
-
-_BLOCK = r"visual\.transformer\.resblocks\.(\d+)\."
-_OURS = r"backbone.tower.encoder.layers.\1."
-OPENAI: Rules = (
-    (r"visual\.class_embedding", "backbone.tower.embeddings.class_embedding"),
-    (r"visual\.positional_embedding", "backbone.tower.embeddings.position_embedding.weight"),
-    (r"visual\.conv1\.weight", "backbone.tower.embeddings.patch_embedding.weight"),
-    (r"visual\.ln_pre\.(.+)", r"backbone.tower.pre_layrnorm.\1"),
-    (r"visual\.ln_post\.(.+)", r"backbone.tower.post_layernorm.\1"),
-    (rf"{_BLOCK}ln_([12])\.(.+)", rf"{_OURS}layer_norm\2.\3"),
-    (rf"{_BLOCK}attn\.in_proj_(weight|bias)", rf"{_OURS}self_attn.qkv_proj.\2"),
-    (rf"{_BLOCK}attn\.out_proj\.(.+)", rf"{_OURS}self_attn.out_proj.\2"),
-    (rf"{_BLOCK}mlp\.c_fc\.(.+)", rf"{_OURS}mlp.fc1.\2"),
-    (rf"{_BLOCK}mlp\.c_proj\.(.+)", rf"{_OURS}mlp.fc2.\2"),
-    (r"visual\.proj", "projection"),
-    (r"(?:transformer|token_embedding|ln_final)\..+", None),
-    (r"positional_embedding|text_projection|logit_scale", None),
-)
-"""CLIP's vision tower as OpenAI named it; the text half is not needed."""
-
-_HUB = r"base_model\.model\."
-_LAYER = r"backbone.tower.encoder.layer.\1"
-DDA: Rules = (
-    (r"base_model\.fc\.(weight|bias)", r"head.\1"),
-    (rf"{_HUB}cls_token", "backbone.tower.embeddings.cls_token"),
-    (rf"{_HUB}mask_token", "backbone.tower.embeddings.mask_token"),
-    (rf"{_HUB}pos_embed", "backbone.tower.embeddings.position_embeddings"),
-    (
-        rf"{_HUB}patch_embed\.proj\.(.+)",
-        r"backbone.tower.embeddings.patch_embeddings.projection.\1",
-    ),
-    (rf"{_HUB}norm\.(.+)", r"backbone.tower.layernorm.\1"),
-    (rf"{_HUB}blocks\.(\d+)\.(norm[12]\..+)", rf"{_LAYER}.\2"),
-    (rf"{_HUB}blocks\.(\d+)\.ls([12])\.gamma", rf"{_LAYER}.layer_scale\2.lambda1"),
-    (rf"{_HUB}blocks\.(\d+)\.attn\.qkv\.(.+)", rf"{_LAYER}.attention.qkv.\2"),
-    (rf"{_HUB}blocks\.(\d+)\.attn\.proj\.(.+)", rf"{_LAYER}.attention.o_proj.\2"),
-    (rf"{_HUB}blocks\.(\d+)\.(mlp\.fc[12]\..+)", rf"{_LAYER}.\2"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +99,8 @@ def convert(path: Path, method: str, out: Path, *, clip: str = CLIP) -> str:
 
     Args:
         path: The published file (.pth, .pt).
-        method: "univfd" (or "linear_probe"), "effort", "gapl", "npr", "safe", "c2p_clip", "drct" or "dda".
+        method: "univfd" (or "linear_probe"), "effort", "gapl", "npr", "safe", "c2p_clip", "drct", "dda", "rine" or
+            "ferretnet".
         out: Where the checkpoint goes; it appears whole or not at all. It is not calibrated.
         clip: Hub id or local folder of the CLIP it was trained on, where the file leaves its weights out; mostly
             ViT-L/14.
@@ -250,11 +172,11 @@ def _univfd(source: _Source) -> Detector:
 
 def _effort(source: _Source) -> Detector:
     state = source.state("model")
-    found, unknown = renamed(state, EFFORT)
+    found, unknown = renamed(state, key_maps.EFFORT)
     named: State = {}
     for name, tensor in found.items():
         stem, _, leaf = name.rpartition(".")
-        ours = EFFORT_LAYERS.get(leaf, leaf)
+        ours = key_maps.EFFORT_LAYERS.get(leaf, leaf)
         if ours is not None:
             named[f"{stem}.{ours}"] = tensor
     strengths = [tensor for name, tensor in named.items() if name.endswith(".s")]
@@ -269,7 +191,7 @@ def _effort(source: _Source) -> Detector:
 
 
 def _gapl(source: _Source) -> Detector:
-    found, unknown = renamed(source.state("model"), GAPL)
+    found, unknown = renamed(source.state("model"), key_maps.GAPL)
     prototypes = source.content.get("prototype", source.content.get("propVec"))
     if isinstance(prototypes, Tensor):
         found["mix.prototypes"] = prototypes.float()
@@ -325,7 +247,7 @@ def _one_class(state: Mapping[str, Tensor], head: str) -> State:
 
 
 def _c2p_clip(source: _Source) -> Detector:
-    found, unknown = renamed(source.state("model"), C2P_CLIP)
+    found, unknown = renamed(source.state("model"), key_maps.C2P_CLIP)
     config = linear_probe.Config(
         architecture=_architecture(source.path, found),
         shared=len(found.get("to_shared.weight", ())) or 1,
@@ -338,7 +260,7 @@ def _drct(source: _Source) -> Detector:
     state = _one_class(source.state("model", "state_dict"), "fc")
     heads = {n: t.double() for n, t in state.items() if re.fullmatch(r"(model\.)?fc\..+", n)}
     tower = {n.removeprefix("model.model."): t for n, t in state.items() if n not in heads}
-    found, unknown = renamed(tower, OPENAI)
+    found, unknown = renamed(tower, key_maps.OPENAI)
     for name in [name for name in found if ".qkv_proj." in name]:
         for part, third in zip("qkv", found.pop(name).chunk(3), strict=True):
             found[name.replace(".qkv_proj.", f".{part}_proj.")] = third
@@ -358,7 +280,7 @@ def _drct(source: _Source) -> Detector:
 
 def _dda(source: _Source) -> Detector:
     merged, left = _merged(source.state("model"))
-    found, unknown = renamed(merged, DDA)
+    found, unknown = renamed(merged, key_maps.DDA)
     parts = {name: tensor for name, tensor in found.items() if ".qkv." in name}
     for name, tensor in parts.items():
         del found[name]
@@ -379,6 +301,35 @@ def _dda(source: _Source) -> Detector:
         architecture=_dinov2_architecture(source.path, found), size=336, fit="center_crop"
     )
     return _filled(source.path, linear_probe.build(config), found, unknown + left)
+
+
+def _rine(source: _Source) -> Detector:
+    found, unknown = renamed(source.state("model"), key_maps.RINE)
+    importance = found.get("importance")
+    if importance is None or importance.ndim != 3:
+        raise _misfit(source.path, {"alpha"}, set(unknown))
+    found["importance"] = importance[0]
+    depth = sum(re.fullmatch(r"project\.\d+\.weight", name) is not None for name in found)
+    found |= _clip_tower(source.clip, adapted=set())
+    config = rine.Config(
+        architecture=_architecture(source.path, found),
+        width=importance.shape[-1],
+        depth=max(1, depth),
+    )
+    return _filled(source.path, rine.build(config), found, unknown)
+
+
+def _ferretnet(source: _Source) -> Detector:
+    state = source.state("model", "state_dict")
+    found, unknown = renamed(state, key_maps.FERRETNET)
+    blocks = {(int(m[1]), int(m[2])) for n in found if (m := re.match(r"stages\.(\d+)\.(\d+)", n))}
+    if "stem.3.weight" not in found or not blocks:
+        raise _misfit(source.path, {"cbr2.0.weight"} - set(state), set(unknown))
+    depths = Counter(stage for stage, _ in blocks)
+    config = ferretnet.Config(
+        width=len(found["stem.3.weight"]), depths=tuple(depths[stage] for stage in sorted(depths))
+    )
+    return _filled(source.path, ferretnet.build(config), found, unknown)
 
 
 def _merged(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
@@ -429,6 +380,8 @@ CONVERTERS: Mapping[str, tuple[str, Callable[[_Source], Detector]]] = {
     "c2p_clip": ("linear_probe", _c2p_clip),
     "drct": ("linear_probe", _drct),
     "dda": ("linear_probe", _dda),
+    "rine": ("rine", _rine),
+    "ferretnet": ("ferretnet", _ferretnet),
 }
 """By published detector: our method, and what makes one of a published file."""
 

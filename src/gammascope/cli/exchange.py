@@ -55,7 +55,7 @@ PublishedAs: TypeAlias = Annotated[
     typer.Option(
         "--from",
         metavar="NAME",
-        help="Whose file it is: univfd, effort, gapl, npr, safe, c2p_clip, drct or dda.",
+        help="Whose file it is: univfd, effort, gapl, npr, safe, c2p_clip, drct, dda, rine or ferretnet.",
     ),
 ]
 ClipSource: TypeAlias = Annotated[

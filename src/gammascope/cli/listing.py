@@ -67,7 +67,8 @@ def method_table(described: list[dict[str, Any]]) -> Table:
         pad_edge=False,
         header_style="bold",
         padding=(0, 2, 0, 0),
-        caption="Licences, extras, what a method trains, and where its score is quoted: --json",
+        caption="Licences, extras, what a method trains, and where its score is quoted: --json\n"
+        "Beside these: gammascope judge, a vision-language model",
         caption_justify="left",
     )
     for title in ("name", "title", "arXiv", "parameters", "weights", "AUROC", "images"):

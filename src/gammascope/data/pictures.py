@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import cast, get_args
 
-from gammascope.data.manifest import load_sample
+from gammascope.data.manifest import load_mask, load_sample
 from gammascope.errors import MissingDataError, UndecodableImageError
 from gammascope.imaging.codecs import Encoding, Subsampling, jpeg_subsampling
 from gammascope.imaging.decode import Decoded, decode
-from gammascope.sample import Entry, Image, Sample
+from gammascope.sample import Entry, Image, Mask, Sample
 
 
 class Pictures:
@@ -72,6 +72,16 @@ class Pictures:
             self.held_bytes += size
         return sample
 
+    def objects(self, entry: Entry) -> list[Mask]:
+        """Read the masks of things in a picture, in its frame.
+
+        Raises:
+            MissingDataError: If a mask is not there, is no mask, or has another size than the image.
+            UndecodableImageError: If the image is broken.
+        """
+        size = self.image(entry.path).shape[:2] if entry.object_paths else (0, 0)
+        return [load_mask(path, (size[0], size[1])) for path in entry.object_paths]
+
     def keep_no_more(self) -> None:
         """Keep what is held, and decode all else each time."""
         self.budget_bytes = self.held_bytes
@@ -94,7 +104,9 @@ class Pictures:
         broken = []
         for entry in entries:
             try:
-                self.sample(entry)
+                if entry.kind is not None:
+                    self.sample(entry)
+                self.objects(entry)
             except (MissingDataError, UndecodableImageError) as error:
                 broken.append((entry.path, str(error)))
         return broken

@@ -277,6 +277,18 @@ class Stream:
         where = place(image.shape, scope.side, entry.panels, rng)
         return self.aged(entry, cut(image, where), scope, rng)
 
+    def scene(self, entry: Entry, scope: Scope, rng: np.random.Generator) -> Donor:
+        """Cut a window as ``window`` does, and with it the masks of the things in it."""
+        image = self.pictures.image(entry.path)
+        where = place(image.shape, scope.side, entry.panels, rng)
+        things = self.things(entry, where, scope)
+        shown = self.aged(entry, cut(image, where), scope, rng)
+        return Donor(shown, things, generated=entry.label is Label.FAKE)
+
+    def things(self, entry: Entry, where: Place, scope: Scope) -> list[Mask]:
+        """Return the masks of things in a window of a picture, none where the manifest names none."""
+        return [scope.reduced_mask(cut(mask, where)) for mask in self.pictures.objects(entry)]
+
     def aged(
         self, entry: Entry, window: Image, scope: Scope, rng: np.random.Generator
     ) -> UInt8[np.ndarray, "new_h new_w 3"]:
@@ -388,18 +400,22 @@ def _inpainted(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     photo = stream.pictures.image(host.path)
     where = place(photo.shape, scope.side, host.panels, rng)
     regenerated = scope.reduced(cut(stream.pictures.image(twin.path), where))
-    return TwinPaste(regenerated)(stream.aged(host, cut(photo, where), scope, rng), rng), host
+    things = stream.things(host, where, scope)
+    shown = stream.aged(host, cut(photo, where), scope, rng)
+    return TwinPaste(regenerated)(shown, rng, things), host
 
 
 def _filled(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.photos.draw(rng)
     fill = Inpainting(Telea() if rng.random() < 0.5 else NavierStokes())
-    return fill(stream.window(host, scope, rng), rng), host
+    scene = stream.scene(host, scope, rng)
+    return fill(scene.image, rng, scene.objects), host
 
 
 def _copy_move(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     host = stream.photos.draw(rng)
-    return CopyMove()(stream.window(host, scope, rng), rng), host
+    scene = stream.scene(host, scope, rng)
+    return CopyMove()(scene.image, rng, scene.objects), host
 
 
 def _spliced(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
@@ -410,8 +426,7 @@ def _spliced(stream: Stream, scope: Scope, rng: np.random.Generator) -> _Made:
     shelf = stream.fakes if donor_generated else stream.photos
 
     def donor(rng: np.random.Generator) -> Donor:
-        entry = shelf.draw(rng)
-        return Donor(stream.window(entry, scope, rng), generated=donor_generated)
+        return stream.scene(shelf.draw(rng), scope, rng)
 
     image = stream.window(host, scope, rng)
     return Splicing(donor, host_generated=host_generated)(image, rng), host

@@ -78,7 +78,8 @@ class ShardCache:
             place and self._place(place, root)
             for place in (entry.generated_path, entry.edited_path, entry.host_path)
         )
-        for mask in (generated, edited):
+        things = tuple(self._place(place, root) for place in entry.object_paths)
+        for mask in (generated, edited, *things):
             if mask and self.shard_of(mask) not in {None, self.shard_of(path)}:
                 raise MissingDataError(
                     f"{entry.path} and its mask {mask.name} are in two shards: both must be at hand at once, so pack "
@@ -90,9 +91,8 @@ class ShardCache:
                 f"{entry.path} and the photo it was made from, {entry.host_path}, are in two shards: both must be at "
                 "hand at once, so pack pairs into one shard."
             )
-        return replace(
-            entry, path=path, generated_path=generated, edited_path=edited, host_path=host
-        )
+        moved = replace(entry, path=path, host_path=host, object_paths=things)
+        return replace(moved, generated_path=generated, edited_path=edited)
 
     def shard_of(self, path: Path) -> str | None:
         """Return the name of the shard in which a picture is, below the source; None for one that is elsewhere."""

@@ -14,7 +14,14 @@ from gammascope import settings
 from gammascope.checkpoints import Calibration
 from gammascope.choices import Black
 from gammascope.errors import GammascopeError, MissingDataError, MissingExtraError, did_you_mean
-from gammascope.evaluation import against_plain, left_out, robustness, robustness_run, run
+from gammascope.evaluation import (
+    against_plain,
+    left_out,
+    robustness,
+    robustness_run,
+    run,
+    together,
+)
 from gammascope.evaluation.replay_file import FILE, Kept, not_replayable
 from gammascope.evaluation.score_table import ScoreTable
 from gammascope.evaluation.tables import Grid, cell
@@ -140,6 +147,7 @@ def zoo(
     *,
     runs_of: Mapping[str, str] | None = None,
     plain: Sequence[str] = (),
+    against: str = "",
 ) -> Kept:
     """Return what is kept of several methods' evaluations on the same images.
 
@@ -149,6 +157,7 @@ def zoo(
         missing: Methods that could not be measured.
         runs_of: The method of each run that is one of several; others are named after their method.
         plain: Methods that all are compared with, pair by pair; none: no second table.
+        against: Method that the three best together are compared with (``together``); "": no such table.
     """
     of = runs_of or {}
     methods = {
@@ -160,7 +169,7 @@ def zoo(
         for name, each in evaluations.items()
         for column, table in each.tables.items()
     }
-    about = {"methods": methods, "missing": list(missing), "plain": list(plain)}
+    about = {"methods": methods, "missing": list(missing), "plain": list(plain), "against": against}
     return Kept("zoo", about, tables)
 
 
@@ -176,6 +185,7 @@ class _Zoo:
     methods: Mapping[str, _Method]
     missing: tuple[str, ...] = ()
     plain: tuple[str, ...] = ()
+    against: str = ""
 
 
 def _told(scores: Kept, black: Black) -> run.Told:
@@ -234,7 +244,27 @@ def _zoo(scores: Kept, black: Black) -> Shown:
     if about.plain:
         plain["differences"] = against_plain.differences(runs, about.plain)
         grids.append(against_plain.grid(plain["differences"]))
+    if about.against:
+        plain["together"], grid = _together(runs, about.against, made)
+        grids.append(grid)
     return _in_numbers(plain, grids)
+
+
+def _together(
+    runs: Mapping[str, Sequence[against_plain.Columns]],
+    against: str,
+    made: Mapping[str, run.Evaluation],
+) -> tuple[dict[str, Any], Grid]:
+    """Compare the three best with a detector, at its own threshold if it has one; or say why that cannot be."""
+    if against not in made:
+        raise MissingDataError(f"No scores of {against}, which the three best are compared with.")
+    known = made[against]
+    at = known.calibration["generated"].fake_from if known.plain["calibrated"] else None
+    try:
+        plain = together.judged(runs, against, at)
+    except MissingDataError as error:
+        return {"reason": str(error)}, Grid(together.TITLE, ("not measured",), ((str(error),),))
+    return plain, together.grid(plain)
 
 
 def _answering(table: ScoreTable) -> ScoreTable:

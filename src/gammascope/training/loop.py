@@ -416,12 +416,14 @@ def _schedule(optimisation: Optimisation) -> Callable[[int], float]:
     """Return the factor on the learning rate by step: linear warm-up, then a cosine."""
     warmup = max(1, round(optimisation.warmup_share * optimisation.steps))
     floor = optimisation.final_learning_rate / optimisation.learning_rate
+    down = optimisation.cosine_steps or max(1, optimisation.steps - warmup)
 
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
-        share = (step - warmup) / max(1, optimisation.steps - warmup)
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+        share = (step - warmup) / down
+        share = share if optimisation.cosine_steps else min(1.0, share)
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share))
 
     return factor
 

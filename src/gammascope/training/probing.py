@@ -185,9 +185,8 @@ def _key(
             host = entry.host_path
             described = [stage, int(entry.label), entry.generator, entry.kind, entry.source]
             described += [entry.panels, entry.path.suffix.lower(), host and _content(host)]
-            described += [
-                _content(mask) for mask in (entry.generated_path, entry.edited_path) if mask
-            ]
+            masks = (entry.generated_path, entry.edited_path, *entry.object_paths)
+            described += [_content(mask) for mask in masks if mask]
             digest.update(json.dumps([*described, _content(entry.path)]).encode())
     return digest.hexdigest()
 

@@ -96,7 +96,9 @@ class Optimisation:
         steps: Updates in all.
         batch: Views per update, over all processes.
         learning_rate: Peak, reached after the warm-up.
-        final_learning_rate: At the end of the cosine.
+        final_learning_rate: At the lowest point of the cosine.
+        cosine_steps: Steps from the peak to there; a longer run goes on along the same cosine, which rises again. 0: to
+            the end.
         warmup_share: Share of the steps over which the rate rises linearly.
         weight_decay: Of AdamW; biases, norms and gates are spared.
         clip_norm: Gradients are scaled down to this norm.
@@ -111,6 +113,7 @@ class Optimisation:
     batch: int = 64
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-6
+    cosine_steps: int = 0
     warmup_share: float = 0.05
     weight_decay: float = 0.01
     clip_norm: float = 1.0

@@ -88,8 +88,8 @@ def streams(
         report(Progress("loading", done, total, {}))
 
     broken = {path for path, _ in pictures.preload((entry.path for entry in near), count)}
-    edited = [entry for entry in near if entry.kind is not None and entry.path not in broken]
-    broken |= {path for path, _ in pictures.preload_masks(edited)}
+    masked = [e for e in near if (e.kind or e.object_paths) and e.path not in broken]
+    broken |= {path for path, _ in pictures.preload_masks(masked)}
     if broken:
         report(Progress("loading", total, total, {"broken": float(len(broken))}))
 

@@ -6,14 +6,15 @@
 All rows see views of one law: windows of native pixels at random places, drawn from at most ``--cap`` training pictures
 of a collection and class; a third of the collections is left out of all training. A picture is judged by its central
 window. With one seed view number n is the same picture, window and chain for all whose views are of one size, and what
-the frozen first blocks of the tower say of it is kept once in OUT/states. Each row's own part is in ``ROWS``: its
-stages, the recipe of each and what differs from it. Then the ``--best`` rows on the collections left out, and both
-plain rows, are trained with further seeds.
+the frozen first blocks of the tower say of it is kept once in OUT/states. Each row's own part is in
+``zoo_rows.py``: its stages, the recipe of each and what differs from it. Then the ``--best`` rows on the collections
+left out, and both plain rows, are trained with further seeds.
 
 Row ``embedded`` trains nothing: it is the detector that scans use, as it ships, on the same pictures in the same
 columns. The three best rows together, as a fusion and as a cascade, are compared with it.
 
-Start it again with the same options and it goes on, from the last twenty steps. OUT/zoo.parquet, written anew after
+Start it again with the same options and it goes on, from the last twenty steps; on another machine, with the same
+pictures, ``--begin zoo.parquet`` takes over what is through. OUT/zoo.parquet, written anew after
 each run, holds all scores without paths; ``gammascope evaluate --replay`` prints the tables from it, as this script
 does at its end. Several calls may share OUT, each with some of ``--rows``.
 """
@@ -36,6 +37,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
+from zoo_rows import EMBEDDED, GOES_ON, PLAIN, ROWS, TOWER, TWINS, Stage
 
 from gammascope import checkpoints, weights
 from gammascope.data.camera import read_camera_tables
@@ -67,118 +69,6 @@ MOST_FACES, MOST_TWINS, LARGEST_TWIN = 200, 160, 1024
 BATCH, KEPT_BLOCKS = 16, 8
 CENTRE = 960
 """Side of the middle of a picture that is perturbed, pixels: a quarter of it still fills a window."""
-TOWER = ("method.backbone=clip-vit-b16",)
-TWINS = "twins/manifest.csv"
-NEW, LOW, WHOLE = 1e-3, 3e-4, 3e-5
-"""Learning rates: of networks without a tower; of heads, prompts and low-rank changes; of whole blocks."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One training.
-
-    Attributes:
-        recipe: Whose recipe, in recipes/.
-        values: What differs from it, beside what differs everywhere (``recipe_of``).
-        rate: Learning rate; None: it is fitted.
-        start: Value that names the checkpoint of the stage before.
-        pictures: Manifests that it sees, in OUT.
-        kept: Whether the first blocks of its tower are frozen, so that what they say is shared.
-        cameras: Whether it learns camera settings.
-    """
-
-    recipe: str
-    values: tuple[str, ...] = ()
-    rate: float | None = LOW
-    start: str = ""
-    pictures: tuple[str, ...] = ("train.csv",)
-    kept: bool = False
-    cameras: bool = False
-
-
-WINDOW = ("method.size=224", "method.fit=center_crop")
-SDAIE = ("method.fit=center_crop",)
-PHOTOGRAPHED = ("train.csv", "cameras.csv")
-DENSITY = ("method.covariance=diag", "method.density_views=640")
-PLAIN = ("plain_regression", "plain_tuning")
-EMBEDDED = "embedded"
-ROWS: dict[str, tuple[Stage, ...]] = {
-    "plain_regression": (
-        Stage(
-            "linear_probe_clip",
-            (*TOWER, *WINDOW, "method.reads=[4,5,6,7,8,9,10,11,12]", "method.penalties=[0.1]"),
-            rate=None,
-            kept=True,
-        ),
-    ),
-    "plain_tuning": (
-        Stage(
-            "mpft_clip",
-            (*TOWER, *WINDOW, "method.mask=none", "method.trained_blocks=4", "method.taps=[12]"),
-            rate=WHOLE,
-            kept=True,
-        ),
-    ),
-    "univfd": (
-        Stage("linear_probe_clip", (*TOWER, *WINDOW, "method.penalties=[0.1]"), None, kept=True),
-    ),
-    "effort": (Stage("effort_clip", (*TOWER, *WINDOW)),),
-    "mpft": (Stage("mpft_clip", (*TOWER, *WINDOW), WHOLE),),
-    "mpft_random": (Stage("mpft_clip", (*TOWER, *WINDOW, "method.mask=random"), WHOLE),),
-    "gapl": (
-        Stage(
-            "gapl_stage1_clip",
-            (*TOWER, *WINDOW, "method.normalisation=backbone", "method.projecting.epochs=20"),
-            rate=None,
-            kept=True,
-        ),
-        Stage("gapl_clip", (*TOWER, *WINDOW, "method.normalisation=backbone"), start="start"),
-    ),
-    "align_gemini": (
-        Stage("align_gemini_dinov2", (*TOWER, *WINDOW), pictures=("hosts.csv", TWINS)),
-    ),
-    "ns_net": (
-        Stage(
-            "ns_net_clip",
-            (*TOWER, "method.semantics=content", "method.centre=true", "method.measured_on=128"),
-        ),
-    ),
-    "gamma": (
-        Stage(
-            "gamma_clip",
-            (*TOWER, *WINDOW, "method.adapt=frozen", "method.taps=[8,12]"),
-            pictures=("train.csv", TWINS),
-            kept=True,
-        ),
-    ),
-    "mirage": (
-        Stage(
-            "mirage_clip",
-            (*TOWER, *WINDOW, "method.text_architecture=own", "method.temperature=0.07"),
-        ),
-    ),
-    "rine": (Stage("rine", (*TOWER, *WINDOW)),),
-    "npr": (Stage("npr_full", WINDOW, NEW),),
-    "ferretnet": (Stage("ferretnet", WINDOW, NEW),),
-    "sdaie_one_class": (
-        Stage("sdaie_one_class_full", (*SDAIE, *DENSITY), NEW, pictures=PHOTOGRAPHED, cameras=True),
-    ),
-    "sdaie": (Stage("sdaie_full", SDAIE, NEW, start="extractor"),),
-    "blades": (
-        Stage(
-            "blades_one_class_full",
-            (*DENSITY, "method.components=3"),
-            NEW,
-            pictures=PHOTOGRAPHED,
-            cameras=True,
-        ),
-        Stage("blades_full", DENSITY, NEW, start="encoder", pictures=("faces.csv",)),
-    ),
-    EMBEDDED: (),
-}
-"""The trainings of every row, the most telling first; the last one trains nothing."""
-GOES_ON = {"sdaie": "sdaie_one_class"}
-"""Rows that start from another row's last checkpoint."""
 
 
 def ranked(entries: Sequence[Entry], most: int, refused: set[str]) -> Iterator[Entry]:
@@ -430,6 +320,17 @@ def best(chosen: argparse.Namespace) -> list[str]:
     return sorted(found, key=lambda row: -found[row])[: chosen.best]
 
 
+def begin(chosen: argparse.Namespace) -> None:
+    """Take over rows and seeds that another machine was through with."""
+    for name, (kept, costs) in replaying.runs_of_zoo(Kept.read(chosen.begin)).items():
+        row, _, seed = name.partition(", seed ")
+        folder = chosen.out / "runs" / f"{row}-{seed or 0}"
+        if not (folder / "costs.json").is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            kept.save(folder / FILE)
+            (folder / "costs.json").write_text(json.dumps(costs, indent=1) + "\n")
+
+
 def write(chosen: argparse.Namespace) -> None:
     """Put the scores of all that are through into one file."""
     names = {(r, s): r if s == 0 else f"{r}, seed {s}" for r, s in done(chosen)}
@@ -487,7 +388,8 @@ def main() -> None:
         "--cap", type=int, default=16, help="pictures to learn, of a collection and class"
     )
     parser.add_argument("--cap-left-out", type=int, default=10, help="pictures to judge, likewise")
-    parser.add_argument("--views", type=int, default=1280, help="of every training")
+    parser.add_argument("--views", type=int, default=6400, help="of every training")
+    parser.add_argument("--begin", type=Path, help="zoo.parquet of rows that are through")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--best", type=int, default=5, help="rows that get more than one seed")
     parser.add_argument("--threads", type=int, default=2)
@@ -500,6 +402,8 @@ def main() -> None:
         return
     chosen.out.mkdir(parents=True, exist_ok=True)
     listed(chosen)
+    if chosen.begin:
+        begin(chosen)
     follow_all([(row, 0) for row in chosen.rows], chosen)
     further = dict.fromkeys([*best(chosen), *PLAIN])
     follow_all([(row, seed) for row in further for seed in range(1, chosen.seeds)], chosen)

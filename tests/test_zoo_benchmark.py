@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib
 import json
-import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from gammascope.evaluation import replaying
 from gammascope.evaluation.replay_file import FILE, Kept
 from gammascope.sample import Label
 
-PLACE = Path(__file__).parents[1] / "benchmarks" / "zoo.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TOWER = {
     "model_type": "clip_vision_model",
     "hidden_size": 32,
@@ -43,13 +42,8 @@ TINY = (
 
 @pytest.fixture
 def zoo(monkeypatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("zoo", PLACE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "zoo", module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("zoo")
 
 
 @pytest.fixture
@@ -74,6 +68,7 @@ def chosen(zoo, collection, tmp_path) -> Namespace:
         out=out,
         camera_tables=[],
         autoencoder="",
+        begin=None,
         apart=[],
         without=None,
         rows=["plain_regression", "mpft", "npr"],
@@ -139,6 +134,16 @@ def test_rows_are_trained_scored_and_laid_out_again_from_their_file(zoo, chosen,
     assert set(told.plain["methods"]) == set(smaller)
     assert told.plain["missing"] == ["npr"]
     assert set(zoo.best(replace_options(chosen, best=4))) == set(smaller)
+    elsewhere = replace_options(
+        chosen,
+        out=chosen.out / "elsewhere",
+        begin=chosen.out / "zoo.parquet",
+        rows=[*smaller, "npr"],
+    )
+    zoo.begin(elsewhere)
+    assert zoo.done(elsewhere) == zoo.done(chosen)
+    zoo.write(elsewhere)
+    assert replaying.replayed(elsewhere.out / "zoo.parquet").plain == told.plain
 
 
 def test_what_ships_is_one_more_row_that_the_best_together_are_compared_with(

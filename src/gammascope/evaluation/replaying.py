@@ -173,6 +173,25 @@ def zoo(
     return Kept("zoo", about, tables)
 
 
+def runs_of_zoo(kept: Kept) -> dict[str, tuple[Kept, Mapping[str, str]]]:
+    """Take apart again what ``zoo`` put together: the evaluation and the costs of each run, by its name.
+
+    Raises:
+        MissingDataError: If the file is of another kind.
+    """
+    if kept.kind != "zoo":
+        raise MissingDataError(f"Expected scores of several methods, found those of: {kept.kind}.")
+    return {
+        name: (Kept("evaluation", one["evaluated"], _tables_of(kept, name)), one["costs"])
+        for name, one in kept.about["methods"].items()
+    }
+
+
+def _tables_of(kept: Kept, name: str) -> dict[str, ScoreTable]:
+    start = f"{name}{_OF_METHOD}"
+    return {key.removeprefix(start): t for key, t in kept.tables.items() if key.startswith(start)}
+
+
 @dataclass(frozen=True, slots=True)
 class _Method:
     evaluated: Mapping[str, Any]

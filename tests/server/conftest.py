@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import os
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,3 +129,47 @@ def serve(parts_with) -> Iterator[Callable[..., Any]]:
 def client(serve):
     """A server as it comes."""
     return serve()
+
+
+@pytest.fixture(scope="session")
+def postgres_in() -> Callable[..., AbstractContextManager[Callable[..., str]]]:
+    """Return what runs a PostgreSQL of our own in a folder, and gives a way to call its tools."""
+    found = shutil.which("initdb"), *Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    initdb = next((Path(place).resolve() for place in found if place), None)
+    if initdb is None:
+        pytest.skip("PostgreSQL: no initdb on this machine")
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("PostgreSQL: psycopg is not installed")
+
+    @contextmanager
+    def running(folder: Path, user: str, settings: str, *options: str):
+        owner = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+        if owner:
+            for path in (folder, *folder.parents[:3]):
+                path.chmod(0o755)
+            shutil.chown(folder, owner)
+
+        def call(tool: str, *arguments: str, check: bool = True) -> str:
+            command = [str(initdb.with_name(tool)), *arguments]
+            done = subprocess.run(command, user=owner, capture_output=True, text=True, check=check)
+            return done.stdout
+
+        data = str(folder / "data")
+        call("initdb", "-D", data, "-U", user, *options)
+        control = ("-D", data, "-w", "-o", f"-k {folder} -c fsync=off {settings}")
+        call("pg_ctl", *control, "-l", str(folder / "log"), "start")
+        try:
+            yield call
+        finally:
+            # Where something else has ended it already, there is nothing left to stop.
+            call("pg_ctl", *control, "-m", "fast", "stop", check=False)
+
+    return running
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_in, tmp_path_factory) -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own, reached through a socket file."""
+    folder = tmp_path_factory.mktemp("postgres")
+    with postgres_in(folder, "gs", "-c listen_addresses=''", "-A", "trust"):
+        yield f"postgresql:///postgres?host={folder}&user=gs"

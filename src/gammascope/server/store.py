@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from gammascope import __version__
 from gammascope.errors import MissingDataError, MissingExtraError
+from gammascope.files import cache_folder
 from gammascope.report import FORMAT
 from gammascope.server.telemetry import log
 
@@ -140,8 +141,7 @@ def opened(place: str) -> Database:
 
 def default_place() -> str:
     """Return where results are kept unless told otherwise: a file in the user's cache folder."""
-    folder = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return str(Path(folder, "gammascope", "server.sqlite").expanduser())
+    return str(cache_folder() / "server.sqlite")
 
 
 class Results:

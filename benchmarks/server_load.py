@@ -209,24 +209,21 @@ async def loaded(server: Server, pictures: Sequence[Picture], load: Load, second
     turns = itertools.cycle(
         pictures
     )  # from the first on, so that all who are compared get the same
-    start, spent = time.perf_counter(), server.cpu_seconds()
+    until = time.perf_counter() + seconds
 
     async def client() -> None:
         async with httpx.AsyncClient(base_url=server.address, timeout=WAIT_S) as session:
-            while time.perf_counter() < start + seconds:
+            while time.perf_counter() < until:
                 await ask(session, load, next(turns))
 
     async with watched(server, load):
         await asyncio.gather(*(client() for _ in range(load.clients)))
-    load.seconds += time.perf_counter() - start
-    load.cpu_seconds += server.cpu_seconds() - spent
 
 
 async def burst(server: Server, pictures: Sequence[Picture], load: Load) -> None:
     """Let the clients of a load all ask at once, and only once."""
     import httpx
 
-    start, spent = time.perf_counter(), server.cpu_seconds()
     turns = itertools.islice(itertools.cycle(pictures), load.clients)
     unbounded = httpx.Limits(max_connections=None)
     async with (
@@ -234,14 +231,12 @@ async def burst(server: Server, pictures: Sequence[Picture], load: Load) -> None
         watched(server, load),
     ):
         await asyncio.gather(*(ask(session, load, one, again=False) for one in turns))
-    load.seconds += time.perf_counter() - start
-    load.cpu_seconds += server.cpu_seconds() - spent
 
 
 @asynccontextmanager
 async def watched(server: Server, load: Load) -> AsyncIterator[None]:
-    """Note down the server's memory once a second."""
-    start = time.perf_counter()
+    """Note down what passes: time, the server's own time, and its memory once a second."""
+    start, spent = time.perf_counter(), server.cpu_seconds()
 
     async def watch() -> None:
         while True:
@@ -253,6 +248,8 @@ async def watched(server: Server, load: Load) -> AsyncIterator[None]:
         yield
     finally:
         watching.cancel()
+        load.seconds += time.perf_counter() - start
+        load.cpu_seconds += server.cpu_seconds() - spent
 
 
 async def ask(session: Any, load: Load, picture: Picture, *, again: bool = True) -> None:
@@ -356,6 +353,9 @@ def page_waits(
         from playwright.sync_api import sync_playwright
     except ImportError:
         say("page: left out, playwright is not installed")
+        return None
+    if shutil.which("chromium") is None:
+        say("page: left out, chromium is not installed")
         return None
     waits: dict[str, list[tuple[float, float]]] = {"cold": [], "warm": []}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:

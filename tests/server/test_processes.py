@@ -272,7 +272,9 @@ def composed(shell, postgres_in, tmp_path, tmp_path_factory, monkeypatch):
         call("createdb", *there, "-U", user, user)
         monkeypatch.delenv("PGPASSWORD")
         logs = [tmp_path / f"log {number}" for number in range(server["deploy"]["replicas"])]
-        yield key, [stack.enter_context(started(log, *command, env=shell)) for log in logs]
+        contexts = [started(log, *command, env=shell) for log in logs]
+        with ThreadPoolExecutor(len(logs)) as threads:  # all at once, as an engine does
+            yield key, list(threads.map(stack.enter_context, contexts))
 
 
 def test_the_services_of_the_compose_file_work_together(composed, pictures):

@@ -91,6 +91,45 @@ def test_threads_share_a_database(database):
     assert database.execute("SELECT count(*) FROM results") == [(120,)]
 
 
+@pytest.mark.parametrize("kind", ["file", "postgres"])
+def test_servers_that_start_together_make_their_tables_once(kind, request, tmp_path):
+    place = (
+        request.getfixturevalue("postgres") if kind == "postgres" else str(tmp_path / "r.sqlite")
+    )
+    if kind == "postgres":
+        emptied = opened(place)
+        emptied.execute("DROP TABLE IF EXISTS results, jobs")
+        emptied.close()
+    gate, failed = threading.Barrier(4), []
+
+    def start() -> None:
+        database = opened(place)
+        gate.wait(10)
+        try:
+            results_in(database).put("key", REPORT)
+        except Exception as error:
+            failed.append(error)
+        database.close()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+def test_a_database_that_takes_no_tables_is_told_in_words(tmp_path):
+    sqlite3.connect(tmp_path / "r.sqlite").close()
+
+    class ReadOnly(Sqlite):
+        def execute(self, statement, values=()):  # noqa: ARG002
+            raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    with pytest.raises(MissingDataError, match=r"takes no tables of results \(attempt to write"):
+        results_in(ReadOnly(tmp_path / "r.sqlite"))
+
+
 def test_two_servers_share_a_file(tmp_path):
     place = str(tmp_path / "deep" / "results.sqlite")
     first, second = (results_in(opened(place)) for _ in range(2))

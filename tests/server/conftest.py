@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -133,7 +134,7 @@ def client(serve):
 
 @pytest.fixture(scope="session")
 def postgres_in() -> Callable[..., AbstractContextManager[Callable[..., str]]]:
-    """Return what runs a PostgreSQL of our own in a folder, and gives a way to call its tools."""
+    """Return what runs a PostgreSQL of our own, reached through a socket in its folder, and what calls its tools."""
     found = shutil.which("initdb"), *Path("/usr/lib/postgresql").glob("*/bin/initdb")
     initdb = next((Path(place).resolve() for place in found if place), None)
     if initdb is None:
@@ -145,8 +146,6 @@ def postgres_in() -> Callable[..., AbstractContextManager[Callable[..., str]]]:
     def running(folder: Path, user: str, settings: str, *options: str):
         owner = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
         if owner:
-            for path in (folder, *folder.parents[:3]):
-                path.chmod(0o755)
             shutil.chown(folder, owner)
 
         def call(tool: str, *arguments: str, check: bool = True) -> str:
@@ -168,8 +167,17 @@ def postgres_in() -> Callable[..., AbstractContextManager[Callable[..., str]]]:
 
 
 @pytest.fixture(scope="session")
-def postgres(postgres_in, tmp_path_factory) -> Iterator[str]:
-    """The URL of a PostgreSQL server of our own, reached through a socket file."""
-    folder = tmp_path_factory.mktemp("postgres")
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that other users reach: every start of pytest closes the one that all its runs share."""
+    with tempfile.TemporaryDirectory(prefix="gammascope-") as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_in, open_folder) -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own."""
+    folder = open_folder / "shared"
+    folder.mkdir()
     with postgres_in(folder, "gs", "-c listen_addresses=''", "-A", "trust"):
         yield f"postgresql:///postgres?host={folder}&user=gs"

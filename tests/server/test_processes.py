@@ -242,7 +242,7 @@ def shell(tmp_path) -> dict[str, str]:
 
 
 @pytest.fixture
-def composed(shell, postgres_in, tmp_path, tmp_path_factory, monkeypatch):
+def composed(shell, postgres_in, open_folder, tmp_path, monkeypatch):
     """The services of the compose file, each started by its own command: the key, and the running servers.
 
     Containers themselves, their networks and their bounds are not in it.
@@ -250,7 +250,8 @@ def composed(shell, postgres_in, tmp_path, tmp_path_factory, monkeypatch):
     services = pytest.importorskip("yaml").safe_load((ROOT / "deploy/compose.yaml").read_text())
     server, results = services["services"]["gammascope"], services["services"]["results"]
     user, key = results["environment"]["POSTGRES_USER"], prepared(tmp_path, shell)
-    place, port = tmp_path_factory.mktemp("compose"), free_port()
+    place, port = open_folder / "compose", free_port()
+    place.mkdir()
     password = place / "password"
     password.write_text((tmp_path / results["secrets"][0]).read_text("utf-8"), "utf-8")
     password.chmod(0o644)

@@ -14,7 +14,7 @@ SCAN_READY := $(VENV)/.ready-scan
 DEV_READY := $(VENV)/.ready-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help scan test check fix golden graph browser bench clean
+.PHONY: help scan test check fix golden graph browser bench release clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -46,6 +46,19 @@ browser: $(DEV_READY)  ## drive the report page in chromium, if there is one
 
 bench: $(DEV_READY)  ## measure speed and memory, an hour on a machine left alone; results in runs/benchmarks
 	$(BIN)/python benchmarks/run.py --out runs/benchmarks
+
+release:  ## build sdist and wheel in dist/, and try the wheel in an empty environment: make release PYTHON=python3.13
+	rm -rf dist build/release
+	$(PYTHON) -m venv build/release/builder
+	build/release/builder/bin/python -m pip --disable-pip-version-check install --quiet build
+	build/release/builder/bin/python -m build --outdir dist .
+	$(PYTHON) -m venv build/release/empty
+	build/release/empty/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt dist/*.whl
+	cp examples/pictures/generated_cup.jpg build/release
+	cd build/release && unset PYTHONPATH && PATH="$(CURDIR)/build/release/empty/bin:$$PATH" && \
+	  gammascope --help > help.txt && gammascope scan generated_cup.jpg --fail-on fake; test $$? = 10 && \
+	  python -c 'import gammascope; assert gammascope.detect("generated_cup.jpg").verdict == "fake"'
+	@echo "Tried with $$(build/release/empty/bin/python --version): dist/ holds the release."
 
 clean:  ## remove caches and .venv
 	rm -rf $(VENV) build dist htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -63,8 +63,9 @@ JOBS = (
     Job(
         "server_load",
         "The server under load",
-        "PHOTOS --json OUT.json",
-        "PHOTOS --clients 1 4 --seconds 3 --compare-seconds 2 --cold 0 --warm 0 --images 4 --json OUT.json",
+        "PHOTOS --json OUT.json --plot OUT.png",
+        "PHOTOS --clients 1 4 --seconds 3 --burst 100 --compare-seconds 2 --cold 0 --warm 0 --images 4 "
+        "--weights mobilenet --profile fast --json OUT.json --plot OUT.png",
     ),
     Job("queue_model", "How long people wait", "--seconds-an-image 0.1", "--seconds-an-image 0.1 --requests 2000"),
     Job("metrics_scale", "Metrics at scale", "--rows 10000000", "--rows 20000"),

@@ -1,20 +1,22 @@
 """A server under load: requests per second, waiting times, memory, what batching brings, and the wait on its page.
 
-    python benchmarks/server_load.py FOLDER [--clients 1 8 64] [--seconds 100] [--json load.json]
+    python benchmarks/server_load.py FOLDER [--clients 1 8 64] [--seconds 300] [--json load.json] [--plot load.png]
 
-Everything runs on this machine, over loopback, against ``gammascope serve`` in processes of its own:
+Everything runs on this machine, over loopback, against ``gammascope serve`` in processes of its own, which keep their
+results in SQLite as by default:
 
 - *Load*: each client sends one picture after the other for ``--seconds``. A picture never comes twice, because a few
-  bytes behind its end make it new to the server's memory of results. An answer must be that of the picture as the
-  pipeline gives it offline, up to the rounding of the network. A refusal ("queue full") is counted and tried again when
-  the server says; the waiting time is that of the try that was accepted.
+  bytes behind its end make it new to the server's memory of results. An answer must be what ``gammascope scan --json``
+  says of the picture, up to the rounding of the network. A refusal ("queue full") is counted and tried again when
+  the server says; the waiting time is that of the try that was accepted. The server's memory is read once a second.
+- *Burst*: so many uploads begin at once, once. Each must be answered rightly or refused with a time to come back.
 - *Batching*: two servers, one of which never puts two pictures into one batch, take turns in short slices, with the
   pictures as they are and with crops of them, because large pictures fill batches by themselves. The ratio is that of
   requests per second of the servers' own processor time, so that other work on the machine does not decide it.
 - *Page*: from the start of the navigation to the shown verdict, in headless Chromium. Cold: a new server and a new
   browser. Warm: the next visits, each with a picture that is new to the server. (Needs playwright; else left out.)
 
-Prints Markdown tables. With the defaults it takes about ten minutes, five of them for the load.
+Prints Markdown tables. With the defaults it takes about twenty minutes, fifteen of them for the load.
 """
 
 from __future__ import annotations
@@ -33,13 +35,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 TOLERANCE: Final = 1e-4
+GAMMASCOPE: Final = (sys.executable, "-c", "from gammascope.cli.app import main; main()")
 UNBATCHED: Final = ("--limit", "batch_views=1", "--limit", "batch_wait_seconds=0")
 CROP_PX: Final = 192
 SLICES: Final = 2
@@ -85,7 +88,8 @@ class Load:
         waits: Seconds for each answered request.
         refused: Tries answered with "queue full".
         failed: Requests without a proper answer.
-        wrong: Requests answered otherwise than offline.
+        wrong: Requests answered otherwise than by a scan.
+        memory: Seconds since the start, and MiB of the server then.
     """
 
     clients: int
@@ -95,6 +99,7 @@ class Load:
     refused: int = 0
     failed: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    memory: list[tuple[float, int]] = field(default_factory=list)
 
     def at(self, share: float) -> float:
         """The waiting time that this share of the requests stayed below, milliseconds."""
@@ -116,15 +121,20 @@ class Load:
             "wrong": len(self.wrong),
         }
 
+    def grown_mib(self) -> int:
+        """How much further the second half of the time took the memory than the first."""
+        held = [mib for _, mib in self.memory] or [0]
+        middle = max(1, len(held) // 2)
+        return max(0, max(held[middle:], default=0) - max(held[:middle]))
+
 
 @contextmanager
 def running(threads: int, *options: str) -> Iterator[Server]:
-    """A server on a free port. Its log goes to a file that is thrown away."""
-    command = [sys.executable, "-c", "from gammascope.cli.app import main; main()", "serve"]
-    command += ["--port", "0", "--results", "memory", *options]
+    """A server on a free port. Its log and its results go to files that are thrown away."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    with tempfile.NamedTemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stderr=log, env=environment)
+    with tempfile.NamedTemporaryFile("w+") as log, tempfile.TemporaryDirectory() as folder:
+        command = [*GAMMASCOPE, "serve", "--port", "0", "--results", f"{folder}/results.sqlite"]
+        process = subprocess.Popen([*command, *options], stderr=log, env=environment)
         try:
             yield Server(address_in(Path(log.name), process), process.pid)
         finally:
@@ -145,18 +155,21 @@ def address_in(log: Path, process: subprocess.Popen[bytes]) -> str:
 # Pictures, and what must be said of them
 
 
-def with_answers(contents: Sequence[bytes]) -> list[Picture]:
-    from gammascope.detection.pipeline import Pipeline
-    from gammascope.errors import GammascopeError
-
-    pipeline = Pipeline.load()
-    found = []
-    for content in contents:
-        try:
-            found.append((content, pipeline.report(content).to_json()))
-        except GammascopeError as error:
-            say(f"left out: {error}")
-    return found
+def with_answers(files: Sequence[tuple[str, bytes]], options: Sequence[str]) -> list[Picture]:
+    """Pictures, given with the endings of their names, and what ``gammascope scan --json`` says of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (ending, content) in enumerate(files):
+            Path(folder, f"{number}{ending}").write_bytes(content)
+        command = [*GAMMASCOPE, "scan", folder, "--json", "--quiet", *options]
+        # Its exit code tells of fakes, too.
+        said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
+    rows = {Path(row["image"]).stem: row for row in map(json.loads, said.splitlines())}
+    found = [(content, rows.get(str(number), {})) for number, (_, content) in enumerate(files)]
+    kept = [(content, row) for content, row in found if "answers" in row]
+    if not kept:
+        raise SystemExit("scan could not read any of the pictures.")
+    say(f"answers of a scan: {len(kept)}, left out: {len(found) - len(kept)}")
+    return kept
 
 
 def cropped(content: bytes) -> bytes:
@@ -196,35 +209,69 @@ async def loaded(server: Server, pictures: Sequence[Picture], load: Load, second
     turns = itertools.cycle(
         pictures
     )  # from the first on, so that all who are compared get the same
-    start, spent = time.perf_counter(), server.cpu_seconds()
+    until = time.perf_counter() + seconds
 
     async def client() -> None:
         async with httpx.AsyncClient(base_url=server.address, timeout=WAIT_S) as session:
-            while time.perf_counter() < start + seconds:
-                number = next(numbers)
-                content, expected = next(turns)
-                try:
-                    await ask(session, load, number, renewed(content, number), expected)
-                except httpx.HTTPError as error:
-                    load.failed.append(f"{number}: {type(error).__name__}")
+            while time.perf_counter() < until:
+                await ask(session, load, next(turns))
 
-    await asyncio.gather(*(client() for _ in range(load.clients)))
-    load.seconds += time.perf_counter() - start
-    load.cpu_seconds += server.cpu_seconds() - spent
+    async with watched(server, load):
+        await asyncio.gather(*(client() for _ in range(load.clients)))
 
 
-async def ask(
-    session: Any, load: Load, number: int, content: bytes, expected: dict[str, Any]
-) -> None:
-    """Send one picture until it is answered."""
-    name = f"{number}.jpg"
+async def burst(server: Server, pictures: Sequence[Picture], load: Load) -> None:
+    """Let the clients of a load all ask at once, and only once."""
+    import httpx
+
+    turns = itertools.islice(itertools.cycle(pictures), load.clients)
+    unbounded = httpx.Limits(max_connections=None)
+    async with (
+        httpx.AsyncClient(base_url=server.address, timeout=WAIT_S, limits=unbounded) as session,
+        watched(server, load),
+    ):
+        await asyncio.gather(*(ask(session, load, one, again=False) for one in turns))
+
+
+@asynccontextmanager
+async def watched(server: Server, load: Load) -> AsyncIterator[None]:
+    """Note down what passes: time, the server's own time, and its memory once a second."""
+    start, spent = time.perf_counter(), server.cpu_seconds()
+
+    async def watch() -> None:
+        while True:
+            load.memory.append((round(time.perf_counter() - start, 1), round(server.mib("VmRSS"))))
+            await asyncio.sleep(1)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        load.seconds += time.perf_counter() - start
+        load.cpu_seconds += server.cpu_seconds() - spent
+
+
+async def ask(session: Any, load: Load, picture: Picture, *, again: bool = True) -> None:
+    """Send one picture, by default until it is answered."""
+    import httpx
+
+    number, (content, expected) = next(numbers), picture
+    name, content = f"{number}.jpg", renewed(content, number)
     while True:
         began = time.perf_counter()
-        answer = await session.post("/v1/detect", files={"files": (name, content)})
-        if answer.status_code != 429:
+        try:
+            answer = await session.post("/v1/detect", files={"files": (name, content)})
+        except httpx.HTTPError as error:
+            load.failed.append(f"{number}: {type(error).__name__}")
+            return
+        pause = answer.headers.get("retry-after", "")
+        if answer.status_code != 429 or not pause.isdecimal():
             break
         load.refused += 1
-        await asyncio.sleep(int(answer.headers["retry-after"]))
+        if not again:
+            return
+        await asyncio.sleep(int(pause))
     wait = time.perf_counter() - began
     if answer.status_code != 200:
         load.failed.append(f"{number}: status {answer.status_code}")
@@ -232,26 +279,29 @@ async def ask(
     load.waits.append(wait)
     (row,) = answer.json()["results"]
     if row["image"] != name or differs(row, expected):
-        load.wrong.append(f"{number}: another answer than offline")
+        load.wrong.append(f"{number}: another answer than that of a scan")
 
 
 def levels(
     server: Server, pictures: Sequence[Picture], clients: Sequence[int], seconds: float
 ) -> Iterator[dict[str, Any]]:
-    """One row for each number of clients."""
-    warm_up(server, pictures)
+    """One row for each number of clients; with 0 seconds all ask at once, and only once."""
     for number in clients:
-        say(f"load: {number} clients, {seconds:g} s")
+        say(f"load: {number} clients, {seconds:g} s" if seconds else f"burst: {number} uploads")
         server.forget_peak()
         before = server.mib("VmRSS")
         load = Load(number)
-        asyncio.run(loaded(server, pictures, load, seconds))
-        memory = {
+        asyncio.run(
+            loaded(server, pictures, load, seconds) if seconds else burst(server, pictures, load)
+        )
+        yield load.plain() | {
+            "waits_ms": [round(load.at(share / 100), 1) for share in range(101)] if load.waits else [],
             "rss_before_mib": round(before),
             "rss_peak_mib": round(server.mib("VmHWM")),
-            "rss_after_mib": round(server.mib("VmRSS")),
-        }
-        yield load.plain() | memory | {"examples": (load.failed + load.wrong)[:5]}
+            "rss_grown_mib": load.grown_mib(),
+            "memory_mib": load.memory,
+            "examples": (load.failed + load.wrong)[:5],
+        }  # fmt: skip
 
 
 def warm_up(server: Server, pictures: Sequence[Picture]) -> None:
@@ -259,10 +309,14 @@ def warm_up(server: Server, pictures: Sequence[Picture]) -> None:
 
 
 def batching(
-    pictures: Sequence[Picture], clients: Sequence[int], seconds: float, threads: int
+    pictures: Sequence[Picture],
+    clients: Sequence[int],
+    seconds: float,
+    threads: int,
+    options: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
     """For each number of clients the same load with and without common batches, in turns."""
-    with running(threads) as batched, running(threads, *UNBATCHED) as alone:
+    with running(threads, *options) as batched, running(threads, *options, *UNBATCHED) as alone:
         for server in (batched, alone):
             warm_up(server, pictures)
         for number in clients:
@@ -291,20 +345,26 @@ SHOWN = """() => {
 }"""
 
 
-def page_waits(content: bytes, threads: int, colds: int, warms: int) -> dict[str, Any] | None:
+def page_waits(
+    content: bytes, threads: int, colds: int, warms: int, options: Sequence[str]
+) -> dict[str, Any] | None:
     """Milliseconds until the verdict is shown: from the navigation, and from the choice of the file."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
         say("page: left out, playwright is not installed")
         return None
+    if shutil.which("chromium") is None:
+        say("page: left out, chromium is not installed")
+        return None
     waits: dict[str, list[tuple[float, float]]] = {"cold": [], "warm": []}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         for round_number in range(colds):
             say(f"page: visit {round_number + 1} of {colds}")
-            with running(threads) as server:
-                options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
-                browser = driver.chromium.launch(**options)
+            with running(threads, *options) as server:
+                browser = driver.chromium.launch(
+                    executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+                )
                 for visit in range(1 + (warms if round_number == colds - 1 else 0)):
                     path = Path(folder) / f"{next(numbers)}.jpg"
                     path.write_bytes(renewed(content, next(numbers)))
@@ -336,18 +396,22 @@ def visited(browser: Any, address: str, path: Path) -> tuple[float, float]:
 
 # What is printed
 
-LOAD_COLUMNS: Final = {
-    "clients": "clients",
-    "requests/s": "requests_per_second",
-    "p50 ms": "p50_ms",
-    "p95 ms": "p95_ms",
-    "p99 ms": "p99_ms",
-    "requests": "requests",
-    "429": "refused_429",
-    "errors": "errors",
-    "wrong": "wrong",
-    "peak MiB": "rss_peak_mib",
-}
+LOAD_COLUMNS: Final = (
+    "clients", "requests_per_second", "p50_ms", "p95_ms", "p99_ms", "requests", "refused_429", "errors", "wrong",
+    "rss_before_mib", "rss_peak_mib", "rss_grown_mib",
+)  # fmt: skip
+BURST_COLUMNS: Final = (
+    "clients", "requests", "refused_429", "errors", "wrong", "seconds", "rss_before_mib", "rss_peak_mib",
+)  # fmt: skip
+HEADS: Final = {
+    "requests_per_second": "requests/s", "refused_429": "429", "rss_before_mib": "MiB before",
+    "rss_peak_mib": "peak MiB", "rss_grown_mib": "MiB more in the second half",
+}  # fmt: skip
+
+
+def tabled(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    heads = [HEADS.get(name, name.replace("_", " ")) for name in columns]
+    return table(heads, [[row[name] for name in columns] for row in rows])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -357,8 +421,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def printed(found: dict[str, Any]) -> str:
     parts = [found["machine"], "", found["pictures"], ""]
-    rows = [[row[name] for name in LOAD_COLUMNS.values()] for row in found["load"]]
-    parts += [table(list(LOAD_COLUMNS), rows), ""]
+    parts += [tabled(LOAD_COLUMNS, found["load"]), ""]
+    if found["burst"]:
+        parts += ["At once:", "", tabled(BURST_COLUMNS, found["burst"]), ""]
     rows = [
         [kind, row["clients"], *(row[mode]["requests_per_second"] for mode in ("batched", "unbatched")),
          row["ratio_second"], row["ratio_cpu_second"],
@@ -367,12 +432,35 @@ def printed(found: dict[str, Any]) -> str:
     ]  # fmt: skip
     speeds = ["batched/s", "unbatched/s", "ratio", "ratio per CPU-second"]
     head = ["pictures", "clients", *speeds, "wrong or failed"]
-    parts += [table(head, rows), ""]
+    if rows:
+        parts += [table(head, rows), ""]
     if found["page"]:
         head = ["page", "visits", "navigation to verdict, ms", "slowest, ms", "choice to verdict, ms"]  # fmt: skip
         rows = [[kind, *row.values()] for kind, row in found["page"].items()]
         parts += [table(head, rows), ""]
     return "\n".join(parts)
+
+
+def plot(found: dict[str, Any], path: Path) -> None:
+    """Draw the shares of requests answered within a time, and the server's memory over the load."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for row in found["load"]:
+        left.plot(row["waits_ms"], range(len(row["waits_ms"])), label=f"{row['clients']} clients")
+        right.plot(*zip(*row["memory_mib"], strict=True), label=f"{row['clients']} clients")
+    for row in found["burst"]:
+        right.plot(*zip(*row["memory_mib"], strict=True), label=f"{row['clients']} at once")
+    left.set(xscale="log", xlabel="milliseconds to the answer", ylabel="% of requests")
+    right.set(xlabel="seconds of the load", ylabel="MiB of the server", ylim=(0, None))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
 
 
 def processor() -> str:
@@ -385,46 +473,66 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument(
-        "--seconds", type=float, default=100, help="of load for each number of clients"
+        "--seconds", type=float, default=300, help="of load for each number of clients"
     )
-    parser.add_argument("--compare-seconds", type=float, default=20, help="for each line and server")  # fmt: skip
+    parser.add_argument("--burst", type=int, default=1000, help="uploads at once; 0: none")
+    parser.add_argument(
+        "--compare-seconds", type=float, default=20, help="for each line and server; 0: no batching"
+    )
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each server")
     parser.add_argument("--cold", type=int, default=3, help="visits with a new server and browser")
     parser.add_argument("--warm", type=int, default=10, help="visits after those; 0 and 0: no page")
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--profile", choices=("default", "fast"), default="default")
     parser.add_argument("--json", type=Path, help="also write all figures here")
-    chosen = parser.parse_args()
+    parser.add_argument("--plot", type=Path, help="also draw waiting times and memory")
+    return parser.parse_args()
+
+
+def main() -> None:
+    chosen = parsed()
     from gammascope.data.folder import find_images
 
-    contents = [path.read_bytes() for path in find_images([str(chosen.folder)])[: chosen.images]]
-    say("answers offline")
-    whole = with_answers(contents)
-    kinds = {"whole": whole, f"{CROP_PX} px": with_answers([cropped(one) for one, _ in whole])}
+    options = ["--weights", chosen.weights, "--profile", chosen.profile]
+    paths = find_images([str(chosen.folder)])[: chosen.images]
+    whole = with_answers([(path.suffix, path.read_bytes()) for path in paths], options)
+    kinds = {"whole": whole}
+    if chosen.compare_seconds:
+        kinds[f"{CROP_PX} px"] = with_answers(
+            [(".png", cropped(content)) for content, _ in whole], options
+        )
     area = statistics.mean(row["width"] * row["height"] for _, row in whole)
     size = statistics.mean(len(content) for content, _ in whole)
     found: dict[str, Any] = {
-        "machine": f"{processor()}; {os.cpu_count()} cores, {chosen.threads} threads a server",
+        "machine": f"{processor()}; {os.cpu_count()} cores, {chosen.threads} threads a server; {' '.join(options)}",
         "pictures": f"{len(whole)} pictures, {area / 1e6:.2f} megapixels and {size / 1e3:.0f} kB on average",
     }
-    with running(chosen.threads) as server:
+    with running(chosen.threads, *options) as server:
+        warm_up(server, whole)
         found["load"] = list(levels(server, whole, chosen.clients, chosen.seconds))
+        found["burst"] = list(levels(server, whole, [chosen.burst], 0)) if chosen.burst else []
     found["batching"] = {
-        kind: list(batching(pictures, chosen.clients, chosen.compare_seconds, chosen.threads))
-        for kind, pictures in kinds.items()
+        kind: list(
+            batching(pictures, chosen.clients, chosen.compare_seconds, chosen.threads, options)
+        )
+        for kind, pictures in (kinds if chosen.compare_seconds else {}).items()
     }
     found["page"] = None
     if chosen.cold or chosen.warm:
-        content = whole[0][0]
-        found["page"] = page_waits(content, chosen.threads, max(1, chosen.cold), chosen.warm)
+        visits = (max(1, chosen.cold), chosen.warm)
+        found["page"] = page_waits(whole[0][0], chosen.threads, *visits, options)
     print(printed(found))
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
-    if any(row["wrong"] or row["errors"] for row in found["load"]):
+    if chosen.plot:
+        plot(found, chosen.plot)
+    if any(row["wrong"] or row["errors"] for row in (*found["load"], *found["burst"])):
         raise SystemExit("Some answers were wrong or missing: see above.")
 
 

@@ -58,3 +58,13 @@ def _is_module(name: str) -> bool:
 def test_the_answers_of_benchmarks_fit_a_page():
     lines = (ROOT / "docs" / "benchmarks.md").read_text("utf-8").splitlines()
     assert len(lines) <= 150
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_examples_in_documents_import_exists(path):
+    for block in re.findall(r"(?ms)^```python\n(.*?)^```", path.read_text("utf-8")):
+        for module, names in re.findall(r"(?m)^from (gammascope[\w.]*) import ([\w, ]+)$", block):
+            for name in names.split(","):
+                found = importlib.import_module(module)
+                whole = f"{module}.{name.strip()}"
+                assert hasattr(found, name.strip()) or _is_module(whole), whole

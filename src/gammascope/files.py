@@ -32,6 +32,11 @@ def complete_or_absent(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def cache_folder() -> Path:
+    """Return where this user's programs keep what they can do without."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "gammascope").expanduser()
+
+
 def pyarrow_for(feature: str) -> tuple[Any, Any]:
     """Import and return ``pyarrow`` (with ``pyarrow.ipc``) and ``pyarrow.parquet``.
 

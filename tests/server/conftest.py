@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import os
+import shutil
+import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,3 +130,54 @@ def serve(parts_with) -> Iterator[Callable[..., Any]]:
 def client(serve):
     """A server as it comes."""
     return serve()
+
+
+@pytest.fixture(scope="session")
+def postgres_in() -> Callable[..., AbstractContextManager[Callable[..., str]]]:
+    """Return what runs a PostgreSQL of our own, reached through a socket in its folder, and what calls its tools."""
+    found = shutil.which("initdb"), *Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    initdb = next((Path(place).resolve() for place in found if place), None)
+    if initdb is None:
+        pytest.skip("PostgreSQL: no initdb on this machine")
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("PostgreSQL: psycopg is not installed")
+
+    @contextmanager
+    def running(folder: Path, user: str, settings: str, *options: str):
+        owner = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+        if owner:
+            shutil.chown(folder, owner)
+
+        def call(tool: str, *arguments: str, check: bool = True) -> str:
+            command = [str(initdb.with_name(tool)), *arguments]
+            done = subprocess.run(command, user=owner, capture_output=True, text=True, check=check)
+            return done.stdout
+
+        data = str(folder / "data")
+        call("initdb", "-D", data, "-U", user, *options)
+        control = ("-D", data, "-w", "-o", f"-k {folder} -c fsync=off {settings}")
+        call("pg_ctl", *control, "-l", str(folder / "log"), "start")
+        try:
+            yield call
+        finally:
+            # Where something else has ended it already, there is nothing left to stop.
+            call("pg_ctl", *control, "-m", "fast", "stop", check=False)
+
+    return running
+
+
+@pytest.fixture(scope="session")
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that other users reach: every start of pytest closes the one that all its runs share."""
+    with tempfile.TemporaryDirectory(prefix="gammascope-") as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_in, open_folder) -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own."""
+    folder = open_folder / "shared"
+    folder.mkdir()
+    with postgres_in(folder, "gs", "-c listen_addresses=''", "-A", "trust"):
+        yield f"postgresql:///postgres?host={folder}&user=gs"

@@ -124,6 +124,24 @@ def test_results_of_a_job_outlive_the_server(serve, parts_with, gated, pictures,
     assert job["results"][0]["image"] == "a.png"
 
 
+def test_another_server_knows_a_job_as_soon_as_it_is_accepted(
+    serve, gated, pictures, tmp_path, monkeypatch
+):
+    first, second = (serve(results=tmp_path / "r.sqlite", pipeline=one) for one in (gated, None))
+    put = Results.put_job
+
+    def slowly(*values):
+        time.sleep(0.3)
+        put(*values)
+
+    monkeypatch.setattr(Results, "put_job", slowly)
+    files = {"f": ("a.png", pictures["cat.png"])}
+    place = first.post("/v1/jobs", files=files).headers["location"]
+    assert second.get(place).json()["status"] == "accepted"
+    gated.gate.set()
+    assert finished(second, place)["failed"] == 0
+
+
 def test_a_job_whose_server_died_is_lost_and_says_so(serve, tmp_path):
     place = tmp_path / "results.sqlite"
     results = Results(opened(str(place)), "w", 10, 1.0)

@@ -51,9 +51,9 @@ def body_of(files: dict[str, bytes]) -> bytes:
     return b"".join(parts) + b"--b--\r\n"
 
 
-def posted(netloc: str, path: str, files: dict[str, bytes]):
+def posted(netloc: str, path: str, files: dict[str, bytes], **headers: str):
     connection = http.client.HTTPConnection(netloc, timeout=60)
-    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    headers["Content-Type"] = "multipart/form-data; boundary=b"
     connection.request("POST", path, body_of(files), headers)
     answer = connection.getresponse()
     row = json.loads(answer.read())

@@ -2,54 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
 import sqlite3
 import stat
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gammascope.errors import MissingDataError, MissingExtraError
 from gammascope.server.store import Postgres, Results, Sqlite, default_place, opened
 
-INITDB = shutil.which("initdb") or next(
-    (str(path) for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")), ""
-)
-HAS_PSYCOPG = importlib.util.find_spec("psycopg") is not None
-needs_postgres = pytest.mark.skipif(
-    not (INITDB and HAS_PSYCOPG),
-    reason=f"PostgreSQL: {'psycopg is not installed' if INITDB else 'no initdb on this machine'}",
-)
 
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
-    """The URL of a PostgreSQL server of our own, reached through a socket file."""
-    folder = tmp_path_factory.mktemp("postgres")
-    owner = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
-    if owner:
-        for path in (folder, *folder.parents[:3]):
-            path.chmod(0o755)
-        shutil.chown(folder, owner)
-    tools, data = Path(INITDB).parent, folder / "data"
-    options: dict[str, Any] = {"user": owner, "capture_output": True}
-    subprocess.run([INITDB, "-D", data, "-A", "trust", "-U", "gs"], check=True, **options)
-    settings = f"-k {folder} -c listen_addresses='' -c fsync=off"
-    control = [tools / "pg_ctl", "-D", data, "-w", "-o", settings]
-    subprocess.run([*control, "-l", folder / "log", "start"], check=True, **options)
-    yield f"postgresql:///postgres?host={folder}&user=gs"
-    # Where something else has ended it already, there is nothing left to stop.
-    subprocess.run([*control, "-m", "fast", "stop"], check=False, **options)
-
-
-@pytest.fixture(params=["memory", "file", pytest.param("postgres", marks=needs_postgres)])
+@pytest.fixture(params=["memory", "file", "postgres"])
 def database(request, tmp_path):
     if request.param == "postgres":
         made = opened(request.getfixturevalue("postgres"))
@@ -125,6 +91,45 @@ def test_threads_share_a_database(database):
     assert database.execute("SELECT count(*) FROM results") == [(120,)]
 
 
+@pytest.mark.parametrize("kind", ["file", "postgres"])
+def test_servers_that_start_together_make_their_tables_once(kind, request, tmp_path):
+    place = (
+        request.getfixturevalue("postgres") if kind == "postgres" else str(tmp_path / "r.sqlite")
+    )
+    if kind == "postgres":
+        emptied = opened(place)
+        emptied.execute("DROP TABLE IF EXISTS results, jobs")
+        emptied.close()
+    gate, failed = threading.Barrier(4), []
+
+    def start() -> None:
+        database = opened(place)
+        gate.wait(10)
+        try:
+            results_in(database).put("key", REPORT)
+        except Exception as error:
+            failed.append(error)
+        database.close()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+def test_a_database_that_takes_no_tables_is_told_in_words(tmp_path):
+    sqlite3.connect(tmp_path / "r.sqlite").close()
+
+    class ReadOnly(Sqlite):
+        def execute(self, statement, values=()):  # noqa: ARG002
+            raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    with pytest.raises(MissingDataError, match=r"takes no tables of results \(attempt to write"):
+        results_in(ReadOnly(tmp_path / "r.sqlite"))
+
+
 def test_two_servers_share_a_file(tmp_path):
     place = str(tmp_path / "deep" / "results.sqlite")
     first, second = (results_in(opened(place)) for _ in range(2))
@@ -177,7 +182,6 @@ def test_what_cannot_be_opened_is_told_without_the_password(tmp_path, monkeypatc
     assert "secret" not in str(caught.value)
 
 
-@needs_postgres
 def test_a_lost_connection_is_made_anew(postgres):
     database = Postgres(postgres)
     database._connection.close()

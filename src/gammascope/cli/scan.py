@@ -58,10 +58,10 @@ LabelsOnly: TypeAlias = Annotated[
 _BULK = "Very many images"
 
 ResultsOut: TypeAlias = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--out",
-        help="Write rows into this folder of Parquet parts; started again, go on.",
+        help="Write rows into this folder (or URL) of Parquet parts; started again, go on.",
         rich_help_panel=_BULK,
     ),
 ]
@@ -131,7 +131,8 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
         place = None if named[0] == "default" else checkpoints.resolve(named[0])
         where = scan_into.Engine(engine, address, place, device, execution)
         plan = Plan(tuple(paths), recursive, limits, deduplicate)
-        summary = scan_into.run(out, plan, load(named[0], besides=besides), where, bar=not quiet)
+        pipeline = load(named[0], besides=besides)
+        summary = scan_into.run(out, plan, pipeline, where, bar=not quiet)
         typer.echo(
             json.dumps(scan_into.plain(summary)) if as_json else scan_into.statement(summary, out)
         )

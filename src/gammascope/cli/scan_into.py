@@ -17,7 +17,7 @@ from gammascope.cli.scan_results import fails_on
 from gammascope.detection.pipeline import Execution, Pipeline
 from gammascope.report import FORMAT, Verdict
 from gammascope.scanning.ordered import Plan, Progress, scan_into
-from gammascope.scanning.results import ResultsFolder, Summary
+from gammascope.scanning.results import Destination, ResultsFolder, Summary
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -79,8 +79,11 @@ def refuse_beside_out(
         )
 
 
-def run(folder: Path, plan: Plan, pipeline: Pipeline, engine: Engine, *, bar: bool) -> Summary:
-    """Scan into a folder and say what came out."""
+def run(place: str, plan: Plan, pipeline: Pipeline, engine: Engine, *, bar: bool) -> Summary:
+    """Scan into a folder, or one behind a URL, and say what came out."""
+    out = Destination(place)
+    out.check()
+    folder = out.folder
     with _progress(shown=bar) as progress, _told_how_to_go_on(folder):
         if engine.name == "ray":
             from gammascope.scanning.ray_engine import Cluster, scan_on
@@ -89,6 +92,7 @@ def run(folder: Path, plan: Plan, pipeline: Pipeline, engine: Engine, *, bar: bo
             scan_on(cluster, folder, plan, pipeline, progress)
         else:
             scan_into(folder, plan, pipeline, progress)
+    out.copy()
     return ResultsFolder(folder).summary()
 
 
@@ -104,18 +108,18 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
         raise
 
 
-def statement(summary: Summary, folder: Path) -> str:
-    """Return the last line for a person.
+def statement(summary: Summary, place: str) -> str:
+    """Return the last line for a person; ``place`` is where the rows are.
 
     >>> counts = {Verdict.FAKE: 1, Verdict.UNCERTAIN: 0, Verdict.NO_SIGN: 2}
-    >>> statement(Summary(4, counts, {}, 1), Path("out"))
+    >>> statement(Summary(4, counts, {}, 1), "out")
     '4 images: 1 fake, 2 no sign, 1 unreadable. Rows: out'
     """
     found = [verdict for verdict in reversed(Verdict) if summary.verdicts[verdict]]
     parts = [f"{summary.verdicts[verdict]:,} {verdict}" for verdict in found]
     if summary.failed:
         parts.append(f"{summary.failed:,} unreadable")
-    return f"{summary.images:,} images: {', '.join(parts)}. Rows: {folder}"
+    return f"{summary.images:,} images: {', '.join(parts)}. Rows: {place}"
 
 
 def plain(summary: Summary) -> dict[str, object]:

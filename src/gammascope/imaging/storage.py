@@ -17,11 +17,12 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gammascope.errors import MissingDataError, MissingExtraError
+from gammascope.errors import GammascopeError, MissingDataError, MissingExtraError
 from gammascope.files import pyarrow_for
 
 TABLE_SUFFIXES = (".parquet", ".arrow")
@@ -265,11 +266,31 @@ def filesystem_of(url: str) -> tuple[Any, str]:
     return filesystem, path
 
 
+@contextmanager
+def as_os_errors() -> Iterator[None]:
+    """Let what a store's own package raises, for want of credentials or of a connection, be an OSError."""
+    try:
+        yield
+    except (
+        GammascopeError,
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        MemoryError,
+        tarfile.TarError,
+    ):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
 def again(read: Callable[[], T], *, remote: bool = True) -> T:
     """Read, and try again what a network may mend."""
     for left in range(TRIES - 1, -1, -1):
         try:
-            return read()
+            with as_os_errors():
+                return read()
         except (FileNotFoundError, PermissionError, IsADirectoryError):
             raise
         except OSError:

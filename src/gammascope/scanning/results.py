@@ -5,6 +5,7 @@ A memory of contents examined before lets the same bytes be examined once.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,11 +15,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from gammascope.data import ledger
-from gammascope.files import complete_or_absent, pyarrow_for, shown
+from gammascope.errors import MissingDataError, RecipeError
+from gammascope.files import cache_folder, complete_or_absent, pyarrow_for, shown
+from gammascope.imaging.storage import again, filesystem_of, is_remote
 from gammascope.report import Verdict
 from gammascope.scanning.sources import Item
 
@@ -26,6 +30,7 @@ FEATURE = "A scan into a folder"
 
 _LISTED = "listed.json"
 _WHAT = "results"
+_MARK = "_unfinished"  # readers of Parquet folders skip such names
 _QUESTIONS = ("generated", "edited")
 
 
@@ -290,6 +295,90 @@ def _values(row: Row) -> dict[str, Any]:
         for name in ("verdict", "probability")
     }
     return values | {name: said[name] for name in whole} | each | {"report": row.outcome}
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the rows of a scan go in the end: a folder, or one behind a URL.
+
+    Rows for a URL are kept in the user's cache folder while the scan goes on, which so can be interrupted like any
+    other; whole parts are copied once all is done.
+
+    Attributes:
+        place: Path, or URL that fsspec understands.
+    """
+
+    place: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the scan works."""
+        if not is_remote(self.place):
+            return Path(self.place)
+        digest = hashlib.blake2b(self.place.rstrip("/").encode(), digest_size=8).hexdigest()
+        return cache_folder() / "scans" / digest
+
+    def check(self) -> None:
+        """Make sure that rows can be copied there, before the work begins: a mark is left there until they are.
+
+        Raises:
+            RecipeError: If there are rows that no scan from this machine's cache folder has copied there.
+            MissingDataError: If the place cannot be reached.
+            MissingExtraError: If the URL needs a package that is not installed.
+        """
+        if not is_remote(self.place):
+            return
+        if not self._copied.exists() and self._there():
+            raise RecipeError(
+                f"{self.place} holds rows of another scan, or of one on another machine: choose another place, or "
+                "delete them."
+            )
+        filesystem, root = filesystem_of(self.place.rstrip("/"))
+        mark = b"Rows are copied here once all images are examined.\n"
+        try:
+            again(partial(filesystem.pipe_file, f"{root}/{_MARK}", mark))
+        except OSError as error:
+            raise MissingDataError(f"{self.place} cannot be written to ({error}).") from error
+
+    def copy(self) -> None:
+        """Copy finished parts to the URL, and remove those there that have been merged since.
+
+        Raises:
+            MissingDataError: If the place cannot be reached; the same scan goes on from there.
+        """
+        if not is_remote(self.place):
+            return
+        filesystem, root = filesystem_of(self.place.rstrip("/"))
+        self._copied.touch()
+        parts = [path for path, _ in ledger.parts(self.folder)]
+        try:
+            for path in parts:
+                again(partial(filesystem.put_file, str(path), f"{root}/{path.name}"))
+            for name in self._there() - {path.name for path in parts}:
+                again(partial(filesystem.rm_file, f"{root}/{name}"))
+            again(partial(filesystem.rm_file, f"{root}/{_MARK}"))
+        except OSError as error:
+            raise MissingDataError(
+                f"Rows cannot be copied to {self.place} ({error}). They are in {self.folder}, and the same command "
+                "copies them."
+            ) from error
+
+    @property
+    def _copied(self) -> Path:
+        return self.folder / "_ledger" / "copied"
+
+    def _there(self) -> set[str]:
+        """Name the parts behind the URL."""
+        filesystem, root = filesystem_of(self.place.rstrip("/"))
+        filesystem.invalidate_cache(root)
+        try:
+            found = again(partial(filesystem.ls, root, detail=False))
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise MissingDataError(f"{self.place} cannot be listed ({error}).") from error
+        names = (name.rstrip("/").rpartition("/")[2] for name in found)
+        return {name for name in names if name.endswith(".parquet")}
 
 
 @runtime_checkable

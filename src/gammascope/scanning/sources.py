@@ -30,7 +30,7 @@ from gammascope.errors import MissingDataError, UndecodableImageError
 from gammascope.files import path_of, pyarrow_for, shown
 from gammascope.imaging import storage
 from gammascope.imaging.decode import Limits, content_of
-from gammascope.imaging.storage import again, filesystem_of, is_remote
+from gammascope.imaging.storage import again, as_os_errors, filesystem_of, is_remote
 
 TABLES = (".parquet",)
 LISTS = (".csv", *TABLES)
@@ -139,7 +139,12 @@ class Reader:
     def _read(self, item: Item) -> bytes:
         if item.start is None:
             filesystem, path = filesystem_of(item.file)
-            content: bytes = filesystem.cat_file(path, end=self._limits.max_bytes + 1)
+            try:
+                content: bytes = filesystem.cat_file(path, end=self._limits.max_bytes + 1)
+            except OSError:
+                if filesystem.size(path) != 0:
+                    raise
+                content = b""  # S3 has no first byte of an empty object to give, and says that the range is wrong
             return content
         with self._lock:
             held = self._held(item)
@@ -228,16 +233,17 @@ def _listed(name: str, recursive: bool) -> Iterator[Item]:
 def _listed_remotely(name: str, recursive: bool) -> Iterator[Item]:
     filesystem, path = filesystem_of(name)
     try:
-        if glob.has_magic(path):
-            files: Iterator[str] = iter(filesystem.glob(path))
-        elif filesystem.isdir(path):
-            files = _walked(filesystem, path, recursive)
-        else:
-            yield from _inside(name)
-            return
-        for file in files:
-            if _known(file) and not file.rsplit("/", 1)[-1].startswith("."):
-                yield from _inside(filesystem.unstrip_protocol(file))
+        with as_os_errors():
+            if glob.has_magic(path):
+                files: Iterator[str] = iter(filesystem.glob(path))
+            elif filesystem.isdir(path):
+                files = _walked(filesystem, path, recursive)
+            else:
+                yield from _inside(name)
+                return
+            for file in files:
+                if _known(file) and not file.rsplit("/", 1)[-1].startswith("."):
+                    yield from _inside(filesystem.unstrip_protocol(file))
     except OSError as error:
         raise MissingDataError(f"{name} cannot be listed ({error}).") from error
 

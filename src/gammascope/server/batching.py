@@ -39,6 +39,9 @@ MASK_SIDE_PX: Final = 384
 QUIET_MASK_SIDE_PX: Final = 192
 """The same beside an answer of "no": nearly every picture has such a mask, all are kept, and few are looked at."""
 
+_PACKED: Final = 4
+"""How hard masks are compressed: 2.8 instead of 8.3 CPU-ms for one at zlib's usual 6, and 7 % larger."""
+
 
 def plain(reports: Mapping[str, Report]) -> dict[str, Any]:
     """Return all reports on one picture, by their detectors' names, as plain types with their masks."""
@@ -93,7 +96,7 @@ def _mask(evidence: Evidence, values: Float[np.ndarray, "h w"]) -> dict[str, Any
     grey = np.rint(255 * np.clip(np.where(seen, small, 0), 0, 1)).astype(np.uint8)
     pixels = np.stack([grey, np.where(seen, 255, 0).astype(np.uint8)], axis=2)
     data = io.BytesIO()
-    PillowImage.fromarray(pixels, "LA").save(data, "PNG")
+    PillowImage.fromarray(pixels, "LA").save(data, "PNG", compress_level=_PACKED)
     encoded = base64.b64encode(data.getvalue()).decode("ascii")
     quiet = {"on_request": True} if evidence.on_request else {}
     return {"width": width, "height": height, "png": encoded} | quiet

@@ -234,8 +234,10 @@ class Jobs:
             detail = f"{self.open} of at most {self._limits.jobs} jobs are not finished."
             raise Problem("queue-full", detail, retry_after=5)
 
-    def accept(self, owner: str, uploads: Sequence[Upload], webhook: str, share: Share) -> Job:
-        """Take a job over, with the memory its uploads are in.
+    async def accept(
+        self, owner: str, uploads: Sequence[Upload], webhook: str, share: Share
+    ) -> Job:
+        """Take a job over, with the memory its uploads are in; every server that shares results knows it from then on.
 
         Raises:
             Problem: "queue-full", or "webhook-refused".
@@ -246,10 +248,15 @@ class Jobs:
         job = Job(secrets.token_urlsafe(18), owner, len(uploads), webhook, time.time())
         self._open[job.id] = job
         share.kept = True
-        task = asyncio.create_task(self._run(job, list(uploads), share))
+        # Should the process die, whoever asks learns that the job is lost.
+        noted = asyncio.create_task(asyncio.to_thread(self._keep, job))
+        task = asyncio.create_task(self._run(job, list(uploads), share, noted))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         self._figures.jobs.labels("accepted").inc()
+        await asyncio.shield(
+            noted
+        )  # or a balancer may send who asks at once to a server that knows nothing
         return job
 
     def get(self, job: str, owner: str) -> dict[str, Any] | None:
@@ -290,10 +297,11 @@ class Jobs:
             await asyncio.wait(self._running)
         self._callers.shutdown()
 
-    async def _run(self, job: Job, uploads: list[Upload], share: Share) -> None:
+    async def _run(
+        self, job: Job, uploads: list[Upload], share: Share, noted: asyncio.Task[bool]
+    ) -> None:
         until = time.monotonic() + self._limits.job_seconds
-        # Should the process die, whoever asks learns that the job is lost.
-        await asyncio.to_thread(self._keep, job)
+        await noted
         turns = asyncio.Semaphore(_FILES_AT_ONCE)
         rows = await asyncio.gather(
             *(self._examined(job, upload, turns, until) for upload in uploads)

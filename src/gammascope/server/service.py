@@ -263,7 +263,9 @@ async def accept_job(request: Request, service: Serving, caller: Asking) -> Resp
         )
         form = await read_form(request, bounds, share)
         caller.take(len(form.files))
-        job = service.jobs.accept(caller.name, form.files, form.fields.get("webhook", ""), share)
+        job = await service.jobs.accept(
+            caller.name, form.files, form.fields.get("webhook", ""), share
+        )
     request.state.facts.update(files=job.files)
     return JSONResponse(job.plain(), 202, {"Location": f"/v1/jobs/{job.id}"})
 

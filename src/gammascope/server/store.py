@@ -19,12 +19,14 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from gammascope import __version__
 from gammascope.errors import MissingDataError, MissingExtraError
+from gammascope.files import cache_folder
 from gammascope.report import FORMAT
 from gammascope.server.telemetry import log
 
 IN_MEMORY: Final = "memory"
 
 _PRUNED_EVERY: Final = 1000
+_TRIES: Final = 5
 _DAY_S: Final = 86_400.0
 
 # Words that SQLite and PostgreSQL understand alike.
@@ -140,8 +142,24 @@ def opened(place: str) -> Database:
 
 def default_place() -> str:
     """Return where results are kept unless told otherwise: a file in the user's cache folder."""
-    folder = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return str(Path(folder, "gammascope", "server.sqlite").expanduser())
+    return str(cache_folder() / "server.sqlite")
+
+
+def _make_tables(database: Database) -> None:
+    """Make what is missing; of servers that start at the same moment, PostgreSQL lets all but one fail at that."""
+    for left in range(_TRIES - 1, -1, -1):
+        try:
+            for statement in _TABLES:
+                database.execute(statement)
+        except Exception as error:  # drivers have types of their own
+            if not left:
+                raise MissingDataError(
+                    f"The database takes no tables of results ({' '.join(str(error).split())}). Choose another place, "
+                    "or --results memory."
+                ) from error
+            time.sleep(0.1 * (_TRIES - left))
+        else:
+            return
 
 
 class Results:
@@ -154,14 +172,16 @@ class Results:
         detectors: What answers; part of every key.
         most: Reports kept.
         days: How long.
+
+    Raises:
+        MissingDataError: If the database takes no tables.
     """
 
     def __init__(self, database: Database, detectors: str, most: int, days: float) -> None:
         self._database, self._detectors = database, detectors
         self._most, self._days = most, days
         self._written = 0
-        for statement in _TABLES:
-            database.execute(statement)
+        _make_tables(database)
         self.prune()
 
     def key(self, content: bytes) -> str:

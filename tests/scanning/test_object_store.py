@@ -1,5 +1,7 @@
 """Scans from and into an S3-compatible store, and training on shards that lie there: moto's server, over a socket."""
 
+# ruff: noqa: F811 - fixtures of other files are imported, and named as arguments
+
 from __future__ import annotations
 
 import os
@@ -59,12 +61,12 @@ def store(endpoint, monkeypatch, tmp_path):
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def sent(store, contents, folder="bucket/in") -> None:  # noqa: F811
+def sent(store, contents, folder="bucket/in") -> None:
     for name, content in contents.items():
         store.pipe_file(f"{folder}/{name}", content)
 
 
-def test_a_scan_of_a_store_finds_what_one_of_the_disk_finds(store, contents, pipeline, tmp_path):  # noqa: F811
+def test_a_scan_of_a_store_finds_what_one_of_the_disk_finds(store, contents, pipeline, tmp_path):
     write(tmp_path / "in", contents)
     write_tar(tmp_path / "shard.tar", contents)
     (tmp_path / "list.csv").write_text("path\n" + "".join(f"in/{name}\n" for name in contents))
@@ -80,7 +82,7 @@ def scan(*arguments: str) -> Any:
     return CliRunner().invoke(command_line, ["scan", "--quiet", *map(str, arguments)])
 
 
-def test_rows_go_into_the_store_once_all_are_there(store, contents, weights, tmp_path):  # noqa: F811
+def test_rows_go_into_the_store_once_all_are_there(store, contents, weights, tmp_path):
     sent(store, contents)
     command = ("s3://bucket/in", "--out", "s3://bucket/rows/of a day/", "--weights", weights)
     done = scan(*command)
@@ -97,7 +99,7 @@ def test_rows_go_into_the_store_once_all_are_there(store, contents, weights, tmp
     assert store.ls("bucket/rows/of a day", refresh=True) == [part]
 
 
-def test_rows_of_another_machine_are_not_mixed_with_ours(store, contents, weights, monkeypatch):  # noqa: F811
+def test_rows_of_another_machine_are_not_mixed_with_ours(store, contents, weights, monkeypatch):
     sent(store, contents)
     command = ("s3://bucket/in", "--out", "s3://bucket/rows", "--weights", weights)
     assert scan(*command).exit_code == 4
@@ -107,7 +109,7 @@ def test_rows_of_another_machine_are_not_mixed_with_ours(store, contents, weight
     assert "s3://bucket/rows holds rows of another scan" in refused.output
 
 
-def test_a_store_that_cannot_be_reached_is_told_in_one_line(store, weights, tmp_path, monkeypatch):  # noqa: F811
+def test_a_store_that_cannot_be_reached_is_told_in_one_line(store, weights, tmp_path, monkeypatch):
     picture = Path(__file__).parents[2] / "examples" / "pictures" / "coffee_untouched.jpg"
     missing = scan(picture, "--out", "s3://no-bucket/rows", "--weights", weights)
     assert missing.exit_code == 3
@@ -127,7 +129,10 @@ def test_a_store_that_cannot_be_reached_is_told_in_one_line(store, weights, tmp_
         assert "report it" not in refused.output
 
 
-def test_training_on_shards_of_a_store_is_training_on_a_disk(store, recipe, packed, tmp_path):  # noqa: F811
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_on_shards_of_a_store_is_training_on_a_disk(
+    workers, store, recipe, packed, tmp_path
+):
     from gammascope.training.loop import train
     from gammascope.training.recipe import Streaming
 
@@ -136,5 +141,6 @@ def test_training_on_shards_of_a_store_is_training_on_a_disk(store, recipe, pack
     near = replace(recipe.data, manifests=(str(packed),), streaming=Streaming())
     expected = train(replace(recipe, data=near), tmp_path / "near")
     far = replace(recipe.data.streaming, source="s3://bucket/set", shards=5)
-    streamed = train(replace(recipe, data=replace(recipe.data, streaming=far)), tmp_path / "far")
+    data = replace(recipe.data, streaming=far, workers=workers)
+    streamed = train(replace(recipe, data=data), tmp_path / "far")
     assert same_weights(streamed, expected)

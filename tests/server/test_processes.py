@@ -182,9 +182,21 @@ def test_a_rolling_restart_loses_no_job(kept, request, fast, pictures, tmp_path)
         sender = Sender([address for _, address in running], pictures)
         sending = [clients.submit(sender.send, number) for number in range(3)]
         accepted = []
-        for number, (process, _) in enumerate(running):
+        for number, (process, address) in enumerate(running):
+            # Much more than it can answer before it stops to listen.
+            names = [name for _ in range(25) for name in pictures]
+            ends = (f"{number}-{place}".encode() for place in range(len(names)))
+            large = [(name, pictures[name] + end) for name, end in zip(names, ends, strict=True)]
+            status, row = posted(address, "/v1/jobs", large)
+            assert status == 202
+            sender.accepted[row["id"]] = names
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            other = sender.servers[1 - number]
+            while got(address, "/readyz")[0]:
+                time.sleep(0.05)
+            assert job_at(other, row["id"])["status"] == "accepted"
+            assert process.wait(120) == 0
+            assert job_at(other, row["id"])["status"] == "finished"
             new = stack.enter_context(serving(tmp_path / f"log {number + 2}", *options))
             sender.servers[number] = new[1]
             time.sleep(2)

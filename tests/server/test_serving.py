@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -45,13 +46,19 @@ def process_of(*arguments, without: str = ""):
             process.kill()
 
 
-def body_of(files: dict[str, bytes]) -> bytes:
+def body_of(files: Mapping[str, bytes] | Sequence[tuple[str, bytes]]) -> bytes:
     head = '--b\r\nContent-Disposition: form-data; name="f"; filename="{}"\r\n\r\n'
-    parts = [head.format(name).encode() + content + b"\r\n" for name, content in files.items()]
+    named = files.items() if isinstance(files, Mapping) else files
+    parts = [head.format(name).encode() + content + b"\r\n" for name, content in named]
     return b"".join(parts) + b"--b--\r\n"
 
 
-def posted(netloc: str, path: str, files: dict[str, bytes], **headers: str):
+def posted(
+    netloc: str,
+    path: str,
+    files: Mapping[str, bytes] | Sequence[tuple[str, bytes]],
+    **headers: str,
+):
     connection = http.client.HTTPConnection(netloc, timeout=60)
     headers["Content-Type"] = "multipart/form-data; boundary=b"
     connection.request("POST", path, body_of(files), headers)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,25 @@ def missing(folder: Path, images: int) -> list[range]:
     edges = [0, *(edge for _, span in parts(folder) for edge in (span.start, span.stop)), images]
     gaps = (range(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True))
     return [gap for gap in gaps if gap]
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Stretches of images without rows, found in a time that hardly grows with their number.
+
+    Attributes:
+        stretches: In order, without overlap, as ``missing`` lists them.
+    """
+
+    stretches: Sequence[range]
+
+    def __contains__(self, number: int) -> bool:
+        return self.meet(range(number, number + 1))
+
+    def meet(self, span: range) -> bool:
+        """Whether any image of a span is in a stretch; an empty span has none."""
+        at = bisect_right(self.stretches, span.stop - 1, key=lambda gap: gap.start) - 1
+        return bool(span) and at >= 0 and self.stretches[at].stop > span.start
 
 
 def damaged(path: Path, why: str) -> str:

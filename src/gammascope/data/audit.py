@@ -102,9 +102,12 @@ def groups_of_copies(hashes: UInt64[np.ndarray, " n"]) -> list[int]:
     Members may be as near to each other only over others between them.
     """
     different, counts = np.unique(hashes, return_counts=True)
-    groups = _components(len(different), near_hashes(different, COPY_RADIUS))
-    sizes = (int(counts[members].sum()) for members in groups)
-    return [size for size in sizes if size > 1]
+    pairs = near_hashes(different, COPY_RADIUS)
+    near, places = np.unique(pairs, return_inverse=True)
+    groups = _components(len(near), places.reshape(-1, 2))
+    alone = np.delete(counts, near)
+    sizes = [int(counts[near[members]].sum()) for members in groups]
+    return [*sizes, *alone[alone > 1].tolist()]
 
 
 def near_hashes(hashes: UInt64[np.ndarray, " n"], radius: int = RADIUS) -> _Pairs:

@@ -108,8 +108,30 @@ def write_part(folder: Path, first: int, table: Any) -> Path:
     path = folder / f"{first:010d}-{first + table.num_rows:010d}.parquet"
     with complete_or_absent(path) as unfinished:
         parquet.write_table(table, unfinished)
-        with unfinished.open("rb") as file:  # the name must not outlive a power cut alone
-            os.fsync(file.fileno())
+        _onto_disk(unfinished)
+    return path
+
+
+def _onto_disk(unfinished: Path) -> None:
+    with unfinished.open("rb") as file:  # the name must not outlive a power cut alone
+        os.fsync(file.fileno())
+
+
+def join_parts(folder: Path, group: Sequence[tuple[Path, range]]) -> Path:
+    """Write the rows of parts that follow each other as one part, holding one of them at a time.
+
+    Args:
+        folder: Where it goes; there whole or not at all.
+        group: Parts as ``parts`` lists them, two and more.
+    """
+    _, parquet = pyarrow_for("Writing tables")
+    path = folder / f"{group[0][1].start:010d}-{group[-1][1].stop:010d}.parquet"
+    with complete_or_absent(path) as unfinished:
+        schema = parquet.read_schema(group[0][0])
+        with parquet.ParquetWriter(unfinished, schema) as writer:
+            for part, _ in group:
+                writer.write_table(parquet.read_table(part))
+        _onto_disk(unfinished)
     return path
 
 

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
@@ -146,8 +146,7 @@ def _round(
 def _rows(ray: Any, results: ResultsFolder, setup: _Setup) -> Iterator[Row]:
     """Yield rows as they come, in no order."""
     parts = [str(path) for path, span in ledger.parts(results.listing) if setup.gaps.meet(span)]
-    gpu = {"num_gpus": 1} if setup.device.startswith("cuda") else {}
-    most = max(1, int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1)))
+    most, asked = actors_on(ray.cluster_resources(), setup.device)
     left = sum(map(len, setup.gaps.stretches))
     rows = (
         ray.data.read_parquet(parts)
@@ -158,14 +157,28 @@ def _rows(ray: Any, results: ResultsFolder, setup: _Setup) -> Iterator[Row]:
             batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
-            num_cpus=1,
             max_restarts=-1,
             max_task_retries=TRIES - 1,
-            **gpu,
+            **asked,
         )
     )
     for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
         yield from (Row(**values) for values in batch.to_pylist())
+
+
+def actors_on(resources: Mapping[str, float], device: str) -> tuple[int, dict[str, int]]:
+    """Return how many actors a cluster has room for, and what each asks Ray for.
+
+    On a single core they ask for none: the tasks that cut the list need it, and would wait for ever for an actor's.
+
+    >>> actors_on({"CPU": 2.0}, "cpu"), actors_on({"CPU": 1.0}, "cpu")
+    ((2, {'num_cpus': 1}), (1, {'num_cpus': 0}))
+    """
+    cores = max(1, int(resources.get("CPU", 1)))
+    asked = {"num_cpus": min(1, cores - 1)}
+    if not device.startswith("cuda"):
+        return cores, asked
+    return max(1, int(resources.get("GPU", 1))), asked | {"num_gpus": 1}
 
 
 def images_at_once(left: int, actors: int) -> int:

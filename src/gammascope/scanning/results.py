@@ -172,7 +172,6 @@ class ResultsFolder:
 
     def merge(self) -> None:
         """Turn many small parts into few large ones; a stop at any moment loses nothing."""
-        arrow, parquet = pyarrow_for(FEATURE)
         parts = ledger.parts(self.folder)
         group: list[tuple[Path, range]] = []
         for at, part in enumerate(parts):
@@ -181,8 +180,7 @@ class ResultsFolder:
             follows = at + 1 < len(parts) and parts[at + 1][1].start == part[1].stop
             if size >= self.merged_rows or not follows:
                 if len(group) > 1:
-                    tables = [parquet.read_table(path) for path, _ in group]
-                    ledger.write_part(self.folder, group[0][1].start, arrow.concat_tables(tables))
+                    ledger.join_parts(self.folder, group)
                 group = []
         self._drop_merged()
 

@@ -107,7 +107,7 @@ def scanned(way: str, pictures: Path, out: Path, weights: str) -> list[tuple[flo
         if what == "Scanning":
             came.append((time.perf_counter() - begun, done))
             disturb(done)
-        else:
+        elif what != "Listing":
             print(f"{way}: {what}, {done}", file=sys.stderr)
 
     plan = Plan((str(pictures),))

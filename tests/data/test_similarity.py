@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gammascope.data.audit import RADIUS, groups_of_copies, look_alikes, look_of, near_hashes
+from gammascope.data.audit import (
+    RADIUS,
+    groups_of_copies,
+    hash_of,
+    look_alikes,
+    look_of,
+    near_hashes,
+)
 from gammascope.imaging import codecs
 
 
@@ -62,6 +69,10 @@ def test_pictures_of_one_colour_are_alike_only_in_the_same_colour():
     black, white = np.zeros((40, 40, 3), np.uint8), np.full((40, 40, 3), 255, np.uint8)
     assert alike(black, black[:20])
     assert not alike(black, white)
+
+
+def test_pictures_of_one_colour_share_a_hash_whatever_rounding_makes_of_them():
+    assert {hash_of(np.full((30, 41, 3), level, np.uint8)) for level in range(0, 256, 5)} == {0}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 7)])

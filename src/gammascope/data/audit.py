@@ -43,6 +43,7 @@ of them); the pairs that only share a composition begin at 24."""
 
 _SIDE = 32  # pixels of the square that the cosine transform sees
 _LOW = 8  # its lowest frequencies along each axis
+_ROUNDING = 1e-6
 _THUMBNAIL = 16
 _PARTS = 4  # of 16 bits each
 _PART_BITS = 16
@@ -72,12 +73,13 @@ def look_of(image: Image) -> Look:
 
 
 def hash_of(image: Image) -> int:
-    """Return the signs of the 63 lowest frequencies of a picture's lightness, stretched to a square; below 2**64."""
+    """Return the signs of the 63 lowest frequencies of a picture's lightness, squared; even, below 2**64."""
     grey = PIL.Image.fromarray(image).convert("L")
     square = grey.resize((_SIDE, _SIDE), PIL.Image.Resampling.BOX)
     lightness = np.asarray(square, dtype=np.float64)
     waves = _COSINES @ lightness @ _COSINES.T
-    signs = waves.ravel()[1:] > 0  # the first is the mean: brightness is no feature
+    # The first is the mean: brightness is no feature. What rounding leaves of a frequency that is not there is none.
+    signs = waves.ravel()[1:] > _ROUNDING
     return int.from_bytes(np.packbits(signs).tobytes(), "big")
 
 

@@ -268,7 +268,7 @@ class _Writer(AbstractContextManager[Callable[[Row], None]]):
 
 
 _NOTHING = np.empty(0, np.uint64)
-_NO_LOOK = 2**64 - 1  # Hashes have 63 bits.
+_NO_LOOK = 2**64 - 1  # hashes are even
 
 
 def _stored(item: Item) -> tuple[Any, ...]:

@@ -35,7 +35,7 @@ within it; of 3.8 million pairs of different pictures, two did."""
 
 COPY_RADIUS = 2
 """The same where no thumbnail confirms it. Of 300 pictures 99.7 % stay within it at JPEG quality 30 and at half
-their size, 96 % at 0.3 of it; of 947,376 pairs of 1,377 different pictures, none is."""
+their size, 97 % at 0.3 of it; of 947,376 pairs of 1,377 different pictures, none is."""
 
 MAX_DIFFERENCE = 16.0
 """Root mean square of the thumbnails' difference, grey levels. Copies as above stay below 6, a crop of 2 % at 10 (half
@@ -43,6 +43,7 @@ of them); the pairs that only share a composition begin at 24."""
 
 _SIDE = 32  # pixels of the square that the cosine transform sees
 _LOW = 8  # its lowest frequencies along each axis
+_ENOUGH = 512  # of its shorter side; half of them move a bit of the hash now and then
 _ROUNDING = 1e-6
 _THUMBNAIL = 16
 _PARTS = 4  # of 16 bits each
@@ -73,8 +74,12 @@ def look_of(image: Image) -> Look:
 
 
 def hash_of(image: Image) -> int:
-    """Return the signs of the 63 lowest frequencies of a picture's lightness, squared; even, below 2**64."""
-    grey = PIL.Image.fromarray(image).convert("L")
+    """Return the signs of the 63 lowest frequencies of a picture's lightness, squared; even, below 2**64.
+
+    Of large pictures it reads every second pixel, or fewer: 3 CPU-ms at twelve megapixels instead of 50.
+    """
+    step = max(1, min(image.shape[:2]) // _ENOUGH)
+    grey = PIL.Image.fromarray(np.ascontiguousarray(image[::step, ::step])).convert("L")
     square = grey.resize((_SIDE, _SIDE), PIL.Image.Resampling.BOX)
     lightness = np.asarray(square, dtype=np.float64)
     waves = _COSINES @ lightness @ _COSINES.T

@@ -59,7 +59,7 @@ JOBS = (
         "--synthetic --json OUT.json --plot OUT.png",
         "--synthetic --images 2 --sizes '0.26 MP' --repeats 1 --json OUT.json --plot OUT.png",
     ),
-    Job("scan_memory", "Memory of a scan", "--images 200 2000 20000", "--images 20 60"),
+    Job("scan_memory", "Memory of a scan", "--images 200 2000 20000 --weights mobilenet", "--images 20 60"),
     Job("precisions", "Precision", "--synthetic", "--synthetic"),
     Job("evaluation_speed", "Speed of an evaluation", "PHOTOS --images 40 --json OUT.json",
         "PHOTOS --images 4 --rounds 1 --json OUT.json"),

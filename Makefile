@@ -14,10 +14,10 @@ SCAN_READY := $(VENV)/.ready-scan
 DEV_READY := $(VENV)/.ready-dev
 
 .DELETE_ON_ERROR:
-.PHONY: help scan test check fix golden graph browser bench release clean
+.PHONY: help scan test check fix golden graph browser bench bench-scale release clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 scan: $(SCAN_READY)  ## scan IN (examples/pictures) and write the page OUT (report.html)
 	$(BIN)/gammascope scan "$(IN)" --report "$(OUT)"
@@ -44,8 +44,11 @@ graph: $(DEV_READY)  ## write the graph of the embedded detector anew, after its
 browser: $(DEV_READY)  ## drive the report page in chromium, if there is one
 	$(BIN)/python -m pytest -m browser tests/browser
 
-bench: $(DEV_READY)  ## measure speed and memory, an hour on a machine left alone; results in runs/benchmarks
-	$(BIN)/python benchmarks/run.py --out runs/benchmarks
+bench: $(DEV_READY)  ## measure speed and memory, hours on a machine left alone; results in runs/benchmarks
+	$(BIN)/python benchmarks/run.py --out runs/benchmarks $(if $(PEER),--peer "$(PEER)")
+
+bench-scale: $(DEV_READY)  ## measure millions of rows, Ray and torchrun, hours on a machine left alone, and print costs
+	$(BIN)/python benchmarks/run.py --out runs/benchmarks --scale
 
 release:  ## build sdist and wheel in dist/, and try the wheel in an empty environment: make release PYTHON=python3.13
 	rm -rf dist build/release

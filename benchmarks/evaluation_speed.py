@@ -1,10 +1,10 @@
 """Images per second of an evaluation, for each column, next to a scan of the same images in the same process.
 
-    python benchmarks/evaluation_speed.py FOLDER [--images 60] [--rounds 3]
+    python benchmarks/evaluation_speed.py FOLDER [--images 60] [--rounds 5] [--json FILE]
 
 The files of FOLDER are taken for real and fake in turn, so that the column of aligned fakes has something to do. A
 scan, an evaluation of images as they are, and one in the three columns that are always there run one after another, in
-several rounds; the best of each counts, because the others were disturbed. Seconds of the processor are printed too:
+several rounds; medians count. Seconds of the processor are printed too:
 they hardly depend on what else runs. What counts is the last column: 1 means that scoring an image in one column takes
 as long as scanning it, so that the detector is the limit.
 """
@@ -12,6 +12,8 @@ as long as scanning it, so that the detector is the limit.
 from __future__ import annotations
 
 import argparse
+import json
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,7 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     paths = find_images([str(chosen.folder)])[: chosen.images]
     entries = [Entry(path, Label(at % 2)) for at, path in enumerate(paths)]
@@ -60,17 +63,25 @@ def main() -> None:
         f"evaluate, {len(three)} columns": (lambda: evaluated(three), shown),
     }
     scanned(pipeline, paths[:2])  # compiles and warms up
-    best: dict[str, tuple[float, float]] = {}
+    rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for _ in range(chosen.rounds):
         for name, (work, _shown) in works.items():
-            best[name] = min(best.get(name, (float("inf"), 0.0)), timed(work))
+            rounds[name].append(timed(work))
     print(f"{machine.name()}, {threads} threads, {pipeline.network.name}, {len(paths)} images")
     print(f"{'what':<24}{'looks/s':>10}{'cpu ms/look':>14}{'of scan, cpu':>14}")
-    reference = best["scan"][1] / len(paths)
+    found = {}
     for name, (_, looks) in works.items():
-        seconds, processor = best[name]
-        each = processor / looks
+        seconds, processor = map(statistics.median, zip(*rounds[name], strict=True))
+        found[name] = each = processor / looks
+        reference = found["scan"]
         print(f"{name:<24}{looks / seconds:>10.1f}{1000 * each:>14.1f}{each / reference:>14.2f}")
+    if chosen.json:
+        told = {
+            f"scan / {name}": found["scan"] / each for name, each in found.items() if name != "scan"
+        }
+        chosen.json.write_text(
+            json.dumps({"cpu_s": found, "ratios": told}, indent=1) + "\n", "utf-8"
+        )
 
 
 if __name__ == "__main__":

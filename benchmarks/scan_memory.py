@@ -1,6 +1,6 @@
 """Peak memory of ``gammascope scan --out`` by the number of images: it must not grow.
 
-    python benchmarks/scan_memory.py [--images 200 2000 20000] [--side 64]
+    python benchmarks/scan_memory.py [--images 200 2000 20000] [--side 64] [--weights mobilenet]
 
 Pictures of noise, each different, so that each is examined. One process for each number.
 """
@@ -23,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, nargs="+", default=[200, 2000, 20000])
     parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--weights", default="default")
     chosen = parser.parse_args()
     print("| images | peak memory | CPU-ms an image | images/s |")
     print("| ---: | ---: | ---: | ---: |")
@@ -35,6 +36,7 @@ def main() -> None:
                 pixels = rng.integers(0, 256, (chosen.side, chosen.side, 3), np.uint8)
                 PIL.Image.fromarray(pixels).save(folder / f"{number:06}.jpg", quality=90)
             command = [sys.executable, "-m", "gammascope", "scan", str(folder)]
+            command += ["--weights", chosen.weights]
             begun = time.perf_counter()
             process = subprocess.Popen(
                 [*command, "--out", str(Path(place) / "out")],

@@ -1,10 +1,18 @@
-"""How fast a scan is, beside decoding alone and the same network one view at a time, and where the time goes.
+"""How fast a scan is, beside decoding alone, torch, another detector and the arithmetic; and where the time goes.
 
-    python benchmarks/scan_speed.py --synthetic [--images 40] [--threads 2] [--markdown FILE] [--json FILE]
-    python benchmarks/scan_speed.py FOLDER
+    python benchmarks/scan_speed.py --synthetic [--images 24] [--threads 2] [--markdown FILE] [--json FILE]
+    python benchmarks/scan_speed.py FOLDER --weights mobilenet
 
-Each measurement runs in a process of its own, ``--repeats`` times; the one that took the processor least counts,
-because the others were disturbed. Processor time is that of all threads, and also holds on a machine that is shared.
+Each measurement runs in a process of its own, in turn with the others, ``--repeats`` times; of every figure the median
+is shown. Processor time is that of all threads, and also holds on a machine that is shared.
+
+``--peer ENVIRONMENT`` names a virtual environment where sahu65 is installed (``python -m venv ENVIRONMENT``, then
+``pip install sahu65==1.1.0`` in it; it needs older packages than ours): it reads the same pictures by what its README
+tells, ``sahu65.warm()`` and ``sahu65.detect(path)``, and ``sahu65 detect`` for the cold start.
+
+The floor of a row is decoding alone, and for each view that the network was shown the larger of two: its products at
+the rate of the largest product of matrices that one core was seen to do (int8 where the weights are int8, float32
+elsewhere), and its weights read once from memory.
 """
 
 from __future__ import annotations
@@ -13,23 +21,24 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from gammascope.detection.pipeline import Execution, Pipeline
+    from gammascope.detection.pipeline import Pipeline
 
 T = TypeVar("T")
-SIZES = {"0.26 MP": (512, 512), "1 MP": (1024, 1024), "12 MP": (4000, 3000)}
+SIZES = {"0.26 MP": (512, 512), "1 MP": (1024, 1024), "12 MP": (4000, 3000), "24 MP": (6000, 4000)}
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field")
 
 
@@ -69,7 +78,7 @@ def counted(work: Callable[[], dict[str, float]]) -> dict[str, float]:
     return found | {"peak_mib": peak_mib() or 0.0}
 
 
-def decode_only(paths: list[Path]) -> dict[str, float]:
+def decode_only(paths: list[Path], _weights: str) -> dict[str, float]:
     from gammascope import machine
     from gammascope.imaging.decode import decode
 
@@ -79,34 +88,25 @@ def decode_only(paths: list[Path]) -> dict[str, float]:
     return counted(lambda: {"megapixels": sum(pixels) / 1e6, "failed": 0})
 
 
-def scanned(
-    paths: list[Path], execution: Execution, at_once: int | None = None
-) -> dict[str, float]:
-    from gammascope.detection.pipeline import Pipeline
+def scanned(paths: list[Path], weights: str, **how: Any) -> dict[str, float]:
+    from gammascope.detection.pipeline import Execution, Pipeline
     from gammascope.scanning.ordered import scan
 
-    pipeline = Pipeline.load(execution=execution)
-    if at_once is not None:
-        pipeline.network.at_once = at_once
+    pipeline = Pipeline.load(weights, execution=Execution(**how))
     list(scan(paths[:1], pipeline))
-    return counted(lambda: {"failed": sum(row.error is not None for row in scan(paths, pipeline))})
+    shown: list[int] = []  # views of each request; lists may be added to by several threads
+    look = pipeline.network.look
+
+    def watched(pixels: Any) -> Any:
+        shown.append(len(pixels))
+        return look(pixels)
+
+    pipeline.network.look = watched  # type: ignore[method-assign]
+    found = counted(lambda: {"failed": sum(row.error is not None for row in scan(paths, pipeline))})
+    return found | {"views": sum(shown)}
 
 
-def unbatched(paths: list[Path]) -> dict[str, float]:
-    from gammascope.detection import runtime
-    from gammascope.detection.pipeline import Execution
-
-    runtime._MOST_REQUESTS = 1
-    return scanned(paths, Execution(engine="openvino", profile="fast"), at_once=1)
-
-
-def by_profile(paths: list[Path], **how: Any) -> dict[str, float]:
-    from gammascope.detection.pipeline import Execution
-
-    return scanned(paths, Execution(**how), at_once=1 if how.get("engine") == "torch" else None)
-
-
-def stages(paths: list[Path]) -> dict[str, float]:
+def stages(paths: list[Path], weights: str) -> dict[str, float]:
     """Return milliseconds of the processor for each step of ``fast``, one picture after the other in one thread."""
     import numpy as np
 
@@ -126,7 +126,7 @@ def stages(paths: list[Path]) -> dict[str, float]:
         return result
 
     pipeline: Pipeline = Pipeline.load(
-        execution=Execution(profile="fast"), besides=Besides(provenance=False)
+        weights, execution=Execution(profile="fast"), besides=Besides(provenance=False)
     )
     spec, at_once = pipeline.view, pipeline.network.at_once
     pipeline.report(paths[0])
@@ -151,96 +151,215 @@ def stages(paths: list[Path]) -> dict[str, float]:
     return {name: 1e3 * seconds / len(paths) for name, seconds in spent.items()}
 
 
-def arithmetic(_paths: list[Path]) -> dict[str, float]:
-    """Return what a view costs and what a core can do at best: the floor below which no runtime gets in float32."""
+def arithmetic(_paths: list[Path], weights: str) -> dict[str, float]:
+    """Return what a view costs and what a core can do at best: the floor below which no runtime gets."""
+    import numpy as np
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from gammascope import checkpoints
+    from gammascope.detection import runtime
 
     torch.set_num_threads(1)
-    detector = checkpoints.load(checkpoints.default_path()).detector
+    place = checkpoints.resolve(weights)
+    detector = checkpoints.load(place).detector
     side = detector.view.size
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         detector(torch.zeros(1, 3, side, side))
-    gflop = counter.get_total_flops() / 1e9
-    matrix = torch.ones(1024, 1024)
-    best = 0.0
-    for _ in range(20):
-        begun = time.process_time()
-        torch.mm(matrix, matrix)
-        best = max(best, 2 * 1024**3 / 1e9 / (time.process_time() - begun))
-    return {"gflop_a_view": gflop, "gflops": best, "cpu": gflop / best}
+    graph = runtime.openvino_core().read_model(place.with_suffix(".onnx"))
+    constants = [node.output(0) for node in graph.get_ops() if node.get_type_name() == "Constant"]
+    small = any(one.get_element_type().get_type_name() == "i8" for one in constants)
+
+    def at_best(work: Callable[[], object], amount: float) -> float:
+        best = 0.0
+        for _ in range(30):
+            begun = time.process_time()
+            work()
+            best = max(best, amount / 1e9 / (time.process_time() - begun))
+        return best
+
+    matrix, rate = torch.ones(1024, 1024), dict[str, float]()
+    for name, kind in (("f32", torch.float32), ("bf16", torch.bfloat16), ("int8", torch.int8)):
+        one = matrix.to(kind)
+        product = torch._int_mm if kind == torch.int8 else torch.mm
+        rate[f"gflops_{name}"] = at_best(partial(product, one, one), 2 * 1024**3)
+    block = np.ones(2**25)
+    found = {
+        "gflop_a_view": counter.get_total_flops() / 1e9,
+        "gbyte_a_view": sum(
+            int(np.prod(one.get_shape())) * one.get_element_type().size for one in constants
+        )
+        / 1e9,
+        "gbytes": at_best(block.sum, block.nbytes),
+        "int8": float(small),
+    }
+    peak = rate["gflops_int8" if small else "gflops_f32"]
+    floor = max(found["gflop_a_view"] / peak, found["gbyte_a_view"] / found["gbytes"])
+    return found | rate | {"cpu": floor}
 
 
-MEASURES: dict[str, Callable[[list[Path]], dict[str, float]]] = {
-    "decoding alone": decode_only,
-    "torch, one view at a time, fast": lambda p: by_profile(p, engine="torch", profile="fast"),
-    "OpenVINO, one view at a time, fast": unbatched,
-    "fast": lambda paths: by_profile(paths, profile="fast"),
-    "fast, bf16": lambda p: by_profile(p, engine="openvino", profile="fast", precision="bf16"),
-    "default": by_profile,
-    "thorough": lambda paths: by_profile(paths, profile="thorough"),
-    "stages": stages,
-    "arithmetic": arithmetic,
+PEER = "sahu65"
+PROGRAM = """
+import json, sys, time
+from pathlib import Path
+import sahu65
+sahu65.warm()
+failed = 0
+clock, processor = time.perf_counter(), time.process_time()
+for path in sys.argv[1:]:
+    try:
+        sahu65.detect(path)
+    except Exception as error:
+        failed += 1
+        print(path, error, file=sys.stderr)
+spent = {"seconds": time.perf_counter() - clock, "cpu": time.process_time() - processor}
+peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+print(json.dumps({**spent, "failed": failed, "peak_mib": peak, "images": len(sys.argv) - 1}))
+"""
+
+
+def of_peer(environment: Path, paths: list[Path]) -> dict[str, float]:
+    """Let sahu65 read pictures in a process of its own environment, as its README tells."""
+    command = [str(environment / "bin" / "python"), "-c", PROGRAM, *map(str, paths)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured, and on which share of the pictures: all tiles of twelve megapixels take a minute."""
+
+    work: Callable[[list[Path], str], dict[str, float]]
+    share: float = 1.0
+
+
+TORCH = "torch eager, fast"
+MEASURES: dict[str, Measure] = {
+    "decoding alone": Measure(decode_only),
+    TORCH: Measure(partial(scanned, engine="torch", profile="fast")),
+    "fast": Measure(partial(scanned, profile="fast")),
+    "default": Measure(scanned),
+    "thorough": Measure(partial(scanned, profile="thorough"), 1 / 8),
+    "stages": Measure(stages),
+    "arithmetic": Measure(arithmetic),
 }
-TABLED = [name for name in MEASURES if name not in {"stages", "arithmetic"}]
+TABLED = [*(name for name in MEASURES if name not in {"stages", "arithmetic"}), PEER]
 """Scans, with a row each; the others are told below."""
 
 
 def measured(name: str, folder: Path, chosen: argparse.Namespace) -> dict[str, float]:
+    from gammascope.data.folder import find_images
+
+    if name == PEER:
+        return of_peer(chosen.peer, find_images([str(folder)])[: chosen.images])
     environment = os.environ | {"OMP_NUM_THREADS": str(chosen.threads)}
-    command = [
-        sys.executable,
-        __file__,
-        str(folder),
-        "--images",
-        str(chosen.images),
-        "--only",
-        name,
-    ]
-    runs: list[dict[str, float]] = []
-    for _ in range(chosen.repeats):
-        done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
-        runs.append(json.loads(done.stdout))
-    return min(runs, key=lambda run: run.get("cpu", run.get("network", 0.0)))
+    images = max(1, round(chosen.images * MEASURES[name].share))
+    command = [sys.executable, __file__, str(folder), "--images", str(images), "--only", name]
+    command += ["--weights", chosen.weights]
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
-def cold_start(path: Path, repeats: int) -> dict[str, float]:
-    """Return the least seconds from ``gammascope scan one.jpg`` to its verdict."""
+def middle(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Return the median of each figure."""
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+
+
+def all_measured(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything on a folder of pictures, in turn, and keep medians and all seconds."""
+    names = [*MEASURES, *([PEER] if chosen.peer else [])]
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for repeat in range(chosen.repeats):
+        for name in names:
+            runs[name].append(measured(name, folder, chosen))
+            print(f"{folder.name}, run {repeat + 1}: {name} {runs[name][-1]}", file=sys.stderr)
+    return {
+        "runs": {name: middle(found) for name, found in runs.items()},
+        "seconds": {
+            name: [run["seconds"] for run in found]
+            for name, found in runs.items()
+            if "seconds" in found[0]
+        },
+    }
+
+
+def cold_start(command: list[str], repeats: int) -> dict[str, float]:
+    """Return the median seconds of a command that says a verdict on one picture."""
     runs = []
     for _ in range(repeats):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
-        command = [sys.executable, "-m", "gammascope", "scan", "--json", str(path)]
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command, check=False, capture_output=True)  # sahu65 exits with 2 when unsure
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         runs.append({"seconds": time.perf_counter() - start, "cpu": cpu})
-    return min(runs, key=lambda run: run["seconds"])
+    return middle(runs)
+
+
+def floor_of(run: dict[str, float], runs: dict[str, dict[str, float]]) -> float:
+    """Return the seconds of the processor below which no image gets with the views that a run looked at."""
+    decode = runs["decoding alone"]
+    views = run["views"] / run["images"] * runs["arithmetic"]["cpu"]
+    return decode["cpu"] / decode["images"] + views
+
+
+def ratios(result: dict[str, Any]) -> dict[str, float]:
+    """Return what is compared with the last kept measurement; more is better."""
+    told = {}
+    for name, found in result["sets"].items():
+        runs = found["runs"]
+        each = {what: run["cpu"] / run["images"] for what, run in runs.items() if what in TABLED}
+        for what in ("fast", "default", "thorough"):
+            told[f"{name}, {what}: decoding / scan"] = each["decoding alone"] / each[what]
+            told[f"{name}, {what}: floor / scan"] = floor_of(runs[what], runs) / each[what]
+        told[f"{name}, fast: torch / scan"] = each[TORCH] / each["fast"]
+        if PEER in each:
+            clock = [runs[what]["seconds"] / runs[what]["images"] for what in (PEER, "fast")]
+            # By the clock: its threads spin while they wait.
+            told[f"{name}, fast: {PEER} / scan, seconds"] = clock[0] / clock[1]
+    return told
+
+
+def row(what: str, run: dict[str, float], runs: dict[str, dict[str, float]]) -> str:
+    count, decode, torch = run["images"], runs["decoding alone"], runs[TORCH]
+    each = run["cpu"] / count
+    refused = f" ({run['failed']:.0f} of {count:.0f} failed)" if run["failed"] else ""
+    cells = [
+        f"{what}{refused}",
+        f"{count:.0f}",
+        f"{count / run['seconds']:.2f}",
+        f"{1e3 * each:.1f}",
+        f"{run['views'] / count:.1f}" if "views" in run else "",
+        f"{each / (decode['cpu'] / decode['images']):.2f}",
+        f"{torch['cpu'] / torch['images'] / each:.2f}",
+        f"{1e3 * floor_of(run, runs):.1f}" if "views" in run else "",
+        f"{each / floor_of(run, runs):.2f}" if "views" in run else "",
+        f"{run['peak_mib']:.0f} MiB",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def markdown(result: dict[str, Any]) -> str:
     """Draw a table of ratios for each set of images, and one of the stages."""
-    lines = [f"{result['machine']}, {result['threads']} threads."]
+    head = (
+        f"{result['machine']}, {result['threads']} threads; weights {result['weights']}; medians of "
+        f"{result['repeats']} runs."
+    )
+    lines = [head] if PEER in result["cold_start"] else [head, f"{PEER}: not measured (--peer)."]
     for name, found in result["sets"].items():
-        count, runs = found["images"], found["runs"]
-        decode, torch = runs["decoding alone"], runs["torch, one view at a time, fast"]
-        alone = runs["OpenVINO, one view at a time, fast"]
+        runs = found["runs"]
+        megapixels = runs["decoding alone"]["megapixels"] / runs["decoding alone"]["images"]
         lines += [
-            f"\n**{name}**, {count} images of {decode['megapixels'] / count:.2f} megapixels\n",
-            "| what | images/s | CPU-ms an image | time, of decoding | speed, of torch "
-            "| speed, of unbatched | peak memory |",
-            "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        ]
-        lines += [
-            f"| {what} | {count / run['seconds']:.1f} | {1e3 * run['cpu'] / count:.1f} | "
-            f"{run['cpu'] / decode['cpu']:.2f} | {torch['cpu'] / run['cpu']:.2f} | "
-            f"{alone['cpu'] / run['cpu']:.2f} | {run['peak_mib']:.0f} MiB |"
-            for what, run in runs.items()
-            if what in TABLED
+            f"\n**{name}**, images of {megapixels:.2f} megapixels\n",
+            "| what | images | images/s | CPU-ms an image | views | time, of decoding | speed, of torch "
+            "| floor, CPU-ms | time, of floor | peak memory |",
+            f"| --- |{' ---: |' * 9}",
+            *(row(what, runs[what], runs) for what in TABLED if what in runs),
         ]
     steps = list(dict.fromkeys(key for s in result["sets"].values() for key in s["runs"]["stages"]))
+    steps.remove("images")
     lines += [
         "\n**Where `fast` spends its time**, CPU-ms an image in one thread\n",
         f"| images | {' | '.join(steps)} |",
@@ -251,14 +370,15 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append(f"| {name} | {' | '.join(f'{spent[step]:.2f}' for step in steps)} |")
     floor = min((f["runs"]["arithmetic"] for f in result["sets"].values()), key=lambda r: r["cpu"])
     lines.append(
-        f"\nA view is {floor['gflop_a_view']:.2f} GFLOP; the largest product of matrices that a core was seen to do is "
-        f"{floor['gflops']:.0f} GFLOP/s, so no float32 runtime takes less than {1e3 * floor['cpu']:.1f} CPU-ms for it."
+        f"\nA view is {floor['gflop_a_view']:.2f} GFLOP and {1e3 * floor['gbyte_a_view']:.0f} MB of weights. The "
+        f"largest product of matrices that a core was seen to do: {floor['gflops_int8']:.0f} GFLOP/s in int8, "
+        f"{floor['gflops_bf16']:.0f} in bf16, {floor['gflops_f32']:.0f} in float32; memory {floor['gbytes']:.0f} "
+        f"GB/s. So no runtime takes less than {1e3 * floor['cpu']:.1f} CPU-ms for a view."
     )
-    cold = result["cold_start"]
-    lines.append(
-        f"\nCold start, `gammascope scan one.jpg` to the verdict: {cold['seconds']:.2f} s "
-        f"({cold['cpu']:.2f} CPU-s)."
-    )
+    for name, cold in result["cold_start"].items():
+        lines.append(
+            f"\nCold start, one picture to the verdict, {name}: {cold['seconds']:.2f} s ({cold['cpu']:.2f} CPU-s)."
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -272,18 +392,21 @@ def plot(result: dict[str, Any], path: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     sets = list(result["sets"])
     height = 0.8 / len(sets)
+    shown = [name for name in TABLED if name in result["sets"][sets[0]]["runs"]]
     for at, (name, found) in enumerate(result["sets"].items()):
-        rates = [found["images"] / found["runs"][what]["seconds"] for what in TABLED]
-        places = [row + at * height for row in range(len(TABLED))]
+        runs = [found["runs"][what] for what in shown]
+        rates = [run["images"] / run["seconds"] for run in runs]
+        places = [row + at * height for row in range(len(shown))]
         bars = left.barh(places, rates, height, label=name)
         left.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
-    left.set_yticks([row + height * (len(sets) - 1) / 2 for row in range(len(TABLED))], TABLED)
+    left.set_yticks([row + height * (len(sets) - 1) / 2 for row in range(len(shown))], shown)
     left.set(xscale="log", xlabel=f"images a second, {result['threads']} threads")
     left.invert_yaxis()
     left.margins(x=0.15)
     left.legend(fontsize=8)
     ends = dict.fromkeys(sets, 0.0)
-    for step in result["sets"][sets[0]]["runs"]["stages"]:
+    steps = [step for step in result["sets"][sets[0]]["runs"]["stages"] if step != "images"]
+    for step in steps:
         spent = [result["sets"][name]["runs"]["stages"].get(step, 0.0) for name in sets]
         right.barh(sets, spent, left=list(ends.values()), label=step)
         ends = {name: ends[name] + some for name, some in zip(sets, spent, strict=True)}
@@ -297,11 +420,13 @@ def plot(result: dict[str, Any], path: Path) -> None:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--synthetic", action="store_true", help="write and scan photos of 3 sizes")
+    parser.add_argument("--synthetic", action="store_true", help="write and scan photos of 4 sizes")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--images", type=int, default=40, help="a quarter of them at 12 MP")
+    parser.add_argument("--images", type=int, default=24, help="a quarter of them at 12 and 24 MP")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--peer", type=Path, help="environment with sahu65; without: not measured")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--plot", type=Path)
@@ -309,20 +434,27 @@ def parsed() -> argparse.Namespace:
     chosen = parser.parse_args()
     if (chosen.folder is None) != chosen.synthetic:
         parser.error("name a FOLDER of images, or --synthetic.")
+    if chosen.peer and not (chosen.peer / "bin" / PEER).exists():
+        print(f"{PEER} is not installed in {chosen.peer}: left out.", file=sys.stderr)
+        chosen.peer = None
     return chosen
 
 
 def main() -> None:
     chosen = parsed()
+    from gammascope import machine
     from gammascope.data.folder import find_images
 
     if chosen.only:
         paths = find_images([str(chosen.folder)])[: chosen.images]
-        print(json.dumps(MEASURES[chosen.only](paths)))
+        found = MEASURES[chosen.only].work(paths, chosen.weights)
+        print(json.dumps(found | {"images": len(paths)}))
         return
     result: dict[str, Any] = {
-        "machine": platform.processor() or platform.machine(),
+        "machine": machine.name(),
         "threads": chosen.threads,
+        "weights": chosen.weights,
+        "repeats": chosen.repeats,
         "sets": {},
     }
     with tempfile.TemporaryDirectory() as place:
@@ -333,14 +465,14 @@ def main() -> None:
                 big = SIZES[name][0] > 2000
                 write_photos(folder, SIZES[name], -(-chosen.images // (4 if big else 1)))
         for name, folder in folders.items():
-            runs = {}
-            for what in MEASURES:
-                runs[what] = measured(what, folder, chosen)
-                print(f"{name}: {what} {runs[what]}", file=sys.stderr)
-            count = len(find_images([str(folder)])[: chosen.images])
-            result["sets"][name] = {"images": count, "runs": runs}
+            result["sets"][name] = all_measured(folder, chosen)
         first = find_images([str(next(iter(folders.values())))])[0]
-        result["cold_start"] = cold_start(first, chosen.repeats)
+        ours = [sys.executable, "-m", "gammascope", "scan", "--json", str(first)]
+        result["cold_start"] = {"gammascope": cold_start(ours, chosen.repeats)}
+        if chosen.peer:
+            theirs = [str(chosen.peer / "bin" / PEER), "detect", "--json", str(first)]
+            result["cold_start"][PEER] = cold_start(theirs, chosen.repeats)
+    result["ratios"] = ratios(result)
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     if chosen.plot:

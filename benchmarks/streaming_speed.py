@@ -113,7 +113,12 @@ def main() -> None:
         )
     if chosen.json:
         settings = {name: value for name, value in vars(chosen).items() if name != "json"}
-        chosen.json.write_text(json.dumps(settings | {"found": found}, indent=1) + "\n", "utf-8")
+        told = {
+            f"{name} / files": found[name]["per_cpu_second"] / found["files"]["per_cpu_second"]
+            for name in ("shards", "streamed")
+        }
+        result = settings | {"found": found, "ratios": told}
+        chosen.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

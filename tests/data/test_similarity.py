@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gammascope.data.audit import RADIUS, look_alikes, look_of, near_hashes
+from gammascope.data.audit import (
+    RADIUS,
+    groups_of_copies,
+    hash_of,
+    look_alikes,
+    look_of,
+    near_hashes,
+)
 from gammascope.imaging import codecs
 
 
@@ -64,6 +71,10 @@ def test_pictures_of_one_colour_are_alike_only_in_the_same_colour():
     assert not alike(black, white)
 
 
+def test_pictures_of_one_colour_share_a_hash_whatever_rounding_makes_of_them():
+    assert {hash_of(np.full((30, 41, 3), level, np.uint8)) for level in range(0, 256, 5)} == {0}
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 7)])
 def test_any_size_has_a_look(size):
     look = look_of(np.full((*size, 3), 9, np.uint8))
@@ -92,6 +103,23 @@ def test_the_search_finds_what_comparing_all_with_all_finds(centres, turns):
         if (flipped[i] ^ flipped[j]).bit_count() <= RADIUS
     ]
     assert [tuple(pair) for pair in near_hashes(hashes).tolist()] == expected
+
+
+@pytest.mark.parametrize("radius", range(8))
+def test_the_search_finds_pairs_at_every_radius_and_none_beyond(radius):
+    rng = np.random.default_rng(radius)
+    hashes = rng.integers(0, 2**63, 40, dtype=np.uint64)
+    for bits in (radius, radius + 1):
+        turned = sum(1 << int(bit) for bit in rng.permutation(63)[:bits])
+        hashes = np.append(hashes, hashes[bits] ^ np.uint64(turned))
+    assert near_hashes(hashes, radius).tolist() == [[radius, 40]]
+
+
+def test_groups_of_copies_join_over_those_between_and_count_equal_hashes():
+    base, other = 0b1011 << 40, 0b1 << 20
+    hashes = np.array([base, base ^ 3, base ^ 15, other, base, 7 << 55], dtype=np.uint64)
+    assert groups_of_copies(hashes) == [4]
+    assert groups_of_copies(np.empty(0, np.uint64)) == []
 
 
 def test_a_hundred_thousand_hashes_take_seconds():

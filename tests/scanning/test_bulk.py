@@ -23,15 +23,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gammascope import checkpoints, machine, settings
 from gammascope.data import ledger
+from gammascope.data.audit import COPY_RADIUS, hash_of
 from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import gamma
 from gammascope.errors import MissingDataError, RecipeError
+from gammascope.imaging import codecs
 from gammascope.imaging.decode import Limits
 from gammascope.scanning.ordered import Plan, scan_into
-from gammascope.scanning.results import ResultsFolder, Row, Seen
+from gammascope.scanning.results import LOOK, ResultsFolder, Row, Seen
 from gammascope.scanning.sources import Item, listed
 
 
@@ -190,6 +194,32 @@ def test_several_pictures_are_examined_at_once(contents, pipeline, tmp_path, mon
     write(tmp_path / "in", {name: contents[name] for name in ("40.png", "41.png")})
     rows = scanned(tmp_path / "out", pipeline, tmp_path / "in", threads=2)
     assert [row["error"] for row in rows.values()] == [None, None]
+
+
+def test_near_duplicates_are_told_and_each_has_a_verdict_of_its_own(photos, counting, tmp_path):
+    cat, coffee = np.ascontiguousarray(photos["cat"]), np.ascontiguousarray(photos["coffee"])
+    contents = {
+        "cat.png": codecs.encode(cat, codecs.Encoding("png")),
+        "cat again.png": codecs.encode(cat, codecs.Encoding("png")),
+        "cat 60.jpg": codecs.encode(cat, codecs.Encoding("jpeg", 60)),
+        "half a cat.jpg": codecs.encode(codecs.rescale(cat, 0.5), codecs.Encoding("jpeg", 90)),
+        "coffee.jpg": codecs.encode(coffee, codecs.Encoding("jpeg", 90)),
+        "broken.jpg": b"no picture",
+    }
+    write(tmp_path / "in", contents)
+    rows = scanned(tmp_path / "out", counting, tmp_path / "in")
+    assert counting.shown == 4
+    looks = {name: row[LOOK] for name, row in rows.items()}
+    assert looks["cat.png"] == looks["cat again.png"] == hash_of(cat)
+    assert looks["broken.jpg"] is None
+    apart = {name: (look ^ looks["cat.png"]).bit_count() for name, look in looks.items() if look}
+    assert max(apart["cat 60.jpg"], apart["half a cat.jpg"]) <= COPY_RADIUS < apart["coffee.jpg"]
+    for name in ("cat.png", "cat 60.jpg", "half a cat.jpg"):
+        assert rows[name]["probability"] == pytest.approx(
+            counting.report(contents[name]).probability, abs=1e-6
+        )
+    summary = ResultsFolder(tmp_path / "out").summary()
+    assert (summary.copies, summary.alike, summary.alike_groups) == (1, 3, 1)
 
 
 def test_without_deduplication_each_is_examined(contents, counting, tmp_path):
@@ -359,6 +389,37 @@ def test_a_long_list_is_read_from_where_rows_are_missing(tmp_path):
             add(Row(number, "", None, None, '{"error": ""}'))
     found = [(number, item.start) for number, item in results.items(50)]
     assert found == [(n, n) for n in (*range(5), *range(21, 30), *range(31, 44))]
+
+
+@given(
+    st.sets(st.integers(0, 60)),
+    st.integers(0, 60).flatmap(lambda n: st.tuples(st.just(n), st.integers(n, 60))),
+)
+def test_gaps_meet_what_looking_at_every_number_finds(without, span):
+    numbers = sorted(without)
+    stretches = [range(number, number + 1) for number in numbers]
+    gaps = ledger.Gaps(stretches)
+    assert [number for number in range(61) if number in gaps] == numbers
+    assert gaps.meet(range(*span)) == any(span[0] <= number < span[1] for number in numbers)
+
+
+def test_going_on_takes_as_long_however_scattered_the_missing_rows_are(tmp_path):
+    """A cluster's rows come in no order, so one that is killed leaves thousands of gaps."""
+    results = ResultsFolder(tmp_path)
+    total = 40_000
+    results.list_once(Item(f"{n}.png", f"{n}.png") for n in range(total))
+    spent = {}
+    for kind, gaps in {
+        "one": [range(total // 2)],
+        "many": [range(at, at + 1) for at in range(0, total, 2)],
+    }.items():
+        begun = time.process_time()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ledger, "missing", lambda *_, gaps=gaps: gaps)
+            found = [number for number, _ in results.items(total)]
+        spent[kind] = time.process_time() - begun
+        assert found == [number for gap in gaps for number in gap]
+    assert spent["many"] < 5 * spent["one"]  # it was a hundred times and more
 
 
 # The network of the killed processes is slowed down, so that kills fall into all phases; all else is the real path.

@@ -45,6 +45,18 @@ def test_a_cluster_that_gives_no_rows_is_explained(monkeypatch):
     assert len(said) == count
 
 
+@pytest.mark.parametrize(
+    "there", [{"CPU": 1.0}, {"CPU": 3.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 1.0, "GPU": 1.0}, {}]
+)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_actors_leave_a_core_where_there_is_only_one(there, device):
+    """Cutting the list needs a core, and would wait for ever for the one that an actor holds."""
+    most, asked = ray_engine.actors_on(there, device)
+    assert most == max(1, int(there.get("GPU" if device == "cuda" else "CPU", 1)))
+    assert asked["num_cpus"] == (0 if there.get("CPU", 1) == 1 else 1)
+    assert asked.get("num_gpus") == (1 if device == "cuda" else None)
+
+
 # A process of its own: tests may not open sockets, and a cluster lives on them.
 PROGRAM = """
 import sys
@@ -58,42 +70,46 @@ from gammascope.scanning.ray_engine import Cluster as Place, scan_on
 
 small = {"object_store_memory": 100 * 2**20}
 machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **small})
-workers = [machines.add_node(num_cpus=1, **small) for _ in range(2)]
+workers = [machines.add_node(num_cpus=1, **small) for _ in range(int(sys.argv[3]))]
 machines.wait_for_nodes()
-killed = []
+killed, told = [], set()
 def progress(what, done, total):
-    if what == "Scanning" and done >= 64 and not killed:
+    told.add(what)
+    if what == "Scanning" and done >= 64 and workers and not killed:
         killed.append(done)
         machines.remove_node(workers[0], allow_graceful=False)
 place = Place(machines.address, checkpoints.resolve("mobilenet"))
 scan_on(place, Path(sys.argv[1]), Plan((sys.argv[2],)), Pipeline.load("mobilenet"), progress)
-print("killed after", killed)
+print("killed after", killed, sorted(told))
 machines.shutdown()
 """
 
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_a_machine_gives_exactly_the_rows_of_the_local_engine(
-    photos, tmp_path
+@pytest.mark.parametrize(("machines", "images"), [(3, 256), (1, 24)])
+def test_a_cluster_that_loses_a_machine_or_has_one_core_gives_exactly_the_rows_of_the_local_engine(
+    photos, tmp_path, machines, images
 ):
     folder = tmp_path / "in"
     folder.mkdir()
-    for number in range(256):
+    for number in range(images):
         photo = photos[("cat", "coffee", "rocket")[number % 3]]
         pixels = np.ascontiguousarray(photo[number % 90 : number % 90 + 200, :200])
         PIL.Image.fromarray(pixels).save(folder / f"{number:03}.jpg", quality=60 + number % 35)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     environment = os.environ | {"RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-    command = [sys.executable, "-c", PROGRAM, tmp_path / "cluster", folder]
+    command = [sys.executable, "-c", PROGRAM, tmp_path / "cluster", folder, str(machines - 1)]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=400, env=environment
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "killed after [" in done.stdout
-    assert "[]" not in done.stdout
+    assert ("[]" in done.stdout) == (machines == 1)
+    for stage in ("Starting Ray", "Listing", "Scanning"):
+        assert f"'{stage}'" in done.stdout
     scan_into(tmp_path / "local", Plan((str(folder),)), Pipeline.load("mobilenet"))
     local, cluster = (rows_of(tmp_path / name) for name in ("local", "cluster"))
-    assert len(local) == len(cluster) == 257
+    assert len(local) == len(cluster) == images + 1
     for mine, theirs in zip(local, cluster, strict=True):
         # Other batches and fewer cores on a machine round otherwise: by 6e-6 of a probability, here.
         assert theirs == {

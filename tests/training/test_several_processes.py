@@ -20,14 +20,15 @@ import sys
 from pathlib import Path
 import torch
 from gammascope.detectors import base
+from gammascope.detectors.effort import Config
 from gammascope.training.loop import train
 from gammascope.training.recipe import Data, Optimisation, Recipe, Rhythm
 
-manifest, folder, stop_after, resume, divided = sys.argv[1:]
+manifest, folder, stop_after, resume, divided, backbone = sys.argv[1:]
 torch.set_num_threads(1)
 recipe = Recipe(
     method="effort",
-    config=base.get("effort").tiny,
+    config=Config(backbone=backbone, size=96) if backbone else base.get("effort").tiny,
     data=Data(manifests=(manifest,), validation_sources=("held-out",), workers=0),
     optimisation=Optimisation(
         steps=6, batch=4, precision="no", warmup_share=0.2, learning_rate=0.01, divided=divided == "divided"
@@ -39,7 +40,15 @@ train(recipe, Path(folder), resume=resume == "resume", stop_after=int(stop_after
 """
 
 
-def run(processes: int, manifest: Path, folder: Path, stop_after=0, resume=False, divided=False):
+def run(  # noqa: PLR0917 - each is one thing that a test varies
+    processes: int,
+    manifest: Path,
+    folder: Path,
+    stop_after=0,
+    resume=False,
+    divided=False,
+    backbone="",
+):
     program = folder.parent / "program.py"
     program.write_text(PROGRAM)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -48,7 +57,7 @@ def run(processes: int, manifest: Path, folder: Path, stop_after=0, resume=False
     )
     how = "resume" if resume else "anew"
     command = [*launcher, program, manifest, folder, str(stop_after), how]
-    command.append("divided" if divided else "whole")
+    command += ["divided" if divided else "whole", backbone]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env=environment, timeout=900
@@ -98,3 +107,13 @@ def test_divided_weights_follow_the_curve_of_whole_ones(collection, tmp_path):
         np.zeros((40, 50, 3), np.uint8)
     )
     assert 0.0 < report.probability < 1.0
+
+
+@pytest.mark.slow
+def test_weights_that_the_loss_does_not_reach_hold_no_process_up(collection, tmp_path):
+    """Effort trains directions of layers of the embedded backbone that only methods with masks read."""
+    one = run(1, collection, tmp_path / "one", backbone="embedded")
+    two = run(2, collection, tmp_path / "two", backbone="embedded")
+    assert losses(two) == pytest.approx(
+        losses(one), rel=0.02
+    )  # statistics of batch norm are each one's own

@@ -114,12 +114,19 @@ def statement(summary: Summary, place: str) -> str:
     >>> counts = {Verdict.FAKE: 1, Verdict.UNCERTAIN: 0, Verdict.NO_SIGN: 2}
     >>> statement(Summary(4, counts, {}, 1), "out")
     '4 images: 1 fake, 2 no sign, 1 unreadable. Rows: out'
+    >>> statement(Summary(4, counts, {}, 0, copies=1, alike=2, alike_groups=1), "out")
+    '4 images: 1 fake, 2 no sign; 1 with the bytes of another; 2 contents look like another (1 group). Rows: out'
     """
     found = [verdict for verdict in reversed(Verdict) if summary.verdicts[verdict]]
     parts = [f"{summary.verdicts[verdict]:,} {verdict}" for verdict in found]
     if summary.failed:
         parts.append(f"{summary.failed:,} unreadable")
-    return f"{summary.images:,} images: {', '.join(parts)}. Rows: {place}"
+    again = [f"{summary.copies:,} with the bytes of another"] if summary.copies else []
+    if summary.alike_groups:
+        groups = f"{summary.alike_groups:,} group{'s' if summary.alike_groups > 1 else ''}"
+        again.append(f"{summary.alike:,} contents look like another ({groups})")
+    told = "; ".join([", ".join(parts), *again])
+    return f"{summary.images:,} images: {told}. Rows: {place}"
 
 
 def plain(summary: Summary) -> dict[str, object]:
@@ -133,6 +140,8 @@ def plain(summary: Summary) -> dict[str, object]:
             for question, counts in summary.answers.items()
         },
         "unreadable": summary.failed,
+        "copies": summary.copies,
+        "alike": {"contents": summary.alike, "groups": summary.alike_groups},
     }
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -106,8 +108,30 @@ def write_part(folder: Path, first: int, table: Any) -> Path:
     path = folder / f"{first:010d}-{first + table.num_rows:010d}.parquet"
     with complete_or_absent(path) as unfinished:
         parquet.write_table(table, unfinished)
-        with unfinished.open("rb") as file:  # the name must not outlive a power cut alone
-            os.fsync(file.fileno())
+        _onto_disk(unfinished)
+    return path
+
+
+def _onto_disk(unfinished: Path) -> None:
+    with unfinished.open("rb") as file:  # the name must not outlive a power cut alone
+        os.fsync(file.fileno())
+
+
+def join_parts(folder: Path, group: Sequence[tuple[Path, range]]) -> Path:
+    """Write the rows of parts that follow each other as one part, holding one of them at a time.
+
+    Args:
+        folder: Where it goes; there whole or not at all.
+        group: Parts as ``parts`` lists them, two and more.
+    """
+    _, parquet = pyarrow_for("Writing tables")
+    path = folder / f"{group[0][1].start:010d}-{group[-1][1].stop:010d}.parquet"
+    with complete_or_absent(path) as unfinished:
+        schema = parquet.read_schema(group[0][0])
+        with parquet.ParquetWriter(unfinished, schema) as writer:
+            for part, _ in group:
+                writer.write_table(parquet.read_table(part))
+        _onto_disk(unfinished)
     return path
 
 
@@ -139,6 +163,25 @@ def missing(folder: Path, images: int) -> list[range]:
     edges = [0, *(edge for _, span in parts(folder) for edge in (span.start, span.stop)), images]
     gaps = (range(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True))
     return [gap for gap in gaps if gap]
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Stretches of images without rows, found in a time that hardly grows with their number.
+
+    Attributes:
+        stretches: In order, without overlap, as ``missing`` lists them.
+    """
+
+    stretches: Sequence[range]
+
+    def __contains__(self, number: int) -> bool:
+        return self.meet(range(number, number + 1))
+
+    def meet(self, span: range) -> bool:
+        """Whether any image of a span is in a stretch; an empty span has none."""
+        at = bisect_right(self.stretches, span.stop - 1, key=lambda gap: gap.start) - 1
+        return bool(span) and at >= 0 and self.stretches[at].stop > span.start
 
 
 def damaged(path: Path, why: str) -> str:

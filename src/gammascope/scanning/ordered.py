@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from gammascope import machine
+from gammascope.data.audit import hash_of
 from gammascope.detection.pipeline import Pipeline
 from gammascope.errors import GammascopeError, UndecodableImageError
 from gammascope.files import shown
@@ -25,7 +26,7 @@ from gammascope.imaging.decode import DEFAULT_LIMITS, Limits, decode
 from gammascope.imaging.storage import is_remote
 from gammascope.report import FORMAT, Report
 from gammascope.sample import Image
-from gammascope.scanning.results import Forgetful, Memory, ResultsFolder, Row, Seen
+from gammascope.scanning.results import LOOK, Forgetful, Memory, ResultsFolder, Row, Seen
 from gammascope.scanning.sources import Item, Reader, listed
 
 Task = TypeVar("Task")
@@ -292,7 +293,7 @@ def _outcome(
     else:
         plain = pipeline.report_of(decoded, "").to_json()
         del plain["image"]
-        outcome = json.dumps(plain)
+        outcome = json.dumps({LOOK: hash_of(decoded.image), **plain})
     memory.put(digest, outcome)
     return outcome
 
@@ -326,6 +327,7 @@ def _run(plan: Plan, pipeline: Pipeline) -> dict[str, Any]:
         "stability": pipeline.besides.stability,
         "profile": pipeline.profile,
         "network": pipeline.network.name,
+        "columns": LOOK,  # parts begun before there was this one lack it
     }
 
 

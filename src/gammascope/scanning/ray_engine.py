@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
@@ -73,7 +73,7 @@ class _Setup:
     besides: Besides
     limits: Limits
     memory: Any
-    gaps: tuple[tuple[int, int], ...] = ()
+    gaps: ledger.Gaps = field(default_factory=lambda: ledger.Gaps(()))
 
 
 def scan_on(
@@ -130,7 +130,7 @@ def _round(
     gaps = ledger.missing(results.folder, total)
     done = total - sum(map(len, gaps))
     progress("Scanning", done, total)
-    setup = replace(setup, gaps=tuple((gap.start, gap.stop) for gap in gaps))
+    setup = replace(setup, gaps=ledger.Gaps(gaps))
     with results.writer() as write, _explained(ray, (total, progress)) as came:
         try:
             for row in _rows(ray, results, setup):
@@ -145,10 +145,9 @@ def _round(
 
 def _rows(ray: Any, results: ResultsFolder, setup: _Setup) -> Iterator[Row]:
     """Yield rows as they come, in no order."""
-    parts = [str(path) for path, span in ledger.parts(results.listing) if _wanted(span, setup.gaps)]
-    gpu = {"num_gpus": 1} if setup.device.startswith("cuda") else {}
-    most = max(1, int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1)))
-    left = sum(stop - start for start, stop in setup.gaps)
+    parts = [str(path) for path, span in ledger.parts(results.listing) if setup.gaps.meet(span)]
+    most, asked = actors_on(ray.cluster_resources(), setup.device)
+    left = sum(map(len, setup.gaps.stretches))
     rows = (
         ray.data.read_parquet(parts)
         .repartition(target_num_rows_per_block=images_at_once(left, most))
@@ -158,14 +157,28 @@ def _rows(ray: Any, results: ResultsFolder, setup: _Setup) -> Iterator[Row]:
             batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
-            num_cpus=1,
             max_restarts=-1,
             max_task_retries=TRIES - 1,
-            **gpu,
+            **asked,
         )
     )
     for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
         yield from (Row(**values) for values in batch.to_pylist())
+
+
+def actors_on(resources: Mapping[str, float], device: str) -> tuple[int, dict[str, int]]:
+    """Return how many actors a cluster has room for, and what each asks Ray for.
+
+    On a single core they ask for none: the tasks that cut the list need it, and would wait for ever for an actor's.
+
+    >>> actors_on({"CPU": 2.0}, "cpu"), actors_on({"CPU": 1.0}, "cpu")
+    ((2, {'num_cpus': 1}), (1, {'num_cpus': 0}))
+    """
+    cores = max(1, int(resources.get("CPU", 1)))
+    asked = {"num_cpus": min(1, cores - 1)}
+    if not device.startswith("cuda"):
+        return cores, asked
+    return max(1, int(resources.get("GPU", 1))), asked | {"num_gpus": 1}
 
 
 def images_at_once(left: int, actors: int) -> int:
@@ -216,10 +229,6 @@ def _state_of(ray: Any) -> str:
     return said
 
 
-def _wanted(span: range, gaps: tuple[tuple[int, int], ...]) -> bool:
-    return any(start < span.stop and span.start < stop for start, stop in gaps)
-
-
 class _Examiner:
     """An actor: holds the pipeline, takes lists of images, gives rows."""
 
@@ -246,7 +255,7 @@ class _Examiner:
         items = [
             (values.pop("number"), Item.of(values))
             for values in batch.to_pylist()
-            if any(start <= values["number"] < stop for start, stop in self._setup.gaps)
+            if values["number"] in self._setup.gaps
         ]
         # Two on the core of an actor: one reads while the other computes.
         rows = list(examine(items, self._pipeline, self._memory, self._setup.limits, threads=2))

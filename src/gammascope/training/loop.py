@@ -454,7 +454,7 @@ def _accelerator(recipe: Recipe, folder: Path) -> Any:
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
-        from accelerate.utils import DataLoaderConfiguration
+        from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
     except ImportError as error:
         raise MissingExtraError.of("Training", "accelerate", "train") from error
     # One process may train several recipes; accelerate would hold on to the precision of the first.
@@ -464,6 +464,8 @@ def _accelerator(recipe: Recipe, folder: Path) -> Any:
         log_with="tensorboard",
         project_dir=str(folder),
         dataloader_config=DataLoaderConfiguration(split_batches=True),
+        # Several processes would wait for gradients of weights that a method, or a batch without masks, does not use.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     refuse_divided_weights(str(accelerator.distributed_type.value))
     return accelerator

@@ -36,6 +36,7 @@ TOGETHER = 0.02
 """Rows with fewer seconds between them came with the same task."""
 IN_A_TASK = 8
 """Images, fewer than a long scan's 64, so that a short one has many tasks."""
+FEWEST = 40
 ROUNDING = 1e-4
 """Of a probability: other threads round otherwise."""
 
@@ -235,6 +236,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.images < FEWEST:
+        parser.error(f"--images {chosen.images}: at least {FEWEST}, else no rate can be told.")
     if chosen.one:
         print(json.dumps(scanned(chosen.one, chosen.pictures, chosen.into, chosen.weights)))
         return

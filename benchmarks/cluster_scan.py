@@ -61,10 +61,14 @@ def examiners() -> list[int]:
     return sorted(filter(below, found))
 
 
+OVER = threading.Event()
+"""Set when the scan is done: no process is left stopped."""
+
+
 def slowed(pid: int) -> None:
-    """Stop a process for most of each second, until it ends."""
+    """Stop a process for most of each second, until it ends or all is over."""
     try:
-        while True:
+        while not OVER.is_set():
             os.kill(pid, signal.SIGSTOP)
             time.sleep(RAN / 5)
             os.kill(pid, signal.SIGCONT)
@@ -128,6 +132,8 @@ def scanned(way: str, pictures: Path, out: Path, weights: str) -> list[tuple[flo
     place = None if weights == "default" else checkpoints.resolve(weights)
     cluster = ray_engine.Cluster(machines.address, place, execution=execution)
     ray_engine.scan_on(cluster, out, plan, pipeline, progress)
+    OVER.set()
+    time.sleep(1)  # a worker that is stopped goes on, and can end
     machines.shutdown()
     return came
 

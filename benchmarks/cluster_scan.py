@@ -36,6 +36,7 @@ TOGETHER = 0.02
 """Rows with fewer seconds between them came with the same task."""
 IN_A_TASK = 8
 """Images, fewer than a long scan's 64, so that a short one has many tasks."""
+FEWEST = 40
 ROUNDING = 1e-4
 """Of a probability: other threads round otherwise."""
 
@@ -60,10 +61,14 @@ def examiners() -> list[int]:
     return sorted(filter(below, found))
 
 
+OVER = threading.Event()
+"""Set when the scan is done: no process is left stopped."""
+
+
 def slowed(pid: int) -> None:
-    """Stop a process for most of each second, until it ends."""
+    """Stop a process for most of each second, until it ends or all is over."""
     try:
-        while True:
+        while not OVER.is_set():
             os.kill(pid, signal.SIGSTOP)
             time.sleep(RAN / 5)
             os.kill(pid, signal.SIGCONT)
@@ -127,6 +132,8 @@ def scanned(way: str, pictures: Path, out: Path, weights: str) -> list[tuple[flo
     place = None if weights == "default" else checkpoints.resolve(weights)
     cluster = ray_engine.Cluster(machines.address, place, execution=execution)
     ray_engine.scan_on(cluster, out, plan, pipeline, progress)
+    OVER.set()
+    time.sleep(1)  # a worker that is stopped goes on, and can end
     machines.shutdown()
     return came
 
@@ -235,6 +242,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.images < FEWEST:
+        parser.error(f"--images {chosen.images}: at least {FEWEST}, else no rate can be told.")
     if chosen.one:
         print(json.dumps(scanned(chosen.one, chosen.pictures, chosen.into, chosen.weights)))
         return

@@ -119,6 +119,16 @@ def test_costs_are_written_between_the_marks_of_a_document_and_nowhere_else(
     assert text.count("| `fast` | 10.00 | 0.200 |") == 1
     assert "pictures a second of 1 MP on 2 cores of a desk" in text
     assert "old" not in text
+    cluster = {"machine": "a shelf", "ratios": {"2 workers / twice 1 worker": 0.8}}
+    (tmp_path / "cluster.json").write_text(json.dumps(cluster), "utf-8")
+    monkeypatch.setattr(sys, "argv", [*command[:2], "--cluster", str(tmp_path / "cluster.json")])
+    alone = text[text.index("| `fast`") :].split("|")
+    capsys.readouterr()
+    costs.main()
+    said = capsys.readouterr().out
+    assert "80 % of twice one worker's speed with two (a shelf)" in said
+    slower = said[said.index("| `fast`") :].split("|")
+    assert float(slower[7]) == pytest.approx(float(alone[7]) / 0.8, abs=0.01)  # $ a million
     monkeypatch.setattr(sys, "argv", ["costs.py", str(tmp_path / "none.json")])
     with pytest.raises(SystemExit, match="measure it first"):
         costs.main()

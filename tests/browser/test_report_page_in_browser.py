@@ -473,6 +473,25 @@ def test_where_it_is_known_how_many_photos_score_as_high_the_list_says_that_inst
     page.close()
 
 
+def test_the_list_names_a_part_that_stands_out(browser, tmp_path):
+    plain = row("plain.jpg", data.chelsea(), 0.3, 0.1)
+    area = np.ones(data.chelsea().shape[:2], np.float32)
+    hint = Evidence("forensics:quantisation", "A part.", area, Strength.WEAK)
+    silent = Evidence("forensics:quantisation", "Nothing.", strength=Strength.NEUTRAL)
+    rows = [
+        replace(plain, report=replace(plain.report, image=name, evidence=(one,)))
+        for name, one in (("hinted.jpg", hint), ("silent.jpg", silent))
+    ]
+    path = tmp_path / "hints.html"
+    write_report(rows, path, title="Hints")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    says = page.locator("#rows tr", has_text="hinted.jpg").locator(".says")
+    assert says.all_inner_texts() == ["Part: compressed once"]
+    assert page.locator("#rows tr", has_text="silent.jpg").locator(".says").count() == 0
+    page.close()
+
+
 def test_the_printed_page_is_a_readable_document(browser, told_path, low_contrast):
     page = browser.new_page(color_scheme="dark")
     page.goto(told_path.as_uri())

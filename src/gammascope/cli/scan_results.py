@@ -111,7 +111,9 @@ class Results:
             self.reports[name] = tuple(replace(one, evidence=(), tiles=()) for one in reports)
             for item in row.report.evidence:
                 if item.strength in (Strength.STRONG, Strength.MODERATE):
-                    self.said.append((name, item.statement))
+                    self.said.append((f"says: {name}", item.statement))
+                elif item.name.startswith("forensics:") and item.map is not None:
+                    self.said.append((f"hint: {name}", item.statement))
             first, *others = self.detectors.names
             further = dict(zip(others, reports[1:], strict=True))
             yield PageRow(reports[0], row.image, first, further)
@@ -137,8 +139,8 @@ class Results:
             some += f" and {more} more (see --report or --json)" if more > 0 else ""
             count = f"{len(files)} files: " if len(files) > 1 else ""
             console.print(terminal.literal(f"unreadable: {count}{some}: {words}", "magenta"))
-        for name, statement in self.said[:_FINDINGS_SHOWN]:
-            console.print(terminal.literal(f"says: {name}: {statement}", "cyan"))
+        for about, statement in self.said[:_FINDINGS_SHOWN]:
+            console.print(terminal.literal(f"{about}: {statement}", "cyan"))
         if len(self.said) > _FINDINGS_SHOWN:
             more = len(self.said) - _FINDINGS_SHOWN
             console.print(

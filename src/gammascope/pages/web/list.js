@@ -112,6 +112,7 @@ function row(item) {
     name.append(element("button", { type: "button", class: "open", "data-id": item.id }, label),
       element("span", { class: "size" }, `${item.report.width} × ${item.report.height}`),
       item.said.length ? element("span", { class: "says" }, `File: ${item.said.join(", ")}`) : "",
+      item.marked.length ? element("span", { class: "says" }, `Part: ${item.marked.join(", ")}`) : "",
       item.differences.length ? element("span", { class: "differs" }, "Detectors differ") : "");
   } else {
     name.append(element("span", { class: "open", tabindex: "0", "data-id": item.id }, label));

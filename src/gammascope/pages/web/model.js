@@ -19,7 +19,7 @@ const items = [
     const opinions = opinionsOf(row);
     return {
       id: row.id, name: printable(row.report.image), report: row.report, opinions, answers: answersOf(opinions),
-      caveats: caveatsOf(opinions), differences: differences(opinions), suspicion: row.suspicion, said: said(row.report),
+      caveats: caveatsOf(opinions), differences: differences(opinions), suspicion: row.suspicion, said: said(row.report), marked: marked(row.report),
       pictured: row.pictured, failed: null, written: PAGE.written, version: PAGE.version, profile: PAGE.profile,
       from: PAGE.title, whole: "the page of the scan",
     };
@@ -31,6 +31,12 @@ const items = [
 ].sort((a, b) => a.id - b.id);
 
 for (const item of items) item.sought = item.name.toLowerCase();
+
+// Methods to which a part of the picture stands out, by short names.
+function marked(report) {
+  return report.evidence.filter((one) => aboutParts(one) && one.marked_share !== undefined)
+    .map((one) => words(one.name).layer.toLowerCase());
+}
 
 const itemOf = new Map(items.map((item) => [item.id, item]));
 

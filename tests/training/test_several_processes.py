@@ -17,6 +17,7 @@ from gammascope.detection.pipeline import Pipeline
 # Statistics of batch norm are each process's own, so the method is one without it.
 PROGRAM = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import torch
 from gammascope.detectors import base
@@ -28,7 +29,7 @@ manifest, folder, stop_after, resume, divided, backbone = sys.argv[1:]
 torch.set_num_threads(1)
 recipe = Recipe(
     method="effort",
-    config=Config(backbone=backbone, size=96) if backbone else base.get("effort").tiny,
+    config=Config(backbone=backbone, size=96) if backbone else replace(base.get("effort").tiny, backbone="random"),
     data=Data(manifests=(manifest,), validation_sources=("held-out",), workers=0),
     optimisation=Optimisation(
         steps=6, batch=4, precision="no", warmup_share=0.2, learning_rate=0.01, divided=divided == "divided"

@@ -59,6 +59,16 @@ def photos() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
+def composite(photos) -> bytes:
+    """A photo that was saved as JPEG, got a part of another one, and was saved again."""
+    from gammascope.imaging.codecs import Encoding, encode, reencode
+
+    host = reencode(photos["coffee"], Encoding("jpeg", 70, "4:4:4")).copy()
+    host[120:240, 200:320] = photos["astronaut"][100:220, 150:270]
+    return encode(host, Encoding("jpeg", 95, "4:4:4"))
+
+
+@pytest.fixture(scope="session")
 def save_tower_with_text() -> Callable[[Path, str], Any]:
     """Return what writes a tiny CLIP or SigLIP with random weights, and a tokenizer of whole words, into a folder."""
     import transformers

@@ -32,6 +32,33 @@ def generated_bce(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
     return {"label_bce": label_bce(prediction.logit, generated_label(batch))}
 
 
+def contrasted_bce(
+    prediction: Prediction,
+    batch: Batch,
+    *,
+    temperature: float,
+    contrastive: float,
+    label: float = 1.0,
+) -> dict[str, Tensor]:
+    """Return cross-entropy, and the contrast of the feature "embedding", for methods that add up both.
+
+    Args:
+        prediction: With that feature.
+        batch: Says what is generated.
+        temperature: As in ``supervised_contrastive``.
+        contrastive: Weight of the contrast.
+        label: Weight of the cross-entropy.
+    """
+    truth = generated_label(batch)
+    contrast = supervised_contrastive(
+        prediction.features["embedding"], truth, temperature=temperature
+    )
+    return {
+        "label_bce": label * label_bce(prediction.logit, truth),
+        "contrastive": contrastive * contrast,
+    }
+
+
 def supervised_contrastive(
     embeddings: Float[Tensor, "b d"], label: Int[Tensor, " b"], *, temperature: float
 ) -> Float[Tensor, ""]:

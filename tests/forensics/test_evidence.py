@@ -18,18 +18,9 @@ from gammascope.forensics import (
     examine,
     reasons_of,
 )
-from gammascope.imaging.codecs import Encoding, encode, reencode
+from gammascope.imaging.codecs import Encoding, encode
 from gammascope.imaging.decode import decode
 from gammascope.report import Report, Strength, Verdict
-
-
-@pytest.fixture(scope="module")
-def composite(photos) -> bytes:
-    """A photo that was saved, got a part of another one, and was saved again."""
-    host = reencode(photos["coffee"], Encoding("jpeg", 70, "4:4:4"))
-    host = host.copy()
-    host[120:240, 200:320] = photos["astronaut"][100:220, 150:270]
-    return encode(host, Encoding("jpeg", 95, "4:4:4"))
 
 
 def seen(data: bytes) -> dict[str, Finding | Silence]:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from gammascope.cli.app import app as command_line
 from gammascope.detection.opinions import Detectors
 from gammascope.detection.pipeline import Pipeline
-from gammascope.imaging.codecs import Encoding, encode, reencode
+from gammascope.imaging.codecs import Encoding, encode
 from gammascope.server import serving
 from gammascope.server.schema import DetectShape, JobShape
 
@@ -136,12 +136,9 @@ def test_answers_of_another_profile_have_another_key(embedded):
     assert Detectors(("other",), (embedded,)).key in keys, "a name that is in no answer"
 
 
-def test_thorough_shows_parts_with_another_history_and_their_maps(serve, embedded, photos):
-    host = reencode(photos["coffee"], Encoding("jpeg", 70, "4:4:4")).copy()
-    host[120:240, 200:320] = photos["astronaut"][100:220, 150:270]
-    content = encode(host, Encoding("jpeg", 95, "4:4:4"))
+def test_thorough_shows_parts_with_another_history_and_their_maps(serve, embedded, composite):
     looks = Pipeline(embedded.detector, embedded.facts, "t", serving.BESIDES, "thorough")
-    row = asked(serve(pipeline=looks), content, "?masks=true")
+    row = asked(serve(pipeline=looks), composite, "?masks=true")
     assert "forensics:quantisation" in masks_of(row)
     said = {one["name"]: one for one in row["evidence"]}
     assert "was compressed as JPEG once" in said["forensics:quantisation"]["statement"]

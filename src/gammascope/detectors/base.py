@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -205,6 +206,13 @@ def view_of(
         )
     except ValueError as error:
         raise RecipeError(f"section method: {error}") from error
+
+
+def tiny_clip(image_size: int = 32) -> str:
+    """Describe a CLIP tower of two blocks, small enough for a method's ``tiny``, as ``BackboneConfig.architecture``."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 2, "patch_size": 8, "image_size": image_size}
+    return json.dumps({"model_type": "clip_vision_model"} | sizes)
 
 
 class Detector(nn.Module, ABC):

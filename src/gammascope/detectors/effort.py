@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gammascope import losses
-from gammascope.detectors.base import BackboneConfig, Detector, Loss, Method, view_of
+from gammascope.detectors.base import BackboneConfig, Detector, Loss, Method, tiny_clip, view_of
 from gammascope.networks.adapters import ATTENTION_LAYERS, ResidualSVDLinear, add_residual_svd
 from gammascope.networks.backbones import TransformerBackbone
 from gammascope.networks.base import Backbone
@@ -103,13 +103,7 @@ def _weights_of_penalties(config: Config) -> dict[str, float]:
     return {name: weight for name, weight in weights.items() if weight}
 
 
-TINY = Config(
-    architecture=(
-        '{"model_type": "clip_vision_model", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, '
-        '"intermediate_size": 64, "patch_size": 8, "image_size": 32}'
-    ),
-    size=32,
-)
+TINY = Config(architecture=tiny_clip(), size=32)
 
 METHOD = Method(
     title="Effort",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import BackboneConfig, Detector, Loss, Method, view_of
+from gammascope.detectors.base import BackboneConfig, Detector, Loss, Method, tiny_clip, view_of
 from gammascope.errors import MissingExtraError, RecipeError
 from gammascope.networks.backbones import TransformerBackbone
 from gammascope.networks.base import Backbone
@@ -289,17 +289,7 @@ def loss(config: Config) -> Loss:
 
 TINY = Config(
     backbone="random",
-    architecture=json.dumps(
-        {
-            "model_type": "clip_vision_model",
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "patch_size": 8,
-            "image_size": 32,
-        }
-    ),
+    architecture=tiny_clip(),
     width=32,
     depth=2,
     temperature=0.1,

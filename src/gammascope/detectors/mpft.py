@@ -8,7 +8,6 @@ blocks are our reading. Two controls, random and smooth-first masks of equal sha
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gammascope import losses
-from gammascope.detectors.base import AdaptedConfig, Detector, Loss, Method, view_of
+from gammascope.detectors.base import AdaptedConfig, Detector, Loss, Method, tiny_clip, view_of
 from gammascope.errors import RecipeError
 from gammascope.networks.backbones import TransformerBackbone, for_config
 from gammascope.networks.base import Backbone, Features
@@ -211,17 +210,7 @@ def loss(config: Config) -> Loss:
 
 TINY = Config(
     backbone="random",
-    architecture=json.dumps(
-        {
-            "model_type": "clip_vision_model",
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "patch_size": 8,
-            "image_size": 48,
-        }
-    ),
+    architecture=tiny_clip(48),
     trained_blocks=1,
     size=48,
 )

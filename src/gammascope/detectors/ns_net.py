@@ -264,14 +264,13 @@ def loss(config: Config) -> Loss:
     """Return the loss: contrast of the embeddings, and cross-entropy."""
 
     def terms(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        label = losses.generated_label(batch)
-        contrast = losses.supervised_contrastive(
-            prediction.features["embedding"], label, temperature=config.temperature
+        return losses.contrasted_bce(
+            prediction,
+            batch,
+            temperature=config.temperature,
+            contrastive=config.lambda_contrastive,
+            label=config.lambda_label,
         )
-        return {
-            "label_bce": config.lambda_label * losses.label_bce(prediction.logit, label),
-            "contrastive": config.lambda_contrastive * contrast,
-        }
 
     return terms
 

@@ -9,7 +9,6 @@ Source: arXiv:2402.19091; layers, sizes and loss as in the authors' public code,
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gammascope import losses
-from gammascope.detectors.base import BackboneConfig, Detector, Loss, Method, view_of
+from gammascope.detectors.base import BackboneConfig, Detector, Loss, Method, tiny_clip, view_of
 from gammascope.errors import RecipeError
 from gammascope.networks.backbones import TransformerBackbone
 from gammascope.networks.pretrained import backbone_for
@@ -118,31 +117,19 @@ def loss(config: Config) -> Loss:
     """Return the loss: cross-entropy, and the contrast of what the head reads."""
 
     def terms(prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        label = losses.generated_label(batch)
-        contrast = losses.supervised_contrastive(
-            prediction.features["embedding"], label, temperature=config.temperature
+        return losses.contrasted_bce(
+            prediction,
+            batch,
+            temperature=config.temperature,
+            contrastive=config.lambda_contrastive,
         )
-        return {
-            "label_bce": losses.label_bce(prediction.logit, label),
-            "contrastive": config.lambda_contrastive * contrast,
-        }
 
     return terms
 
 
 TINY = Config(
     backbone="random",
-    architecture=json.dumps(
-        {
-            "model_type": "clip_vision_model",
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "patch_size": 8,
-            "image_size": 32,
-        }
-    ),
+    architecture=tiny_clip(),
     width=32,
     depth=1,
     size=32,

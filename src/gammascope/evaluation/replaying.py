@@ -242,12 +242,7 @@ def _zoo(scores: Kept, black: Black) -> Shown:
     made: dict[str, run.Evaluation] = {}
     runs: dict[str, list[Mapping[str, ScoreTable]]] = {}
     for name, method in about.methods.items():
-        start = f"{name}{_OF_METHOD}"
-        own = {
-            column.removeprefix(start): _answering(table)
-            for column, table in scores.tables.items()
-            if column.startswith(start)
-        }
+        own = {column: _answering(table) for column, table in _tables_of(scores, name).items()}
         if not own:
             raise MissingDataError(f"No scores of the method {name!r}.")
         made[name] = _told(Kept("evaluation", method.evaluated, own), black).evaluation

@@ -196,15 +196,15 @@ def _gains(
 ) -> Float[np.ndarray, "f q"]:
     """Return how much better each earlier quality explains the counts of each frequency than none, in nats."""
     earlier = standard_tables()[_QUALITIES.start - 1 : _QUALITIES.stop - 1]
+    first = {of: np.unique(earlier[:, of], return_inverse=True) for of in told}
     every, patterns = [], []
     for frequency, counts in told.items():
-        firsts = np.unique(earlier[:, frequency])
+        firsts, _ = first[frequency]
         patterns += [np.ones(len(counts))]
         patterns += [_pattern(int(first), int(table[frequency])) for first in firsts]
         every += [counts] * (1 + len(firsts))
     likelihoods, gains = _likelihoods(np.stack(every), np.stack(patterns)), []
-    for frequency in told:
-        firsts, where = np.unique(earlier[:, frequency], return_inverse=True)
+    for frequency, (firsts, where) in first.items():
         own, likelihoods = np.split(likelihoods, [1 + len(firsts)])
         gain = own[1:] - own[0]
         gain[firsts == table[frequency]] = 0.0  # The same step twice leaves no pattern.

@@ -30,6 +30,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -177,8 +178,9 @@ def trained(row: str, seed: int, chosen: argparse.Namespace) -> Path:
         start = folder / "checkpoint.safetensors"
         if not start.is_file():
             begun = "recipe.json" if recipe.probing else "state"
-            half = torch.autocast("cpu", torch.bfloat16, enabled=recipe.probing is not None)
-            with half:  # the loop has its own
+            # Around the loop, which has its own, autocast would keep the first weights that it rounded.
+            half = torch.autocast("cpu", torch.bfloat16) if recipe.probing else nullcontext()
+            with half:
                 follow(recipe, folder, resume=(folder / begun).exists())
     return start
 

@@ -8,7 +8,7 @@ TOWER = ("method.backbone=clip-vit-b16",)
 LAST = (*TOWER, "method.trained_blocks=4")
 """What is before the last four blocks is frozen in every row that may adapt a part: it is computed once for all."""
 TWINS = "twins/manifest.csv"
-NEW, LOW, WHOLE = 1e-3, 1e-3, 1e-4
+NEW, LOW, WHOLE = 1e-3, 1e-3, 2e-5
 """Learning rates: of networks without a tower; of heads, prompts and low-rank changes; of whole blocks."""
 
 

@@ -487,7 +487,7 @@ def test_the_list_names_a_part_that_stands_out(browser, tmp_path):
     page = browser.new_page()
     page.goto(path.as_uri())
     says = page.locator("#rows tr", has_text="hinted.jpg").locator(".says")
-    assert says.all_inner_texts() == ["Part: compressed once"]
+    assert says.all_inner_texts() == ["Part: not compressed before"]
     assert page.locator("#rows tr", has_text="silent.jpg").locator(".says").count() == 0
     page.close()
 

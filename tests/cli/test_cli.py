@@ -23,7 +23,7 @@ from tests.generation.made_networks import numbered_styles, upscaler
 from typer.testing import CliRunner, Result
 
 import gammascope
-from gammascope import checkpoints, settings
+from gammascope import checkpoints, forensics, settings
 from gammascope.cli.app import app
 from gammascope.cli.scan_results import meaning
 from gammascope.cli.terminal import TrainingDisplay
@@ -32,6 +32,7 @@ from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import gamma, linear_probe
 from gammascope.evaluation.score_table import ScoreTable
 from gammascope.generation.autoencoder import TinyAutoencoder
+from gammascope.report import percent
 from gammascope.sample import Label
 from gammascope.training.run_folder import Progress
 
@@ -140,7 +141,8 @@ def test_a_question_that_has_no_answer_for_a_picture_is_a_dash_in_its_row(photos
     assert result.exit_code == 0
     header, large, small = result.stdout.splitlines()[:3]
     assert "P(edited)" in header
-    assert re.search(r"no sign +<?0\.\d+ +[●◐○!?-] (no sign|uncertain|fake) +0\.\d+", large)
+    ranks = r"no sign +\d+\.\d % +\d+\.\d %"
+    assert re.search(ranks + r" +[●◐○!?-] (no sign|uncertain|fake) +0\.\d+", large)
     assert re.search(r" - +- ", small)
 
 
@@ -179,9 +181,22 @@ def test_a_part_that_stands_out_is_hinted_at_in_a_line_of_its_own(composite, wei
     (tmp_path / "pasted.jpg").write_bytes(composite)
     lines = run("scan", tmp_path / "pasted.jpg", "--weights", weights).stdout.splitlines()
     (line,) = (line for line in lines if line.startswith("hint: "))
-    assert line.startswith("hint: pasted.jpg: Double compression: a part, ")
+    assert line.startswith("hint: pasted.jpg: Earlier compression: a part, ")
     quick = run("scan", tmp_path / "pasted.jpg", "--weights", weights, "--profile", "fast")
     assert "hint:" not in quick.stdout
+
+
+def test_ranks_stay_where_another_question_is_answered_beside(composite, folder, tmp_path):
+    (folder / "pasted.jpg").write_bytes(composite)
+    ranks = ((-99.0, 1.0, 1.0), (99.0, 0.0, 0.25))
+    known = {"generated": replace(always(-99.0, 99.0)["generated"], ranks=ranks)}
+    path = written_checkpoint(tmp_path / "w.safetensors", known, linear_probe)
+    header, *rows = run("scan", folder, "--weights", path).stdout.splitlines()
+    titles = ["file", "verdict", "generated", "photos as high", "fakes as high", "edited"]
+    assert re.split("  +", header.strip())[:7] == [*titles, "P(edited)"]
+    (pasted,) = (line for line in rows if line.startswith("pasted.jpg"))
+    assert re.search(r"fake +. (no sign|uncertain) +\d+\.\d % +\d+\.\d % +. fake +\S", pasted)
+    assert all(line.split()[-1] == "-" for line in rows if line.startswith(("cat", "rocket")))
 
 
 def test_what_files_say_is_printed_apart_and_can_be_left_out(folder, weights):
@@ -665,16 +680,18 @@ def test_calibrating_sets_the_thresholds_that_a_scan_uses(collection, folder, tm
     assert "held-out photos were called so" in run("scan", folder, "--weights", path).stdout
 
 
-def test_thorough_says_what_edited_costs_where_forensics_answers_it():
+def test_a_scan_says_what_edited_costs_where_forensics_answers_it():
     detector = linear_probe.METHOD.build(linear_probe.METHOD.tiny)
     known = checkpoints.Calibration(1.0, 0.0, 0.5, (0.02, 0.01), 200, ("s",))
     facts = checkpoints.Facts("linear_probe", {}, detector.view, calibration={"generated": known})
     said = {
         profile: meaning(Pipeline(detector, facts, "abc", profile=profile))
-        for profile in ("default", "thorough")
+        for profile in ("fast", "default", "thorough")
     }
-    assert "edited" not in said["default"]
-    assert "or was edited (0.94 % of 848 photos chosen as hard" in said["thorough"]
+    assert "edited" not in said["fast"]
+    for profile, seen in (("default", forensics.QUICK), ("thorough", forensics.THOROUGH)):
+        share = f"{percent(seen.fake)} of {seen.photos:,} photos chosen as hard"
+        assert f"or was edited ({share}" in said[profile]
 
 
 def test_a_curve_and_a_conformal_zone_are_stored_told_of_and_used(collection, folder, tmp_path):

@@ -141,7 +141,7 @@ def test_thorough_shows_parts_with_another_history_and_their_maps(serve, embedde
     row = asked(serve(pipeline=looks), composite, "?masks=true")
     assert "forensics:quantisation" in masks_of(row)
     said = {one["name"]: one for one in row["evidence"]}
-    assert "was compressed as JPEG once" in said["forensics:quantisation"]["statement"]
+    assert "lacks a JPEG compression" in said["forensics:quantisation"]["statement"]
     assert said["forensics:noise"]["statement"]
 
 

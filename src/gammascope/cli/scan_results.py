@@ -281,18 +281,21 @@ class Results:
                 for question in questions
             ]
         (questions,) = asked
-        if self._ranked():
-            return [_Column(0, questions[0], "verdict", _AS_HIGH)]
-        each = [_Column(0, one, one, {f"P({one})": _chance}) for one in questions]
+        ranked = self._ranked()
+        each = [
+            _Column(0, one, one, _AS_HIGH if one in ranked else {f"P({one})": _chance})
+            for one in questions
+        ]
         if len(each) == 1:  # its answer is the verdict
             return [replace(each[0], title="verdict")]
         return [_Column(0, "", "verdict", {}), *each]
 
-    def _ranked(self) -> bool:
-        """Whether scores have ranks among held-out photos: those of one detector that asks one question."""
-        answers = [tuple(report.answers.values()) for (report, *_) in self.reports.values()]
-        alone = not self.detectors.several and all(len(some) == 1 for some in answers)
-        return alone and any(answer.as_high for (answer,) in answers)
+    def _ranked(self) -> set[str]:
+        """Return the questions of a single detector whose scores have ranks among held-out pictures."""
+        if self.detectors.several:
+            return set()
+        every = (report.answers.items() for (report, *_) in self.reports.values())
+        return {question for answers in every for question, answer in answers if answer.as_high}
 
     def _caveats(self, name: str) -> tuple[str, ...]:
         """Return what weakens the verdicts on a file: said of one detector where others do not have it."""
@@ -399,9 +402,9 @@ def meaning(pipeline: Pipeline) -> str:
     known: Mapping[str, checkpoints.Calibration] = pipeline.facts.calibration
     ways = [f"{_WAYS.get(name, name)} ({_rates(one)})" for name, one in known.items()]
     if ways and pipeline.answers_edited and "edited" not in known:
-        unsure, called = map(percent, forensics.RATES)
-        counted = f"{called} of {forensics.PHOTOS:,} photos chosen as hard were called so"
-        ways.append(f"{_WAYS['edited']} ({counted}, {unsure} with 'uncertain')")
+        seen = forensics.THOROUGH if pipeline.profile == "thorough" else forensics.QUICK
+        called = f"{percent(seen.fake)} of {seen.photos:,} photos chosen as hard were called so"
+        ways.append(f"{_WAYS['edited']} ({called}, {percent(seen.uncertain)} with 'uncertain')")
     words = " or ".join(ways or _WAYS.values())
     return f"'fake': {words}. That is no proof, and 'no sign' only means that nothing was found."
 

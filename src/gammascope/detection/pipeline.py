@@ -74,8 +74,9 @@ class Besides:
         trust: Signers of Content Credentials who are trusted; None: whom the C2PA's bundled list names.
         stability: Answer again after ordinary processing; takes about twice the time more.
         quiet_maps: Keep maps beside answers of "no", too, reduced and marked as shown on request.
-        forensics: Look for parts with another history than the rest: under "thorough" by all methods, which then answer
-            *edited*, by default with the quick ones, which are hints, under "fast" not at all.
+        forensics: Look for parts with another history than the rest, and answer *edited* where the detector does not:
+            under "thorough" by all methods; by default by the quick ones, whose "no sign" means too little to be an
+            answer and is left out; under "fast" not at all.
     """
 
     provenance: bool = True
@@ -161,8 +162,8 @@ class Pipeline:
 
     @property
     def answers_edited(self) -> bool:
-        """Whether forensics answers *edited* where the detector does not."""
-        return self.besides.forensics and self.profile == "thorough"
+        """Whether forensics may answer *edited* where the detector does not."""
+        return self.besides.forensics and self.profile != "fast"
 
     @property
     def smallest_px(self) -> int:
@@ -305,17 +306,17 @@ class Pipeline:
     def _edited(
         self, decoded: Decoded, answers: Mapping[str, Answer]
     ) -> tuple[Mapping[str, Answer], tuple[Evidence, ...]]:
-        """Look for parts with another history; all methods together answer "edited" where the detector does not."""
-        if not self.besides.forensics or self.profile == "fast":
+        """Look for parts with another history, which answer "edited" where the detector does not."""
+        if not self.answers_edited:
             return answers, ()
+        thorough = self.profile == "thorough"
         picture = forensics.Picture(decoded.image, decoded.content)
-        outcomes = forensics.examine(picture, thorough=self.answers_edited)
-        asked = self.answers_edited and "edited" not in answers
-        edited = forensics.answered(outcomes) if asked else None
-        if edited is None:
-            return answers, tuple(forensics.evidence_of(outcomes))
-        whole = tuple(forensics.reasons_of(outcomes))
-        return {**answers, "edited": edited}, (*whole, *forensics.evidence_of(outcomes))
+        outcomes = forensics.examine(picture, thorough=thorough)
+        found = tuple(forensics.evidence_of(outcomes))
+        edited = None if "edited" in answers else forensics.answered(outcomes)
+        if edited is None or (edited.verdict is Verdict.NO_SIGN and not thorough):
+            return answers, found
+        return {**answers, "edited": edited}, (*forensics.reasons_of(outcomes), *found)
 
     def _provenance(self, decoded: Decoded) -> tuple[Evidence, ...]:
         if not self.besides.provenance or not decoded.content:

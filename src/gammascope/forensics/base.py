@@ -68,6 +68,18 @@ class StoredLuma:
         top = height - cells.shape[0] * cell_px if back_y else 0
         return cells[:: -1 if back_y else 1, :: -1 if back_x else 1], (left, top)
 
+    def turned(
+        self,
+    ) -> tuple[UInt8[np.ndarray, "_h _w"], Int[np.ndarray, "8 8"], tuple[int, int]]:
+        """Turn the whole blocks upright.
+
+        Returns:
+            Their pixels, the steps by frequency there, and left and top of the first block in the upright picture.
+        """
+        rows, columns = (side // CELL_PX * CELL_PX for side in self.pixels.shape)
+        pixels, origin = self.upright(self.pixels[:rows, :columns], 1)
+        return pixels, self.steps.T if self.orientation in _ON_ITS_SIDE else self.steps, origin
+
 
 def stored_luma(data: bytes) -> StoredLuma | None:
     """Decode the brightness of a JPEG file.

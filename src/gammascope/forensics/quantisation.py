@@ -1,22 +1,23 @@
-"""A part that was compressed once in a picture that was compressed twice on the same grid.
+"""A part that lacks the JPEG compression which the rest of the picture went through.
 
-A photo saved as JPEG, edited and saved again was quantised twice; what was put in from elsewhere (another grid, a
-generator, a resampled copy) only once. The histograms of the coefficients tell the two apart, block by block. A whole
-picture that was saved twice says nothing: only a part that lacks the law of the rest does.
+A compression leaves a comb in the coefficients of its grid: they lie on multiples of its steps, also when the picture
+was decoded, edited and saved without loss, or saved as JPEG once more. What was put in afterwards (a copy, a piece of
+another picture, a generator's region) has no such comb on this grid. Both laws are taken from the picture itself: that
+of the grid from its blocks, that of no grid from blocks half a block further down and right. Each block is compared
+with both. Where all blocks of a picture follow one law, nothing is found.
 
-Source: Lin, He, Tang and Tang, Fast, automatic and fine-grained tampered JPEG image detection, 2009; Bianchi and Piva,
-Image forgery localization via block-grained analysis of JPEG artifacts, 2012. One law is taken from the picture
-itself, moved by half a block, the other computed from it.
+Source: the idea that histograms of coefficients separate blocks compressed twice from others is that of Lin, He, Tang
+and Tang, Fast, automatic and fine-grained tampered JPEG image detection, 2009, and Bianchi and Piva, Image forgery
+localization via block-grained analysis of JPEG artifacts, 2012. They compute the laws from the steps of both
+compressions; here no step is estimated, so that files saved without loss can be examined as well (our choice).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from math import erf, sqrt
+from functools import cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real, UInt8
 
 from gammascope.forensics.base import (
     CELL_PX,
@@ -47,62 +48,181 @@ FREQUENCIES = (
     (2, 2),
     (0, 4),
 )
-_LARGEST = 24  # quantised values beyond are taken together
-_SHARES = (0.02, 0.1, 0.25, 0.5)  # of blocks that were quantised once
-_ROUGHEST = 40  # first step that is looked for
-_ROUNDING = 0.45  # standard deviation that rounding to pixels leaves in a coefficient
+"""Low ones, vertical and horizontal: where pictures have most."""
+
+_ASKED = tuple((row, column) for row in range(8) for column in range(8) if 0 < row + column < 8)
+_LARGEST = 24  # multiples of a step beyond are taken together
+_PRIOR = 8.0  # blocks' worth of what both laws have in common: rare values count little
+_SMOOTHING = (0.1, 0.2, 0.4, 0.2, 0.1)
+_CLIP = 4.0  # nats that one coefficient may add
 _CUT_OFF = 0.02  # share of a block whose colours may be at the end of their range
-_GAIN = 0.02  # nats by block that the double law must explain better
-_PRIOR = 3.0  # blocks added to every value: rare ones say little
-_CLIP = 4.0
-_LEVEL = 0.5
+_GAIN = 0.25  # nats by block by which the grid must explain more than no grid
+_OWN = 0.1  # share of that which a part without the comb may have by chance
+_TRIED = 3
+_EDGE = 0.3  # of the median of a part: cells below lie beyond its edge
+_GROWN = 4  # cells by which smooth places within a part are filled
+_LEVEL = 0.4
 _SHARE = (0.004, 0.4)
-
-
-@dataclass(frozen=True, slots=True)
-class Law:
-    """How the coefficients of one frequency came about.
-
-    Attributes:
-        step: Of the first quantisation.
-        gain: How much better two quantisations explain the blocks than one, nats by block.
-        ratios: Log likelihood of "once" over "twice", by quantised value 0 to 24, without its sign.
-    """
-
-    step: int
-    gain: float
-    ratios: Float[np.ndarray, " n"]
+_OFF = (
+    (4, 4),
+    (2, 6),
+    (6, 2),
+)  # where no block of the grid begins; rows and columns are all different
+_SAMPLED = 2048  # places at which the 64 grids are tried
 
 
 def examine(picture: Picture) -> Outcome:
-    """Mark the connected part that lacks the first quantisation of the rest."""
-    stored = picture.stored
-    if stored is None:
-        return Silence("not a JPEG file with a channel of brightness")
+    """Mark the connected part that lacks the comb of the rest."""
     if min(picture.size) < SMALLEST_PX:
         return Silence(f"smaller than {SMALLEST_PX} px on the shorter side")
-    aligned = coefficients(stored.pixels)
-    shifted = coefficients(stored.pixels, (CELL_PX // 2, CELL_PX // 2))
-    ratio = np.zeros(aligned.shape[1:], np.float32)
-    spoke = 0
-    for number, (row, column) in enumerate(FREQUENCIES):
-        step = int(stored.steps[row, column])
-        values = np.clip(np.abs(aligned[number]) / step + 0.5, 0, _LARGEST).astype(np.int64)
-        law = law_of(values, shifted[number], step)
-        if law is not None:
-            spoke += 1
-            ratio += law.ratios[values]
-    if not spoke:
-        return Silence("no trace of an earlier JPEG compression on the same grid")
-    ratio, origin = stored.upright(ratio, CELL_PX)
+    blocks, origin = _blocks_of(picture)
+    ratio = blocks.ratios()
     cut_off = _cut_off(picture.image, origin, ratio.shape)
-    evidence = box_means(np.where(cut_off, 0, ratio), 1)
-    score, part = clearest_blob(np.where(cut_off, np.nan, evidence), _LEVEL, _SHARE)
+    gain = 0.0 if cut_off.all() else float(ratio[~cut_off].mean())
+    if gain < _GAIN:
+        return Silence("no trace of an earlier JPEG compression")
+    evidence = box_means(np.where(cut_off, 0, -ratio), 1)
+    evidence[cut_off] = np.nan
+    score, part = _part_without_comb(evidence, blocks, _OWN * gain)
+    if score:
+        part = _trimmed(part, evidence)
     # Cells that cannot speak for themselves go with those around them.
     part |= cut_off & (box_means(part, 2) > 0.5 * box_means(~cut_off, 2))
-    shown = np.clip(evidence / (4 * _CLIP) + 0.25, 0, 0.5) + 0.5 * part
-    shown[cut_off & ~part] = np.nan
+    shown = np.clip(evidence / 16 + 0.25, 0, 0.5)
+    shown = np.where(part, 0.5 + np.nan_to_num(shown), shown)
     return Finding(score, shown.astype(np.float32), origin, CELL_PX, picture.size)
+
+
+class Blocks:
+    """Coefficients of a picture, in whole steps without their signs, 0 to 24, on a grid and off it.
+
+    Args:
+        luma: Brightness 0..255; the first block of the grid begins at the first pixel.
+        steps: Of the last quantisation, by vertical and horizontal frequency; ones if none was on this grid.
+    """
+
+    def __init__(self, luma: Real[np.ndarray, "h w"], steps: Real[np.ndarray, "8 8"]) -> None:
+        self._luma = luma
+        self._steps = np.array([steps[at] for at in _ASKED], np.float32)[:, None, None]
+        self.on = self._beginning((0, 0))
+
+    def ratios(self) -> Float[np.ndarray, "gh gw"]:
+        """Return by block how many nats the law of the grid explains it better than that of no grid."""
+        law = _law(_counts(self.on), _counts(self._beginning(_OFF[0])))
+        return np.asarray(_told(law, self.on).reshape(self.on.shape[1:]))
+
+    def own_gain(self, part: Bool[np.ndarray, "gh gw"]) -> float:
+        """Return by how many nats a block its own grid explains a part better than no grid does.
+
+        Each half of the part's blocks is measured by the law of the other half, so that a part without a comb is at or
+        below 0, however small. Three places are taken for "no grid", and the least gain counts: a piece of another
+        JPEG file has its comb in the rows of one and in the columns of another of them at most.
+        """
+        on = self.on[:, part]
+        first = np.random.default_rng(0).random(on.shape[1]) < 0.5
+        halves = ((on[:, first], on[:, ~first]), (on[:, ~first], on[:, first]))
+        gains = []
+        for start in _OFF:
+            off = self._beginning(start)
+            none = _counts(off[:, part[: off.shape[1], : off.shape[2]]])
+            said = [_told(_law(_counts(one), none), other).sum() for one, other in halves]
+            gains.append(float(np.sum(said) / max(1, on.shape[1])))
+        return min(gains)
+
+    def _beginning(self, start: tuple[int, int]) -> UInt8[np.ndarray, "f _gh _gw"]:
+        return _multiples(coefficients(self._luma, start, _ASKED), self._steps)
+
+
+def _blocks_of(picture: Picture) -> tuple[Blocks, tuple[int, int]]:
+    """Return the blocks of the upright picture, and left and top of the first one."""
+    if picture.stored is not None:
+        pixels, steps, origin = picture.stored.turned()
+        return Blocks(pixels, steps), origin
+    luma = _luma(picture.image)
+    top, left = grid_of(luma)
+    return Blocks(luma[top:, left:], np.ones((8, 8))), (left, top)
+
+
+def _part_without_comb(
+    evidence: Float[np.ndarray, "gh gw"], blocks: Blocks, most: float
+) -> tuple[float, Bool[np.ndarray, "gh gw"]]:
+    """Return the score and place of the clearest part whose own gain is at most so much.
+
+    Other parts have a comb, if not that of the rest: texture in a picture that is mostly sky.
+    """
+    left = evidence.copy()
+    for _ in range(_TRIED):
+        score, part = clearest_blob(left, _LEVEL, _SHARE)
+        if not score or blocks.own_gain(part) <= most:
+            return score, part
+        left[part] = np.nan
+    return 0.0, np.zeros(evidence.shape, bool)
+
+
+def _trimmed(
+    part: Bool[np.ndarray, "gh gw"], evidence: Float[np.ndarray, "gh gw"]
+) -> Bool[np.ndarray, "gh gw"]:
+    """Take off the rim, over which averages carry a part, and add undecided cells that lie among its own."""
+    part = part & (evidence > _EDGE * np.median(evidence[part]))
+    for _ in range(_GROWN):
+        part |= (evidence > -_LEVEL) & (box_means(part, 1) > 0.5)
+    return part
+
+
+def grid_of(luma: Real[np.ndarray, "h w"]) -> tuple[int, int]:
+    """Return top and left, 0..7, of the blocks on which a picture without a file's grid was most likely compressed."""
+    height, width = luma.shape
+    rng = np.random.default_rng(0)
+    tops = rng.integers(0, (height - 2 * CELL_PX) // CELL_PX + 1, _SAMPLED) * CELL_PX
+    lefts = rng.integers(0, (width - 2 * CELL_PX) // CELL_PX + 1, _SAMPLED) * CELL_PX
+    near = np.arange(2 * CELL_PX)
+    places = luma[
+        tops[:, None, None] + near[None, :, None], lefts[:, None, None] + near[None, None]
+    ]
+    counts = []
+    for top in range(CELL_PX):
+        for left in range(CELL_PX):
+            blocks = places[:, top : top + CELL_PX, left : left + CELL_PX].reshape(_SAMPLED, 64)
+            counts.append(_counts(_multiples(_bases(FREQUENCIES) @ blocks.T, 1.0)))
+    laws = (np.array(counts) + 0.5) / (_SAMPLED + 0.5 * (_LARGEST + 1))
+    gains = (laws * np.log(laws / laws.mean(0))).sum((1, 2))
+    return divmod(int(gains.argmax()), CELL_PX)
+
+
+def _luma(image: Image) -> Float[np.ndarray, "h w"]:
+    """Return brightness without rounding, which would blur the comb."""
+    return np.asarray(image @ np.array([0.299, 0.587, 0.114], np.float32))
+
+
+def _multiples(values: np.ndarray, steps: np.ndarray | float) -> UInt8[np.ndarray, "f ..."]:
+    return np.asarray(np.minimum(np.abs(values) / steps + 0.5, _LARGEST), dtype=np.uint8)
+
+
+def _counts(values: UInt8[np.ndarray, "f ..."]) -> Int[np.ndarray, "f v"]:
+    return np.stack([np.bincount(some.ravel(), minlength=_LARGEST + 1) for some in values])
+
+
+def _law(grid: Int[np.ndarray, "f v"], none: Int[np.ndarray, "f v"]) -> Float[np.ndarray, "f v"]:
+    """Return log likelihoods of "on the grid" over "on none" from how often each value was seen there."""
+    grid_all, none_all = (np.maximum(1, some.sum(1, keepdims=True)) for some in (grid, none))
+    both = _smooth((grid / grid_all + none / none_all) / 2) * _PRIOR
+    law = np.log((grid + both) / (grid_all + _PRIOR)) - np.log((none + both) / (none_all + _PRIOR))
+    return np.asarray(np.clip(law, -_CLIP, _CLIP), dtype=np.float32)
+
+
+def _told(law: Float[np.ndarray, "f v"], values: UInt8[np.ndarray, "f ..."]) -> np.ndarray:
+    """Add up the values of all frequencies of each block."""
+    out = np.zeros(values[0].size, np.float32)
+    for told, some in zip(law, values, strict=True):
+        out += told[some.ravel()]
+    return out
+
+
+def _smooth(laws: Float[np.ndarray, "f v"]) -> Float[np.ndarray, "f v"]:
+    padded = np.pad(laws, ((0, 0), (2, 2)), mode="edge")
+    length = laws.shape[1]
+    smooth = sum(weight * padded[:, at : at + length] for at, weight in enumerate(_SMOOTHING))
+    return np.asarray(smooth + 1e-6)
 
 
 def _cut_off(
@@ -113,77 +233,6 @@ def _cut_off(
     inside = image[top : top + shape[0] * CELL_PX, left : left + shape[1] * CELL_PX]
     ends = np.asarray(inside - np.uint8(1) >= 254)  # 0 becomes 255.
     return np.asarray(cell_sums(np.asarray(ends.any(2)).view(np.uint8)) > _CUT_OFF * CELL_PX**2)
-
-
-def law_of(
-    values: Int[np.ndarray, "gh gw"], once: Float[np.ndarray, "_gh _gw"], step: int
-) -> Law | None:
-    """Find the first quantisation that explains the values of one frequency best.
-
-    Args:
-        values: Quantised, without their signs, cut off at 24.
-        once: Coefficients of the same picture off its grid, where no quantisation left a comb.
-        step: Of the last quantisation.
-
-    Returns:
-        None if one quantisation explains them as well.
-    """
-    seen = np.bincount(values.ravel(), minlength=_LARGEST + 1)
-    length = 2 * (_LARGEST + 2) * max(step, _ROUGHEST)
-    # Halves, so that the edges of every step fall between two of them.
-    halves = np.minimum(2 * np.abs(once).ravel(), length - 1).astype(np.int64)
-    fine = np.bincount(halves, minlength=length)
-    single = _law(_combed(fine, step, _LARGEST + 1))
-    # Whatever passed a divisor of the last step lies on the same steps as before.
-    steps = [first for first in range(2, _ROUGHEST + 1) if step % first]
-    if not steps:
-        return None
-    doubles = np.stack([_twice(fine, first, step) for first in steps])
-    shares = np.array(_SHARES)[:, None, None]
-    fits = np.log(shares * single + (1 - shares) * doubles) @ seen
-    best = int(fits.max(0).argmax())
-    gain = (fits[:, best].max() - seen @ np.log(single)) / seen.sum()
-    if gain < _GAIN:
-        return None
-    ratios = np.clip(np.log(single / doubles[best]), -_CLIP, _CLIP)
-    return Law(steps[best], float(gain), ratios.astype(np.float32))
-
-
-def _law(counts: np.ndarray) -> Float[np.ndarray, " n"]:
-    return np.asarray((counts + _PRIOR) / (counts + _PRIOR).sum())
-
-
-def _combed(fine: Int[np.ndarray, " f"], step: int, length: int) -> Int[np.ndarray, " n"]:
-    """Count by multiple of a step what was counted by halves; what is larger goes to the last."""
-    edges = np.append(0, (2 * np.arange(1, length) - 1) * step)
-    return np.asarray(np.add.reduceat(fine, edges))
-
-
-def _twice(fine: Int[np.ndarray, " f"], first: int, step: int) -> Float[np.ndarray, " n"]:
-    """Return the law of values that were rounded to a first step before the last one."""
-    passed = _passed(first, step)
-    return _law(passed @ _combed(fine, first, passed.shape[1]))
-
-
-@lru_cache(maxsize=4096)
-def _passed(first: int, step: int) -> Float[np.ndarray, "n m"]:
-    """Return how the multiples of the first step, blurred by rounding to pixels, fall to values of the last one."""
-    multiples = np.arange((_LARGEST + 1) * step // first + 2) * first
-    edges = (np.arange(_LARGEST + 2) - 0.5) * step
-    edges[-1] = np.inf
-    below = _normal((edges[:, None] - multiples) / _ROUNDING)
-    below -= _normal((-edges[:, None] - multiples) / _ROUNDING)  # Signs are left out.
-    below[0] = 0
-    return np.asarray(below[1:] - below[:-1])
-
-
-_NORMAL_AT = np.linspace(-6, 6, 1201)
-_NORMAL = np.array([0.5 + 0.5 * erf(value / sqrt(2)) for value in _NORMAL_AT])
-
-
-def _normal(values: np.ndarray) -> Float[np.ndarray, "n m"]:
-    """Return the share of a normal law that lies below."""
-    return np.asarray(np.interp(values, _NORMAL_AT, _NORMAL))
 
 
 @cache

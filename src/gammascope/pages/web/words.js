@@ -28,7 +28,7 @@ const WORDS = {
 
 // Overlays of what forensic methods found.
 const FORENSIC_LAYERS = {
-  "forensics:quantisation": "Compressed once",
+  "forensics:quantisation": "Not compressed before",
   "forensics:variance": "Less detail",
   "forensics:shifted": "Another file's grid",
   "forensics:grids": "Other JPEG grid",

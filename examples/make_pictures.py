@@ -1,4 +1,4 @@
-"""Make examples/pictures: untouched photos, two montages, two autoencoder reconstructions.
+"""Make examples/pictures: untouched photos, three montages, two autoencoder reconstructions.
 
     python examples/make_pictures.py FOLDER_WITH_THE_TAEF2_FILES
 
@@ -20,6 +20,7 @@ from PIL import Image as PillowImage
 from skimage import data
 
 from gammascope.generation.autoencoder import TinyAutoencoder, round_trip
+from gammascope.imaging.codecs import Encoding, reencode
 from gammascope.manipulation.base import Manipulated
 from gammascope.manipulation.blending import feathered
 from gammascope.manipulation.inpainting import TwinPaste
@@ -28,6 +29,8 @@ from gammascope.sample import Image, Mask
 
 FOLDER = Path(__file__).resolve().parent
 JPEG_QUALITY = 92
+EARLIER_QUALITY = 85
+"""Of the host that was a JPEG file before it was changed, as nearly every photo from a camera or a website is."""
 SEED = 20
 # Drawn by hand around the person and the helmet before her, (x, y) in the portrait.
 # fmt: off
@@ -56,15 +59,17 @@ def main() -> None:
     autoencoder = TinyAutoencoder.from_folder(parser.parse_args().taef2)
     for name, photo in PHOTOS.items():
         save_picture(f"{name}_untouched", photo())
-    save("rocket_spliced", splice_astronaut_into_rocket())
+    rocket = data.rocket()
+    save("rocket_spliced", splice_astronaut_into(rocket))
+    compressed = reencode(rocket, Encoding("jpeg", EARLIER_QUALITY))
+    save("rocket_jpeg_spliced", splice_astronaut_into(compressed))
     save("astronaut_copy_moved", copy_badge())
     save("cat_partly_reconstructed", reconstruct_face_of_cat(autoencoder))
     save("coffee_wholly_reconstructed", reconstruct_coffee(autoencoder))
 
 
-def splice_astronaut_into_rocket() -> Manipulated:
+def splice_astronaut_into(host: Image) -> Manipulated:
     """Stand the astronaut, cut from her studio portrait, in front of the launch pad."""
-    host = data.rocket()
     donor = data.astronaut()
     frame = host.shape[:2]
     person = outlined(donor, ASTRONAUT)

@@ -103,7 +103,7 @@ UNCERTAIN_FROM = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Answers on photos chosen as hard, which nobody is known to have edited (docs/forensics.md).
+    """Answers on photos chosen as hard, none of them known to be edited (docs/forensics.md).
 
     Attributes:
         photos: How many.

@@ -59,6 +59,7 @@ _CUT_OFF = 0.02  # share of a block whose colours may be at the end of their ran
 _GAIN = 0.25  # nats by block by which the grid must explain more than no grid
 _OWN = 0.1  # share of that which a part without the comb may have by chance
 _TRIED = 3
+_STRIP = 32  # rows of blocks whose coefficients are in memory at once
 _EDGE = 0.3  # of the median of a part: cells below lie beyond its edge
 _GROWN = 4  # cells by which smooth places within a part are filled
 _LEVEL = 0.4
@@ -130,7 +131,14 @@ class Blocks:
         return min(gains)
 
     def _beginning(self, start: tuple[int, int]) -> UInt8[np.ndarray, "f _gh _gw"]:
-        return _multiples(coefficients(self._luma, start, _ASKED), self._steps)
+        down, right = start
+        rows = (self._luma.shape[0] - down) // CELL_PX
+        strips = []
+        for row in range(0, rows, _STRIP):  # Coefficients of a large picture fill much memory.
+            top, bottom = (down + CELL_PX * at for at in (row, min(rows, row + _STRIP)))
+            found = coefficients(self._luma[top:bottom], (0, right), _ASKED)
+            strips.append(_multiples(found, self._steps))
+        return np.concatenate(strips, 1)
 
 
 def _blocks_of(picture: Picture) -> tuple[Blocks, tuple[int, int]]:
@@ -191,7 +199,10 @@ def grid_of(luma: Real[np.ndarray, "h w"]) -> tuple[int, int]:
 
 def _luma(image: Image) -> Float[np.ndarray, "h w"]:
     """Return brightness without rounding, which would blur the comb."""
-    return np.asarray(image @ np.array([0.299, 0.587, 0.114], np.float32))
+    luma = image[..., 0] * np.float32(0.299)
+    luma += image[..., 1] * np.float32(0.587)
+    luma += image[..., 2] * np.float32(0.114)
+    return np.asarray(luma)
 
 
 def _multiples(values: np.ndarray, steps: np.ndarray | float) -> UInt8[np.ndarray, "f ..."]:

@@ -133,7 +133,7 @@ function answerCell(item, question) {
   const answer = item.answers[question];
   const cell = element("td", { role: "cell", class: "answer", "data-label": words(question).column });
   if (!answer) {
-    cell.append(element("span", { class: "absent" }, "no answer"));
+    cell.append(element("span", { class: "absent", title: "no answer" }, "–"));
     return cell;
   }
   cell.append(chip(answer.verdict));

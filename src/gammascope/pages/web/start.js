@@ -43,7 +43,7 @@ function listKey(event) {
 }
 
 function startList() {
-  byId("list").classList.toggle("many", PAGE.questions.length > 2);
+  byId("list").classList.toggle("many", PAGE.questions.length > 1);
   drawCounts();
   drawControls();
   byId("controls").addEventListener("submit", (event) => event.preventDefault());

@@ -58,7 +58,10 @@ _CLIP = 4.0  # nats that one coefficient may add
 _CUT_OFF = 0.02  # share of a block whose colours may be at the end of their range
 _GAIN = 0.25  # nats by block by which the grid must explain more than no grid
 _OWN = 0.1  # share of that which a part without the comb may have by chance
-_TRIED = 3
+_TRIED = 6  # parts
+_NEARLY = (
+    0.6  # share of the clearest part's evidence by cell that further ones need to be marked, too
+)
 _STRIP = 32  # rows of blocks whose coefficients are in memory at once
 _EDGE = 0.3  # of the median of a part: cells below lie beyond its edge
 _GROWN = 4  # cells by which smooth places within a part are filled
@@ -84,9 +87,7 @@ def examine(picture: Picture) -> Outcome:
         return Silence("no trace of an earlier JPEG compression")
     evidence = box_means(np.where(cut_off, 0, -ratio), 1)
     evidence[cut_off] = np.nan
-    score, part = _part_without_comb(evidence, blocks, _OWN * gain)
-    if score:
-        part = _trimmed(part, evidence)
+    score, part = _parts_without_comb(evidence, blocks, _OWN * gain)
     # Cells that cannot speak for themselves go with those around them.
     part |= cut_off & (box_means(part, 2) > 0.5 * box_means(~cut_off, 2))
     shown = np.clip(evidence / 16 + 0.25, 0, 0.5)
@@ -151,20 +152,25 @@ def _blocks_of(picture: Picture) -> tuple[Blocks, tuple[int, int]]:
     return Blocks(luma[top:, left:], np.ones((8, 8))), (left, top)
 
 
-def _part_without_comb(
+def _parts_without_comb(
     evidence: Float[np.ndarray, "gh gw"], blocks: Blocks, most: float
 ) -> tuple[float, Bool[np.ndarray, "gh gw"]]:
-    """Return the score and place of the clearest part whose own gain is at most so much.
+    """Return the score of the clearest part whose own gain is at most so much, and it with others nearly as clear.
 
-    Other parts have a comb, if not that of the rest: texture in a picture that is mostly sky.
+    Parts that are left out have a comb, if not that of the rest: texture in a picture that is mostly sky.
     """
-    left = evidence.copy()
+    left, clearest, mean = evidence.copy(), 0.0, 0.0
+    found = np.zeros(evidence.shape, bool)
     for _ in range(_TRIED):
         score, part = clearest_blob(left, _LEVEL, _SHARE)
-        if not score or blocks.own_gain(part) <= most:
-            return score, part
+        if not score:
+            break
+        here = float(evidence[part].mean())
+        if here > _NEARLY * mean and blocks.own_gain(part) <= most:
+            clearest, mean = (clearest, mean) if clearest else (score, here)
+            found |= _trimmed(part, evidence)
         left[part] = np.nan
-    return 0.0, np.zeros(evidence.shape, bool)
+    return clearest, found
 
 
 def _trimmed(

@@ -66,7 +66,7 @@ _STRIP = 32  # rows of blocks whose coefficients are in memory at once
 _EDGE = 0.3  # of the median of a part: cells below lie beyond its edge
 _GROWN = 4  # cells by which smooth places within a part are filled
 _LEVEL = 0.4
-_SHARE = (0.004, 0.4)
+_SHARE = (0.004, 0.85)
 _OFF = (
     (4, 4),
     (2, 6),

@@ -125,6 +125,23 @@ def test_a_part_with_a_comb_of_its_own_is_not_taken_for_one_without(photos):
         assert METHODS["quantisation"].clearness(quantisation.examine(picture)) < 0.5
 
 
+def test_a_screenshot_of_a_page_and_letters_over_a_photo_are_no_edit(photos):
+    photo = reencode(photos["coffee"], Encoding("jpeg", 85))
+    height, width = photo.shape[:2]
+    font = PIL.ImageFont.load_default(18)
+    page = PIL.Image.new("RGB", (width + 400, height + 300), (255, 255, 255))
+    page.paste(PIL.Image.fromarray(photo), (37, 121))
+    meme = PIL.Image.fromarray(photo)
+    for row in range(12):
+        at = (width + 60, 100 + 26 * row)
+        PIL.ImageDraw.Draw(page).text(at, "The quick brown fox jumps over", (20, 20, 20), font)
+    PIL.ImageDraw.Draw(meme).text((30, 20), "SCAN A PICTURE", (255, 255, 255), font, stroke_width=2)
+    for made in (page, meme):
+        for picture in (Picture(np.asarray(made)), saved(np.asarray(made), 95)):
+            found = quantisation.examine(picture)
+            assert isinstance(found, Silence) or METHODS["quantisation"].clearness(found) < 0.5
+
+
 def test_what_the_two_laws_say_is_told_apart_by_block():
     rng = RNG(0)
     luma = rng.normal(128, 20, (256, 256))

@@ -52,7 +52,7 @@ METHODS: Mapping[str, Described] = {
         "Earlier compression",
         2.0,
         "lacks a JPEG compression that the rest of the picture went through",
-        "Text, logos and frames put on later look alike, too.",
+        "Marks of a photographer or a shop, put on later, look alike.",
         quick=True,
     ),
     "variance": Described(

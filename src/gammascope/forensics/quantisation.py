@@ -120,24 +120,34 @@ class Blocks:
         below 0, however small. Three places are taken for "no grid", and the least gain counts: a piece of another
         JPEG file has its comb in the rows of one and in the columns of another of them at most.
         """
+        rows, columns = (np.flatnonzero(part.any(axis)) for axis in (1, 0))
+        # One block more on each side: those off the grid reach beyond the part.
+        top, left = max(0, rows[0] - 1), max(0, columns[0] - 1)
+        box = np.s_[top : rows[-1] + 2, left : columns[-1] + 2]
+        around = self._luma[CELL_PX * top : CELL_PX * (rows[-1] + 3)]
+        around = around[:, CELL_PX * left : CELL_PX * (columns[-1] + 3)]
         on = self.on[:, part]
         first = np.random.default_rng(0).random(on.shape[1]) < 0.5
         halves = ((on[:, first], on[:, ~first]), (on[:, ~first], on[:, first]))
         gains = []
         for start in _OFF:
-            off = self._beginning(start)
-            none = _counts(off[:, part[: off.shape[1], : off.shape[2]]])
+            off = self._beginning(start, within=around)
+            none = _counts(off[:, part[box][: off.shape[1], : off.shape[2]]])
             said = [_told(_law(_counts(one), none), other).sum() for one, other in halves]
             gains.append(float(np.sum(said) / max(1, on.shape[1])))
         return min(gains)
 
-    def _beginning(self, start: tuple[int, int]) -> UInt8[np.ndarray, "f _gh _gw"]:
+    def _beginning(
+        self, start: tuple[int, int], within: Real[np.ndarray, "h w"] | None = None
+    ) -> UInt8[np.ndarray, "f _gh _gw"]:
+        """Return the blocks that begin there, of all of the picture or what lies within."""
+        luma = self._luma if within is None else within
         down, right = start
-        rows = (self._luma.shape[0] - down) // CELL_PX
+        rows = (luma.shape[0] - down) // CELL_PX
         strips = []
         for row in range(0, rows, _STRIP):  # Coefficients of a large picture fill much memory.
             top, bottom = (down + CELL_PX * at for at in (row, min(rows, row + _STRIP)))
-            found = coefficients(self._luma[top:bottom], (0, right), _ASKED)
+            found = coefficients(luma[top:bottom], (0, right), _ASKED)
             strips.append(_multiples(found, self._steps))
         return np.concatenate(strips, 1)
 

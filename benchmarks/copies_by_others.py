@@ -21,15 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+from edits_bed import SILENT, together
 
-from forensics import f1
 from gammascope.evaluation.metrics import auroc_against
-from gammascope.forensics import METHODS, Finding, Picture
+from gammascope.forensics import METHODS, Picture
 from gammascope.imaging.codecs import Encoding, encode
 from gammascope.imaging.decode import decode
 from gammascope.report import percent
-
-_SILENT = -1.0
 
 
 @dataclass(frozen=True)
@@ -75,27 +73,20 @@ def judged(path: Path, folder: Path, methods: Sequence[str], quality: int | None
         data = encode(picture.image, Encoding("jpeg", quality))
         picture = Picture(decode(data).image, data)
     mask = path.with_name(f"{path.stem}_mask.bmp")
-    marked, score = np.zeros(picture.image.shape[:2]), _SILENT
-    for name in methods:
-        found = METHODS[name].examine(picture)
-        if isinstance(found, Finding):
-            clear = METHODS[name].clearness(found)
-            score = max(score, clear)
-            if clear > 1:
-                marked = np.fmax(marked, found.map())
-    agreement = float("nan")
+    truth = None
     if mask.is_file():
         with PIL.Image.open(mask) as file:
-            agreement = f1(marked, np.asarray(file.convert("L")) > 127)
+            truth = np.asarray(file.convert("L")) > 127
+    score, agreement = together({name: METHODS[name].examine(picture) for name in methods}, truth)
     kind = path.relative_to(folder).parts[0]
-    return Judged(path.stem, kind, mask.is_file(), score, agreement)
+    return Judged(path.stem, kind, truth is not None, score, agreement)
 
 
 def show(rows: Sequence[Judged]) -> None:
     """Print false alarms, and what is found of each set and by each turn and scale."""
     reals = np.sort([row.score for row in rows if not row.forged])[::-1]
     alarms = int((reals > 1).sum())
-    print(f"{len(reals)} originals: {alarms} called edited, {(reals == _SILENT).sum()} silent\n")
+    print(f"{len(reals)} originals: {alarms} called edited, {(reals == SILENT).sum()} silent\n")
     print("| forgeries | n | AUROC | called edited | F1 |\n| --- | ---: | --- | ---: | ---: |")
     groups: dict[str, list[Judged]] = defaultdict(list)
     for row in rows:

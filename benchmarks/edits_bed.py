@@ -40,7 +40,7 @@ from gammascope.sample import Entry, Image, Label, Mask
 KINDS = ("photo", "copy-move", "splice", "composite inpainting")
 COLUMNS = ("source", "photo", "kind", "form", "who", "score", "f1")
 _SMALLEST_PX = 256
-_SILENT = -1.0
+SILENT = -1.0
 _SIDES = (0.15, 0.45)
 _AREA = (0.02, 0.2)
 
@@ -145,12 +145,12 @@ def together(told: Mapping[str, Outcome], truth: Mask | None) -> tuple[float, fl
         if isinstance(said, Finding)
     }
     if truth is None:
-        return max(clear.values(), default=_SILENT), np.nan
+        return max(clear.values(), default=SILENT), np.nan
     marked = np.zeros(truth.shape)
     for name, said in told.items():
         if isinstance(said, Finding) and clear[name] > 1:
             marked = np.fmax(marked, said.map())
-    return max(clear.values(), default=_SILENT), f1(marked, truth)
+    return max(clear.values(), default=SILENT), f1(marked, truth)
 
 
 def rows_of(path: Path) -> list[Row]:
@@ -227,7 +227,7 @@ def _show_form(form: str, rows: list[Row]) -> None:
     reals = np.sort([row.score for row in rows if row.kind == KINDS[0]])[::-1]
     if not len(reals):
         return
-    silent = percent(float((reals == _SILENT).mean()), 0)
+    silent = percent(float((reals == SILENT).mean()), 0)
     called = percent(float((reals > 1).mean()), 1)
     print(f"| untouched, silent about {silent} | {form} | {len(reals)} | | {called} | | |")
     for kind in KINDS[1:]:

@@ -170,9 +170,9 @@ def recipe_of(stage: Stage, chosen: argparse.Namespace, seed: int, start: Path) 
     return replace(recipe, data=replace(recipe.data, nuisance=Nuisance()))
 
 
-def trained(row: str, seed: int, chosen: argparse.Namespace) -> Path:
-    """Train all stages of a row, or go on; return the last checkpoint."""
-    start = checkpoint_of(GOES_ON.get(row, row), seed, chosen)
+def trained(row: str, seed: int, chosen: argparse.Namespace) -> tuple[Path, Recipe | None]:
+    """Train all stages of a row, or go on; return the last checkpoint, and by which recipe it was trained."""
+    start, recipe = checkpoint_of(GOES_ON.get(row, row), seed, chosen), None
     for number, stage in enumerate(ROWS[row]):
         recipe = recipe_of(stage, chosen, seed, start)
         folder = chosen.out / "runs" / f"{row}-{seed}" / str(number)
@@ -183,7 +183,7 @@ def trained(row: str, seed: int, chosen: argparse.Namespace) -> Path:
             half = torch.autocast("cpu", torch.bfloat16) if recipe.probing else nullcontext()
             with half:
                 follow(recipe, folder, resume=(folder / begun).exists())
-    return start
+    return start, recipe
 
 
 def checkpoint_of(row: str, seed: int, chosen: argparse.Namespace) -> Path:
@@ -277,12 +277,10 @@ def scored(checkpoint: Path, row: str, folder: Path, chosen: argparse.Namespace)
     return {"CPU-ms a picture": f"{1000 * cpu / max(1, answers):.0f}"}
 
 
-def learnt(row: str, seed: int, chosen: argparse.Namespace) -> int:
-    """Return how many parameters the last stage of a row trains."""
-    if not ROWS[row]:
+def learnt(recipe: Recipe | None) -> int:
+    """Return how many parameters a recipe trains."""
+    if recipe is None:
         return 0
-    start = checkpoint_of(row, seed, chosen)
-    recipe = recipe_of(ROWS[row][-1], chosen, seed, start)
     detector = base.get(recipe.method).build(recipe.config)
     return sum(p.numel() for p in detector.parameters() if p.requires_grad)
 
@@ -294,7 +292,7 @@ def one(row: str, seed: int, chosen: argparse.Namespace) -> None:
     kept, start = folder / "seconds.json", (time.perf_counter(), time.process_time())
     before = json.loads(kept.read_text()) if kept.is_file() else [0.0, 0.0]
     try:
-        checkpoint = trained(row, seed, chosen)
+        checkpoint, recipe = trained(row, seed, chosen)
     finally:
         now = (time.perf_counter(), time.process_time())
         spent = [old + n - s for old, n, s in zip(before, now, start, strict=True)]
@@ -307,7 +305,7 @@ def one(row: str, seed: int, chosen: argparse.Namespace) -> None:
         "training, min": f"{spent[0] / 60:.1f}",
         "training, CPU-min": f"{spent[1] / 60:.1f}",
         "memory, GiB": f"{(peak_mib() or math.nan) / 1024:.1f}",
-        "trained parameters": f"{learnt(row, seed, chosen):,}",
+        "trained parameters": f"{learnt(recipe):,}",
     }
     costs |= scored(checkpoint, row, folder, chosen)
     with complete_or_absent(folder / "costs.json") as unfinished:

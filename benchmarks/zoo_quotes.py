@@ -23,11 +23,12 @@ ROOT = Path(__file__).parents[1]
 MARKS = "<!-- zoo.parquet -->\n", "<!-- /zoo.parquet -->"
 PAGE = "docs/results/zoo.md"
 QUOTED = "dev, native"
-COLUMNS = (QUOTED, "dev, perturbed", "validation, native")
+JUDGED = (QUOTED, "dev, perturbed")
+COLUMNS = (*JUDGED, "validation, native")
 PLAIN, EMBEDDED = "plain_regression", "embedded"
 ROWS: Mapping[str, tuple[str, ...]] = {
     "mpft": ("mpft", "mpft_random"),
-    "linear_probe": ("embedded", "plain_regression", "univfd"),
+    "linear_probe": (EMBEDDED, PLAIN, "univfd"),
 }
 """Rows of the zoo that a card quotes, where they are not the one named after the method."""
 
@@ -55,10 +56,9 @@ def measured(row: str, plain: Mapping[str, Any], column: str = QUOTED) -> dict[s
 def card_table(method: str, plain: Mapping[str, Any]) -> str:
     """Draw the rows of a method."""
     lines = []
-    # What ships learnt from the collections that the zoo leaves out: there it is no judgement.
-    asked = [(r, c) for r in ROWS.get(method, (method,)) for c in COLUMNS]
-    for row, column in asked:
-        if not (row == EMBEDDED and column.startswith("validation")):
+    for row in ROWS.get(method, (method,)):
+        # What ships learnt from the collections that the zoo leaves out: there it is no judgement.
+        for column in JUDGED if row == EMBEDDED else COLUMNS:
             found = measured(row, plain, column)
             differences = plain.get("differences", {}).get(row, {}).get(column, {})
             gained = differences.get("against", {}).get(PLAIN, {}).get("over_collections")

@@ -204,6 +204,14 @@ Method: TypeAlias = Callable[[Picture], Outcome]
 """A pure function of a picture; it never fails on one."""
 
 
+def unrounded_luma(image: Image) -> Float[np.ndarray, "h w"]:
+    """Return brightness 0..255 without rounding, which would blur what a compression left in the coefficients."""
+    luma = image[..., 0] * np.float32(0.299)
+    luma += image[..., 1] * np.float32(0.587)
+    luma += image[..., 2] * np.float32(0.114)
+    return np.asarray(luma)
+
+
 def cell_sums(values: np.ndarray, cell_px: int = CELL_PX) -> Float[np.ndarray, "gh gw"]:
     """Add values up within whole cells; what is left over at the right and below is not counted."""
     rows, columns = values.shape[0] // cell_px, values.shape[1] // cell_px

@@ -26,6 +26,7 @@ from gammascope.forensics.base import (
     blobs,
     box_means,
     cell_sums,
+    unrounded_luma,
 )
 from gammascope.imaging.codecs import Encoding, reencode
 from gammascope.sample import Image
@@ -66,7 +67,7 @@ def examine(picture: Picture) -> Outcome:
 
 def votes_of(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
     """Return for each pixel the grid of its emptiest block: 8 times the grid's top plus its left; 255 for no vote."""
-    luma = image @ np.array([0.299, 0.587, 0.114], np.float32)
+    luma = unrounded_luma(image)
     height, width = luma.shape
     most = np.zeros((height, width), np.uint8)
     votes = np.full((height, width), _NO_VOTE, np.uint8)

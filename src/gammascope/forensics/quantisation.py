@@ -28,6 +28,7 @@ from gammascope.forensics.base import (
     box_means,
     cell_sums,
     clearest_blob,
+    unrounded_luma,
 )
 from gammascope.sample import Image
 
@@ -59,19 +60,14 @@ _CUT_OFF = 0.02  # share of a block whose colours may be at the end of their ran
 _GAIN = 0.25  # nats by block by which the grid must explain more than no grid
 _OWN = 0.1  # share of that which a part without the comb may have by chance
 _TRIED = 6  # parts
-_NEARLY = (
-    0.6  # share of the clearest part's evidence by cell that further ones need to be marked, too
-)
+_NEARLY = 0.6  # share of the clearest part's evidence by cell that makes further ones count
 _STRIP = 32  # rows of blocks whose coefficients are in memory at once
 _EDGE = 0.3  # of the median of a part: cells below lie beyond its edge
 _GROWN = 4  # cells by which smooth places within a part are filled
 _LEVEL = 0.4
 _SHARE = (0.004, 0.85)
-_OFF = (
-    (4, 4),
-    (2, 6),
-    (6, 2),
-)  # where no block of the grid begins; rows and columns are all different
+# Where no block of the grid begins; rows and columns are all different.
+_OFF = ((4, 4), (2, 6), (6, 2))
 _SAMPLED = 2048  # places at which the 64 grids are tried
 
 
@@ -157,7 +153,7 @@ def _blocks_of(picture: Picture) -> tuple[Blocks, tuple[int, int]]:
     if picture.stored is not None:
         pixels, steps, origin = picture.stored.turned()
         return Blocks(pixels, steps), origin
-    luma = _luma(picture.image)
+    luma = unrounded_luma(picture.image)
     top, left = grid_of(luma)
     return Blocks(luma[top:, left:], np.ones((8, 8))), (left, top)
 
@@ -177,7 +173,8 @@ def _parts_without_comb(
             break
         here = float(evidence[part].mean())
         if here > _NEARLY * mean and blocks.own_gain(part) <= most:
-            clearest, mean = (clearest, mean) if clearest else (score, here)
+            if not clearest:
+                clearest, mean = score, here
             found |= _trimmed(part, evidence)
         left[part] = np.nan
     return clearest, found
@@ -211,14 +208,6 @@ def grid_of(luma: Real[np.ndarray, "h w"]) -> tuple[int, int]:
     laws = (np.array(counts) + 0.5) / (_SAMPLED + 0.5 * (_LARGEST + 1))
     gains = (laws * np.log(laws / laws.mean(0))).sum((1, 2))
     return divmod(int(gains.argmax()), CELL_PX)
-
-
-def _luma(image: Image) -> Float[np.ndarray, "h w"]:
-    """Return brightness without rounding, which would blur the comb."""
-    luma = image[..., 0] * np.float32(0.299)
-    luma += image[..., 1] * np.float32(0.587)
-    luma += image[..., 2] * np.float32(0.114)
-    return np.asarray(luma)
 
 
 def _multiples(values: np.ndarray, steps: np.ndarray | float) -> UInt8[np.ndarray, "f ..."]:

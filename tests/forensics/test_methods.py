@@ -102,7 +102,7 @@ def test_a_part_is_found_in_a_photo_that_was_saved_without_loss(photos, quality,
 
 def test_the_grid_of_a_photo_without_a_file_is_found(photos):
     cropped = reencode(photos["coffee"], Encoding("jpeg", 85))[3:, 6:].astype(np.float32)
-    assert quantisation.grid_of(cropped.mean(2)) == (5, 2)
+    assert quantisation.Grids.of(cropped.mean(2)).clearest() == (5, 2)
 
 
 @pytest.mark.parametrize("first", [60, 75, 90])
@@ -111,6 +111,28 @@ def test_a_picture_that_was_compressed_before_as_a_whole_shows_no_part(photos, f
     for picture in (saved(once, 95), Picture(once), Picture(once[3:, 5:].copy())):
         found = quantisation.examine(picture)
         assert METHODS["quantisation"].clearness(found) < 0.5
+
+
+@pytest.mark.parametrize(("first", "last"), [(60, 90), (75, 95), (85, 98)])
+@pytest.mark.parametrize("cut", [(3, 5), (0, 6), (2, 4)])
+def test_a_part_is_found_in_a_file_that_was_cropped_before_it_was_saved(photos, first, last, cut):
+    edited, truth = (some[cut[0] :, cut[1] :] for some in pasted(photos, first))
+    found = quantisation.examine(saved(np.ascontiguousarray(edited), last))
+    assert METHODS["quantisation"].clearness(found) > 1
+    right, covered = inside(found, truth)
+    assert right > 0.8
+    assert covered > 0.4
+
+
+@pytest.mark.parametrize("cut", [(3, 5), (0, 6), (4, 2), (4, 4), (0, 4), (4, 0)])
+def test_a_photo_cropped_before_it_was_saved_again_shows_no_part(photos, cut):
+    """Half a block away the comb of the first compression must not be taken for the law of no grid."""
+    most = 1 if set(cut) <= {0, 4} else 0.5  # A grid half a block away is no mirror image's own.
+    scene = np.concatenate([photos["coffee"][:200, :512], photos["astronaut"][:200]])
+    once = reencode(scene, Encoding("jpeg", 80))[cut[0] :, cut[1] :]
+    for last in (90, 98):
+        found = quantisation.examine(saved(np.ascontiguousarray(once), last))
+        assert isinstance(found, Silence) or METHODS["quantisation"].clearness(found) < most
 
 
 def test_a_part_with_a_comb_of_its_own_is_not_taken_for_one_without(photos):

@@ -42,6 +42,7 @@ _NO_VOTE = 255
 _BORDER_PX = 7
 _ZERO = 0.5
 _CHANCE = 1 / 64
+_STRIP = 32  # rows of blocks whose coefficients are in memory at once
 _HELD = CELL_PX * CELL_PX // 4  # votes that make a cell part of a region
 
 
@@ -156,6 +157,17 @@ def _cosines() -> Float[np.ndarray, "64 64"]:
 
 def _zeros(luma: np.ndarray) -> UInt8[np.ndarray, "gh gw"]:
     """Count the zero coefficients of whole blocks; 0 where a block does not change along its rows or its columns."""
+    rows = luma.shape[0] // CELL_PX
+    # All coefficients of a large picture would fill much memory.
+    strips = [
+        _zeros_of(luma[row * CELL_PX : min(rows, row + _STRIP) * CELL_PX])
+        for row in range(0, rows, _STRIP)
+    ]
+    return np.concatenate(strips)
+
+
+def _zeros_of(luma: np.ndarray) -> UInt8[np.ndarray, "gh gw"]:
+    """Count as ``_zeros`` does, at once."""
     rows, columns = luma.shape[0] // CELL_PX, luma.shape[1] // CELL_PX
     blocks = luma.reshape(rows, CELL_PX, columns, CELL_PX).transpose(1, 3, 0, 2).reshape(64, -1)
     small = (np.abs(_cosines() @ blocks) < _ZERO).view(np.uint8).reshape(8, 8, -1)

@@ -9,6 +9,8 @@ maximisation); one covariance for both groups, sums by cells and the demand for 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -32,6 +34,8 @@ _FEATURES = 12
 _SATURATED = (6.0, 252.0)
 _ROUNDS = 20
 _MOST = 3000  # windows that the mixture is fitted to
+_STRIP = 32  # rows of cells whose residuals are in memory at once
+_LENGTH = 6  # pixels beyond the first of four residuals of third order
 _SHARE = (0.01, 0.4)  # of the windows that a part may cover
 
 
@@ -44,12 +48,13 @@ def examine(picture: Picture) -> Outcome:
     usable = (brightness > _SATURATED[0]) & (brightness < _SATURATED[1])
     if usable.mean() < 0.5:
         return Silence("most of the picture is black or white")
-    counts = _counts(luma)
-    windows = box_means(counts * usable[..., None], _REACH)
-    windows = windows.reshape(*usable.shape, 2, 25)
-    windows = np.sqrt(windows / np.maximum(windows.sum(3, keepdims=True), 1e-6))
-    windows = windows.reshape(*usable.shape, 50)
-    features = _leading(windows, usable)
+    windows = _counts(luma)
+    for kind in windows:  # One by one, in place: a large picture has much of this.
+        kind[:] = box_means(kind * usable, _REACH)
+    along, across = windows[:25], windows[25:]
+    along /= np.maximum(along.sum(0), 1e-6)
+    across /= np.maximum(across.sum(0), 1e-6)
+    features = _leading(np.sqrt(windows, out=windows), usable)
     if features is None:
         return Silence("no noise to compare")
     log_ratio, apart = _divided(features, usable)
@@ -73,10 +78,20 @@ _KIND = _folded().astype(np.uint8)
 _STILL = [int(_KIND[40]), 25 + int(_KIND[40])]  # four residuals of nothing
 
 
-def _counts(luma: np.ndarray) -> Float[np.ndarray, "gh gw 50"]:
+def _counts(luma: np.ndarray) -> Float[np.ndarray, "50 gh gw"]:
     """Count by cell the kinds of four neighbouring residuals: 25 along them, 25 across."""
     rows, columns = luma.shape[0] // CELL_PX, luma.shape[1] // CELL_PX
-    out = np.zeros((rows * columns, 50), np.float32)
+    out = np.zeros((50, rows, columns), np.float32)
+    for top in range(0, rows, _STRIP):
+        strip = luma[top * CELL_PX : (top + _STRIP) * CELL_PX + _LENGTH]
+        counts = _counts_of(strip, min(_STRIP, rows - top), columns)
+        out[:, top : top + _STRIP] = counts
+    return out
+
+
+def _counts_of(luma: np.ndarray, rows: int, columns: int) -> Float[np.ndarray, "50 gh gw"]:
+    """Count in so many rows and columns of cells; the last ones' residuals need the pixels that follow."""
+    out = np.zeros((50, rows, columns), np.float32)
     values = luma.astype(np.int16)
     for turned, shape in ((values, (rows, columns)), (values.T, (columns, rows))):
         step = turned[:, 1:] - turned[:, :-1]
@@ -93,24 +108,38 @@ def _counts(luma: np.ndarray) -> Float[np.ndarray, "gh gw 50"]:
             kinds = _KIND[codes[:high, :wide]]
             cell = down[:, None] * shape[1] + right
             found = np.bincount((cell * 25 + kinds).ravel(), minlength=shape[0] * shape[1] * 25)
-            found = found.reshape(*shape, 25)
-            if turned is not values:
-                found = found.transpose(1, 0, 2)
-            out[:, first : first + 25] += found.reshape(-1, 25)
-    return out.reshape(rows, columns, 50)
+            by_kind = found.reshape(*shape, 25).transpose(2, 0, 1)
+            out[first : first + 25] += by_kind if turned is values else by_kind.transpose(0, 2, 1)
+    return out
 
 
-def _leading(windows: np.ndarray, usable: np.ndarray) -> Float[np.ndarray, "gh gw k"] | None:
+def _leading(
+    windows: Float[np.ndarray, "50 gh gw"], usable: np.ndarray
+) -> Float[np.ndarray, "gh gw k"] | None:
     """Return the windows' leading components, none of which is without variance."""
-    chosen = windows[usable]
-    middle = chosen.mean(0)
-    values, vectors = np.linalg.eigh(np.cov(chosen.T))
-    count = min(_FEATURES, len(chosen) // 20)
+    number = int(usable.sum())
+    # Row by row of cells: in the precision that this needs all of a large picture is much.
+    middle = sum(row[:, used].sum(1, dtype=np.float64) for row, used in _rows(windows, usable))
+    middle = middle / number
+    spread = np.zeros((50, 50))
+    for row, used in _rows(windows, usable):
+        off = row[:, used] - middle[:, None]
+        spread += off @ off.T
+    values, vectors = np.linalg.eigh(spread / max(1, number - 1))
+    count = min(_FEATURES, number // 20)
     kept = values[::-1][:count] > 1e-9 * max(values[-1], 1e-12)
-    if kept.sum() < 2 or chosen[:, _STILL].mean() > 0.999:
+    if kept.sum() < 2 or middle[_STILL].mean() > 0.999:
         return None
     leading = vectors[:, ::-1][:, :count][:, kept]
-    return np.asarray((windows - middle) @ leading, np.float32)
+    out = np.empty((*usable.shape, leading.shape[1]), np.float32)
+    for number, row in enumerate(windows.transpose(1, 2, 0)):
+        out[number] = (row - middle) @ leading
+    return out
+
+
+def _rows(windows: np.ndarray, usable: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the windows of each row of cells, and which of them are usable."""
+    return zip(windows.transpose(1, 0, 2), usable, strict=True)
 
 
 def _divided(features: np.ndarray, usable: np.ndarray) -> tuple[Float[np.ndarray, "gh gw"], float]:

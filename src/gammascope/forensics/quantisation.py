@@ -3,8 +3,9 @@
 A compression leaves a comb in the coefficients of its grid: they lie on multiples of its steps, also when the picture
 was decoded, edited and saved without loss, or saved as JPEG once more. What was put in afterwards (a copy, a piece of
 another picture, a generator's region) has no such comb on this grid. Both laws are taken from the picture itself: that
-of the grid from its blocks, that of no grid from blocks half a block further down and right. Each block is compared
-with both. Where all blocks of a picture follow one law, nothing is found.
+of the grid from its blocks, that of no grid from blocks between them. Each block is compared with both. Where all
+blocks of a picture follow one law, nothing is found. A file that was cropped before it was saved again has the comb on
+another grid than its own.
 
 Source: the idea that histograms of coefficients separate blocks compressed twice from others is that of Lin, He, Tang
 and Tang, Fast, automatic and fine-grained tampered JPEG image detection, 2009, and Bianchi and Piva, Image forgery
@@ -14,7 +15,10 @@ compressions; here no step is estimated, so that files saved without loss can be
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real, UInt8
@@ -57,6 +61,7 @@ _PRIOR = 8.0  # blocks' worth of what both laws have in common: rare values coun
 _SMOOTHING = (0.1, 0.2, 0.4, 0.2, 0.1)
 _CLIP = 4.0  # nats that one coefficient may add
 _CUT_OFF = 0.02  # share of a block whose colours may be at the end of their range
+_KNOWN = 0.3  # share of a cell and its eight neighbours that must not be cut off
 _GAIN = 0.25  # nats by block by which the grid must explain more than no grid
 _OWN = 0.1  # share of that which a part without the comb may have by chance
 _TRIED = 6  # parts
@@ -69,26 +74,29 @@ _SHARE = (0.004, 0.85)
 # Where no block of the grid begins; rows and columns are all different.
 _OFF = ((4, 4), (2, 6), (6, 2))
 _SAMPLED = 2048  # places at which the 64 grids are tried
+_CROPPED = 1.0  # nats by which another grid than the file's must differ, at these places, from its mirror image
+_WHOLE = np.ones((8, 8))
+
+Start: TypeAlias = tuple[int, int]
 
 
 def examine(picture: Picture) -> Outcome:
     """Mark the connected part that lacks the comb of the rest."""
     if min(picture.size) < SMALLEST_PX:
         return Silence(f"smaller than {SMALLEST_PX} px on the shorter side")
-    blocks, origin = _blocks_of(picture)
-    ratio = blocks.ratios()
-    cut_off = _cut_off(picture.image, origin, ratio.shape)
-    gain = 0.0 if cut_off.all() else float(ratio[~cut_off].mean())
-    if gain < _GAIN:
+    histories = [History.of(picture.image, *tried) for tried in _tried(picture)]
+    history = max(histories, key=lambda history: history.gain)
+    if history.gain < _GAIN:
         return Silence("no trace of an earlier JPEG compression")
+    ratio, cut_off = history.ratio, history.cut_off
     evidence = box_means(np.where(cut_off, 0, -ratio), 1)
-    evidence[cut_off] = np.nan
-    score, part = _parts_without_comb(evidence, blocks, _OWN * gain)
+    evidence[box_means(~cut_off, 1) < _KNOWN] = np.nan
+    score, part = _parts_without_comb(evidence, history.blocks, _OWN * history.gain)
     # Cells that cannot speak for themselves go with those around them.
     part |= cut_off & (box_means(part, 2) > 0.5 * box_means(~cut_off, 2))
     shown = np.clip(evidence / 16 + 0.25, 0, 0.5)
     shown = np.where(part, 0.5 + np.nan_to_num(shown), shown)
-    return Finding(score, shown.astype(np.float32), origin, CELL_PX, picture.size)
+    return Finding(score, shown.astype(np.float32), history.origin, CELL_PX, picture.size)
 
 
 class Blocks:
@@ -97,23 +105,29 @@ class Blocks:
     Args:
         luma: Brightness 0..255; the first block of the grid begins at the first pixel.
         steps: Of the last quantisation, by vertical and horizontal frequency; ones if none was on this grid.
+        off: Where blocks begin, down and right, that are on no grid; the first ones are compared with the grid's.
     """
 
-    def __init__(self, luma: Real[np.ndarray, "h w"], steps: Real[np.ndarray, "8 8"]) -> None:
-        self._luma = luma
+    def __init__(
+        self,
+        luma: Real[np.ndarray, "h w"],
+        steps: Real[np.ndarray, "8 8"],
+        off: Sequence[Start] = _OFF,
+    ) -> None:
+        self._luma, self._off = luma, off
         self._steps = np.array([steps[at] for at in _ASKED], np.float32)[:, None, None]
         self.on = self._beginning((0, 0))
 
     def ratios(self) -> Float[np.ndarray, "gh gw"]:
         """Return by block how many nats the law of the grid explains it better than that of no grid."""
-        law = _law(_counts(self.on), _counts(self._beginning(_OFF[0])))
+        law = _law(_counts(self.on), _counts(self._beginning(self._off[0])))
         return np.asarray(_told(law, self.on).reshape(self.on.shape[1:]))
 
     def own_gain(self, part: Bool[np.ndarray, "gh gw"]) -> float:
         """Return by how many nats a block its own grid explains a part better than no grid does.
 
         Each half of the part's blocks is measured by the law of the other half, so that a part without a comb is at or
-        below 0, however small. Three places are taken for "no grid", and the least gain counts: a piece of another
+        below 0, however small. Of several places that are taken for "no grid" the least gain counts: a piece of another
         JPEG file has its comb in the rows of one and in the columns of another of them at most.
         """
         rows, columns = (np.flatnonzero(part.any(axis)) for axis in (1, 0))
@@ -126,9 +140,10 @@ class Blocks:
         first = np.random.default_rng(0).random(on.shape[1]) < 0.5
         halves = ((on[:, first], on[:, ~first]), (on[:, ~first], on[:, first]))
         gains = []
-        for start in _OFF:
+        for start in self._off:
             off = self._beginning(start, within=around)
-            none = _counts(off[:, part[box][: off.shape[1], : off.shape[2]]])
+            inside = part[box][: off.shape[1], : off.shape[2]]
+            none = _counts(off[:, : inside.shape[0], : inside.shape[1]][:, inside])
             said = [_told(_law(_counts(one), none), other).sum() for one, other in halves]
             gains.append(float(np.sum(said) / max(1, on.shape[1])))
         return min(gains)
@@ -148,14 +163,48 @@ class Blocks:
         return np.concatenate(strips, 1)
 
 
-def _blocks_of(picture: Picture) -> tuple[Blocks, tuple[int, int]]:
-    """Return the blocks of the upright picture, and left and top of the first one."""
-    if picture.stored is not None:
-        pixels, steps, origin = picture.stored.turned()
-        return Blocks(pixels, steps), origin
-    luma = unrounded_luma(picture.image)
-    top, left = grid_of(luma)
-    return Blocks(luma[top:, left:], np.ones((8, 8))), (left, top)
+@dataclass(frozen=True)
+class History:
+    """What a grid tells of a picture.
+
+    Attributes:
+        blocks: Those of the grid.
+        origin: Left and top of the first one, pixels of the upright picture.
+        ratio: By block, how many nats the law of the grid explains it better than that of no grid.
+        cut_off: Blocks whose colours are at the end of their range; they prove nothing.
+        gain: The mean ratio of the others.
+    """
+
+    blocks: Blocks
+    origin: tuple[int, int]
+    ratio: Float[np.ndarray, "gh gw"]
+    cut_off: Bool[np.ndarray, "gh gw"]
+    gain: float
+
+    @classmethod
+    def of(cls, image: Image, blocks: Blocks, origin: tuple[int, int]) -> History:
+        """Compare each block with both laws."""
+        ratio = blocks.ratios()
+        cut_off = _cut_off(image, origin, ratio.shape)
+        gain = 0.0 if cut_off.all() else float(ratio[~cut_off].mean())
+        return cls(blocks, origin, ratio, cut_off, gain)
+
+
+def _tried(picture: Picture) -> Iterator[tuple[Blocks, tuple[int, int]]]:
+    """Yield blocks of the upright picture, and left and top of the first one, by grid that is tried."""
+    if picture.stored is None:
+        luma = unrounded_luma(picture.image)
+        top, left = Grids.of(luma).clearest()
+        yield Blocks(luma[top:, left:], _WHOLE), (left, top)
+        return
+    pixels, steps, (x, y) = picture.stored.turned()
+    grids = Grids.of(pixels)
+    yield Blocks(pixels, steps, grids.between()), (x, y)
+    other = grids.before_cropping()
+    if other is not None:
+        top, left = other
+        mirror = (-2 * top % CELL_PX, -2 * left % CELL_PX)
+        yield Blocks(pixels[top:, left:], _WHOLE, (mirror,)), (x + left, y + top)
 
 
 def _parts_without_comb(
@@ -190,24 +239,74 @@ def _trimmed(
     return part
 
 
-def grid_of(luma: Real[np.ndarray, "h w"]) -> tuple[int, int]:
-    """Return top and left, 0..7, of the blocks on which a picture without a file's grid was most likely compressed."""
-    height, width = luma.shape
-    rng = np.random.default_rng(0)
-    tops = rng.integers(0, (height - 2 * CELL_PX) // CELL_PX + 1, _SAMPLED) * CELL_PX
-    lefts = rng.integers(0, (width - 2 * CELL_PX) // CELL_PX + 1, _SAMPLED) * CELL_PX
-    near = np.arange(2 * CELL_PX)
-    places = luma[
-        tops[:, None, None] + near[None, :, None], lefts[:, None, None] + near[None, None]
-    ]
-    counts = []
-    for top in range(CELL_PX):
-        for left in range(CELL_PX):
-            blocks = places[:, top : top + CELL_PX, left : left + CELL_PX].reshape(_SAMPLED, 64)
-            counts.append(_counts(_multiples(_bases(FREQUENCIES) @ blocks.T, 1.0)))
-    laws = (np.array(counts) + 0.5) / (_SAMPLED + 0.5 * (_LARGEST + 1))
-    gains = (laws * np.log(laws / laws.mean(0))).sum((1, 2))
-    return divmod(int(gains.argmax()), CELL_PX)
+@dataclass(frozen=True)
+class Grids:
+    """How often each value occurs in the blocks of each of the 64 grids, at some places of a picture.
+
+    Attributes:
+        laws: Shares by top and left of the grid, frequency and value.
+    """
+
+    laws: Float[np.ndarray, "8 8 f v"]
+
+    @classmethod
+    def of(cls, luma: Real[np.ndarray, "h w"]) -> Grids:
+        """Count at places that a fixed seed draws."""
+        height, width = luma.shape
+        rng = np.random.default_rng(0)
+        tops = rng.integers(0, (height - 2 * CELL_PX) // CELL_PX + 1, _SAMPLED) * CELL_PX
+        lefts = rng.integers(0, (width - 2 * CELL_PX) // CELL_PX + 1, _SAMPLED) * CELL_PX
+        near = np.arange(2 * CELL_PX)
+        rows, columns = tops[:, None] + near, lefts[:, None] + near
+        places = luma[rows[:, :, None], columns[:, None]].astype(np.float32)
+        grids = np.arange(64).reshape(8, 8, 1)
+        laws = np.empty((8, 8, len(FREQUENCIES), _LARGEST + 1))
+        for number, (down, right) in enumerate(FREQUENCIES):
+            # First along rows for all lefts, then along columns for all tops: what grids share is computed once.
+            across = places.reshape(-1, 16) @ _slid(right).T
+            values = _slid(down) @ across.reshape(_SAMPLED, 16, 8).transpose(1, 2, 0).reshape(
+                16, -1
+            )
+            found = _multiples(values.reshape(8, 8, -1), 1.0)
+            counts = np.bincount(
+                (found + np.int16(_LARGEST + 1) * grids).ravel(), minlength=64 * (_LARGEST + 1)
+            )
+            laws[:, :, number] = counts.reshape(8, 8, -1)
+        return cls((laws + 0.5) / (_SAMPLED + 0.5 * (_LARGEST + 1)))
+
+    def clearest(self) -> Start:
+        """Return the grid that a picture without a file's grid was most likely compressed on."""
+        gains = (self.laws * np.log(self.laws / self.laws.mean((0, 1)))).sum((2, 3))
+        return divmod(int(gains.argmax()), CELL_PX)
+
+    def between(self) -> tuple[Start, ...]:
+        """Return where blocks begin that are on no grid of a JPEG file, those with the least comb first.
+
+        A file that was cropped by half a block has a comb there. (WebP has blocks of 4 pixels: there half a block is
+        the one place that lies alike.)
+        """
+
+        def evenness(start: Start) -> float:
+            law = self.laws[start]
+            return float((law * np.log(law)).sum())
+
+        return tuple(sorted(_OFF, key=evenness))
+
+    def before_cropping(self) -> Start | None:
+        """Return the grid that a file was compressed on before it was cropped and saved on its own; None: on none.
+
+        A grid is compared with its mirror image, at the same distance from the last one, which that compression
+        changed alike. Half a block away both are one and the same: of 64 croppings, three are not seen.
+        """
+        logs = np.log(self.laws)
+        mirrored = -np.arange(CELL_PX) % CELL_PX
+        laws, others = self.laws[mirrored][:, mirrored], logs[mirrored][:, mirrored]
+        gains = ((self.laws - laws) * (logs - others)).sum((2, 3))
+        # Both differ as much; the comb is on the one whose values are less even.
+        combed = (self.laws * logs).sum((2, 3)) > (laws * others).sum((2, 3))
+        gains = np.where(combed, gains, 0)
+        grid = divmod(int(gains.argmax()), CELL_PX)
+        return grid if gains[grid] >= _CROPPED else None
 
 
 def _multiples(values: np.ndarray, steps: np.ndarray | float) -> UInt8[np.ndarray, "f ..."]:
@@ -247,7 +346,8 @@ def _cut_off(
     """Tell which cells hold colours at the end of their range: cutting off what is beyond undoes a quantisation."""
     left, top = origin
     inside = image[top : top + shape[0] * CELL_PX, left : left + shape[1] * CELL_PX]
-    ends = np.asarray(inside - np.uint8(1) >= 254)  # 0 becomes 255.
+    # Blue, at the end of its range in whatever is red or yellow, is a ninth of brightness: it may be cut off.
+    ends = np.asarray(inside[..., :2] - np.uint8(1) >= 254)  # 0 becomes 255.
     return np.asarray(cell_sums(np.asarray(ends.any(2)).view(np.uint8)) > _CUT_OFF * CELL_PX**2)
 
 
@@ -257,6 +357,15 @@ def waves() -> Float[np.ndarray, "8 8"]:
     at = (2 * np.arange(8) + 1) * np.pi / 16
     scale = np.where(np.arange(8) == 0, np.sqrt(1 / 8), 0.5)
     return np.asarray(np.cos(np.arange(8)[:, None] * at[None]) * scale[:, None])
+
+
+@cache
+def _slid(frequency: int) -> Float[np.ndarray, "8 16"]:
+    """Return the cosine of one frequency, moved along twice its length pixel by pixel."""
+    slid = np.zeros((8, 16), np.float32)
+    for start in range(8):
+        slid[start, start : start + 8] = waves()[frequency]
+    return slid
 
 
 @cache

@@ -31,6 +31,7 @@ COARSEST_STEP = 12
 _MOST_BINS = 8  # of texture, and of brightness in each
 _IN_BIN = 48  # cells that a bin should hold; fewer bins are made of small pictures
 _FEWEST = 24  # cells in a bin
+_STRIP = 32  # rows of cells whose differences are in memory at once
 _LEVEL = 2.0  # robust deviations below what is expected
 _SHARE = (0.004, 0.4)
 _CLIPPED = (8.0, 247.0)  # mean brightness beyond which noise is cut off
@@ -60,6 +61,19 @@ def examine(picture: Picture) -> Outcome:
 
 def _detail(luma: np.ndarray) -> Float[np.ndarray, "gh gw"]:
     """Return the mean square of third-order differences along rows and columns, in squares of 3 x 3 cells."""
+    height, width = luma.shape
+    rows = height // CELL_PX
+    sums = np.empty((rows, width // CELL_PX), np.float32)
+    for row in range(0, rows, _STRIP):  # All of a large picture would fill much memory.
+        top, bottom = max(0, (row - 1) * CELL_PX), min(height, (row + _STRIP + 1) * CELL_PX)
+        strip = cell_sums(_squares(luma[top:bottom]))
+        first = row - top // CELL_PX
+        sums[row : row + _STRIP] = strip[first : first + _STRIP]
+    return box_means(sums / (2 * CELL_PX**2), 1)
+
+
+def _squares(luma: np.ndarray) -> Float[np.ndarray, "h w"]:
+    """Return squares of third-order differences along rows and columns; 0 where a neighbour is missing."""
     values = luma.astype(np.float32)
     total = np.zeros_like(values)
     for turned, out in ((values, total), (values.T, total.T)):
@@ -69,7 +83,7 @@ def _detail(luma: np.ndarray) -> Float[np.ndarray, "gh gw"]:
         third -= turned[:, :-3]
         third *= third
         out[:, 1:-2] += third
-    return box_means(cell_sums(total) / (2 * CELL_PX**2), 1)
+    return total
 
 
 def _texture(brightness: np.ndarray) -> Float[np.ndarray, "gh gw"]:

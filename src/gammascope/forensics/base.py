@@ -1,6 +1,6 @@
 """What a forensic method is: a picture goes in; a finding with a map, or the reason for silence, comes out.
 
-Nothing here is learned. Every method states what it assumes, and says nothing where that does not hold.
+Every method states what it assumes, and says nothing where that does not hold.
 
 ``StoredLuma`` is brightness as a JPEG file stores it: neither converted to RGB and back nor turned upright.
 """

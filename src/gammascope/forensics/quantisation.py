@@ -84,14 +84,13 @@ def examine(picture: Picture) -> Outcome:
     """Mark the connected part that lacks the comb of the rest."""
     if min(picture.size) < SMALLEST_PX:
         return Silence(f"smaller than {SMALLEST_PX} px on the shorter side")
-    histories = [History.of(picture.image, *tried) for tried in _tried(picture)]
-    history = max(histories, key=lambda history: history.gain)
-    if history.gain < _GAIN:
+    history = earliest(picture)
+    if not history.seen:
         return Silence("no trace of an earlier JPEG compression")
     ratio, cut_off = history.ratio, history.cut_off
     evidence = box_means(np.where(cut_off, 0, -ratio), 1)
     evidence[box_means(~cut_off, 1) < _KNOWN] = np.nan
-    score, part = _parts_without_comb(evidence, history.blocks, _OWN * history.gain)
+    score, part = _parts_without_comb(evidence, history)
     # Cells that cannot speak for themselves go with those around them.
     part |= cut_off & (box_means(part, 2) > 0.5 * box_means(~cut_off, 2))
     shown = np.clip(evidence / 16 + 0.25, 0, 0.5)
@@ -189,6 +188,25 @@ class History:
         gain = 0.0 if cut_off.all() else float(ratio[~cut_off].mean())
         return cls(blocks, origin, ratio, cut_off, gain)
 
+    @property
+    def seen(self) -> bool:
+        """Whether there is an earlier compression."""
+        return self.gain >= _GAIN
+
+    def shared_by(self, part: Bool[np.ndarray, "gh gw"]) -> bool:
+        """Whether a part has the comb as well, so that it was there when the picture was compressed."""
+        return self.blocks.own_gain(part) > _OWN * self.gain
+
+
+def earliest(picture: Picture) -> History:
+    """Return what the grid tells that the picture was most clearly compressed on before.
+
+    Args:
+        picture: Of at least ``SMALLEST_PX`` pixels on each side.
+    """
+    histories = [History.of(picture.image, *tried) for tried in _tried(picture)]
+    return max(histories, key=lambda history: history.gain)
+
 
 def _tried(picture: Picture) -> Iterator[tuple[Blocks, tuple[int, int]]]:
     """Yield blocks of the upright picture, and left and top of the first one, by grid that is tried."""
@@ -208,9 +226,9 @@ def _tried(picture: Picture) -> Iterator[tuple[Blocks, tuple[int, int]]]:
 
 
 def _parts_without_comb(
-    evidence: Float[np.ndarray, "gh gw"], blocks: Blocks, most: float
+    evidence: Float[np.ndarray, "gh gw"], history: History
 ) -> tuple[float, Bool[np.ndarray, "gh gw"]]:
-    """Return the score of the clearest part whose own gain is at most so much, and it with others nearly as clear.
+    """Return the score of the clearest part without a comb, and it with others nearly as clear.
 
     Parts that are left out have a comb, if not that of the rest: texture in a picture that is mostly sky.
     """
@@ -221,7 +239,7 @@ def _parts_without_comb(
         if not score:
             break
         here = float(evidence[part].mean())
-        if here > _NEARLY * mean and blocks.own_gain(part) <= most:
+        if here > _NEARLY * mean and not history.shared_by(part):
             if not clearest:
                 clearest, mean = score, here
             found |= _trimmed(part, evidence)

@@ -9,7 +9,7 @@ Source: idea of local variance maps in FLAME (arXiv 2606.02178) and INP-X (arXiv
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from gammascope.forensics.base import (
     CELL_PX,
@@ -49,11 +49,12 @@ def examine(picture: Picture) -> Outcome:
     luma = picture.luma
     brightness = cell_sums(luma) / CELL_PX**2
     detail = np.log(_detail(luma) + 0.05)
-    texture = np.log(_texture(brightness) + 0.25)
+    texture = texture_of(brightness)
     usable = (brightness > _CLIPPED[0]) & (brightness < _CLIPPED[1])
     if usable.mean() < 0.5:
         return Silence("most of the picture is black or white")
-    deviation = np.where(usable, -_deviations(detail, brightness, texture, usable), np.nan)
+    exceeding = deviations(detail[..., None], brightness, texture, usable)[..., 0]
+    deviation = np.where(usable, -exceeding, np.nan)
     score, part = clearest_blob(deviation, _LEVEL, _SHARE)
     shown = np.where(np.isnan(deviation), np.nan, np.clip(deviation / 4, 0, 0.5) + 0.5 * part)
     return Finding(score, shown.astype(np.float32), (0, 0), CELL_PX, picture.size)
@@ -86,29 +87,32 @@ def _squares(luma: np.ndarray) -> Float[np.ndarray, "h w"]:
     return total
 
 
-def _texture(brightness: np.ndarray) -> Float[np.ndarray, "gh gw"]:
-    """Return the energy of the gradient between cells."""
+def texture_of(brightness: Float[np.ndarray, "gh gw"]) -> Float[np.ndarray, "gh gw"]:
+    """Return the logarithm of the energy of the gradient between cells."""
     down, right = np.gradient(brightness)
-    return box_means(down**2 + right**2, 1)
+    return np.asarray(np.log(box_means(down**2 + right**2, 1) + 0.25))
 
 
-def _deviations(
-    detail: np.ndarray, brightness: np.ndarray, texture: np.ndarray, usable: np.ndarray
-) -> Float[np.ndarray, "gh gw"]:
-    """Return by how many robust deviations detail exceeds the median of like cells."""
+def deviations(
+    values: Float[np.ndarray, "gh gw f"],
+    brightness: Float[np.ndarray, "gh gw"],
+    texture: Float[np.ndarray, "gh gw"],
+    usable: Bool[np.ndarray, "gh gw"],
+) -> Float[np.ndarray, "gh gw f"]:
+    """Return by how many robust deviations each value exceeds the median of cells of like brightness and texture."""
     bins = int(np.clip((usable.sum() / _IN_BIN) ** 0.5, 2, _MOST_BINS))
     rows = _ranked(texture, usable, bins)
     columns = np.zeros_like(rows)
     for row in range(bins):
         chosen = rows == row
         columns[chosen] = _ranked(brightness, usable & chosen, bins)[chosen]
-    middle, spread = np.median(detail[usable]), _spread(detail[usable])
-    out = (detail - middle) / spread
+    middle, spread = np.median(values[usable], 0), _spread(values[usable])
+    out = (values - middle) / spread
     for cell in range(bins * bins):
         chosen = (rows * bins + columns == cell) & usable
         if chosen.sum() >= _FEWEST:
-            values = detail[chosen]
-            out[chosen] = (values - np.median(values)) / max(_spread(values), 0.25 * spread)
+            some = values[chosen]
+            out[chosen] = (some - np.median(some, 0)) / np.maximum(_spread(some), 0.25 * spread)
     return np.asarray(out)
 
 
@@ -118,5 +122,5 @@ def _ranked(values: np.ndarray, usable: np.ndarray, bins: int) -> np.ndarray:
     return np.searchsorted(edges, values)
 
 
-def _spread(values: np.ndarray) -> float:
-    return float(1.4826 * np.median(np.abs(values - np.median(values)))) + 1e-3
+def _spread(values: Float[np.ndarray, "n f"]) -> Float[np.ndarray, " f"]:
+    return np.asarray(1.4826 * np.median(np.abs(values - np.median(values, 0)), 0) + 1e-3)

@@ -77,6 +77,15 @@ def test_what_it_measures_does_not_depend_on_how_much_is_in_memory_at_once(photo
     assert np.allclose(whole.inputs, strips.inputs, atol=2e-3)
 
 
+def test_a_part_beyond_the_blocks_of_the_earlier_grid_has_not_their_comb(photos):
+    """Cells begin at the first pixel, blocks of a cropped picture later: the last column may have none."""
+    cropped = reencode(photos["coffee"], Encoding("jpeg", 75))[3:, 5:]
+    history = consistency.Measured.of(Picture(np.ascontiguousarray(cropped))).history
+    assert history.seen
+    assert not history.shared_by(np.zeros(history.ratio.shape, bool))
+    assert history.shared_by(np.ones(history.ratio.shape, bool))
+
+
 def test_it_says_nothing_about_small_and_black_pictures(photos):
     small = METHOD.examine(Picture(photos["coffee"][:159]))
     assert isinstance(small, Silence)

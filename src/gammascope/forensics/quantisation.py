@@ -195,7 +195,7 @@ class History:
 
     def shared_by(self, part: Bool[np.ndarray, "gh gw"]) -> bool:
         """Whether a part has the comb as well, so that it was there when the picture was compressed."""
-        return self.blocks.own_gain(part) > _OWN * self.gain
+        return bool(part.any()) and self.blocks.own_gain(part) > _OWN * self.gain
 
 
 def earliest(picture: Picture) -> History:

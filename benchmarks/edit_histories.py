@@ -15,6 +15,7 @@ import csv
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ _SIDES = (0.15, 0.45)
 FIRST = (60, 70, 75, 80, 85, 90, 95)
 LASTS = (*((last, 0) for last in (0, 98, 95, 90, 85, 80, 70)), (0, 1), (98, 1), (95, 1), (90, 1))
 """Qualities, 0 without loss, and whether a few pixels were cut off at the top and the left before."""
+KINDS = ("photo", "splice")
 COLUMNS = ("photo", "first", "last", "cropped", "edited", "score", "f1")
 """A row; score: clearness, above 1 it is called edited, -1: silent."""
 
@@ -99,21 +101,25 @@ def judged(
 
     down, right = (int(cut_off) for cut_off in np.random.default_rng(seed).integers(1, 8, 2))
     for first in FIRST:
-        if all((str(entry.path), str(first), *map(str, last)) in known for last in LASTS):
+        missing = [
+            (last, cropped, kind)
+            for (last, cropped), kind in product(LASTS, KINDS)
+            if (str(entry.path), str(first), str(last), str(cropped), kind) not in known
+        ]
+        if not missing:
             continue
         photo = reencode(image, Encoding("jpeg", first))
         splice = Splicing(donor, pieces=Pieces(sides=_SIDES), sides=_SIDES)
         made = splice(photo, np.random.default_rng(seed))
-        for last, cropped in LASTS:
+        for last, cropped, kind in missing:
             top, left = (down, right) if cropped else (0, 0)
-            for pixels, truth in ((photo, None), (made.image, made.edited)):
-                found = METHOD.examine(saved(pixels[top:, left:], last))
-                score, marked = SILENT, 0.0
-                if isinstance(found, Finding):
-                    score = METHOD.clearness(found)
-                    marked = np.nan if truth is None else f1(found.map(), truth[top:, left:])
-                kind = "photo" if truth is None else "splice"
-                yield entry.path, first, last, cropped, kind, round(score, 4), round(marked, 4)
+            pixels = photo if kind == KINDS[0] else made.image
+            found = METHOD.examine(saved(pixels[top:, left:], last))
+            score, marked = SILENT, 0.0
+            if isinstance(found, Finding):
+                score = METHOD.clearness(found)
+                marked = f1(found.map(), made.edited[top:, left:])
+            yield entry.path, first, last, cropped, kind, round(score, 4), round(marked, 4)
 
 
 def saved(image: Image, quality: int) -> Picture:
@@ -126,8 +132,8 @@ def saved(image: Image, quality: int) -> Picture:
 
 
 def rows_of(path: Path) -> list[tuple[str, ...]]:
-    """Return which photos were judged in which history."""
-    return [tuple(line[:4]) for line in _lines(path)]
+    """Return which photos were judged in which history, without and with the edit."""
+    return [tuple(line[:5]) for line in _lines(path)]
 
 
 def _lines(path: Path) -> list[list[str]]:
@@ -151,7 +157,7 @@ def table_of(path: Path) -> Table:
 
 def show(table: Table) -> None:
     """Print which share of the edits and of the photos is called edited."""
-    for kind in ("splice", "photo"):
+    for kind in reversed(KINDS):
         heads = [name_of(*last) for last in LASTS]
         print(f"\n{kind}\n| saved before at | {' | '.join(heads)} |")
         print(f"| ---: {'| ---: ' * len(LASTS)}|")

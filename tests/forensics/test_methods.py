@@ -17,6 +17,7 @@ from gammascope.forensics import (
     Picture,
     Silence,
     cloning,
+    evidence_of,
     examine,
     grids,
     noise,
@@ -122,6 +123,16 @@ def test_a_part_is_found_in_a_file_that_was_cropped_before_it_was_saved(photos, 
     right, covered = inside(found, truth)
     assert right > 0.8
     assert covered > 0.4
+
+
+def test_a_report_says_that_a_file_was_cropped_and_by_how_much(photos):
+    once = reencode(photos["coffee"], Encoding("jpeg", 80))
+    for cut, blocks in (((3, 5), "3 px further right and 5 px further down"), ((0, 0), "")):
+        cropped = saved(np.ascontiguousarray(once[cut[0] :, cut[1] :]), 95)
+        told = {e.name: e for e in evidence_of(examine(cropped))}["forensics:quantisation"]
+        assert "no part stands out" in told.statement
+        assert ("cropped since" in told.statement) == bool(blocks)
+        assert blocks in told.statement
 
 
 @pytest.mark.parametrize("cut", [(3, 5), (0, 6), (4, 2), (4, 4), (0, 4), (4, 0)])

@@ -234,14 +234,14 @@ def _evidence(name: str, method: Described, outcome: Outcome) -> Evidence:
         reason = f"{method.title}: cannot speak ({outcome.reason})."
         return Evidence(name, reason, strength=Strength.NEUTRAL)
     if outcome.score <= method.threshold:
-        nothing = f"{method.title}: no part stands out."
+        nothing = f"{method.title}: no part stands out. {outcome.note}".rstrip()
         return Evidence(name, nothing, strength=Strength.NEUTRAL)
     marked = outcome.map()
     share = percent(shares(np.nan_to_num(marked))[1], 0)  # of the whole picture
     found = method.found.format(elsewhere="elsewhere")
     return Evidence(
         name,
-        f"{method.title}: a part, {share} of the picture, {found}.",
+        f"{method.title}: a part, {share} of the picture, {found}. {outcome.note}".rstrip(),
         marked,
         Strength.WEAK,
         method.limits,

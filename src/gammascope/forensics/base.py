@@ -170,6 +170,7 @@ class Finding:
         origin: Left and top of the first cell, pixels of the upright picture; may lie outside.
         cell_px: Side of a cell.
         size: Width and height of the picture.
+        note: What it means for the picture as a whole, a sentence; empty: nothing.
     """
 
     score: float
@@ -177,6 +178,7 @@ class Finding:
     origin: tuple[int, int]
     cell_px: int
     size: tuple[int, int]
+    note: str = ""
 
     def map(self) -> Float[np.ndarray, "h w"]:
         """Return the cells in the picture's frame, interpolated; NaN beyond them."""

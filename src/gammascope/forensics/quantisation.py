@@ -95,7 +95,8 @@ def examine(picture: Picture) -> Outcome:
     part |= cut_off & (box_means(part, 2) > 0.5 * box_means(~cut_off, 2))
     shown = np.clip(evidence / 16 + 0.25, 0, 0.5)
     shown = np.where(part, 0.5 + np.nan_to_num(shown), shown)
-    return Finding(score, shown.astype(np.float32), history.origin, CELL_PX, picture.size)
+    shown = shown.astype(np.float32)
+    return Finding(score, shown, history.origin, CELL_PX, picture.size, history.note)
 
 
 class Blocks:
@@ -172,6 +173,7 @@ class History:
         ratio: By block, how many nats the law of the grid explains it better than that of no grid.
         cut_off: Blocks whose colours are at the end of their range; they prove nothing.
         gain: The mean ratio of the others.
+        moved: Rows and columns by which the grid lies off that of the file, which so was cropped in between; none: 0.
     """
 
     blocks: Blocks
@@ -179,19 +181,33 @@ class History:
     ratio: Float[np.ndarray, "gh gw"]
     cut_off: Bool[np.ndarray, "gh gw"]
     gain: float
+    moved: Start
 
     @classmethod
-    def of(cls, image: Image, blocks: Blocks, origin: tuple[int, int]) -> History:
+    def of(
+        cls, image: Image, blocks: Blocks, origin: tuple[int, int], moved: Start = (0, 0)
+    ) -> History:
         """Compare each block with both laws."""
         ratio = blocks.ratios()
         cut_off = _cut_off(image, origin, ratio.shape)
         gain = 0.0 if cut_off.all() else float(ratio[~cut_off].mean())
-        return cls(blocks, origin, ratio, cut_off, gain)
+        return cls(blocks, origin, ratio, cut_off, gain, moved)
 
     @property
     def seen(self) -> bool:
         """Whether there is an earlier compression."""
         return self.gain >= _GAIN
+
+    @property
+    def note(self) -> str:
+        """Say that a file was cropped, if it was."""
+        if self.moved == (0, 0):
+            return ""
+        down, right = self.moved
+        return (
+            "The picture was a JPEG file before and was cropped since: its earlier blocks begin "
+            f"{right} px further right and {down} px further down than those of the file."
+        )
 
     def shared_by(self, part: Bool[np.ndarray, "gh gw"]) -> bool:
         """Whether a part has the comb as well, so that it was there when the picture was compressed."""
@@ -208,21 +224,21 @@ def earliest(picture: Picture) -> History:
     return max(histories, key=lambda history: history.gain)
 
 
-def _tried(picture: Picture) -> Iterator[tuple[Blocks, tuple[int, int]]]:
-    """Yield blocks of the upright picture, and left and top of the first one, by grid that is tried."""
+def _tried(picture: Picture) -> Iterator[tuple[Blocks, tuple[int, int], Start]]:
+    """Yield by grid blocks of the upright picture, left and top of the first one, and how far it is off the file's."""
     if picture.stored is None:
         luma = unrounded_luma(picture.image)
         top, left = Grids.of(luma).clearest()
-        yield Blocks(luma[top:, left:], _WHOLE), (left, top)
+        yield Blocks(luma[top:, left:], _WHOLE), (left, top), (0, 0)
         return
     pixels, steps, (x, y) = picture.stored.turned()
     grids = Grids.of(pixels)
-    yield Blocks(pixels, steps, grids.between()), (x, y)
+    yield Blocks(pixels, steps, grids.between()), (x, y), (0, 0)
     other = grids.before_cropping()
     if other is not None:
         top, left = other
         mirror = (-2 * top % CELL_PX, -2 * left % CELL_PX)
-        yield Blocks(pixels[top:, left:], _WHOLE, (mirror,)), (x + left, y + top)
+        yield Blocks(pixels[top:, left:], _WHOLE, (mirror,)), (x + left, y + top), other
 
 
 def _parts_without_comb(

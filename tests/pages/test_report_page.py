@@ -15,6 +15,7 @@ import pytest
 from PIL import Image as PillowImage
 from skimage import data
 
+from gammascope.forensics import METHODS
 from gammascope.pages.report_page import PICTURE_BYTES, FailedRow, PageRow, write_report
 from gammascope.report import Answer, Evidence, Report, Strength, Tile, Verdict
 
@@ -274,6 +275,12 @@ def test_what_forensics_marks_is_a_layer_of_its_own_and_hides_nothing(tmp_path):
     report = replace(told.report, evidence=(found,))
     page = written(tmp_path, [PageRow(report, told.preview)])
     assert list(page.json("picture-0")["layers"]) == ["forensics:quantisation"]
+
+
+def test_every_forensic_method_has_a_name_on_the_page(tmp_path):
+    page = written(tmp_path, [row()])
+    scripts = " ".join(text for _, text in page.scripts)
+    assert [name for name in METHODS if f'"forensics:{name}": "' not in scripts] == []
 
 
 def test_an_empty_scan_gives_a_page(tmp_path):

@@ -29,6 +29,7 @@ const WORDS = {
 // Overlays of what forensic methods found.
 const FORENSIC_LAYERS = {
   "forensics:quantisation": "Not compressed before",
+  "forensics:consistency": "Other traces",
   "forensics:variance": "Less detail",
   "forensics:shifted": "Another file's grid",
   "forensics:grids": "Other JPEG grid",

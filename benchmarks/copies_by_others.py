@@ -23,9 +23,9 @@ import numpy as np
 import PIL.Image
 from edits_bed import SILENT, together
 
+from forensics import saved
 from gammascope.evaluation.metrics import auroc_against
 from gammascope.forensics import METHODS, Picture
-from gammascope.imaging.codecs import Encoding, encode
 from gammascope.imaging.decode import decode
 from gammascope.report import percent
 
@@ -70,8 +70,7 @@ def judged(path: Path, folder: Path, methods: Sequence[str], quality: int | None
     """Judge a picture as it is (none of them is a JPEG file), or saved as one."""
     picture = Picture(decode(path).image)
     if quality is not None:
-        data = encode(picture.image, Encoding("jpeg", quality))
-        picture = Picture(decode(data).image, data)
+        picture = saved(picture.image, quality)
     mask = path.with_name(f"{path.stem}_mask.bmp")
     truth = None
     if mask.is_file():

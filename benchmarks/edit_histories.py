@@ -19,29 +19,27 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from edits_bed import SILENT, drawn
+from edits_bed import SILENT, SMALLEST_PX, donor_for, drawn
 
-from forensics import cut, f1
+from forensics import cut, lines_of, saved
 from gammascope.data.manifest import read_manifest
 from gammascope.errors import UndecodableImageError
 from gammascope.forensics import METHODS, Finding, Picture
 from gammascope.imaging import codecs
-from gammascope.imaging.codecs import Encoding, encode, reencode
+from gammascope.imaging.codecs import Encoding, reencode
 from gammascope.imaging.decode import decode
 from gammascope.manipulation import Splicing
 from gammascope.manipulation.regions import Pieces
-from gammascope.manipulation.splicing import Donor
 from gammascope.report import percent
 from gammascope.sample import Entry, Image
 
 METHOD = METHODS["quantisation"]
-_SMALLEST_PX = 256
 _SIDES = (0.15, 0.45)
 FIRST = (60, 70, 75, 80, 85, 90, 95)
 LASTS = (*((last, 0) for last in (0, 98, 95, 90, 85, 80, 70)), (0, 1), (98, 1), (95, 1), (90, 1))
 """Qualities, 0 without loss, and whether a few pixels were cut off at the top and the left before."""
 KINDS = ("photo", "splice")
-COLUMNS = ("photo", "first", "last", "cropped", "edited", "score", "f1")
+COLUMNS = ("photo", "first", "last", "cropped", "edited", "score")
 """A row; score: clearness, above 1 it is called edited, -1: silent."""
 
 
@@ -83,7 +81,7 @@ def reduced(entry: Entry, pixels: int) -> Image | None:
     if image[..., 0].size < 4 * pixels:
         return None
     image = cut(codecs.rescale(image, 0.5), pixels)
-    return image if min(image.shape[:2]) >= _SMALLEST_PX else None
+    return image if min(image.shape[:2]) >= SMALLEST_PX else None
 
 
 def judged(
@@ -91,14 +89,7 @@ def judged(
 ) -> Iterator[tuple[object, ...]]:
     """Yield a row for the photo and one for the edit in all histories that are not known."""
     seed = zlib.crc32(entry.path.name.encode())
-    others = [other for other in photos if other.source != entry.source]
-
-    def donor(rng: np.random.Generator) -> Donor:
-        while True:
-            other = decode(others[int(rng.integers(len(others)))].path).image
-            if min(other.shape[:2]) >= _SMALLEST_PX:
-                return Donor(cut(other, 4 * image[..., 0].size))
-
+    donor = donor_for(entry, photos, 4 * image[..., 0].size)
     down, right = (int(cut_off) for cut_off in np.random.default_rng(seed).integers(1, 8, 2))
     for first in FIRST:
         missing = [
@@ -114,34 +105,15 @@ def judged(
         for last, cropped, kind in missing:
             top, left = (down, right) if cropped else (0, 0)
             pixels = photo if kind == KINDS[0] else made.image
-            found = METHOD.examine(saved(pixels[top:, left:], last))
-            score, marked = SILENT, 0.0
-            if isinstance(found, Finding):
-                score = METHOD.clearness(found)
-                marked = f1(found.map(), made.edited[top:, left:])
-            yield entry.path, first, last, cropped, kind, round(score, 4), round(marked, 4)
-
-
-def saved(image: Image, quality: int) -> Picture:
-    """Save a picture; 0 is without loss."""
-    image = np.ascontiguousarray(image)
-    if not quality:
-        return Picture(image)
-    data = encode(image, Encoding("jpeg", quality))
-    return Picture(decode(data).image, data)
+            pixels = np.ascontiguousarray(pixels[top:, left:])
+            found = METHOD.examine(saved(pixels, last) if last else Picture(pixels))
+            score = METHOD.clearness(found) if isinstance(found, Finding) else SILENT
+            yield entry.path, first, last, cropped, kind, round(score, 4)
 
 
 def rows_of(path: Path) -> list[tuple[str, ...]]:
     """Return which photos were judged in which history, without and with the edit."""
-    return [tuple(line[:5]) for line in _lines(path)]
-
-
-def _lines(path: Path) -> list[list[str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        # A line that was cut off is made again.
-        return [line for line in list(csv.reader(file))[1:] if len(line) == len(COLUMNS)]
+    return [tuple(line[:5]) for line in lines_of(path, COLUMNS)]
 
 
 Table = dict[tuple[int, int, int, str], list[float]]
@@ -150,7 +122,7 @@ Table = dict[tuple[int, int, int, str], list[float]]
 def table_of(path: Path) -> Table:
     """Return clearness by first and last quality, whether it was cropped, and whether it was edited."""
     table: Table = defaultdict(list)
-    for _, first, last, cropped, kind, score, _ in _lines(path):
+    for _, first, last, cropped, kind, score in lines_of(path, COLUMNS):
         table[int(first), int(last), int(cropped), kind].append(float(score))
     return table
 

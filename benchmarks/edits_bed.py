@@ -16,13 +16,13 @@ import csv
 import hashlib
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from forensics import FORMS, cut, f1, halved, in_form
+from forensics import FORMS, cut, f1, halved, in_form, lines_of
 from gammascope.data.manifest import read_manifest
 from gammascope.errors import UndecodableImageError
 from gammascope.evaluation.localisation import mean
@@ -39,7 +39,7 @@ from gammascope.sample import Entry, Image, Label, Mask
 
 KINDS = ("photo", "copy-move", "splice", "composite inpainting")
 COLUMNS = ("source", "photo", "kind", "form", "who", "score", "f1")
-_SMALLEST_PX = 256
+SMALLEST_PX = 256
 SILENT = -1.0
 _SIDES = (0.15, 0.45)
 _AREA = (0.02, 0.2)
@@ -154,14 +154,9 @@ def together(told: Mapping[str, Outcome], truth: Mask | None) -> tuple[float, fl
 
 
 def rows_of(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        # A line that was cut off is made again.
-        whole = [line for line in list(csv.reader(file))[1:] if len(line) == len(COLUMNS)]
     return [
         Row(source, photo, kind, form, who, float(score), float(found))
-        for source, photo, kind, form, who, score, found in whole
+        for source, photo, kind, form, who, score, found in lines_of(path, COLUMNS)
     ]
 
 
@@ -175,7 +170,7 @@ def judge(
         image = cut(decode(entry.path).image, pixels)
     except UndecodableImageError:
         return
-    if min(image.shape[:2]) < _SMALLEST_PX:
+    if min(image.shape[:2]) < SMALLEST_PX:
         return
     for kind, made, truth in edits(entry, image, photos, decoder, pixels):
         for form in FORMS:
@@ -191,14 +186,7 @@ def edits(
 ) -> Iterator[tuple[str, Image, Mask | None]]:
     """Yield the photo and its edits, by kind, with what was edited."""
     seed = zlib.crc32(entry.path.name.encode())
-    others = [other for other in photos if other.source != entry.source]
-
-    def donor(rng: np.random.Generator) -> Donor:
-        while True:
-            other = decode(others[int(rng.integers(len(others)))].path).image
-            if min(other.shape[:2]) >= _SMALLEST_PX:
-                return Donor(cut(other, 4 * pixels))
-
+    donor = donor_for(entry, photos, 4 * pixels)
     pieces = Pieces(sides=_SIDES)
     yield KINDS[0], image, None
     ways: tuple[Manipulation, ...] = (
@@ -209,6 +197,21 @@ def edits(
     for kind, edit in zip(KINDS[1:], ways, strict=True):
         made = edit(image, np.random.default_rng(seed))
         yield kind, made.image, made.edited
+
+
+def donor_for(
+    entry: Entry, photos: list[Entry], pixels: int
+) -> Callable[[np.random.Generator], Donor]:
+    """Return what draws a photo of another source to take pieces from, cut to so many pixels."""
+    others = [other for other in photos if other.source != entry.source]
+
+    def donor(rng: np.random.Generator) -> Donor:
+        while True:
+            other = decode(others[int(rng.integers(len(others)))].path).image
+            if min(other.shape[:2]) >= SMALLEST_PX:
+                return Donor(cut(other, pixels))
+
+    return donor
 
 
 def show(rows: list[Row]) -> None:

@@ -17,7 +17,6 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -26,23 +25,22 @@ import numpy as np
 import PIL.Image
 import safetensors.numpy
 import torch
-from edits_bed import drawn
+from edits_bed import SMALLEST_PX, donor_for, drawn
 from PIL import ImageFilter
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from forensics import cut
+from forensics import cut, saved
 from gammascope.data.manifest import read_manifest
 from gammascope.errors import UndecodableImageError
 from gammascope.files import complete_or_absent
 from gammascope.forensics import Picture, consistency
+from gammascope.forensics.base import CELL_PX
 from gammascope.imaging import codecs
-from gammascope.imaging.codecs import Encoding, encode
 from gammascope.imaging.decode import decode
 from gammascope.manipulation import CopyMove, Inpainting, Splicing, TwinPaste
 from gammascope.manipulation.base import Manipulation
 from gammascope.manipulation.inpainting import NavierStokes, Telea
 from gammascope.manipulation.regions import Pieces, Regions
-from gammascope.manipulation.splicing import Donor
 from gammascope.sample import Entry, Image, Mask
 
 PIXELS = (120_000, 400_000)
@@ -50,7 +48,6 @@ QUALITIES = (70, 75, 80, 85, 88, 90, 92, 95, 97)
 HIDDEN = (96, 48)
 CELLS, UNTOUCHED = 120, 100
 """Cells of either kind of an edited picture, and of a photo, that are kept."""
-_SMALLEST_PX = 256
 _KERNELS = (PIL.Image.Resampling.BILINEAR, PIL.Image.Resampling.BICUBIC, PIL.Image.Resampling.LANCZOS)  # fmt: skip
 
 
@@ -84,18 +81,19 @@ def main() -> None:
     fit(files[: chosen.photos], chosen.passes, chosen.out)
 
 
+def part_of(name: str, parts: int) -> int:
+    """Return which of so many parts a name's hash falls into."""
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % parts
+
+
 def is_learnt(entry: Entry) -> bool:
     """Whether photos of a listed picture's owner are learnt from; the others are there to count false alarms on."""
-    owner = f"{entry.source}".partition("-")[2]
-    return int(hashlib.sha256(owner.encode()).hexdigest(), 16) % 2 == 0
+    return part_of(f"{entry.source}".partition("-")[2], 2) == 0
 
 
 def is_apart(entry: Entry, parts: int, part: int) -> bool:
     """Whether a source's photos are left out."""
-    return (
-        bool(parts)
-        and int(hashlib.sha256(f"{entry.source}".encode()).hexdigest(), 16) % parts == part
-    )
+    return bool(parts) and part_of(f"{entry.source}", parts) == part
 
 
 def cells_of(entry: Entry, photos: list[Entry], folder: Path) -> Path | None:
@@ -106,7 +104,7 @@ def cells_of(entry: Entry, photos: list[Entry], folder: Path) -> Path | None:
     rng = np.random.default_rng(zlib.crc32(entry.path.name.encode()) + 1)
     try:
         image = cut(decode(entry.path).image, int(rng.uniform(*PIXELS)))
-        if min(image.shape[:2]) < _SMALLEST_PX:
+        if min(image.shape[:2]) < SMALLEST_PX:
             return None
         kept = [
             cells
@@ -127,14 +125,7 @@ def edits(
     entry: Entry, image: Image, photos: list[Entry], rng: np.random.Generator
 ) -> Iterator[tuple[Image, Mask | None]]:
     """Yield the photo three times, each edit twice, and where it was edited."""
-    others = [other for other in photos if other.source != entry.source]
-
-    def donor(chance: np.random.Generator) -> Donor:
-        while True:
-            other = decode(others[int(chance.integers(len(others)))].path).image
-            if min(other.shape[:2]) >= _SMALLEST_PX:
-                return Donor(cut(other, 4 * image[..., 0].size))
-
+    donor = donor_for(entry, photos, 4 * image[..., 0].size)
     yield from [(image, None)] * 3
     pieces = Pieces(sides=(0.1, 0.5))
     fill = (Telea, NavierStokes)[int(rng.integers(2))]
@@ -186,8 +177,7 @@ def in_some_form(
             truth = np.asarray(shown.resize(size, PIL.Image.Resampling.BILINEAR)) > 127
     if rng.random() < 0.25:
         return Picture(image), truth
-    data = encode(image, Encoding("jpeg", int(rng.choice(QUALITIES))))
-    return Picture(decode(data).image, data), truth
+    return saved(image, int(rng.choice(QUALITIES))), truth
 
 
 def kept_of(
@@ -204,20 +194,12 @@ def kept_of(
     shares = np.zeros(rows * columns)
     if truth is not None:
         left, top = measured.origin
-        inside = truth[top : top + rows * 8, left : left + columns * 8]
-        shares = inside.reshape(rows, 8, columns, 8).mean((1, 3)).ravel()
+        inside = truth[top : top + rows * CELL_PX, left : left + columns * CELL_PX]
+        shares = inside.reshape(rows, CELL_PX, columns, CELL_PX).mean((1, 3)).ravel()
     for label, fits in ((1, shares > 0.75), (0, shares < 0.02)):
         most = UNTOUCHED if truth is None else CELLS
         chosen = rng.permutation(np.flatnonzero(fits))[:most]
         yield inputs[chosen].astype(np.float16), np.full(len(chosen), label, np.uint8)
-
-
-@dataclass
-class Standard:
-    """Mean and deviation of each input."""
-
-    mean: np.ndarray
-    spread: np.ndarray
 
 
 def fit(files: list[Path], passes: int, out: Path) -> None:
@@ -226,8 +208,8 @@ def fit(files: list[Path], passes: int, out: Path) -> None:
     kept = [np.load(file) for file in files]
     inputs = np.concatenate([some["inputs"] for some in kept]).astype(np.float32)
     labels = torch.from_numpy(np.concatenate([some["labels"] for some in kept]).astype(np.float32))
-    standard = Standard(inputs.mean(0, dtype=np.float64), inputs.std(0) + 1e-3)
-    given = np.clip((inputs - standard.mean) / standard.spread, -6, 6).astype(np.float32)
+    mean, spread = inputs.mean(0, dtype=np.float64), inputs.std(0) + 1e-3
+    given = consistency.standardised(inputs, mean, spread).astype(np.float32)
     values = torch.from_numpy(given)
     share = float(labels.mean())
     weights = torch.where(labels > 0.5, 0.5 / share, 0.5 / (1 - share))
@@ -251,7 +233,7 @@ def fit(files: list[Path], passes: int, out: Path) -> None:
             schedule.step()
             total += float(loss.detach()) * len(chosen)
         print(f"pass {number + 1}: loss {total / len(labels):.4f}", flush=True)
-    stored = {"mean": standard.mean.astype(np.float32), "spread": standard.spread}
+    stored = {"mean": mean.astype(np.float32), "spread": spread}
     for name, layer in zip(("first", "second", "last"), layers, strict=True):
         stored[name] = layer.weight.detach().numpy().T.copy()
         stored[f"{name}_bias"] = layer.bias.detach().numpy()

@@ -16,7 +16,7 @@ import argparse
 import csv
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -143,27 +143,30 @@ def _judged(
     )
 
 
-def rows_of(path: Path) -> list[Row]:
+def lines_of(path: Path, columns: Sequence[str]) -> list[list[str]]:
+    """Return the whole lines of a table on disk; one that was cut off is made again."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        # A line that was cut off is made again.
-        whole = [line for line in list(csv.reader(file))[1:] if len(line) == len(COLUMNS)]
-        return [
-            Row(
-                source,
-                photo,
-                edit,
-                form,
-                method,
-                float(score),
-                float(area),
-                float(found),
-                float(ms),
-                int(px),
-            )
-            for source, photo, edit, form, method, score, area, found, ms, px in whole
-        ]
+        return [line for line in list(csv.reader(file))[1:] if len(line) == len(columns)]
+
+
+def rows_of(path: Path) -> list[Row]:
+    return [
+        Row(
+            source,
+            photo,
+            edit,
+            form,
+            method,
+            float(score),
+            float(area),
+            float(found),
+            float(ms),
+            int(px),
+        )
+        for source, photo, edit, form, method, score, area, found, ms, px in lines_of(path, COLUMNS)
+    ]
 
 
 def judge(entry: Entry, table: Table, others: dict[str, list[Entry]] | None, pixels: int) -> None:
@@ -203,7 +206,12 @@ def in_form(image: Image, form: str) -> Picture:
         return Picture(image)
     if form.startswith("halved"):
         image = codecs.rescale(image, 0.5)
-    data = encode(image, Encoding("jpeg", 90))
+    return saved(image, 90)
+
+
+def saved(image: Image, quality: int) -> Picture:
+    """Save as JPEG."""
+    data = encode(image, Encoding("jpeg", quality))
     return Picture(decode(data).image, data)
 
 

@@ -146,11 +146,20 @@ class Measured:
         net = _network()
         out = np.empty(self.inputs.shape[:2], np.float32)
         for number, row in enumerate(self.inputs):
-            values = np.clip((row - net["mean"]) / net["spread"], -_INPUTS, _INPUTS)
+            values = standardised(row, net["mean"], net["spread"])
             values = np.maximum(values @ net["first"] + net["first_bias"], 0)
             values = np.maximum(values @ net["second"] + net["second_bias"], 0)
             out[number] = values @ net["last"] + net["last_bias"]
         return out
+
+
+def standardised(
+    inputs: Float[np.ndarray, "*c n"],
+    mean: Float[np.ndarray, " n"],
+    spread: Float[np.ndarray, " n"],
+) -> Float[np.ndarray, "*c n"]:
+    """Return inputs in standard deviations from their means, as the network takes them."""
+    return np.asarray(np.clip((inputs - mean) / spread, -_INPUTS, _INPUTS))
 
 
 @cache

@@ -132,8 +132,8 @@ def _leading(
         return None
     leading = vectors[:, ::-1][:, :count][:, kept]
     out = np.empty((*usable.shape, leading.shape[1]), np.float32)
-    for number, row in enumerate(windows.transpose(1, 2, 0)):
-        out[number] = (row - middle) @ leading
+    for kept_row, row in zip(out, windows.transpose(1, 2, 0), strict=True):
+        kept_row[:] = (row - middle) @ leading
     return out
 
 

@@ -99,9 +99,9 @@ def test_there_is_no_answer_where_no_method_that_may_give_one_can_speak():
 
 
 def test_a_copy_says_nothing_up_to_a_likeness_that_photos_have():
-    chances = [answered({"cloning": made(score)}).probability for score in (0.0, 0.7, 0.75, 0.85)]
+    chances = [answered({"cloning": made(score)}).probability for score in (-6.0, -4.0, -2.0, 2.0)]
     assert chances[0] == chances[1] == chances[2] < chances[3]
-    verdicts = [answered({"cloning": made(score)}).verdict for score in (0.76, 0.86, 0.95)]
+    verdicts = [answered({"cloning": made(score)}).verdict for score in (2.0, 3.0, 6.0)]
     assert verdicts == [Verdict.NO_SIGN, Verdict.UNCERTAIN, Verdict.FAKE]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
@@ -16,7 +15,6 @@ from gammascope.forensics import (
     Finding,
     Picture,
     Silence,
-    cloning,
     evidence_of,
     examine,
     grids,
@@ -364,88 +362,6 @@ def test_noise_is_silent_where_there_is_none(photos):
     grey = np.full((320, 320, 3), 128, np.uint8)
     assert "no noise" in reason(noise.examine(Picture(grey)))
     assert "black or white" in reason(noise.examine(Picture(grey // 128 * 255)))
-
-
-# Cloning
-
-
-def cloned(photo: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, ...]:
-    edited = photo.copy()
-    edited[250:350, 60:160] = change(photo[60:160, 200:300])
-    return edited, somewhere(photo.shape, 250, 60, 100) | somewhere(photo.shape, 60, 200, 100)
-
-
-@pytest.mark.parametrize("change", [np.array, np.fliplr, np.flipud, np.rot90])
-def test_a_copy_is_found_with_its_original_however_it_is_turned(photos, change):
-    edited, truth = cloned(photos["astronaut"], change)
-    found = cloning.examine(Picture(edited))
-    assert found.score > 0.88
-    assert agreement(found, truth) > 0.65
-
-
-def test_a_copy_survives_compression(photos):
-    edited, truth = cloned(photos["astronaut"], np.array)
-    found = cloning.examine(saved(edited, 90))
-    assert found.score > 0.8
-    assert agreement(found, truth) > 0.6
-
-
-def test_a_copy_that_was_turned_by_some_degrees_is_found(photos):
-    def turned(piece: np.ndarray) -> np.ndarray:
-        image = PIL.Image.fromarray(piece).rotate(8, PIL.Image.Resampling.BICUBIC)
-        return np.asarray(image)
-
-    edited, _ = cloned(photos["astronaut"], turned)
-    assert cloning.examine(Picture(edited)).score > 0.85
-
-
-def test_a_copy_in_a_large_picture_is_compared_at_full_resolution(photos):
-    photo = PIL.Image.fromarray(photos["astronaut"]).resize(
-        (1400, 1400), PIL.Image.Resampling.BICUBIC
-    )
-    large = np.asarray(photo) // 2 + grainy((1400, 1400)) // 2
-    large[900:1201, 151:452] = large[100:401, 700:1001]
-    assert cloning.examine(Picture(large)).score > 0.8
-
-
-def test_two_things_of_one_kind_are_no_copies():
-    scene = grainy((360, 480), grain=0).astype(float)
-    thing = PIL.Image.fromarray((RNG(5).random((12, 12)) * 200).astype(np.uint8)).resize((100, 100))
-    scene[40:140, 60:160] = scene[200:300, 300:400] = np.asarray(thing)[..., None]
-    seen = np.clip(scene + RNG(6).normal(0, 4, scene.shape), 0, 255).astype(np.uint8)
-    assert cloning.examine(Picture(seen)).score < METHODS["cloning"].threshold
-
-
-def test_what_stands_at_equal_steps_is_no_copy(photos):
-    facade = photos["astronaut"].copy()
-    window = facade[60:140, 200:280].copy()
-    for step in range(4):
-        facade[380:460, 40 + 90 * step : 120 + 90 * step] = window
-    row = facade.copy()
-    row[60:140, 200:280] = 128  # Where they came from would be a copy at another step.
-    assert cloning.examine(Picture(row)).score < METHODS["cloning"].threshold
-
-
-def test_the_same_word_twice_is_no_copy(photos):
-    written = PIL.Image.fromarray(photos["astronaut"])
-    font = PIL.ImageFont.load_default(40)
-    for at in ((20, 30), (250, 420)):
-        PIL.ImageDraw.Draw(written).text(at, "ASTRONAUT", fill=(255, 255, 255), font=font)
-    assert cloning.examine(Picture(np.asarray(written))).score < METHODS["cloning"].threshold
-
-
-def test_cloning_is_silent_about_drawings():
-    drawn = np.full((300, 400, 3), 230, np.uint8)
-    scribble = (RNG(0).random((60, 60, 3)) * 255).astype(np.uint8)
-    drawn[40:100, 50:110] = drawn[200:260, 250:310] = scribble
-    assert "without grain" in reason(cloning.examine(Picture(drawn)))
-
-
-def test_cloning_is_silent_where_nothing_can_be_told_apart(photos):
-    assert "too little texture" in reason(
-        cloning.examine(Picture(np.full((200, 200, 3), 90, np.uint8)))
-    )
-    assert "smaller than 96 px" in reason(cloning.examine(Picture(photos["coffee"][:90])))
 
 
 # All of them

@@ -1,222 +1,298 @@
-"""Copy-move: a part that is there twice, found in two ways and judged by how exact the copy is.
+"""Copy-move: a part that is there twice, found in two ways and judged by how far both agree.
 
-A dense field finds copies of about the same size, also where they have few corners; corners find copies that were
-scaled and turned. Either way says how one part is laid onto the other; then the two are compared at full resolution.
-What is there a third time, one step further, is architecture.
+Laying the picture over itself finds copies that were neither turned nor scaled, down to their grain; corners find the
+others. Either way says how one part is laid onto the other; then both are compared, and a network of one small hidden
+layer weighs eleven measurements: how well fine detail agrees, how much less it does a few pixels further, what
+difference is left, whether the part is there a third time, one step further, as windows and fence posts are. What
+repeats within itself is a pattern, and no copy.
 
-Source: as in ``dense_field`` and ``keypoints``; the exactness that the score is made of is ours.
+Source: as in ``self_correlation``, ``keypoints`` and ``copies``; the measurements and the network are ours.
 
-A copy repeats grain and all; a second window of the same house does not.
+A copy repeats grain and all, under the same light; a second window of the same house does not.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import safetensors.numpy
 from jaxtyping import Bool, Float
 
-from gammascope.forensics import dense_field, keypoints
+from gammascope.forensics import keypoints, self_correlation
 from gammascope.forensics.base import (
     Finding,
     Outcome,
     Picture,
     Silence,
-    blobs,
     box_means,
-    cell_sums,
     cell_variances,
     drawn,
 )
-
-_PATCH_PX = 16  # side of the squares that are compared
-_CONTRAST = 2.5  # slope, grey levels a pixel, that a square needs in every direction to be compared
-_ROUNDS = 4
-_SCALES = (0.4, 2.5)  # of a copy to its original
-_FEWEST_PIXELS = 60
-_MOST_PIXELS = 20_000  # that two parts are laid onto each other by
-_GROWN_PX = 48  # that a part may reach beyond its points at once
-_ALIKE = 0.75  # correlation of squares that belong to a part
-_FLAT = 2.0  # standard deviation of a square of nothing
-_APART_PX = 24
-_TWO_TONE = (
-    0.15  # share of a square's variance that two tones leave, below which it is letters or one edge
+from gammascope.forensics.copies import (
+    NEAREST_PX,
+    Copy,
+    agreement,
+    aligned,
+    alike_enough,
+    fetched,
+    grown,
+    repetition,
+    sampled,
 )
-_REPEATED = 0.5  # share of a part that has to look alike at a third place
+
+SMALLEST_PX = 96
+"""Shorter side below which a part and its copy do not fit beside each other."""
+
+WEIGHTS = Path(__file__).with_name("cloning.safetensors")
+"""The network, which ``benchmarks/fit_cloning.py`` makes."""
+
+SEARCHED_PIXELS = 700_000
+"""Pixels that the search works on; larger pictures are reduced for it."""
+
+COMPARED_PIXELS = 3_000_000
+"""Pixels at which parts are compared; larger pictures are reduced for it."""
+
+_NOTHING = -6.0  # log odds where nothing is alike
+_MARKED = 2.25  # log odds from which a copy is shown
+_INPUTS = 6.0  # standard deviations of an input, beyond which nothing was seen in training
+_CELL_PX = 4
+_SQUARE_PX = 16
+_FLATTEST = 3.5  # standard deviation of a square, grey levels, below which anything matches
+_TEXTURED = 0.02  # share of the squares that a picture needs
+
+_FURTHER = ((0, 3), (3, 0), (3, 3), (3, -3), (0, 6), (6, 0))  # pixels down and right
+_PATTERN = 0.85  # agreement of a part with itself from which it is a pattern
+_TRIES = 3  # of a patterned place
+_GLANCED = 100  # points
+_GLANCE = np.stack(np.meshgrid(*2 * [np.arange(-9, 10, 3)]), -1).reshape(
+    -1, 2
+)  # places around each
+_ALIKE = 0.75  # correlation of squares that look alike
+_FLAT = 2.0  # standard deviation of a square of nothing
+_RING_PX = (3, 8)
+_IN_A_ROW = 0.5  # share of a part at a third place from which it is architecture
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
-    """Two parts of a picture.
+class Likeness:
+    """How far two parts of a picture agree.
 
     Attributes:
-        box: Rows and columns of the picture around the first part.
-        inside: Where in the box the part is.
-        matrix: From (x, y, 1) in the picture to the other part.
+        detail: Correlation of fine detail, -1..1.
+        finest: Correlation of what changes from pixel to pixel, which resampling and saving destroy first.
+        further: Of that of one part and what lies a few pixels from the other; edges agree with themselves there.
+        weakest: Correlation of fine detail around each pixel that a quarter of them is below.
+        around: The same on a ring around the part, in the mean.
+        strength: Log ratio of how strong fine detail is in one and the other, without its sign.
+        off: Difference of brightness that is left, standard deviation in grey levels.
+        usual: Standard deviation of brightness within the part.
+        level: Difference of mean brightness.
+        pixels: Size of the part.
+        again: Share of the part that looks alike at a third place, one step of the same map further.
     """
 
-    box: tuple[slice, slice]
-    inside: Bool[np.ndarray, "h w"]
-    matrix: Float[np.ndarray, "2 3"]
+    detail: float
+    finest: float
+    further: float
+    weakest: float
+    around: float
+    strength: float
+    off: float
+    usual: float
+    level: float
+    pixels: int
+    again: float = 0.0
 
-    @property
-    def plausible(self) -> bool:
-        """Whether sizes are kept within what people do to a copy."""
-        linear = self.matrix[:, :2]
-        if not np.isfinite(linear).all():
-            return False
-        scales = np.linalg.svd(linear, compute_uv=False)
-        return bool(_SCALES[0] <= scales[1] and scales[0] <= _SCALES[1])
-
-    @property
-    def resampled(self) -> bool:
-        """Whether the other part was interpolated, so that its finest detail is not the first one's."""
-        return bool(np.abs(self.matrix - np.rint(self.matrix)).max() > 0)
-
-    def enlarged(self, factor: float, size: tuple[int, int]) -> Copy:
-        """Bring it from a reduced picture to the full one of the given height and width."""
-        offset, linear = (factor - 1) / 2, self.matrix[:, :2]
-        moved = factor * self.matrix[:, 2] + offset - linear.sum(1) * offset
-        slices, places = [], []
-        for axis, side in zip(self.box, size, strict=True):
-            start, stop = int(axis.start * factor), min(side, int(axis.stop * factor))
-            slices.append(slice(start, stop))
-            there = np.rint((np.arange(start, stop) - offset) / factor).astype(int)
-            places.append(np.clip(there - axis.start, 0, axis.stop - axis.start - 1))
-        inside = self.inside[np.ix_(*places)]
-        return Copy((slices[0], slices[1]), inside, np.column_stack([linear, moved]))
+    def inputs(self) -> Float[np.ndarray, " n"]:
+        """Return what the network is given."""
+        return np.array(
+            [
+                np.log(1.0001 - min(self.detail, 1)),
+                self.finest,
+                self.detail - self.further,
+                np.log(1.0001 - min(max(self.weakest, 0), 1)),
+                self.around,
+                np.log(self.strength + 0.02),
+                np.log(self.off + 0.3),
+                np.log(self.off / (self.usual + 3) + 0.02),
+                np.log(self.level + 0.2),
+                self.again,
+                np.log(self.pixels),
+            ]
+        )
 
 
-def grown(
-    luma: Float[np.ndarray, "h w"], points: Float[np.ndarray, "n 2"], matrix: np.ndarray
-) -> Copy | None:
-    """Return the part around points that looks like what a map says it is again; None if nothing does.
+def examine(picture: Picture) -> Outcome:
+    """Mark the part that is repeated most exactly, and what it repeats."""
+    luma = examined(picture)
+    if isinstance(luma, str):
+        return Silence(luma)
+    best, marked = _NOTHING, np.zeros(luma.shape, bool)
+    for copy, likeness in found(luma):
+        score = odds(likeness)
+        best = max(best, score)
+        if score > _MARKED:
+            marked |= copy.marked(luma.shape)
+    shown = PIL.Image.fromarray(marked).resize(_cells(picture.size), PIL.Image.Resampling.NEAREST)
+    return Finding(best, np.asarray(shown, np.float32), (0, 0), _CELL_PX, picture.size)
+
+
+def examined(picture: Picture) -> Float[np.ndarray, "h w"] | str:
+    """Return the brightness that is searched, reduced if it is large, or why it cannot be."""
+    if min(picture.size) < SMALLEST_PX:
+        return f"smaller than {SMALLEST_PX} px on the shorter side"
+    luma = picture.luma.astype(np.float32)
+    small = _reduced(luma, SEARCHED_PIXELS)
+    if (cell_variances(small, _SQUARE_PX) > _FLATTEST**2).mean() < _TEXTURED:
+        return "too little texture to tell one part from another"
+    if drawn(luma):
+        return "mostly without grain, like drawings and screenshots, which repeat exactly"
+    return _reduced(luma, COMPARED_PIXELS)
+
+
+def found(luma: Float[np.ndarray, "h w"]) -> Iterator[tuple[Copy, Likeness]]:
+    """Yield parts that may be copies of each other, and how far they agree.
 
     Args:
-        luma: Brightness 0..255.
-        points: Columns and rows, pixels.
-        matrix: From (x, y, 1) to the other part.
+        luma: Brightness 0..255, of at most ``COMPARED_PIXELS``.
     """
-    low, high = points.min(0) - _GROWN_PX, points.max(0) + _GROWN_PX + 1
-    left, top = (max(0, int(side)) for side in low)
-    right, bottom = (min(int(s), n) for s, n in zip(high, luma.shape[::-1], strict=True))
-    everywhere = np.ones((bottom - top, right - left), bool)
-    whole = Copy((slice(top, bottom), slice(left, right)), everywhere, matrix)
-    there, within = _fetched(PIL.Image.fromarray(luma), whole)
-    x, y = np.meshgrid(np.arange(left, right), np.arange(top, bottom))
-    (a, b, c), (d, e, f) = matrix
-    within &= np.hypot(a * x + b * y + c - x, d * x + e * y + f - y) >= _APART_PX
-    alike = _alike(luma[whole.box], there) & within
-    numbers = blobs(alike)
-    at = np.rint(points).astype(int) - (left, top)
-    kept = numbers[np.clip(at[:, 1], 0, bottom - top - 1), np.clip(at[:, 0], 0, right - left - 1)]
-    inside = np.isin(numbers, kept[kept > 0])
-    return Copy(whole.box, inside, matrix) if inside.sum() >= _FEWEST_PIXELS else None
+    small = _reduced(luma, SEARCHED_PIXELS)
+    picture, full = PIL.Image.fromarray(small), PIL.Image.fromarray(luma)
+    sight, tried = _Sight(small), np.zeros(small.shape, np.uint8)
+    for points, matrix in chain(self_correlation.repeated(small), keypoints.repeated(small)):
+        at = np.rint(points).astype(int)
+        done = tried[at[:, 1], at[:, 0]] >= _TRIES
+        if done.mean() > 0.5 or not sight.promises(points, matrix):
+            continue
+        copy = grown(small, picture, points, matrix)
+        if copy is None:
+            continue
+        box, inside = copy.box, copy.inside
+        if repetition(small, copy) > _PATTERN:
+            tried[box] += inside
+            continue
+        likeness = _compared(small, picture, copy)
+        if likeness is None:
+            continue
+        if small.shape != luma.shape:
+            copy = _enlarged(luma, full, copy, (luma.size / small.size) ** 0.5)
+            likeness = _compared(luma, full, copy) if copy.plausible else None
+            if likeness is None:
+                continue
+        again = _again(luma, full, copy)
+        if again < _IN_A_ROW:
+            tried[box][inside] = _TRIES
+            yield copy, replace(likeness, again=again)
 
 
-def _alike(
-    here: Float[np.ndarray, "h w"], there: Float[np.ndarray, "h w"]
-) -> Bool[np.ndarray, "h w"]:
-    """Tell where squares of 11 pixels correlate; what is flat on both sides belongs to what is around it."""
-    one, other = box_means(here, 1), box_means(there, 1)
-    mean, middle = box_means(one, 5), box_means(other, 5)
-    ours = np.maximum(box_means(one * one, 5) - mean**2, 0)
-    theirs = np.maximum(box_means(other * other, 5) - middle**2, 0)
-    both = box_means(one * other, 5) - mean * middle
-    flat = (ours < _FLAT**2) & (theirs < _FLAT**2)
-    alike = (both > _ALIKE * np.sqrt(ours * theirs)) & ~flat
-    said = box_means((~flat).astype(np.float32), 8)
-    return np.asarray(box_means(alike.astype(np.float32), 8) > 0.5 * np.maximum(said, 0.2))
+class _Sight:
+    """A picture, ready for a first glance at parts that may be repeated."""
 
+    def __init__(self, luma: Float[np.ndarray, "h w"]) -> None:
+        self._smooth = box_means(luma, 2)
+        self._fine = box_means(luma, 1) - self._smooth
+        self._ends = np.array(luma.shape[::-1]) - 2
 
-def _fetched(
-    picture: PIL.Image.Image, copy: Copy
-) -> tuple[Float[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Return the other part in the frame of the first, and where it lies inside the picture."""
-    rows, columns = copy.box
-    (a, b, c), (d, e, f) = copy.matrix
-    # Pillow counts corners of pixels where the matrix counts centres.
-    x0, y0 = columns.start - 0.5, rows.start - 0.5
-    data = (a, b, a * x0 + b * y0 + c + 0.5, d, e, d * x0 + e * y0 + f + 0.5)
-    size = columns.stop - columns.start, rows.stop - rows.start
-    kind = PIL.Image.Transform.AFFINE
-    there = np.asarray(picture.transform(size, kind, data, PIL.Image.Resampling.BICUBIC))
-    x, y = np.meshgrid(np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop))
-    across, down = a * x + b * y + c, d * x + e * y + f
-    within = (
-        (across >= 1) & (across <= picture.width - 2) & (down >= 1) & (down <= picture.height - 2)
-    )
-    return there, within
-
-
-def aligned(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy, blur: int) -> Copy:
-    """Move the other part until the difference to the first is least (Lucas and Kanade)."""
-    rows, columns = copy.box
-    here = box_means(luma[copy.box], blur)
-    middle = (columns.start + columns.stop - 1) / 2, (rows.start + rows.stop - 1) / 2
-    centre = np.array([[1, 0, middle[0]], [0, 1, middle[1]], [0, 0, 1]])
-    for _ in range(_ROUNDS):
-        there, within = _fetched(picture, copy)
-        there = box_means(there, blur)
-        used = np.flatnonzero(copy.inside & within)
-        if len(used) < _FEWEST_PIXELS:
-            return copy
-        used = used[:: max(1, len(used) // _MOST_PIXELS)]
-        y, x = np.divmod(used, there.shape[1])
-        x, y = x + columns.start - middle[0], y + rows.start - middle[1]
-        down, right = (slope.ravel()[used] for slope in np.gradient(there))
-        # Of the warped part, so steps are in its frame: a change of places before the matrix.
-        terms = [right, down, right * x, right * y, down * x, down * y]
-        design = np.stack([*terms, np.ones(len(used)), there.ravel()[used]], 1)
-        scale = np.linalg.norm(design, axis=0) + 1e-9
-        off = here.ravel()[used] - design[:, -1]
-        step = np.linalg.lstsq(design / scale, off, rcond=None)[0] / scale
-        change = np.array(
-            [[1 + step[2], step[3], step[0]], [step[4], 1 + step[5], step[1]], [0, 0, 1]]
+    def promises(self, points: Float[np.ndarray, "n 2"], matrix: Float[np.ndarray, "2 3"]) -> bool:
+        """Whether the surroundings of points agree with where a map says they are again, and less a few pixels on."""
+        few = points[:: -(-len(points) // _GLANCED)]
+        ours = (few[:, None] + _GLANCE).reshape(-1, 2)
+        theirs = ours @ matrix[:, :2].T + matrix[:, 2]
+        inside = ((np.minimum(ours, theirs) > 1) & (np.maximum(ours, theirs) < self._ends)).all(1)
+        if inside.sum() < len(_GLANCE) // 2:
+            return True  # Too little to tell.
+        ours, theirs = ours[inside].T, theirs[inside].T
+        here, there = sampled(self._smooth, *ours), sampled(self._smooth, *theirs)
+        off = here - there
+        kept = alike_enough(off)
+        one = sampled(self._fine, *ours)[kept]
+        detail, *further = (
+            _correlation(one, sampled(self._fine, theirs[0] + right, theirs[1] + down)[kept])
+            for down, right in ((0, 0), *_FURTHER)
         )
-        moved = np.vstack([copy.matrix, [0, 0, 1]]) @ centre @ change @ np.linalg.inv(centre)
-        if not np.isfinite(moved).all() or np.abs(change - np.eye(3)).max() > 4 * (blur + 1):
-            return copy
-        copy = Copy(copy.box, copy.inside, moved[:2])
-    return copy
+        if detail < 0.5 or detail < max(further):
+            return False
+        return bool(off[kept].std() < 0.5 * here[kept].std() + 3)
 
 
-def whole(copy: Copy) -> Copy:
-    """Return the nearest copy without interpolation if there is one within a quarter of a pixel."""
-    linear = np.rint(copy.matrix[:, :2])
-    if abs(np.linalg.det(linear)) != 1 or np.abs(linear - copy.matrix[:, :2]).max() > 0.02:
-        return copy
-    rows, columns = copy.box
-    centre = np.array([(columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2])
-    exact = copy.matrix @ [*centre, 1] - linear @ centre
-    shift = np.rint(exact)
-    if np.abs(exact - shift).max() > 0.25:
-        return copy
-    return Copy(copy.box, copy.inside, np.column_stack([linear, shift]))
+def odds(likeness: Likeness) -> float:
+    """Return the log odds that one part is a copy of the other, where half of all pairs are."""
+    weights = _network()
+    seen = standardised(likeness.inputs(), weights["middle"], weights["spread"])
+    hidden = np.tanh(seen @ weights["first"] + weights["first_bias"])
+    return float((hidden @ weights["last"] + weights["last_bias"])[0])
 
 
-def exactness(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> float:
-    """Return how alike the fine detail of both parts is, square by square: -1..1, less for few squares."""
-    there, within = _fetched(picture, copy)
-    used = (copy.inside & within).astype(np.float32)
-    here = luma[copy.box]
-    one, other = ((values - box_means(values, 2)) * used for values in (here, there))
-    both, ours, theirs, count = (
-        cell_sums(values, _PATCH_PX) for values in (one * other, one * one, other * other, used)
+def standardised(
+    inputs: Float[np.ndarray, "*n i"],
+    middle: Float[np.ndarray, " i"],
+    spread: Float[np.ndarray, " i"],
+) -> Float[np.ndarray, "*n i"]:
+    """Return inputs in standard deviations, as far as training saw them."""
+    return np.asarray(np.clip((inputs - middle) / spread, -_INPUTS, _INPUTS))
+
+
+@cache
+def _network() -> dict[str, np.ndarray]:
+    return dict(safetensors.numpy.load_file(WEIGHTS))
+
+
+def _compared(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> Likeness | None:
+    """Measure how far two parts agree, but for a third place; None if they hardly do, or too little can be seen."""
+    there, within = fetched(picture, copy)
+    here, used = luma[copy.box], copy.inside & within
+    core = box_means(used.astype(np.float32), 2) > 0.99
+    if core.sum() < 60:
+        return None
+    smooth, smoother = zip(
+        *((box_means(p, 1), box_means(p, 2)) for p in (here, there)), strict=True
     )
-    corners = np.minimum(_cornered(here, used), _cornered(there, used))
-    told = (count >= 0.75 * _PATCH_PX**2) & (corners >= _CONTRAST**2)
-    told &= np.minimum(_toned(luma[copy.box]), _toned(there)) >= _TWO_TONE
-    if told.sum() < 2:
-        return 0.0
-    alike = both[told] / np.sqrt(ours[told] * theirs[told])
-    return float(np.quantile(alike, 0.25) * (1 - 1 / told.sum()))
+    # The part reaches a little beyond what was copied.
+    core[core] = alike_enough(smoother[0][core] - smoother[1][core])
+    one, other = (first - second for first, second in zip(smooth, smoother, strict=True))
+    further = [0.0]
+    for down, right in _FURTHER:
+        both = core & np.roll(core, (down, right), (0, 1))
+        if both.sum() >= 40:
+            further.append(_correlation(one[both], np.roll(other, (down, right), (0, 1))[both]))
+    ours, theirs = (part[core] for part in smoother)
+    detail, off, usual = _correlation(one[core], other[core]), (ours - theirs).std(), ours.std()
+    if detail < 0.6 or detail - max(further) < 0.03 or off > 0.5 * usual + 2:
+        return None
+    alike, told = agreement(here, there, 6)
+    around, near = agreement(here, there, _RING_PX[0])[0], used.astype(np.float32)
+    ring = (box_means(near, _RING_PX[1]) > 0.02) & (box_means(near, _RING_PX[0]) < 0.01) & within
+    strengths = [np.sqrt((part[core] ** 2).mean()) + 1e-3 for part in (one, other)]
+    return Likeness(
+        detail=detail,
+        finest=_correlation(
+            *(p[core] - q[core] for p, q in zip((here, there), smooth, strict=True))
+        ),
+        further=max(further),
+        weakest=float(np.quantile(alike[used & told], 0.25)) if (used & told).sum() > 30 else 0.0,
+        around=float(around[ring].mean()) if ring.sum() > 40 else 0.0,
+        strength=float(abs(np.log(strengths[0] / strengths[1]))),
+        off=float(off),
+        usual=float(usual),
+        level=float(abs(ours.mean() - theirs.mean())),
+        pixels=int(used.sum()),
+    )
 
 
-def in_a_row(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> bool:
-    """Tell whether one more step of the same map, or half or a third of one, leads to the same look again.
+def _correlation(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> float:
+    """Return how two pieces of fine detail, of mean 0, go together; less where there is hardly any."""
+    size = np.sqrt((one**2).mean() * (other**2).mean())
+    return float((one * other).mean() / (size + 1e-3))
+
+
+def _again(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> float:
+    """Return the share of a part that looks alike one more step of the same map further, or at half or a third of one.
 
     Windows, tiles, fences and keys stand at equal steps; whoever copies a part puts it somewhere.
     """
@@ -224,129 +300,50 @@ def in_a_row(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> bool:
     steps = [once @ once, np.linalg.inv(once)]
     if np.abs(once[:2, :2] - np.eye(2)).max() < 0.05:
         steps += [np.eye(3) + (once - np.eye(3)) / parts for parts in (2, 3)]
-    return any(_again(luma, picture, Copy(copy.box, copy.inside, step[:2])) for step in steps)
+    return max(_look_alike(luma, picture, copy.moved(step[:2])) for step in steps)
 
 
-def _again(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> bool:
-    """Tell whether a part is at a place, somewhere else and inside the picture, up to small shifts."""
-    rows, columns = copy.box
-    middle = np.array([(columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2])
-    if np.hypot(*(copy.matrix @ [*middle, 1] - middle)) < _APART_PX / 2:
-        return False
+def _look_alike(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> float:
+    """Return the share of a part that looks like another place, up to small shifts."""
+    middle = np.array(copy.middle)
+    if np.hypot(*(copy.matrix @ [*middle, 1] - middle)) < NEAREST_PX / 2:
+        return 0.0
     copy = aligned(luma, picture, copy, 3)
-    there, within = _fetched(picture, copy)
+    there, within = fetched(picture, copy)
     seen = copy.inside & within
-    if seen.sum() < max(_FEWEST_PIXELS, 0.3 * copy.inside.sum()):
-        return False
-    return bool(_alike(luma[copy.box], there)[seen].mean() >= _REPEATED)
-
-
-def _toned(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "gh gw"]:
-    """Return by square how much of its variance is left within two tones, split at their mean: 0..1."""
-    mean, square = (cell_sums(v, _PATCH_PX) / _PATCH_PX**2 for v in (values, values**2))
-    side = values[: mean.shape[0] * _PATCH_PX, : mean.shape[1] * _PATCH_PX]
-    above = (side > np.kron(mean, np.ones((_PATCH_PX, _PATCH_PX)))).astype(np.float32)
-    high = cell_sums(above, _PATCH_PX) / _PATCH_PX**2
-    upper = cell_sums(side * above, _PATCH_PX) / _PATCH_PX**2
-    total = np.maximum(square - mean**2, 1e-6)
-    between = (upper - mean * high) ** 2 / np.maximum(high * (1 - high), 1e-6)
-    return np.asarray(1 - between / total)
-
-
-def _cornered(
-    values: Float[np.ndarray, "h w"], used: Float[np.ndarray, "h w"]
-) -> Float[np.ndarray, "gh gw"]:
-    """Return by square the mean squared slope along its flattest direction: an edge matches itself further along."""
-    down, right = np.gradient(values)
-    one, other, both = (
-        cell_sums(product * used, _PATCH_PX) / _PATCH_PX**2
-        for product in (down * down, right * right, down * right)
+    if seen.sum() < max(60, 0.3 * copy.inside.sum()):
+        return 0.0
+    one, other = box_means(luma[copy.box], 1), box_means(there, 1)
+    mean, middle = box_means(one, 5), box_means(other, 5)
+    ours = np.maximum(box_means(one * one, 5) - mean**2, 0)
+    theirs = np.maximum(box_means(other * other, 5) - middle**2, 0)
+    both = box_means(one * other, 5) - mean * middle
+    flat = (ours < _FLAT**2) & (theirs < _FLAT**2)
+    alike = (both > _ALIKE * np.sqrt(ours * theirs)) & ~flat
+    known = box_means((~flat).astype(np.float32), 8)
+    agree: Bool[np.ndarray, "h w"] = box_means(alike.astype(np.float32), 8) > 0.5 * np.maximum(
+        known, 0.2
     )
-    return (one + other) / 2 - np.sqrt(((one - other) / 2) ** 2 + both**2)
-
-
-SMALLEST_PX = 96
-"""Shorter side below which a part and its copy do not fit beside each other."""
-
-LARGEST_PIXELS = 700_000
-"""Pixels that the search works on; larger pictures are reduced for it, and compared at full resolution."""
-
-_MARKED = 0.75  # exactness from which a copy is shown
-_CELL_PX = 4
-_SQUARE_PX = 16
-_FLATTEST = 3.5  # standard deviation of a square, grey levels, below which anything matches
-_TEXTURED = 0.02  # share of the squares that a picture needs
-
-
-def examine(picture: Picture) -> Outcome:
-    """Mark the part that is repeated most exactly, and what it repeats."""
-    if min(picture.size) < SMALLEST_PX:
-        return Silence(f"smaller than {SMALLEST_PX} px on the shorter side")
-    luma = picture.luma.astype(np.float32)
-    factor = max(1.0, (luma.size / LARGEST_PIXELS) ** 0.5)
-    small = _reduced(luma, factor)
-    reason = _unfit(luma, small)
-    if reason:
-        return Silence(reason)
-    full = PIL.Image.fromarray(luma)
-    best, marked = 0.0, np.zeros(luma.shape, bool)
-    seen = np.zeros(small.shape, bool)
-    for points, matrix in chain(keypoints.repeated(small), dense_field.repeated(small)):
-        at = np.rint(points).astype(int)
-        if seen[at[:, 1], at[:, 0]].mean() > 0.5:
-            continue
-        copy = grown(small, points, matrix)
-        if copy is None:
-            continue
-        box, inside = copy.box, copy.inside
-        copy = _enlarged(luma, full, copy, factor)
-        if not copy.plausible:
-            continue
-        score = exactness(luma, full, copy)
-        if score > min(best, _MARKED) and in_a_row(luma, full, copy):
-            continue
-        best = max(best, score)
-        if score >= _MARKED:
-            _mark(marked, copy)
-            # A part that only resembles another may hide the true one, so it is examined again.
-            seen[box] |= inside
-    cells = marked[_CELL_PX // 2 :: _CELL_PX, _CELL_PX // 2 :: _CELL_PX]
-    return Finding(best, cells.astype(np.float32), (0, 0), _CELL_PX, picture.size)
+    return float(agree[seen].mean())
 
 
 def _enlarged(luma: np.ndarray, full: PIL.Image.Image, copy: Copy, factor: float) -> Copy:
     """Lay both parts onto each other at full resolution."""
-    copy = copy.enlarged(factor, luma.shape)
+    copy = copy.enlarged(factor, (luma.shape[0], luma.shape[1]))
     for blur in sorted({round(factor), 1}, reverse=True):
         copy = aligned(luma, full, copy, blur)
-    return whole(copy)
+    return copy
 
 
-def _mark(marked: Bool[np.ndarray, "h w"], copy: Copy) -> None:
-    """Mark both parts."""
-    marked[copy.box] |= copy.inside
-    rows, columns = np.nonzero(copy.inside)
-    places = np.stack([columns + copy.box[1].start, rows + copy.box[0].start, np.ones(len(rows))])
-    x, y = np.rint(copy.matrix @ places).astype(int)
-    for shift in (0, 1):  # An enlarged copy has more pixels than the part.
-        across, down = (
-            np.clip(x + shift, 0, marked.shape[1] - 1),
-            np.clip(y + shift, 0, marked.shape[0] - 1),
-        )
-        marked[down, across] = True
+def _cells(size: tuple[int, int]) -> tuple[int, int]:
+    """Return how many cells of the map lie side by side and below each other in a picture (width, height)."""
+    width, height = size
+    return -(-width // _CELL_PX), -(-height // _CELL_PX)
 
 
-def _unfit(luma: Float[np.ndarray, "h w"], small: Float[np.ndarray, "_h _w"]) -> str:
-    """Say why a picture cannot be judged, searched at the smaller size; empty if it can."""
-    if (cell_variances(small, _SQUARE_PX) > _FLATTEST**2).mean() < _TEXTURED:
-        return "too little texture to tell one part from another"
-    if drawn(luma):
-        return "mostly without grain, like drawings and screenshots, which repeat exactly"
-    return ""
-
-
-def _reduced(luma: Float[np.ndarray, "h w"], factor: float) -> Float[np.ndarray, "_h _w"]:
-    if factor == 1:
+def _reduced(luma: Float[np.ndarray, "h w"], pixels: int) -> Float[np.ndarray, "_h _w"]:
+    factor = (luma.size / pixels) ** 0.5
+    if factor <= 1:
         return luma
     size = round(luma.shape[1] / factor), round(luma.shape[0] / factor)
     return np.asarray(PIL.Image.fromarray(luma).resize(size, PIL.Image.Resampling.BOX))

@@ -1,12 +1,14 @@
 """Repeats found by points: corners that look alike at several places, whatever their size, turn or mirroring.
 
 Corners of a picture and of its reductions are described by a small patch around them, turned the way that its
-brightness leans. Pairs of corners that look alike each say how one place is laid onto the other; where several pairs
-say the same, a part is repeated.
+brightness leans. Each pair that looks alike says how one place is laid onto the other; this is made exact to a part of
+a pixel for all pairs at once, and only those stay whose fine detail agrees as well. Pairs that say the same are one
+part.
 
 Source: Brown, Szeliski and Winder, Multi-image matching using multi-scale oriented patches, CVPR 2005 (the patches);
 Amerini and others, A SIFT-based forensic method for copy-move attack detection and transformation recovery, IEEE TIFS
-2011 (points matched within one picture); the vote of pairs for the map of one pair is ours.
+2011 (points matched within one picture); that maps are made exact before they vote (as in ``copies``), so that a single
+pair is enough, is ours.
 """
 
 from __future__ import annotations
@@ -19,20 +21,30 @@ import PIL.Image
 from jaxtyping import Bool, Float
 
 from gammascope.forensics.base import box_means
+from gammascope.forensics.copies import NEAREST_PX, sampled
 
 _LEVELS = 7
 _RATIO = 2 ** (1 / 3)  # of the size of one level to the next
-_CELL_PX = 20
-_IN_CELL = 2  # corners
+_CELLS = 375  # of the picture, in each of which some corners are taken
+_SMALLEST_CELL_PX = 20
+_IN_CELL = 4  # corners
 _MARGIN = 20  # pixels of a level around a corner
-_FLATTEST = 2.0  # slope in every direction, grey levels a pixel
+_FLATTEST = 1.0  # slope in every direction, grey levels a pixel
 _SIDE, _SPACING = 8, 3.0  # of a patch: samples, pixels of its level
-_ALIKE = 0.93  # correlation of patches
+_ALIKE = 0.88  # correlation of patches
 _PARTNERS = 3
-_MOST_PAIRS = 1500
-_NEAREST_PX = 24.0
-_FEWEST = 4  # pairs that say the same
-_MOST_PARTS = 8
+_MOST_PAIRS = 2500
+_ROUNDS = 3
+_AROUND_PX, _EVERY_PX = 10, 2  # what a map is made exact by
+_MOST_MOVED = np.array((2, 2, 0.1, 0.1, 0.1, 0.1), np.float32)  # in a round: pixels, and of the map
+_DETAIL_ALIKE = 0.6  # correlation of fine detail
+_DIFFERENT = (
+    0.5,
+    2.0,
+)  # of a patch's standard deviation, grey levels: difference from which it is another
+_REFINED = 0.25  # that maps of one part differ by
+_FEWEST = 4  # pairs that one map is fitted to
+_MOST_PARTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,7 @@ def repeated(
     luma: Float[np.ndarray, "h w"],
 ) -> Iterator[tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "2 3"]]]:
     """Yield parts that are repeated: columns and rows of points, and the map from (x, y, 1) to where they are again."""
-    pairs = _paired(corners_of(luma))
+    pairs = _exact(luma, _paired(corners_of(luma)))
     agree = _agreement(pairs)
     # Points found in several levels count once.
     _, cell, sharing = np.unique(
@@ -73,19 +85,20 @@ def repeated(
     )
     left = (1 / sharing[cell]).astype(np.float32)
     for _ in range(_MOST_PARTS):
-        votes = agree @ left
-        if not len(votes) or votes.max() < _FEWEST:
+        votes = np.where(left > 0, agree @ left, 0)
+        if not len(votes) or not votes.max():
             return
-        support = agree[votes.argmax()] & (left > 0)
-        matrix, inside = _fitted(pairs, support)
-        left[inside | support] = 0
-        if inside.sum() >= _FEWEST:
-            yield pairs.ours[inside], matrix
+        first = int(votes.argmax())
+        support = agree[first] & (left > 0)
+        left[support] = 0
+        left[first] = 0
+        yield pairs.ours[support], _fitted(pairs, support, first)
 
 
 def corners_of(luma: Float[np.ndarray, "h w"]) -> Corners:
     """Find the corners of a picture and of its reductions."""
     found = []
+    cell_px = max(_SMALLEST_CELL_PX, round((luma.size / _CELLS) ** 0.5))
     for number in range(_LEVELS):
         scale = _RATIO**number
         size = round(luma.shape[1] / scale), round(luma.shape[0] / scale)
@@ -93,7 +106,7 @@ def corners_of(luma: Float[np.ndarray, "h w"]) -> Corners:
             break
         level = np.asarray(PIL.Image.fromarray(luma).resize(size, PIL.Image.Resampling.BICUBIC))
         level = box_means(level, 1)
-        rows, columns = _cornered(level)
+        rows, columns = _cornered(level, cell_px)
         at = np.stack([columns, rows], 1).astype(np.float32)
         turns = _lean(level, rows, columns)
         patches = _patches(level, at, turns)
@@ -109,7 +122,7 @@ def corners_of(luma: Float[np.ndarray, "h w"]) -> Corners:
     )
 
 
-def _cornered(level: Float[np.ndarray, "h w"]) -> tuple[np.ndarray, np.ndarray]:
+def _cornered(level: Float[np.ndarray, "h w"], cell_px: int) -> tuple[np.ndarray, np.ndarray]:
     """Return rows and columns of the places with most slope along their flattest direction, some in every cell."""
     down, right = np.gradient(level)
     one, other, both = (box_means(product, 3) for product in (down**2, right**2, down * right))
@@ -123,7 +136,7 @@ def _cornered(level: Float[np.ndarray, "h w"]) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = np.nonzero(peaks)
     order = np.argsort(-response[rows, columns], kind="stable")
     rows, columns = rows[order], columns[order]
-    cells = rows // _CELL_PX * level.shape[1] + columns // _CELL_PX
+    cells = rows // cell_px * level.shape[1] + columns // cell_px
     kept = np.zeros(len(cells), bool)
     for _ in range(_IN_CELL):
         rest = np.flatnonzero(~kept)
@@ -171,7 +184,7 @@ def _paired(corners: Corners) -> _Pairs:
             ours, theirs = np.divmod(np.flatnonzero(alike > _ALIKE), count)
             values = alike[ours, theirs]
             ours += start
-            far = (np.abs(places[ours] - places[theirs]) >= _NEAREST_PX).any(1)
+            far = (np.abs(places[ours] - places[theirs]) >= NEAREST_PX).any(1)
             ours, theirs, values = ours[far], theirs[far], values[far]
             order = np.lexsort((theirs, -values, ours))
             rank = np.arange(len(order)) - np.searchsorted(ours[order], ours[order])
@@ -201,32 +214,69 @@ def _paired(corners: Corners) -> _Pairs:
     return _Pairs(corners.places[ours], corners.places[theirs], (scale * maps).transpose(2, 0, 1))
 
 
+def _exact(luma: Float[np.ndarray, "h w"], pairs: _Pairs) -> _Pairs:
+    """Lay the surroundings of each pair onto each other exactly; keep the pairs whose fine detail agrees."""
+    if not len(pairs.ours):
+        return pairs
+    smooth = box_means(luma, 1)
+    down, right = np.gradient(smooth)
+    at = np.arange(-_AROUND_PX, _AROUND_PX + 1, _EVERY_PX, dtype=np.float32)
+    v, u = (side.ravel() for side in np.meshgrid(at, at, indexing="ij"))
+    ours = pairs.ours.astype(np.float32)
+    theirs, maps = pairs.theirs.astype(np.float32), pairs.maps.astype(np.float32)
+
+    def places() -> tuple[Float[np.ndarray, "n s"], Float[np.ndarray, "n s"]]:
+        x = theirs[:, :1] + maps[:, 0, :1] * u + maps[:, 0, 1:] * v
+        return x, theirs[:, 1:] + maps[:, 1, :1] * u + maps[:, 1, 1:] * v
+
+    here = sampled(smooth, ours[:, :1] + u, ours[:, 1:] + v)
+    for _ in range(_ROUNDS):
+        x, y = places()
+        there, across, along = (sampled(values, x, y) for values in (smooth, right, down))
+        level = there - there.mean(1, keepdims=True)
+        terms = [across, along, across * u, across * v, along * u, along * v, level]
+        design = np.stack([*terms, np.ones_like(there)], 1)
+        scale = np.linalg.norm(design, axis=2, keepdims=True) + 1e-6
+        design /= scale
+        normal = design @ design.transpose(0, 2, 1) + 1e-3 * np.eye(8, dtype=np.float32)
+        step = np.linalg.solve(normal, design @ (here - there)[:, :, None]) / scale
+        change = np.clip(step[:, :6, 0], -_MOST_MOVED, _MOST_MOVED)
+        theirs += change[:, :2]
+        maps += change[:, 2:].reshape(-1, 2, 2)
+    x, y = places()
+    here, there = (part - part.mean(1, keepdims=True) for part in (here, sampled(smooth, x, y)))
+    fine = smooth - box_means(luma, 2)
+    one, other = sampled(fine, ours[:, :1] + u, ours[:, 1:] + v), sampled(fine, x, y)
+    alike = (one * other).sum(1) / np.sqrt((one**2).sum(1) * (other**2).sum(1) + 1e-6)
+    off, usual = np.sqrt(((here - there) ** 2).mean(1)), np.sqrt((here**2).mean(1))
+    kept = (alike > _DETAIL_ALIKE) & (off < _DIFFERENT[0] * usual + _DIFFERENT[1])
+    kept &= (x.min(1) >= 1) & (x.max(1) <= luma.shape[1] - 2)
+    kept &= (y.min(1) >= 1) & (y.max(1) <= luma.shape[0] - 2)
+    return _Pairs(ours[kept], theirs[kept], maps[kept])
+
+
 def _agreement(pairs: _Pairs) -> Bool[np.ndarray, "n n"]:
     """Tell for each pair with which others its own map agrees."""
-    x, y = pairs.ours.astype(np.float32).T
-    u, v = pairs.theirs.astype(np.float32).T
-    maps = pairs.maps.astype(np.float32)
+    x, y = pairs.ours.T
+    u, v = pairs.theirs.T
     out = np.zeros((len(x), len(x)), bool)
-    for number, ((a, b), (c, d)) in enumerate(maps):
+    for number, ((a, b), (c, d)) in enumerate(pairs.maps):
         right, down = x - x[number], y - y[number]
-        reach = 4 + 0.15 * np.maximum(np.abs(right), np.abs(down))
-        near = np.abs(a * right + b * down - (u - u[number])) < reach
-        near &= np.abs(c * right + d * down - (v - v[number])) < reach
-        some = np.flatnonzero(near)
-        alike = np.abs(maps[some] - maps[number]).reshape(-1, 4) < 0.35
-        out[number, some] = alike.all(1)
+        off = np.hypot(
+            a * right + b * down - (u - u[number]), c * right + d * down - (v - v[number])
+        )
+        alike = np.abs(pairs.maps - pairs.maps[number]).reshape(-1, 4) < _REFINED
+        out[number] = (off < 2 + 0.06 * np.hypot(right, down)) & alike.all(1)
     return out
 
 
-def _fitted(
-    pairs: _Pairs, support: Bool[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, "2 3"], Bool[np.ndarray, " n"]]:
-    """Fit one map to the pairs that agree; return it and the pairs it fits within three pixels."""
-    whole = np.column_stack([pairs.ours, np.ones(len(pairs.ours))])
-    inside, matrix = support, np.zeros((3, 2))
-    for reach in (12.0, 6.0, 3.0, 3.0):
-        if inside.sum() < _FEWEST:
-            break
-        matrix = np.linalg.lstsq(whole[inside], pairs.theirs[inside], rcond=None)[0]
-        inside = support & (np.hypot(*(whole @ matrix - pairs.theirs).T) <= reach)
-    return matrix.T, inside
+def _fitted(pairs: _Pairs, support: Bool[np.ndarray, " n"], first: int) -> Float[np.ndarray, "2 3"]:
+    """Fit one map to the pairs that agree with the first; if they are few or do not fit it, return its own."""
+    own = np.column_stack(
+        [pairs.maps[first], pairs.theirs[first] - pairs.maps[first] @ pairs.ours[first]]
+    ).astype(float)
+    if support.sum() < _FEWEST:
+        return own
+    places = np.column_stack([pairs.ours[support], np.ones(support.sum())])
+    matrix = np.linalg.lstsq(places, pairs.theirs[support].astype(float), rcond=None)[0].T
+    return matrix if np.abs(matrix - own)[:, :2].max() < 0.2 else own

@@ -23,14 +23,15 @@ import numpy as np
 import safetensors.numpy
 import torch
 from edits_bed import SMALLEST_PX, drawn
-from fit_consistency import QUALITIES, is_apart, is_learnt
+from fit_consistency import in_some_form, is_apart, is_learnt
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from forensics import cut, saved
+from forensics import cut
 from gammascope.data.manifest import read_manifest
 from gammascope.errors import UndecodableImageError
 from gammascope.files import complete_or_absent
 from gammascope.forensics import Picture, cloning
+from gammascope.forensics.base import standardised
 from gammascope.forensics.copies import Copy
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
@@ -96,7 +97,8 @@ def measured(entry: Entry, folder: Path, *, whole: bool) -> Path | None:
         made, truth = copied(image, rng)
         seed = int(rng.integers(2**32))
         for is_edited, picture in ((False, image), (True, made)):
-            form, scale = in_some_form(picture, np.random.default_rng(seed))
+            form, _ = in_some_form(picture, None, np.random.default_rng(seed))
+            scale = np.array(form.size) / picture.shape[1::-1]
             for inputs, copy in candidates(form):
                 found = is_edited and is_right(copy, scaled(truth, scale))
                 kept.append((inputs, is_edited, found))
@@ -130,17 +132,6 @@ def copied(image: Image, rng: np.random.Generator) -> tuple[Image, np.ndarray]:
             return Seam().paste(image, patch, target, rng), pose.matrix(around)
 
 
-def in_some_form(image: Image, rng: np.random.Generator) -> tuple[Picture, np.ndarray]:
-    """Reduce a picture in a third of cases, and save it; return it and by how much its width and height shrank."""
-    before = np.array(image.shape[1::-1])
-    if rng.random() < 0.35:
-        image = codecs.rescale(image, rng.uniform(0.45, 0.95))
-    scale = np.array(image.shape[1::-1]) / before
-    if rng.random() < 0.25:
-        return Picture(image), scale
-    return saved(image, int(rng.choice(QUALITIES))), scale
-
-
 def scaled(matrix: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Bring a map to a reduced picture."""
     grid = np.diag([*scale, 1.0])
@@ -167,7 +158,7 @@ def fit(files: list[Path], out: Path) -> None:
     )
     used = right | ~edited
     middle, spread = inputs[used].mean(0), inputs[used].std(0) + 1e-6
-    values = torch.from_numpy(cloning.standardised(inputs[used], middle, spread).astype(np.float32))
+    values = torch.from_numpy(standardised(inputs[used], middle, spread).astype(np.float32))
     labels = torch.from_numpy(right[used].astype(np.float32))
     share = float(labels.mean())
     weights = torch.where(labels > 0.5, 0.5 / share, 0.5 / (1 - share))

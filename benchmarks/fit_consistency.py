@@ -34,7 +34,7 @@ from gammascope.data.manifest import read_manifest
 from gammascope.errors import UndecodableImageError
 from gammascope.files import complete_or_absent
 from gammascope.forensics import Picture, consistency
-from gammascope.forensics.base import CELL_PX
+from gammascope.forensics.base import CELL_PX, standardised
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
 from gammascope.manipulation import CopyMove, Inpainting, Splicing, TwinPaste
@@ -209,7 +209,7 @@ def fit(files: list[Path], passes: int, out: Path) -> None:
     inputs = np.concatenate([some["inputs"] for some in kept]).astype(np.float32)
     labels = torch.from_numpy(np.concatenate([some["labels"] for some in kept]).astype(np.float32))
     mean, spread = inputs.mean(0, dtype=np.float64), inputs.std(0) + 1e-3
-    given = consistency.standardised(inputs, mean, spread).astype(np.float32)
+    given = standardised(inputs, mean, spread).astype(np.float32)
     values = torch.from_numpy(given)
     share = float(labels.mean())
     weights = torch.where(labels > 0.5, 0.5 / share, 0.5 / (1 - share))

@@ -10,6 +10,7 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 import pytest
+from tests.forensics.made_pictures import overlap, saved, somewhere
 
 from gammascope.forensics import (
     METHODS,
@@ -22,27 +23,8 @@ from gammascope.forensics import (
 )
 from gammascope.forensics.copies import Copy, aligned, grown, repetition
 from gammascope.imaging import codecs
-from gammascope.imaging.codecs import Encoding, encode
-from gammascope.imaging.decode import decode
 
 RNG = np.random.default_rng
-
-
-def saved(image: np.ndarray, quality: int) -> Picture:
-    data = encode(image, Encoding("jpeg", quality, "4:4:4"))
-    return Picture(decode(data).image, data)
-
-
-def overlap(found: Finding, truth: np.ndarray) -> float:
-    """Return F1 of the marked pixels."""
-    marked = found.map() > 0.5
-    return float(2 * (marked & truth).sum() / max(1, marked.sum() + truth.sum()))
-
-
-def somewhere(shape: tuple[int, ...], top: int, left: int, size: int) -> np.ndarray:
-    truth = np.zeros(shape[:2], bool)
-    truth[top : top + size, left : left + size] = True
-    return truth
 
 
 def luma_of(image: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 import pytest
+from tests.forensics.made_pictures import overlap, saved, somewhere
 
 from gammascope.forensics import (
     METHODS,
@@ -23,27 +24,10 @@ from gammascope.forensics import (
     shifted,
     variance,
 )
-from gammascope.imaging.codecs import Encoding, blur, encode, reencode
+from gammascope.imaging.codecs import Encoding, blur, reencode
 from gammascope.imaging.decode import decode
 
 RNG = np.random.default_rng
-
-
-def saved(image: np.ndarray, quality: int) -> Picture:
-    data = encode(image, Encoding("jpeg", quality, "4:4:4"))
-    return Picture(decode(data).image, data)
-
-
-def agreement(found: Finding, truth: np.ndarray) -> float:
-    """Return F1 of the marked pixels."""
-    marked = found.map() > 0.5
-    return float(2 * (marked & truth).sum() / max(1, marked.sum() + truth.sum()))
-
-
-def somewhere(shape: tuple[int, ...], top: int, left: int, size: int) -> np.ndarray:
-    truth = np.zeros(shape[:2], bool)
-    truth[top : top + size, left : left + size] = True
-    return truth
 
 
 def grainy(shape: tuple[int, int], seed: int = 0, grain: float = 4) -> np.ndarray:
@@ -229,7 +213,7 @@ def test_a_piece_of_a_jpeg_file_is_found_off_its_grid(photos, first, at, last):
     edited, truth = spliced(photos, first, at)
     found = shifted.examine(saved(edited, last))
     assert found.score > METHODS["shifted"].threshold
-    assert agreement(found, truth) > 0.65
+    assert overlap(found, truth) > 0.65
 
 
 @pytest.mark.parametrize("at", [(0, 0), (0, 5)])
@@ -290,7 +274,7 @@ def test_a_part_on_another_grid_is_found(photos):
     host[truth] = other[104:244, 154:294].reshape(-1, 3)
     found = grids.examine(Picture(host))
     assert found.score > 10
-    assert agreement(found, truth) > 0.6
+    assert overlap(found, truth) > 0.6
 
 
 def test_a_part_without_the_grid_of_the_rest_is_found(photos):
@@ -299,7 +283,7 @@ def test_a_part_without_the_grid_of_the_rest_is_found(photos):
     host[truth] = grainy((160, 160), grain=1).reshape(-1, 3)
     found = grids.examine(Picture(host))
     assert found.score > 1
-    assert agreement(found, truth) > 0.5
+    assert overlap(found, truth) > 0.5
 
 
 def test_an_untouched_jpeg_has_one_grid(photos):
@@ -322,7 +306,7 @@ def test_a_smoothed_part_is_found_in_noise():
     edited = np.where(truth[..., None], blur(scene, 1.5), scene)
     found = variance.examine(Picture(edited))
     assert found.score > METHODS["variance"].threshold
-    assert agreement(found, truth) > 0.8
+    assert overlap(found, truth) > 0.8
 
 
 def test_noise_that_follows_brightness_is_no_finding():
@@ -350,7 +334,7 @@ def test_a_part_with_noise_of_another_kind_is_found():
     edited = scene + np.where(truth[..., None], white, demosaiced)
     found = noise.examine(Picture(np.clip(edited, 0, 255).astype(np.uint8)))
     assert found.score > 5
-    assert agreement(found, truth) > 0.7
+    assert overlap(found, truth) > 0.7
 
 
 def test_the_same_noise_everywhere_is_no_finding():

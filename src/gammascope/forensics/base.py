@@ -237,6 +237,18 @@ def drawn(luma: Real[np.ndarray, "h w"]) -> bool:
     return bool((cell_variances(luma) < _GRAIN**2).mean() > _DRAWN)
 
 
+_INPUTS = 6.0  # standard deviations of an input, beyond which nothing was seen in training
+
+
+def standardised(
+    inputs: Float[np.ndarray, "*c n"],
+    mean: Float[np.ndarray, " n"],
+    spread: Float[np.ndarray, " n"],
+) -> Float[np.ndarray, "*c n"]:
+    """Return inputs in standard deviations from their means, as the small networks take them."""
+    return np.asarray(np.clip((inputs - mean) / spread, -_INPUTS, _INPUTS))
+
+
 _SUMMED = 3  # reach up to which adding shifted copies is quicker than running sums
 
 

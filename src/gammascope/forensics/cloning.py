@@ -33,6 +33,7 @@ from gammascope.forensics.base import (
     box_means,
     cell_variances,
     drawn,
+    standardised,
 )
 from gammascope.forensics.copies import (
     NEAREST_PX,
@@ -41,6 +42,7 @@ from gammascope.forensics.copies import (
     aligned,
     alike_enough,
     fetched,
+    fine_detail,
     grown,
     repetition,
     sampled,
@@ -60,7 +62,6 @@ COMPARED_PIXELS = 3_000_000
 
 _NOTHING = -6.0  # log odds where nothing is alike
 _MARKED = 2.25  # log odds from which a copy is shown
-_INPUTS = 6.0  # standard deviations of an input, beyond which nothing was seen in training
 _CELL_PX = 4
 _SQUARE_PX = 16
 _FLATTEST = 3.5  # standard deviation of a square, grey levels, below which anything matches
@@ -70,9 +71,8 @@ _FURTHER = ((0, 3), (3, 0), (3, 3), (3, -3), (0, 6), (6, 0))  # pixels down and 
 _PATTERN = 0.85  # agreement of a part with itself from which it is a pattern
 _TRIES = 3  # of a patterned place
 _GLANCED = 100  # points
-_GLANCE = np.stack(np.meshgrid(*2 * [np.arange(-9, 10, 3)]), -1).reshape(
-    -1, 2
-)  # places around each
+_NEAR = np.arange(-9, 10, 3)
+_GLANCE = np.stack(np.meshgrid(_NEAR, _NEAR), -1).reshape(-1, 2)  # places around each
 _ALIKE = 0.75  # correlation of squares that look alike
 _FLAT = 2.0  # standard deviation of a square of nothing
 _RING_PX = (3, 8)
@@ -195,8 +195,7 @@ class _Sight:
     """A picture, ready for a first glance at parts that may be repeated."""
 
     def __init__(self, luma: Float[np.ndarray, "h w"]) -> None:
-        self._smooth = box_means(luma, 2)
-        self._fine = box_means(luma, 1) - self._smooth
+        self._smooth, self._fine = box_means(luma, 2), fine_detail(luma)
         self._ends = np.array(luma.shape[::-1]) - 2
 
     def promises(self, points: Float[np.ndarray, "n 2"], matrix: Float[np.ndarray, "2 3"]) -> bool:
@@ -229,15 +228,6 @@ def odds(likeness: Likeness) -> float:
     return float((hidden @ weights["last"] + weights["last_bias"])[0])
 
 
-def standardised(
-    inputs: Float[np.ndarray, "*n i"],
-    middle: Float[np.ndarray, " i"],
-    spread: Float[np.ndarray, " i"],
-) -> Float[np.ndarray, "*n i"]:
-    """Return inputs in standard deviations, as far as training saw them."""
-    return np.asarray(np.clip((inputs - middle) / spread, -_INPUTS, _INPUTS))
-
-
 @cache
 def _network() -> dict[str, np.ndarray]:
     return dict(safetensors.numpy.load_file(WEIGHTS))
@@ -265,8 +255,8 @@ def _compared(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> Likenes
     detail, off, usual = _correlation(one[core], other[core]), (ours - theirs).std(), ours.std()
     if detail < 0.6 or detail - max(further) < 0.03 or off > 0.5 * usual + 2:
         return None
-    alike, told = agreement(here, there, 6)
-    around, near = agreement(here, there, _RING_PX[0])[0], used.astype(np.float32)
+    alike, told = agreement(one, other, 6)
+    around, near = agreement(one, other, _RING_PX[0])[0], used.astype(np.float32)
     ring = (box_means(near, _RING_PX[1]) > 0.02) & (box_means(near, _RING_PX[0]) < 0.01) & within
     strengths = [np.sqrt((part[core] ** 2).mean()) + 1e-3 for part in (one, other)]
     return Likeness(
@@ -314,10 +304,10 @@ def _look_alike(luma: np.ndarray, picture: PIL.Image.Image, copy: Copy) -> float
     if seen.sum() < max(60, 0.3 * copy.inside.sum()):
         return 0.0
     one, other = box_means(luma[copy.box], 1), box_means(there, 1)
-    mean, middle = box_means(one, 5), box_means(other, 5)
+    mean, level = box_means(one, 5), box_means(other, 5)
     ours = np.maximum(box_means(one * one, 5) - mean**2, 0)
-    theirs = np.maximum(box_means(other * other, 5) - middle**2, 0)
-    both = box_means(one * other, 5) - mean * middle
+    theirs = np.maximum(box_means(other * other, 5) - level**2, 0)
+    both = box_means(one * other, 5) - mean * level
     flat = (ours < _FLAT**2) & (theirs < _FLAT**2)
     alike = (both > _ALIKE * np.sqrt(ours * theirs)) & ~flat
     known = box_means((~flat).astype(np.float32), 8)

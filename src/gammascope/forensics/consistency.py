@@ -32,6 +32,7 @@ from gammascope.forensics.base import (
     box_means,
     cell_sums,
     clearest_blob,
+    standardised,
     unrounded_luma,
 )
 from gammascope.forensics.variance import deviations, texture_of
@@ -51,7 +52,6 @@ _COMB = 20.0  # nats by block
 _TRIED = 4  # parts
 _LEVEL = 0.5  # nats for "was put in"
 _SHARE = (0.004, 0.5)
-_INPUTS = 6.0  # standard deviations of an input, beyond which nothing was seen in training
 _EPSILON = 0.02
 _TRACES = 40
 
@@ -151,15 +151,6 @@ class Measured:
             values = np.maximum(values @ net["second"] + net["second_bias"], 0)
             out[number] = values @ net["last"] + net["last_bias"]
         return out
-
-
-def standardised(
-    inputs: Float[np.ndarray, "*c n"],
-    mean: Float[np.ndarray, " n"],
-    spread: Float[np.ndarray, " n"],
-) -> Float[np.ndarray, "*c n"]:
-    """Return inputs in standard deviations from their means, as the network takes them."""
-    return np.asarray(np.clip((inputs - mean) / spread, -_INPUTS, _INPUTS))
 
 
 @cache

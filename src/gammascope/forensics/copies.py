@@ -152,18 +152,22 @@ def _alike(
     y, x = np.ogrid[rows, columns]
     (a, b, c), (d, e, f) = copy.matrix
     within &= np.hypot(a * x + b * y + c - x, d * x + e * y + f - y) >= NEAREST_PX
-    alike, told = agreement(luma[copy.box], there, _AROUND_PX)
+    alike, told = agreement(fine_detail(luma[copy.box]), fine_detail(there), _AROUND_PX)
     told &= within
     known = box_means(told.astype(np.float32), 6)
     agree = box_means(((alike > _ALIKE) & told).astype(np.float32), 6)
     return np.asarray((agree > 0.5 * np.maximum(known, 0.15)) & within)
 
 
+def fine_detail(luma: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """Return what is finer than five pixels, without what changes from pixel to pixel."""
+    return np.asarray(box_means(luma, 1) - box_means(luma, 2))
+
+
 def agreement(
-    here: Float[np.ndarray, "h w"], there: Float[np.ndarray, "h w"], reach: int
+    one: Float[np.ndarray, "h w"], other: Float[np.ndarray, "h w"], reach: int
 ) -> tuple[Float[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Return how fine detail correlates around each pixel, -1..1, and where both have any."""
-    one, other = (box_means(part, 1) - box_means(part, 2) for part in (here, there))
+    """Return how two pieces of fine detail correlate around each pixel, -1..1, and where both have any."""
     ours, theirs = box_means(one * one, reach), box_means(other * other, reach)
     both = box_means(one * other, reach)
     told = (ours >= FINEST**2) & (theirs >= FINEST**2)
@@ -192,10 +196,9 @@ def fetched(
 
 def repetition(luma: Float[np.ndarray, "h w"], copy: Copy) -> float:
     """Return how well the fine detail of a part agrees with itself some pixels further, 0..1: 1 for a pattern."""
-    here = luma[copy.box]
     inside = copy.inside.astype(np.float32)
-    detail = (box_means(here, 1) - box_means(here, 2)) * inside
-    size = tuple(fast_side(2 * side) for side in here.shape)
+    detail = fine_detail(luma[copy.box]) * inside
+    size = tuple(fast_side(2 * side) for side in detail.shape)
     energy, spectrum, place = (np.fft.rfft2(part, size) for part in (detail**2, detail, inside))
     agree = np.fft.irfft2(np.abs(spectrum) ** 2, size)
     # In units of the energy that lies over the part at both ends of a shift.

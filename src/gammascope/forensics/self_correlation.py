@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gammascope.forensics.base import blobs, box_means, cell_sums
-from gammascope.forensics.copies import FINEST, NEAREST_PX, fast_side
+from gammascope.forensics.copies import FINEST, NEAREST_PX, fast_side, fine_detail
 
 _EVENED_PX = 6
 _LARGEST = 3.0  # standard deviations
@@ -50,7 +50,7 @@ def repeated(
 
 def _evened(luma: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """Return fine detail in standard deviations of what is around."""
-    fine = box_means(luma, 1) - box_means(luma, 2)
+    fine = fine_detail(luma)
     usual = np.sqrt(np.maximum(box_means(fine * fine, _EVENED_PX), FINEST**2))
     return np.asarray(np.clip(fine / usual, -_LARGEST, _LARGEST))
 

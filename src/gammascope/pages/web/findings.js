@@ -85,7 +85,7 @@ function provenance(findings) {
 // Parts with another history than the rest, or why a method cannot tell.
 function forensics(findings) {
   return besides("Parts with another history",
-    "Computed from the pixels and the compression, by formulas and one small network. A missing earlier compression, other traces and copies that stand out may answer whether the picture was edited; the rest are hints.", findings);
+    "Computed from the pixels and the compression, by formulas and two small networks. A missing earlier compression, other traces and copies that stand out may answer whether the picture was edited; the rest are hints.", findings);
 }
 
 function besides(heading, explained, findings) {

@@ -7,8 +7,8 @@ All rows see views of one law: windows of native pixels at random places, drawn 
 of a collection and class; a third of the collections is left out of all training. A picture is judged by its central
 window. With one seed view number n is the same picture, window and chain for all whose views are of one size, and what
 the frozen first blocks of the tower say of it is kept once in OUT/states. Each row's own part is in
-``zoo_rows.py``: its stages, the recipe of each and what differs from it. Then the ``--best`` rows on the collections
-left out, and both plain rows, are trained with further seeds.
+``zoo_rows.py``: its stages, the recipe of each and what differs from it. Then the ``--best`` methods on the
+collections left out, and both plain rows, are trained with further seeds.
 
 Row ``embedded`` trains nothing: it is the detector that scans use, as it ships, on the same pictures in the same
 columns. The three best rows together, as a fusion and as a cascade, are compared with it.
@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-from zoo_rows import EMBEDDED, GOES_ON, PLAIN, ROWS, TOWER, TWINS, Stage
+from zoo_rows import CONTROLS, EMBEDDED, GOES_ON, PLAIN, ROWS, TOWER, TWINS, Stage
 
 from gammascope import checkpoints, weights
 from gammascope.data.camera import read_camera_tables
@@ -319,10 +319,10 @@ def done(chosen: argparse.Namespace) -> list[tuple[str, int]]:
 
 
 def best(chosen: argparse.Namespace) -> list[str]:
-    """Return the rows with the highest AUROC on the native pictures of the collections left out."""
+    """Return the methods with the highest AUROC on the native pictures of the collections left out."""
     found = {}
     for row, seed in done(chosen):
-        if seed == 0 and row != EMBEDDED:
+        if seed == 0 and row not in (EMBEDDED, *PLAIN, *CONTROLS):
             table = Kept.read(chosen.out / "runs" / f"{row}-0" / FILE).tables["validation, native"]
             usable = np.isfinite(table["logit_generated"])
             found[row] = auroc(table["logit_generated"][usable], table["label"][usable])
@@ -400,7 +400,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=6400, help="of every training")
     parser.add_argument("--begin", type=Path, help="zoo.parquet of rows that are through")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--best", type=int, default=5, help="rows that get more than one seed")
+    parser.add_argument("--best", type=int, default=5, help="methods that get further seeds")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", nargs="*", default=[], help="further values for every recipe")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)

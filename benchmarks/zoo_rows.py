@@ -8,8 +8,10 @@ TOWER = ("method.backbone=clip-vit-b16",)
 LAST = (*TOWER, "method.trained_blocks=4")
 """What is before the last four blocks is frozen in every row that may adapt a part: it is computed once for all."""
 TWINS = "twins/manifest.csv"
-NEW, LOW, WHOLE = 1e-3, 1e-3, 2e-5
-"""Learning rates: of networks without a tower; of heads, prompts and low-rank changes; of whole blocks."""
+RATE = 1e-3
+"""Learning rate of networks without a tower, and of heads, prompts and low-rank changes."""
+WHOLE = ("optimisation.tower_rate=0.02",)
+"""Whole blocks learn at 2e-5, and the new head above them as every other."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Stage:
 
     recipe: str
     values: tuple[str, ...] = ()
-    rate: float | None = LOW
+    rate: float | None = RATE
     start: str = ""
     pictures: tuple[str, ...] = ("train.csv",)
     kept: bool = False
@@ -40,6 +42,8 @@ SDAIE = ("method.fit=center_crop",)
 PHOTOGRAPHED = ("train.csv", "cameras.csv")
 DENSITY = ("method.covariance=diag", "method.density_views=640")
 PLAIN = ("plain_regression", "plain_tuning")
+CONTROLS = ("mpft_random", "mpft_smooth")
+"""Rows that are no method: what a method is measured against."""
 EMBEDDED = "embedded"
 ROWS: dict[str, tuple[Stage, ...]] = {
     "plain_regression": (
@@ -53,8 +57,7 @@ ROWS: dict[str, tuple[Stage, ...]] = {
     "plain_tuning": (
         Stage(
             "mpft_clip",
-            (*LAST, *WINDOW, "method.mask=none", "method.taps=[12]"),
-            rate=WHOLE,
+            (*LAST, *WINDOW, *WHOLE, "method.mask=none", "method.taps=[12]"),
             kept=True,
         ),
     ),
@@ -62,8 +65,9 @@ ROWS: dict[str, tuple[Stage, ...]] = {
         Stage("linear_probe_clip", (*TOWER, *WINDOW, "method.penalties=[0.1]"), None, kept=True),
     ),
     "effort": (Stage("effort_clip", (*LAST, *WINDOW), kept=True),),
-    "mpft": (Stage("mpft_clip", (*LAST, *WINDOW), WHOLE),),
-    "mpft_random": (Stage("mpft_clip", (*LAST, *WINDOW, "method.mask=random"), WHOLE),),
+    "mpft": (Stage("mpft_clip", (*LAST, *WINDOW, *WHOLE)),),
+    "mpft_random": (Stage("mpft_clip", (*LAST, *WINDOW, *WHOLE, "method.mask=random")),),
+    "mpft_smooth": (Stage("mpft_clip", (*LAST, *WINDOW, *WHOLE, "method.mask=smooth")),),
     "gapl": (
         Stage(
             "gapl_stage1_clip",
@@ -102,21 +106,20 @@ ROWS: dict[str, tuple[Stage, ...]] = {
         ),
     ),
     "rine": (Stage("rine", (*TOWER, *WINDOW)),),
-    "npr": (Stage("npr_full", WINDOW, NEW),),
-    "ferretnet": (Stage("ferretnet", WINDOW, NEW),),
+    "npr": (Stage("npr_full", WINDOW),),
+    "ferretnet": (Stage("ferretnet", WINDOW),),
     "sdaie_one_class": (
-        Stage("sdaie_one_class_full", (*SDAIE, *DENSITY), NEW, pictures=PHOTOGRAPHED, cameras=True),
+        Stage("sdaie_one_class_full", (*SDAIE, *DENSITY), pictures=PHOTOGRAPHED, cameras=True),
     ),
-    "sdaie": (Stage("sdaie_full", SDAIE, NEW, start="extractor"),),
+    "sdaie": (Stage("sdaie_full", SDAIE, start="extractor"),),
     "blades": (
         Stage(
             "blades_one_class_full",
             (*DENSITY, "method.components=3"),
-            NEW,
             pictures=PHOTOGRAPHED,
             cameras=True,
         ),
-        Stage("blades_full", DENSITY, NEW, start="encoder", pictures=("faces.csv",)),
+        Stage("blades_full", DENSITY, start="encoder", pictures=("faces.csv",)),
     ),
     EMBEDDED: (),
 }

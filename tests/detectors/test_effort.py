@@ -14,6 +14,7 @@ from gammascope.networks.adapters import ResidualSVDLinear
 from gammascope.networks.pretrained import backbone_for, backbone_in
 from gammascope.prediction import Batch
 from gammascope.training.loop import _groups
+from gammascope.training.recipe import Optimisation
 from gammascope.weights import embedded_path
 
 CLIP_LARGE = json.dumps(
@@ -118,7 +119,7 @@ def test_a_penalty_keeps_the_directions_near_their_start():
 def test_weight_decay_never_takes_a_pretrained_direction_away():
     """Whatever a recipe asks for: pulled to 0, they would leave the weights without what they held there."""
     detector = build(TINY)
-    decayed, spared = _groups(detector, 0.01)
+    decayed, spared = _groups(detector, Optimisation(weight_decay=0.01))
     assert [group["weight_decay"] for group in (decayed, spared)] == [0.01, 0.0]
     named = {id(parameter): name for name, parameter in detector.named_parameters()}
     assert [named[id(parameter)] for parameter in decayed["params"]] == ["head.weight"]

@@ -31,6 +31,7 @@ from gammascope.training.loop import (
     CHECKPOINT,
     LOG,
     STATE,
+    _groups,
     _schedule,
     refuse_divided_weights,
     train,
@@ -325,6 +326,25 @@ def test_the_rate_falls_along_a_cosine_and_rises_again_where_a_recipe_says_so(co
     found = [how.learning_rate * factor(step + 1) for step in range(100)]
     assert found == pytest.approx(expected, rel=1e-6)
     assert (found[60] > found[40]) == (cosine_steps == 40)
+
+
+def test_a_tower_learns_at_a_rate_of_its_own(collection, tmp_path):
+    """At none it stays what it was, and the heads above it learn; its momentum cannot move it either."""
+    recipe = recipe_for(collection, tower_rate=0.0)
+    before, after = (_after(recipe, tmp_path / "run", steps) for steps in (2, 4))
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    learnt = {name for name, _ in base.get("gamma").build(TINY).named_parameters()}
+    assert moved & learnt == {name for name in learnt if not name.startswith("backbone.")}
+    slow = [
+        group["lr"]
+        for group in _groups(base.get("gamma").build(TINY), Optimisation(tower_rate=0.02))
+    ]
+    assert slow == pytest.approx([1e-3, 1e-3, 2e-5, 2e-5])
+
+
+def _after(recipe: Recipe, folder: Path, steps: int) -> dict[str, torch.Tensor]:
+    train(recipe, folder, resume=folder.exists(), stop_after=steps)
+    return load_file(folder / STATE / "model.safetensors")
 
 
 def test_progress_is_reported(recipe, tmp_path):

@@ -400,15 +400,25 @@ def _weights(
 
 
 def _optimiser(detector: base.Detector, how: Optimisation) -> torch.optim.AdamW:
-    return torch.optim.AdamW(_groups(detector, how.weight_decay), lr=how.learning_rate)
+    return torch.optim.AdamW(_groups(detector, how), lr=how.learning_rate)
 
 
-def _groups(detector: base.Detector, weight_decay: float) -> list[dict[str, Any]]:
-    """Spare from weight decay what the detector says."""
+def _groups(detector: base.Detector, how: Optimisation) -> list[dict[str, Any]]:
+    """Give the tower a rate of its own, and spare from weight decay what the detector says."""
+
+    def rate(name: str) -> float:
+        return how.learning_rate * (how.tower_rate if name.startswith("backbone.") else 1.0)
+
     trained = [(name, p) for name, p in detector.named_parameters() if p.requires_grad]
+    rates = sorted({rate(name) for name, _ in trained}, reverse=True)
     return [
-        {"params": [p for n, p in trained if detector.decays(n, p)], "weight_decay": weight_decay},
-        {"params": [p for n, p in trained if not detector.decays(n, p)], "weight_decay": 0.0},
+        {
+            "params": [p for n, p in trained if rate(n) == of and detector.decays(n, p) == decays],
+            "lr": of,
+            "weight_decay": how.weight_decay if decays else 0.0,
+        }
+        for of in rates
+        for decays in (True, False)
     ]
 
 

@@ -96,6 +96,8 @@ class Optimisation:
         steps: Updates in all.
         batch: Views per update, over all processes.
         learning_rate: Peak, reached after the warm-up.
+        tower_rate: Factor on it for weights of the backbone: blocks that were trained before want a far lower rate than
+            a new head.
         final_learning_rate: At the lowest point of the cosine.
         cosine_steps: Steps from the peak to there; a longer run goes on along the same cosine, which rises again. 0: to
             the end.
@@ -112,6 +114,7 @@ class Optimisation:
     steps: int = 3000
     batch: int = 64
     learning_rate: float = 1e-3
+    tower_rate: float = 1.0
     final_learning_rate: float = 1e-6
     cosine_steps: int = 0
     warmup_share: float = 0.05

@@ -2,8 +2,9 @@
 
     python benchmarks/flags.py RECIPE --out RUN [--every 500] [--pictures 100] [KEY=VALUE ...]
 
-Goes on where an interrupted run stopped. The last line is of as many pictures that were drawn by the rules. Intervals:
-Wilson's, 95 %.
+Goes on where an interrupted run stopped. Shares are of pictures: perfect ones; ones with light tiles where no kind has
+one; ones whose tiles are of no one kind. The other tests can be asked of a whole flag alone. The last line is of as
+many pictures that were drawn by the rules. Intervals: Wilson's, 95 %.
 """
 
 from __future__ import annotations
@@ -28,11 +29,19 @@ FAMILY = "flags"
 def told(name: str, images: list[Image]) -> None:
     found = [context_tests.examine(FAMILY, image) for image in images]
     report = context_tests.report(FAMILY, found)
-    broken = ", ".join(
+    forbidden, torn = (
+        wilson(report.rejected[test], report.asked[test]) for test in ("forbidden", "position")
+    )
+    others = ", ".join(
         f"{test} {report.rejected[test]} of {report.asked[test]}"
         for test in context_tests.TESTS[FAMILY]
+        if test not in {"forbidden", "position"}
     )
-    print(f"{name}: perfect {wilson(report.perfect, report.pictures)}; breaks {broken}", flush=True)
+    print(
+        f"{name}: {report.pictures} pictures, perfect {wilson(report.perfect, report.pictures)}, "
+        f"light tiles where no kind has one {forbidden}, tiles of no one kind {torn}; breaks {others}",
+        flush=True,
+    )
 
 
 def main() -> None:

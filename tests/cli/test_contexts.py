@@ -43,7 +43,7 @@ def test_a_broken_rule_has_exact_masks_and_a_run_goes_on(tmp_path):
     assert sample.edited.sum() == 4 * 8 * 8  # four letters of 8 x 8 pixels
     other = run(*asked, "--count", 1, "--seed", 1)
     assert other.exit_code == 2
-    assert "choose another folder" in other.stderr
+    assert "hoose another folder" in other.stderr
 
 
 def test_pictures_that_cannot_be_tested_are_told_and_counted(tmp_path):
@@ -56,6 +56,19 @@ def test_pictures_that_cannot_be_tested_are_told_and_counted(tmp_path):
     assert "a camera raw, which holds no finished picture" in " ".join(found.stderr.split())
     (tmp_path / "alphabet" / "000000.png").unlink()
     assert run("test", "alphabet", tmp_path / "alphabet").exit_code == 3
+
+
+def test_a_flag_of_a_side_without_bounds_is_named_and_the_others_are_tested(tmp_path):
+    assert run("draw", "flags", "--out", tmp_path, "--count", 1, "--side", 64).exit_code == 0
+    Image.fromarray(np.zeros((96, 96), np.uint8)).save(tmp_path / "flags" / "odd.png")
+    found = run("test", "flags", tmp_path / "flags", "--json")
+    assert found.exit_code == 4
+    report = json.loads(found.stdout)
+    assert report["pictures"] == 1
+    assert [
+        "odd.png: There are no calibrated thresholds for flags of 96 px" in line
+        for line in report["not_tested"]
+    ] == [True]
 
 
 def test_wrong_words_are_one_line(tmp_path):

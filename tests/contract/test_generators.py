@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Iterator
+from functools import reduce
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
+from gammascope import settings
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.generation import base
 from gammascope.manipulation.inpainting import Inpainting
@@ -140,13 +145,52 @@ def test_what_it_cannot_do_is_refused_in_one_line(name):
             generator.sample("no such class", (generator.native_px,) * 2, rng())
 
 
+def numbers(values: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The keys of all numbers of a config."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from numbers(value, (*above, key))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield (*above, key)
+
+
+@every_generator
+def test_a_number_that_cannot_be_is_refused_in_one_line(name):
+    """Each number in turn is made 0, negative, and no number; what is not refused can be learnt and drawn with."""
+    kind = base.get(name)
+    refused = 0
+    for *sections, key in numbers(settings.plain(kind.tiny)):
+        for value in (0, -1, math.nan):
+            values = settings.plain(kind.tiny)
+            reduce(dict.__getitem__, sections, values)[key] = value
+            torch.manual_seed(0)
+            try:
+                generator = base.build(name, settings.parse(type(kind.config), values, name))
+            except RecipeError:
+                refused += 1
+                continue
+            px = generator.native_px
+            pictures = torch.rand(2, 3, px, px)
+            if isinstance(generator, base.TwoStage):
+                pictures = generator.tokens(pictures)
+            shown = base.Shown(pictures, torch.tensor([0, -1]))
+            for stage in kind.stages:
+                for term in stage.terms(generator, shown).values():
+                    assert torch.isfinite(term), (sections, key, value)
+            generator.sample(None, (px, px), rng())
+    assert refused
+
+
 @every_generator
 def test_each_stage_teaches_what_it_says(name):
     kind = base.get(name)
     torch.manual_seed(0)
     generator = kind.build(kind.tiny).train()
     px = generator.native_px
-    shown = base.Shown(torch.rand(2, 3, px, px), torch.tensor([0, -1]))
+    pictures = torch.rand(2, 3, px, px)
+    if isinstance(generator, base.TwoStage):
+        pictures = generator.tokens(pictures)
+    shown = base.Shown(pictures, torch.tensor([0, -1]))
     for stage in kind.stages:
         generator.zero_grad(set_to_none=True)
         terms = stage.terms(generator, shown)

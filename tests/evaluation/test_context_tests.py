@@ -106,7 +106,7 @@ def test_a_law_of_kinds_is_seen_in_the_ensemble_alone():
 
 
 def test_independent_letters_pass_as_an_ensemble_and_fail_in_each_picture():
-    """The point of such models in two numbers: 94 % and none."""
+    """The point of such models in two numbers: 95 % and none."""
     drawn, found = examined("alphabet", "independence", count=300)
     ensemble = np.mean([each.values["counts"] <= tests.ENSEMBLE[7] for each in found])
     assert 0.89 < ensemble < 0.98
@@ -144,7 +144,7 @@ def test_wrong_sizes_families_rules_and_amounts_are_one_line():
         tests.examine("flags", np.zeros((256, 128, 3), np.uint8))
     with pytest.raises(MissingDataError, match="multiple of 64"):
         tests.examine("alphabet", np.zeros((96, 96, 3), np.uint8))
-    with pytest.raises(RecipeError, match="no paper thresholds"):
+    with pytest.raises(MissingDataError, match="no paper thresholds"):
         tests.examine("flags", np.zeros((128, 128, 3), np.uint8), "paper")
     with pytest.raises(RecipeError, match="Did you mean 'flags'"):
         models.draw("flag", rng)

@@ -12,6 +12,7 @@ from gammascope.generation.autoencoder import Autoencoder, TinyAutoencoder
 from gammascope.generation.harmon import GENERATOR, Config, FirstStage, Harmon, Language
 from gammascope.generation.kl_autoencoder import KlAutoencoder
 from gammascope.generation.masked_autoregression import Sizes
+from gammascope.generation.small_autoencoder import Design
 
 CLASSES = ("dog", "cat")
 
@@ -242,6 +243,8 @@ def test_the_published_designs_have_the_published_sizes(name, width, parameters)
         {"patch": 0},
         {"steps": 0},
         {"head_steps": 1},
+        {"bound": math.nan},
+        {"guidance": math.inf},
         {"prompts": ((1,), (2,))},
         {"classes": CLASSES, "prompts": ((1,), (2,), ())},
         {"classes": CLASSES, "language": Language("qwen2")},
@@ -260,6 +263,7 @@ def test_impossible_sizes_are_refused():
         lambda: Sizes(layers=0),
         lambda: Language(hidden=5),
         lambda: FirstStage(scale=0.0),
+        lambda: FirstStage("small", small=Design(channels=5)),
         lambda: FirstStage("kl16", width=48),
     ):
         with pytest.raises(RecipeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -143,7 +144,11 @@ def test_dead_codes_come_back_to_life(network):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"px": 100}, {"hidden": 10}, {"codes": 1}, {"replaced": 2.0}, {"coupling": -1.0}],
+    [
+        *({"px": 100}, {"px": 0}, {"stride": 0}, {"hidden": 10}, {"heads": 0}, {"codes": 1}),
+        *({"replaced": 2.0}, {"rising": 0}, {"likeliest": 0}, {"temperature": 0.0}),
+        *({"coupling": -1.0}, {"coupling": math.inf}),
+    ],
     ids=str,
 )
 def test_impossible_configs_are_refused(wrong):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.generation import base
+from gammascope.generation.harmon import Harmon
 from gammascope.generation.small_autoencoder import Design, SmallAutoencoder
 from gammascope.training.autoencoders import save
 from gammascope.training.generators import GeneratorRecipe, Pool, Schedule, recipe_of, train
@@ -112,6 +113,41 @@ def test_rules_can_be_learnt_in_place_of_photos(tmp_path):
     wrong = dataclasses.replace(recipe, config=dataclasses.replace(config, classes=("one", "two")))
     with pytest.raises(RecipeError, match="flags has 8 kinds"):
         train(wrong, tmp_path / "b")
+    small = dataclasses.replace(recipe, config=dataclasses.replace(config, px=32))
+    with pytest.raises(RecipeError, match="side=32: flags needs"):
+        train(small, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_an_autoencoder_encodes_each_of_a_few_crops_once(manifest, tmp_path, monkeypatch):
+    seen: list[torch.Tensor] = []
+    tokens = Harmon.tokens
+
+    def counted(network, pixels):
+        seen.append(pixels)
+        return tokens(network, pixels)
+
+    monkeypatch.setattr(Harmon, "tokens", counted)
+    config = dataclasses.replace(base.get("harmon").tiny, classes=())
+    recipe = recipe_for(
+        *(manifest,), generator="harmon", config=config, data=Pool((manifest,), crops=2)
+    )
+    recipe = on_a_first_stage(recipe, tmp_path)
+    train(dataclasses.replace(recipe, optimisation=Schedule(steps=30, batch=4)), tmp_path / "run")
+    photos = 4  # the fifth cannot be read
+    assert len(seen) == photos * 2
+    assert len({pixels.numpy().tobytes() for pixels in seen}) == photos * 2
+
+
+def test_a_run_of_an_older_version_goes_on(manifest, tmp_path):
+    """Its recipe lacks what could not be chosen then."""
+    recipe = recipe_for(manifest)
+    train(recipe, tmp_path / "run", stop_after=1)
+    place = tmp_path / "run" / "recipe.json"
+    kept = json.loads(place.read_text())
+    del kept["data"]["crops"]
+    place.write_text(json.dumps(kept))
+    assert train(recipe, tmp_path / "run", resume=True).is_file()
 
 
 def test_a_folder_belongs_to_one_run(manifest, tmp_path):
@@ -131,6 +167,14 @@ def test_without_photos_there_is_nothing_to_learn(manifest, tmp_path):
         train(nothing, tmp_path / "run")
     with pytest.raises(MissingDataError, match="no manifest"):
         train(recipe_for(manifest, data=Pool()), tmp_path / "run")
+    unknown = Pool((manifest,), classes={"dgo": ("a",)})
+    with pytest.raises(RecipeError, match=r"\[data\.classes\] has 'dgo'"):
+        train(recipe_for(manifest, data=unknown), tmp_path / "run")
+    for path in tmp_path.glob("*.png"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(MissingDataError, match="None of 5 photos could be read"):
+        train(recipe_for(manifest, data=Pool((manifest,))), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -140,11 +184,25 @@ def test_without_photos_there_is_nothing_to_learn(manifest, tmp_path):
         ({"generator": {}}, "needs name"),
         ({"generator": {"name": "small_diffusion", "widht": 3}}, "Did you mean 'width'"),
         ({"generator": {"name": "small_diffusion"}, "method": {}}, "unknown key 'method'"),
-        ({"generator": {"name": "small_diffusion"}, "optimisation": {"steps": 0}}, "steps=0"),
+        ({}, "needs name"),
+        ({"generator": "iq_vae"}, r"generator = 'iq_vae': expected a section \[generator\]"),
+        ({"data": 3}, r"data = 3: expected a section"),
+        ({"seed": "abc"}, "seed = 'abc': expected int"),
+        ({"seed": True}, "seed = True: expected int"),
+        ({"seed": -1}, "seed=-1: expected 0 or more"),
+        ({"first_stage": 3}, "first_stage = 3: expected str"),
+        ({"data": {"photos": 0}}, "photos=0"),
+        ({"data": {"crops": 0}}, "crops=0"),
+        ({"data": {"context": "flgs"}}, "Did you mean 'flags'"),
+        ({"optimisation": {"steps": 0}}, "steps=0"),
+        ({"optimisation": {"learning_rate": -1.0}}, r"learning_rate=-1\.0"),
+        ({"optimisation": {"weight_decay": float("nan")}}, "weight_decay=nan"),
     ],
     ids=str,
 )
 def test_wrong_recipes_are_one_line(values, said):
+    if values and "generator" not in values:
+        values = {"generator": {"name": "small_diffusion"}} | values
     with pytest.raises(RecipeError, match=said):
         recipe_of(values, "recipe x.toml")
 

@@ -157,7 +157,9 @@ def benchmark_sheet(name: str) -> str:
 
 
 def generator_rows() -> list[dict[str, Any]]:
-    """Describe every generator in plain types; parameters and abilities are those of its own config."""
+    """Describe every generator in plain types: as its own config builds it, with a class where it can have some."""
+    from dataclasses import replace
+
     import torch
 
     from gammascope.generation import base
@@ -165,8 +167,9 @@ def generator_rows() -> list[dict[str, Any]]:
     made = []
     for name in base.names():
         kind = base.get(name)
+        named = {"classes": ("any",)} if hasattr(kind.config, "classes") else {}
         with torch.device("meta"):
-            network = kind.build(kind.config)
+            network = kind.build(replace(kind.config, **named))
         made.append(
             {
                 "name": name,
@@ -188,6 +191,8 @@ def generator_table(described: list[dict[str, Any]]) -> Table:
     from gammascope.cli import terminal
 
     drawn = _folded(*_COLUMNS)
+    drawn.caption = "class: one of those that it was trained with, if it was trained with any"
+    drawn.caption_justify = "left"
     for row in described:
         cells = row | {
             "parameters": f"{row['parameters'] / 1e6:.1f} M",

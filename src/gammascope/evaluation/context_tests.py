@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from gammascope.choices import ContextBounds
-from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
+from gammascope.errors import MissingDataError, MissingExtraError
 from gammascope.generation import spatial_context as models
 from gammascope.sample import Image
 
@@ -118,8 +118,8 @@ def examine(name: str, image: Image, thresholds: ContextBounds = "calibrated") -
         thresholds: Whose bounds.
 
     Raises:
-        RecipeError: If there is no such family, or no bounds for this side.
-        MissingDataError: If the picture is not square or of an impossible side.
+        RecipeError: If there is no such family.
+        MissingDataError: If the picture is not square, of an impossible side, or of one without bounds.
         MissingExtraError: If OpenCV is needed and not installed.
     """
     side = image.shape[0]
@@ -143,11 +143,11 @@ def flag_bounds(side: int, thresholds: ContextBounds) -> FlagBounds:
     """Return the bounds for flags of a side.
 
     Raises:
-        RecipeError: If there are none.
+        MissingDataError: If there are none.
     """
     known = {256: PAPER} if thresholds == "paper" else CALIBRATED
     if side not in known:
-        raise RecipeError(
+        raise MissingDataError(
             f"There are no {thresholds} thresholds for flags of {side} px: known are "
             f"{', '.join(map(str, known))} px."
         )

@@ -158,10 +158,13 @@ class Guided(Protocol):
 
 @runtime_checkable
 class TwoStage(Protocol):
-    """A generator that writes the latents of an autoencoder, whose weights come from elsewhere."""
+    """A generator that writes the latents of an autoencoder, whose weights come from elsewhere and stay as they are."""
 
     def adopt(self, folder: Path) -> None:
         """Take the weights of the autoencoder in a folder."""
+
+    def tokens(self, pixels: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b n c"]:
+        """Return pictures (0..1) as the autoencoder's latents, of which training learns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +185,11 @@ class Shown:
     """What a generator sees in one step of its training.
 
     Attributes:
-        pixels: 0..1, ``native_px`` squared.
+        pictures: Pixels 0..1, ``native_px`` squared; for a ``TwoStage`` generator, its ``tokens`` of them.
         classes: Index among the config's classes; -1: none.
     """
 
-    pixels: Float[Tensor, "b 3 s s"]
+    pictures: Float[Tensor, "b 3 s s"] | Float[Tensor, "b n c"]
     classes: Int[Tensor, " b"]
 
 

@@ -63,10 +63,12 @@ class FirstStage:
 
     def __post_init__(self) -> None:
         multiple = GROUPS if self.kind == "kl16" else 1
-        if min(self.channels, self.width) < 1 or self.width % multiple or not self.scale > 0:
+        if min(self.channels, self.width) < 1 or self.width % multiple:
             raise RecipeError(
-                f"{self}: expected channels of 1 or more, a width that is a multiple of {multiple}, a scale above 0."
+                f"{self}: expected channels of 1 or more, a width that is a multiple of {multiple}."
             )
+        if not 0 < self.scale < math.inf or self.small.channels != 3:
+            raise RecipeError(f"{self}: expected a finite scale above 0, small.channels of 3.")
 
     def built(self) -> Any:
         """Build it with random weights."""
@@ -137,10 +139,14 @@ class Config:
     bound: float = 5.0
 
     def __post_init__(self) -> None:
-        if min(self.patch, self.steps) < 1 or not 2 <= self.head_steps <= TIMES or self.bound < 0:
+        if min(self.patch, self.steps) < 1 or not 2 <= self.head_steps <= TIMES:
             raise RecipeError(
                 f"patch={self.patch}, steps={self.steps}: expected 1 or more; "
-                f"head_steps={self.head_steps}: 2 to {TIMES}; bound={self.bound}: 0 or more."
+                f"head_steps={self.head_steps}: 2 to {TIMES}."
+            )
+        if not self.bound >= 0 or not math.isfinite(self.guidance):
+            raise RecipeError(
+                f"bound={self.bound}, guidance={self.guidance}: expected 0 or more, a finite number."
             )
         if self.prompts and (len(self.prompts) != len(self.classes) + 1 or not all(self.prompts)):
             raise RecipeError(
@@ -411,7 +417,7 @@ def remaining(count: int, steps: int) -> list[int]:
 
 
 def _terms(network: Harmon, shown: Shown) -> dict[str, Tensor]:
-    tokens = network.tokens(shown.pixels.to(network.device))
+    tokens = shown.pictures.to(network.device)
     count, places = tokens.shape[:2]
     ratio = nn.init.trunc_normal_(torch.empty(1), 1.0, 0.25, *_MASKED)
     masked = max(1, math.ceil(float(ratio) * places))

@@ -49,6 +49,11 @@ _USE_DECAY = 0.9
 _DEAD = 0.02
 """Codes used less than this share of equal use are moved to where latents are."""
 
+_COUNTS = (
+    *("px", "stride", "width", "directions", "layers"),
+    *("hidden", "heads", "rising", "likeliest"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -87,15 +92,22 @@ class Config:
     likeliest: int = 100
 
     def __post_init__(self) -> None:
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise RecipeError(f"{name}={getattr(self, name)}: expected 1 or more.")
         if self.px % self.stride or self.hidden % self.heads:
             raise RecipeError(
                 f"px={self.px}, stride={self.stride}, hidden={self.hidden}, heads={self.heads}: "
                 "expected a multiple of the stride, and of the heads."
             )
-        if min(self.codes, self.latent) < 2 or not 0 <= self.replaced <= 1 or self.coupling < 0:
+        if min(self.codes, self.latent) < 2 or not 0 <= self.replaced <= 1:
             raise RecipeError(
-                f"codes={self.codes}, latent={self.latent}, replaced={self.replaced}, coupling={self.coupling}: "
-                "expected 2 or more, 2 or more, 0..1, 0 or more."
+                f"codes={self.codes}, latent={self.latent}, replaced={self.replaced}: "
+                "expected 2 or more, 2 or more, 0..1."
+            )
+        if not 0 <= self.coupling < math.inf or not 0 < self.temperature < math.inf:
+            raise RecipeError(
+                f"coupling={self.coupling}, temperature={self.temperature}: expected 0 or more, above 0."
             )
 
 
@@ -321,7 +333,7 @@ def sheets_for(
 
 
 def _quantising(network: IqVae, shown: Shown) -> dict[str, Tensor]:
-    pixels = shown.pixels.to(network.device)
+    pixels = shown.pictures.to(network.device)
     sheet = sheets_for(pixels, torch.rand(len(pixels), PLANES, device=pixels.device))
     bands = BandEnergies(8, grey_levels=255.0).to(pixels.device)
     terms, latents = {}, []
@@ -359,7 +371,7 @@ def _revive(coder: SmallAutoencoder, cells: Float[Tensor, "n d"], use: Float[Ten
 
 
 def _predicting(network: IqVae, shown: Shown) -> dict[str, Tensor]:
-    pixels = shown.pixels.to(network.device)
+    pixels = shown.pictures.to(network.device)
     with torch.no_grad():
         sheet = sheets_for(pixels, torch.rand(len(pixels), PLANES, device=pixels.device))
         condition, tokens = network.condition_tokens(sheet), network.tokens(pixels)

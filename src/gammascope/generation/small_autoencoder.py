@@ -62,10 +62,10 @@ class Design:
     def __post_init__(self) -> None:
         if self.stride not in {4, 8, 16}:
             raise RecipeError(f"stride={self.stride}: expected 4, 8 or 16.")
-        if min(self.latent_channels, self.codes, self.width) < 1:
+        if min(self.latent_channels, self.codes, self.width, self.channels) < 1:
             raise RecipeError(
-                f"latent_channels={self.latent_channels}, codes={self.codes}, width={self.width}: "
-                "expected 1 or more."
+                f"latent_channels={self.latent_channels}, codes={self.codes}, width={self.width}, "
+                f"channels={self.channels}: expected 1 or more."
             )
 
 

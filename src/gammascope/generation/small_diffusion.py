@@ -71,6 +71,10 @@ class Config:
             raise RecipeError(f"px={self.px}: expected a multiple of {2**self.halvings}.")
         if self.steps < 1:
             raise RecipeError(f"steps={self.steps}: expected 1 or more.")
+        if not (math.isfinite(self.guidance) and math.isfinite(self.push)):
+            raise RecipeError(
+                f"guidance={self.guidance}, push={self.push}: expected finite numbers."
+            )
 
 
 class _Block(nn.Module):
@@ -293,10 +297,10 @@ def _levels(time: float) -> tuple[float, float]:
 
 
 def _terms(network: SmallDiffusion, shown: Shown) -> dict[str, Tensor]:
-    count = len(shown.pixels)
+    count = len(shown.pictures)
     time = torch.rand(count, device=network.device)
     angle = (time * math.pi / 2)[:, None, None, None]
-    clean, noise = 2 * shown.pixels - 1, torch.randn_like(shown.pixels)
+    clean, noise = 2 * shown.pictures - 1, torch.randn_like(shown.pictures)
     noisy = angle.cos() * clean + angle.sin() * noise
     wanted = angle.cos() * noise - angle.sin() * clean
     hidden = torch.rand(count, device=network.device) < _DROPPED

@@ -10,9 +10,10 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -48,6 +49,8 @@ class Pool:
         held_out: Sources that are never seen.
         classes: Sources of each class; photos of others have none.
         photos: At most so many are held, spread evenly over the manifests.
+        crops: So many crops of each photo are encoded for a generator that writes latents: each once, when a step first
+            wants it, and kept in memory (of 256 px, 128 kB by TAEF2). Other generators see new crops in every step.
         context: A family of stochastic context models to draw anew in place of photos; its kinds are the classes.
     """
 
@@ -56,7 +59,16 @@ class Pool:
     held_out: tuple[str, ...] = ()
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     photos: int = 4000
+    crops: int = 4
     context: str = ""
+
+    def __post_init__(self) -> None:
+        if min(self.photos, self.crops) < 1:
+            raise RecipeError(
+                f"photos={self.photos}, crops={self.crops}: expected 1 or more of each."
+            )
+        if self.context:
+            spatial_context.family(self.context)  # refuses an unknown one
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,11 @@ class Schedule:
                 f"steps={self.steps}, batch={self.batch}, save={self.save}: expected 1 or more; "
                 f"ema={self.ema}: expected 0 or more, below 1."
             )
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
+            raise RecipeError(
+                f"learning_rate={self.learning_rate}, weight_decay={self.weight_decay}: "
+                "expected above 0, 0 or more."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +126,13 @@ class GeneratorRecipe:
     seed: int = 0
     trained_on: str = ""
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise RecipeError(f"seed={self.seed}: expected 0 or more.")
 
-_PLAIN = {"first_stage", "seed", "trained_on"}
-_SECTIONS = {"generator", "data", "optimisation"} | _PLAIN
+
+_SECTIONS: Mapping[str, type] = {"generator": Mapping, "data": Mapping, "optimisation": Mapping}
+_PLAIN: Mapping[str, type] = {"first_stage": str, "seed": int, "trained_on": str}
 
 
 def recipe_of(values: Mapping[str, Any], where: str) -> GeneratorRecipe:
@@ -120,12 +141,8 @@ def recipe_of(values: Mapping[str, Any], where: str) -> GeneratorRecipe:
     Raises:
         RecipeError: If it has an unknown section or key, an unknown generator, or an impossible value.
     """
-    unknown = sorted(set(values) - _SECTIONS)
-    if unknown:
-        raise RecipeError(
-            f"{where}: unknown key {unknown[0]!r} beside [generator]. Known: {', '.join(sorted(_SECTIONS))}."
-        )
-    config = dict(values["generator"])
+    _check_layout(values, where)
+    config = dict(values.get("generator", {}))
     name = config.pop("name", None)
     if not isinstance(name, str):
         raise RecipeError(f"{where}: [generator] needs name = '...': {', '.join(base.names())}.")
@@ -139,6 +156,19 @@ def recipe_of(values: Mapping[str, Any], where: str) -> GeneratorRecipe:
         settings.parse(Schedule, values.get("optimisation", {}), f"{where}, [optimisation]"),
         **rest,
     )
+
+
+def _check_layout(values: Mapping[str, Any], where: str) -> None:
+    known = {**_SECTIONS, **_PLAIN}
+    for key, value in values.items():
+        if key not in known:
+            raise RecipeError(
+                f"{where}: unknown key {key!r} beside [generator]. Known: {', '.join(sorted(known))}."
+            )
+        # To Python, true is the number 1.
+        if not isinstance(value, known[key]) or isinstance(value, bool):
+            expected = f"a section [{key}]" if key in _SECTIONS else known[key].__name__
+            raise RecipeError(f"{where}: {key} = {value!r}: expected {expected}.")
 
 
 def train(
@@ -163,13 +193,13 @@ def train(
 
     Raises:
         RecipeError: If the folder holds a run and ``resume`` is not said, or one of another recipe; if an autoencoder
-            is named for a generator that takes none, or none for one that does.
-        MissingDataError: If there is no photo, no such autoencoder, or nothing to resume.
+            is named for a generator that takes none, or none for one that does; if the classes do not fit the data.
+        MissingDataError: If there is no photo that can be read, no such autoencoder, or nothing to resume.
         IncompatibleCheckpointError: If the autoencoder is not the one of the config.
     """
     network = _begun(recipe)
-    claim(folder, settings.plain(recipe), STATE, resume=resume)
-    show = _shower(recipe, report)
+    show = _shower(recipe, network, report)  # what cannot be shown leaves no folder behind
+    claim(folder, settings.plain(recipe), STATE, resume=resume, known=_completed)
     run = _Run(recipe, folder, network)
     if resume:
         run.read()
@@ -180,6 +210,11 @@ def train(
             run.write(losses)
         report(Progress("training", run.step, recipe.optimisation.steps, losses))
     return run.finish()
+
+
+def _completed(kept: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give an older run's recipe the settings of data that it lacks."""
+    return {**kept, "data": settings.plain(Pool()) | kept["data"]}
 
 
 def _begun(recipe: GeneratorRecipe) -> base.Generator:
@@ -293,40 +328,68 @@ class _Run:
 
 
 def _shower(
-    recipe: GeneratorRecipe, report: Callable[[Progress], None]
+    recipe: GeneratorRecipe, network: base.Generator, report: Callable[[Progress], None]
 ) -> Callable[[int], base.Shown]:
     """Return what says which pictures a step sees."""
-    px, count = base.build(recipe.generator, recipe.config).native_px, recipe.optimisation.batch
-    classes: tuple[str, ...] = getattr(recipe.config, "classes", ())
     if recipe.data.context:
-        family = recipe.data.context
-        spatial_context.draw(family, np.random.default_rng(0), side=px)  # refuses what cannot be
-        if classes and len(classes) != spatial_context.family(family).kinds:
-            raise RecipeError(
-                f"[generator] names {len(classes)} classes; {family} has {spatial_context.family(family).kinds} kinds."
-            )
+        return _drawer(recipe, network)
+    arriving = _held(recipe, network.native_px, report)
+    held = [next(arriving)]  # one photo can be read; the others are, before the first step
 
-        def drawn(step: int) -> base.Shown:
-            rng = np.random.default_rng((recipe.seed, step))
-            made = [spatial_context.draw(family, rng, side=px) for _ in range(count)]
-            kinds = [each.kind if classes else -1 for each in made]
-            return _shown([each.image for each in made], kinds)
+    def crop_of(photo: int, rng: np.random.Generator) -> Tensor:
+        return base.to_pixels(_crop(held[photo][0], network.native_px, rng))
 
-        return drawn
-    held = list(_held(recipe.data, classes, px, report))
+    @cache
+    def tokens_of(photo: int, crop: int) -> Tensor:
+        # Alone, not in a batch, whose other pictures could move the last digit: a resumed run encodes in another order.
+        pixels = crop_of(photo, np.random.default_rng((recipe.seed, photo, crop)))
+        return cast(base.TwoStage, network).tokens(pixels)
 
     def photographed(step: int) -> base.Shown:
+        held.extend(arriving)
         rng = np.random.default_rng((recipe.seed, step))
-        chosen = [held[int(index)] for index in rng.integers(len(held), size=count)]
-        return _shown([_crop(image, px, rng) for image, _ in chosen], [kind for _, kind in chosen])
+        count = recipe.optimisation.batch
+        chosen = rng.integers(len(held), size=count).tolist()
+        if isinstance(network, base.TwoStage):
+            crops = rng.integers(recipe.data.crops, size=count).tolist()
+            pictures = [tokens_of(*each) for each in zip(chosen, crops, strict=True)]
+        else:
+            pictures = [crop_of(photo, rng) for photo in chosen]
+        return base.Shown(torch.cat(pictures), torch.tensor([held[photo][1] for photo in chosen]))
 
     return photographed
 
 
+def _drawer(recipe: GeneratorRecipe, network: base.Generator) -> Callable[[int], base.Shown]:
+    """Return what draws the pictures of a step after the rules of a context."""
+    family, px = recipe.data.context, network.native_px
+    spatial_context.draw(family, np.random.default_rng(0), side=px)  # refuses what cannot be
+    classes, kinds = _classes(recipe), spatial_context.family(family).kinds
+    if classes and len(classes) != kinds:
+        raise RecipeError(f"[generator] names {len(classes)} classes; {family} has {kinds} kinds.")
+
+    def drawn(step: int) -> base.Shown:
+        rng = np.random.default_rng((recipe.seed, step))
+        count = recipe.optimisation.batch
+        made = [spatial_context.draw(family, rng, side=px) for _ in range(count)]
+        pictures = torch.cat([base.to_pixels(each.image) for each in made])
+        if isinstance(network, base.TwoStage):
+            pictures = network.tokens(pictures)
+        return base.Shown(pictures, torch.tensor([each.kind if classes else -1 for each in made]))
+
+    return drawn
+
+
+def _classes(recipe: GeneratorRecipe) -> tuple[str, ...]:
+    found: tuple[str, ...] = getattr(recipe.config, "classes", ())
+    return found
+
+
 def _held(
-    pool: Pool, classes: tuple[str, ...], px: int, report: Callable[[Progress], None]
+    recipe: GeneratorRecipe, px: int, report: Callable[[Progress], None]
 ) -> Iterator[tuple[Image, int]]:
     """Yield photos, reduced to twice the side that is learnt, with the index of their class."""
+    pool, classes = recipe.data, _classes(recipe)
     photos = photos_of(pool)
     photos = photos[:: max(1, math.ceil(len(photos) / pool.photos))]
     unknown = sorted(set(pool.classes) - set(classes))
@@ -377,8 +440,3 @@ def _crop(image: Image, px: int, rng: np.random.Generator) -> UInt8[np.ndarray, 
     )
     crop = crop_at(image, left, top, px)
     return crop[:, ::-1] if rng.random() < 0.5 else crop
-
-
-def _shown(images: list[Image], classes: list[int]) -> base.Shown:
-    pixels: Tensor = torch.cat([base.to_pixels(image) for image in images])
-    return base.Shown(pixels, torch.tensor(classes))

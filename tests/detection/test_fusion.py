@@ -150,6 +150,33 @@ def test_a_file_comes_back_and_finds_its_members(tmp_path, two):
         fusion.load(tmp_path / "both.json")
 
 
+def test_a_fusion_is_a_member_like_any_other(tmp_path, two):
+    """As the strong one of a cascade, in whatever folder it lies."""
+    (tmp_path / "both").mkdir()
+    sum_of = fusion.Plan("logistic", ("../1.safetensors", "../2.safetensors"), weights=(0.5, 1.0))
+    fusion.save(tmp_path / "both" / "sum.json", sum_of)
+    fusion.save(tmp_path / "all.json", fusion.Plan("cascade", ("1.safetensors", "both/sum.json")))
+    first = Pipeline.load(tmp_path / "1.safetensors")
+    strong = fusion.load(tmp_path / "both" / "sum.json")
+    found = fusion.load(tmp_path / "all.json").scores_of(pictures())
+    expected = fusion.cascade(first, strong).scores_of(pictures())
+    assert [s.answers for s in found] == [s.answers for s in expected]
+    loaded = detector.load(
+        str(tmp_path / "1.safetensors"), then=str(tmp_path / "both" / "sum.json")
+    )
+    assert isinstance(loaded, fusion.Fused)
+    assert [leaf.name for leaf in fusion.leaves(tmp_path / "all.json")] == [
+        *("1.safetensors", "1.safetensors", "2.safetensors")
+    ]
+
+
+def test_a_fusion_that_is_a_member_of_itself_is_refused(tmp_path, two):
+    fusion.save(tmp_path / "all.json", fusion.Plan("cascade", ("1.safetensors", "other.json")))
+    fusion.save(tmp_path / "other.json", fusion.Plan("cascade", ("1.safetensors", "all.json")))
+    with pytest.raises(IncompatibleCheckpointError, match="member of itself"):
+        fusion.load(tmp_path / "all.json")
+
+
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import pytest
 import torch
 
 from gammascope import checkpoints, settings
+from gammascope.data.manifest import write_manifest
 from gammascope.detection import fusion
+from gammascope.detection.judge import SETTINGS, Judge, JudgeSettings, Tuning
 from gammascope.detectors import linear_probe
 from gammascope.errors import MissingDataError, RecipeError
-from gammascope.evaluation.fusing import fuse
+from gammascope.evaluation.fusing import entries_of, fuse
 from gammascope.sample import Entry, Label
 
 
@@ -79,6 +83,45 @@ def test_sources_that_a_member_trained_on_are_refused(images, members, tmp_path)
     seen = probe(tmp_path / "seen.safetensors", 3, recipe)
     with pytest.raises(MissingDataError, match="trained on source b"):
         fuse([members[0], seen], images, tmp_path / "f.json")
+
+
+def test_sources_that_a_judge_was_tuned_on_are_refused(images, members, tiny_llava, tmp_path):
+    judge = Judge.load(tiny_llava)
+    judge.how = replace(judge.how, tuning=Tuning(), sources=("b",))
+    judge.save(tmp_path / "judge")
+    with pytest.raises(MissingDataError, match="judge was, or may have been, trained on source b:"):
+        fuse([members[0], tmp_path / "judge"], images, tmp_path / "f.json")
+
+
+def test_what_a_fusion_holds_is_asked_for_its_sources_too(images, members, tmp_path):
+    """However deep a member lies, and behind whichever first member."""
+    manifest = tmp_path / "manifest.csv"
+    write_manifest(images, manifest)
+    recipe = {"data": {"validation_sources": ["a"]}}
+    seen = probe(tmp_path / "seen.safetensors", 3, recipe)
+    fusion.save(tmp_path / "two.json", fusion.Plan("any", (members[0].name, seen.name)))
+    with pytest.raises(MissingDataError, match="trained on source b"):
+        fuse([members[1], tmp_path / "two.json"], images, tmp_path / "f.json", kind="cascade")
+    kept = probe(tmp_path / "kept.safetensors", 4, recipe)
+    both = [kept, tmp_path / "kept.json"]
+    fusion.save(both[1], fusion.Plan("any", (kept.name, seen.name)))
+    found = entries_of(both, [manifest], [])
+    assert {entry.source for entry in found} == {"a"}
+    _, costs = fuse(both, found, tmp_path / "f.json", kind="cascade")
+    assert {cost.name for cost in costs} > {"kept.json alone, at one half"}
+
+
+def test_without_a_source_only_what_no_member_saw_is_taken(images, tmp_path):
+    manifest, judge = tmp_path / "manifest.csv", tmp_path / "judge"
+    write_manifest(images, manifest)
+    recipe = {"data": {"validation_sources": ["a", "b"]}}
+    expert = probe(tmp_path / "expert.safetensors", 1, recipe)
+    for sources, left in ({("b",): {"a"}, (): {"a", "b"}}).items():
+        judge.mkdir(exist_ok=True)
+        how = JudgeSettings("a/model", tuning=Tuning() if sources else None, sources=sources)
+        (judge / SETTINGS).write_text(json.dumps(settings.plain(how)))
+        found = entries_of([expert, judge], [manifest], [])
+        assert {entry.source for entry in found} == left
 
 
 def test_one_class_is_not_enough(images, members, tmp_path):

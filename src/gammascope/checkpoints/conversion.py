@@ -50,23 +50,35 @@ from torch import Tensor
 
 import gammascope
 from gammascope import checkpoints, settings
-from gammascope.checkpoints import key_maps
+from gammascope.checkpoints import key_maps, tower_settings
 from gammascope.checkpoints.key_maps import Rules
+from gammascope.checkpoints.tower_settings import CLIP, PREFIX
 from gammascope.detectors import effort, ferretnet, gapl, linear_probe, npr, rine
 from gammascope.detectors.base import Detector
-from gammascope.errors import IncompatibleCheckpointError, MissingDataError, did_you_mean, said_by
-from gammascope.networks.backbones import FAMILIES, TransformerBackbone
-from gammascope.networks.base import Backbone
-
-CLIP = "openai/clip-vit-large-patch14"
+from gammascope.errors import (
+    IncompatibleCheckpointError,
+    MissingDataError,
+    RecipeError,
+    did_you_mean,
+    said_by,
+)
+from gammascope.networks.backbones import FAMILIES
 
 ALSO_CALLED: Mapping[str, str] = {"linear_probe": "univfd"}
 """Methods whose name may stand for that of the published detector."""
 
 State: TypeAlias = dict[str, Tensor]
 
-_PREFIX = "backbone.tower."
-"""Of a vision tower's tensors in ours."""
+_MISSHAPEN = (
+    ArithmeticError,
+    AssertionError,
+    LookupError,
+    RecipeError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What is raised where sizes are read off tensors of any shape, and networks of such sizes are built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +88,38 @@ class _Source:
     Attributes:
         path: For messages.
         content: What lies in it.
-        clip: Hub id or local folder of CLIP.
+        clip: Hub id or local folder of CLIP, where the caller named one.
     """
 
     path: Path
     content: Mapping[str, Any]
-    clip: str
+    clip: str | None
 
     def state(self, *names: str) -> State:
         """Return the tensors below one of the given keys, or at the top, without the prefix of data parallelism."""
         inner = next((self.content[name] for name in names if name in self.content), self.content)
         if not isinstance(inner, Mapping) or not inner:
             raise IncompatibleCheckpointError(f"{self.path} holds no tensors by name.")
-        loose = [name for name, value in inner.items() if not isinstance(value, Tensor)]
-        if loose:
-            raise IncompatibleCheckpointError(f"{self.path}: {loose[0]!r} is no tensor.")
+        for name, value in inner.items():
+            if flaw := _flaw(str(name), value):
+                raise IncompatibleCheckpointError(f"{self.path}: {name!r} is {flaw}.")
         return {str(name).removeprefix("module."): value for name, value in inner.items()}
 
 
-def convert(path: Path, method: str, out: Path, *, clip: str = CLIP) -> str:
+def _flaw(name: str, value: Any) -> str:
+    """Return what a value is that cannot be a network's tensor; empty if it can."""
+    if not isinstance(value, Tensor):
+        return "no tensor"
+    if value.is_quantized or value.is_complex() or value.is_meta:
+        return f"of type {value.dtype} on {value.device}; only real numbers that lie in the file are read"
+    if value.layout is not torch.strided:
+        return f"stored as {value.layout}; only dense tensors are read"
+    if name.endswith((".weight", ".bias")) and not (value.ndim and value.numel()):
+        return f"of shape {tuple(value.shape)}, as no layer's is"
+    return ""
+
+
+def convert(path: Path, method: str, out: Path, *, clip: str | None = None) -> str:
     """Turn a published checkpoint into one of ours.
 
     Args:
@@ -102,8 +127,9 @@ def convert(path: Path, method: str, out: Path, *, clip: str = CLIP) -> str:
         method: "univfd" (or "linear_probe"), "effort", "gapl", "npr", "safe", "c2p_clip", "drct", "dda", "rine" or
             "ferretnet".
         out: Where the checkpoint goes; it appears whole or not at all. It is not calibrated.
-        clip: Hub id or local folder of the CLIP it was trained on, where the file leaves its weights out; mostly
-            ViT-L/14.
+        clip: The CLIP it was trained on: hub id, local folder, or the name of a tower that came with the package.
+            Its weights are read where the file leaves them out, and always what no tensor says. None: OpenAI's
+            ViT-L/14 where weights are left out, else OpenAI's of the sizes in the file.
 
     Returns:
         The sha256 of the new checkpoint.
@@ -120,16 +146,30 @@ def convert(path: Path, method: str, out: Path, *, clip: str = CLIP) -> str:
             f"Known: {', '.join(CONVERTERS)}."
         )
     ours, converter = CONVERTERS[method]
-    detector = converter(_Source(path, _opened(path), clip))
+    source = _Source(path, _opened(path), clip)
+    try:
+        detector = converter(source)
+    except _MISSHAPEN as error:
+        raise IncompatibleCheckpointError(
+            f"{path} does not fit: no {method} has tensors of such shapes ({said_by(error)}). Is it a whole file of "
+            f"{method}?"
+        ) from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     facts = checkpoints.Facts(
         method=ours,
         config=settings.plain(detector.config),
         view=detector.view,
-        trained_on=f"converted from published weights, file sha256 {digest}; their authors' terms hold",
+        trained_on=f"converted from published weights, file sha256 {digest}; their authors' terms hold"
+        + _rounded(detector),
         version=gammascope.__version__,
     )
     return checkpoints.save(out, detector, facts)
+
+
+def _rounded(detector: Detector) -> str:
+    """Say so where a detector sees with a tower of the package: the authors' saw with one that was not rounded."""
+    file = getattr(getattr(detector, "backbone", None), "file", None)
+    return "" if file is None else "; CLIP's weights are those of the package, rounded to int8"
 
 
 def renamed(state: Mapping[str, Tensor], rules: Rules) -> tuple[State, list[str]]:
@@ -155,15 +195,17 @@ def _univfd(source: _Source) -> Detector:
     head = source.state()
     if set(head) != {"weight", "bias"}:
         raise _misfit(source.path, {"weight", "bias"} - set(head), set(head) - {"weight", "bias"})
-    projection = _clip_tensor(source.clip, "visual_projection.weight")
+    clip = source.clip or CLIP
+    projection = tower_settings.clip_tensor(clip, "visual_projection.weight")
     if head["weight"].shape != (1, len(projection)) or head["bias"].shape != (1,):
         raise IncompatibleCheckpointError(
             f"{source.path}: weight is {tuple(head['weight'].shape)}, expected {(1, len(projection))}: "
-            f"it was not trained on the embedding of {source.clip}."
+            f"it was not trained on the embedding of {clip}."
         )
-    probe = linear_probe.build(linear_probe.Config(backbone=source.clip))
-    if Path(source.clip).exists():  # a folder of this machine means nothing elsewhere
-        probe.config = replace(probe.config, backbone=_known_clip(probe.backbone))
+    probe = linear_probe.build(linear_probe.Config(backbone=clip))
+    probe.config = replace(
+        probe.config, **tower_settings.chosen(json.loads(probe.config.architecture), clip)
+    )
     with torch.no_grad():
         probe.head.weight.copy_((head["weight"].double() @ projection.double()).float())
         probe.head.bias.copy_(head["bias"])
@@ -183,7 +225,9 @@ def _effort(source: _Source) -> Detector:
     two_classes = "head.weight" in state
     named = _one_class(named, "head")
     config = effort.Config(
-        architecture=_architecture(source.path, named),
+        **tower_settings.chosen(
+            tower_settings.clip_among(source.path, named, source.clip), source.clip
+        ),
         residual_rank=len(strengths[0]) if strengths else 1,
         fit="resize" if two_classes else "center_crop",
     )
@@ -196,11 +240,15 @@ def _gapl(source: _Source) -> Detector:
     if isinstance(prototypes, Tensor):
         found["mix.prototypes"] = prototypes.float()
     ranks = [tensor.shape[0] for name, tensor in found.items() if ".lora_A." in name]
-    if f"{_PREFIX}embeddings.class_embedding" not in found:
-        found = _clip_tower(source.clip, adapted=_adapted(found)) | found
+    if any(name.startswith(PREFIX) and ".lora_" not in name for name in found):
+        settings = tower_settings.clip_among(source.path, found, source.clip)
+    else:
+        backbone = tower_settings.clip_tower(source.clip or CLIP)
+        settings = backbone.config
+        found |= tower_settings.tensors(backbone, found)
     sizes = found.get("mix.prototypes", torch.zeros(64, 128)).shape
     config = gapl.Config(
-        architecture=_architecture(source.path, found),
+        **tower_settings.chosen(settings, source.clip),
         lora_rank=ranks[0] if ranks else gapl.Config().lora_rank,
         prototypes=sizes[0],
         width=sizes[-1],
@@ -249,7 +297,9 @@ def _one_class(state: Mapping[str, Tensor], head: str) -> State:
 def _c2p_clip(source: _Source) -> Detector:
     found, unknown = renamed(source.state("model"), key_maps.C2P_CLIP)
     config = linear_probe.Config(
-        architecture=_architecture(source.path, found),
+        **tower_settings.chosen(
+            tower_settings.clip_among(source.path, found, source.clip), source.clip
+        ),
         shared=len(found.get("to_shared.weight", ())) or 1,
         fit="resize",
     )
@@ -264,17 +314,17 @@ def _drct(source: _Source) -> Detector:
     for name in [name for name in found if ".qkv_proj." in name]:
         for part, third in zip("qkv", found.pop(name).chunk(3), strict=True):
             found[name.replace(".qkv_proj.", f".{part}_proj.")] = third
-    architecture = json.loads(_architecture(source.path, found))
+    settings = tower_settings.clip_among(source.path, found, source.clip)
     missing = {f"{head}.{part}" for head in ("model.fc", "fc") for part in ("weight", "bias")}
     missing = (missing - set(heads)) | ({"visual.proj"} if "projection" not in found else set())
     if missing:
         raise _misfit(source.path, missing, set())
     last, first = heads["fc.weight"], heads["model.fc.weight"]
-    found["head.weight"] = (last @ first @ found.pop("projection").double().T).float()
+    found["head.weight"] = (last @ first @ found.pop("projection").double().mT).float()
     found["head.bias"] = (last @ heads["model.fc.bias"] + heads["fc.bias"]).float()
     mean, std = FAMILIES["dinov2"].normalisation  # ImageNet's
-    architecture |= {"image_mean": mean, "image_std": std}
-    config = linear_probe.Config(architecture=json.dumps(architecture), fit="center_crop")
+    settings = settings | {"image_mean": mean, "image_std": std}
+    config = linear_probe.Config(**tower_settings.chosen(settings, source.clip), fit="center_crop")
     return _filled(source.path, linear_probe.build(config), found, unknown)
 
 
@@ -286,7 +336,7 @@ def _dda(source: _Source) -> Detector:
         del found[name]
         for part, third in zip("qkv", tensor.chunk(3), strict=True):
             found[name.replace(".qkv.", f".{part}_proj.")] = third
-    patches = f"{_PREFIX}embeddings.patch_embeddings.projection"
+    patches = f"{PREFIX}embeddings.patch_embeddings.projection"
     if f"{patches}.weight" not in found or f"{patches}.bias" not in found:
         raise IncompatibleCheckpointError(f"{source.path} holds no DINOv2.")
     wanted, given = FAMILIES["clip"].normalisation, FAMILIES["dinov2"].normalisation
@@ -297,9 +347,8 @@ def _dda(source: _Source) -> Detector:
     kernel = found[f"{patches}.weight"]
     found[f"{patches}.bias"] = found[f"{patches}.bias"] + torch.einsum("dchw,c->d", kernel, shift)
     found[f"{patches}.weight"] = kernel * scale[:, None, None]
-    config = linear_probe.Config(
-        architecture=_dinov2_architecture(source.path, found), size=336, fit="center_crop"
-    )
+    settings = tower_settings.dinov2_among(source.path, found)
+    config = linear_probe.Config(**tower_settings.chosen(settings), size=336, fit="center_crop")
     return _filled(source.path, linear_probe.build(config), found, unknown + left)
 
 
@@ -310,9 +359,10 @@ def _rine(source: _Source) -> Detector:
         raise _misfit(source.path, {"alpha"}, set(unknown))
     found["importance"] = importance[0]
     depth = sum(re.fullmatch(r"project\.\d+\.weight", name) is not None for name in found)
-    found |= _clip_tower(source.clip, adapted=set())
+    backbone = tower_settings.clip_tower(source.clip or CLIP)
+    found |= tower_settings.tensors(backbone, found)
     config = rine.Config(
-        architecture=_architecture(source.path, found),
+        **tower_settings.chosen(backbone.config, source.clip),
         width=importance.shape[-1],
         depth=max(1, depth),
     )
@@ -351,26 +401,6 @@ def _merged(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
     return merged, left
 
 
-def _dinov2_architecture(path: Path, found: State) -> str:
-    """Read the sizes of DINOv2 off its tensors; a head is 64 channels wide in all published ones."""
-    hidden, _, patch, _ = found[f"{_PREFIX}embeddings.patch_embeddings.projection.weight"].shape
-    try:
-        positions = found[f"{_PREFIX}embeddings.position_embeddings"].shape[1]
-        inner = found[f"{_PREFIX}encoder.layer.0.mlp.fc1.weight"].shape[0]
-    except (KeyError, IndexError):
-        raise IncompatibleCheckpointError(f"{path} holds no DINOv2.") from None
-    facts = {
-        "model_type": "dinov2",
-        "hidden_size": hidden,
-        "num_hidden_layers": _layers(found, "layer"),
-        "num_attention_heads": max(1, hidden // 64),
-        "mlp_ratio": inner // hidden,
-        "patch_size": patch,
-        "image_size": round((positions - 1) ** 0.5) * patch,
-    }
-    return json.dumps(facts, sort_keys=True)
-
-
 CONVERTERS: Mapping[str, tuple[str, Callable[[_Source], Detector]]] = {
     "univfd": ("linear_probe", _univfd),
     "effort": ("effort", _effort),
@@ -389,17 +419,20 @@ CONVERTERS: Mapping[str, tuple[str, Callable[[_Source], Detector]]] = {
 def _opened(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise MissingDataError(f"No checkpoint at {path}.")
-    try:
-        # Options of a training script, which many files hold, too: names and values, and nothing that runs.
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")  # about programs, which are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        # A number that names no pickled instruction.
-        reason = "torch.save did not write it" if isinstance(error, KeyError) else said_by(error)
-        raise IncompatibleCheckpointError(
-            f"{path} cannot be read as plain tensors, and nothing else is read: {reason}."
-        ) from error
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about programs, which are refused below
+        try:
+            # Options of a training script, which many files hold, too: names and values, and nothing that runs.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(file, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
+        except Exception as error:  # a single wrong byte leads torch to raise almost any type
+            speaks = isinstance(error, pickle.UnpicklingError | RuntimeError | EOFError)
+            reason = said_by(error) if speaks else "it is damaged, or torch.save did not write it"
+            raise IncompatibleCheckpointError(
+                f"{path} cannot be read as plain tensors, and nothing else is read: {reason}."
+            ) from error
     if not isinstance(content, Mapping):
         raise IncompatibleCheckpointError(f"{path} holds a {type(content).__name__}, not a table.")
     return content
@@ -424,78 +457,11 @@ def _misfit(path: Path, missing: set[str], more: set[str]) -> IncompatibleCheckp
     parts = []
     for verb, names in (("lacks", missing), ("has no place for", more)):
         if names:
-            shown = ", ".join(sorted(names)[:3])
+            # As they stand in the file: a damaged one has any character in them.
+            shown = ", ".join(name.encode("unicode_escape").decode() for name in sorted(names)[:3])
             parts.append(
                 f"{verb} {len(names)} tensors ({shown}{', ...' if len(names) > 3 else ''})"
             )
     return IncompatibleCheckpointError(
         f"{path} does not fit: the file or our network {'; '.join(parts)}."
     )
-
-
-def _architecture(path: Path, found: State) -> str:
-    """Read the sizes of a CLIP vision tower off its tensors; a head is 64 channels wide in all published ones."""
-    try:
-        hidden = found[f"{_PREFIX}embeddings.class_embedding"].shape[0]
-        patch = found[f"{_PREFIX}embeddings.patch_embedding.weight"].shape[-1]
-        positions = found[f"{_PREFIX}embeddings.position_embedding.weight"].shape[0]
-        inner = found[f"{_PREFIX}encoder.layers.0.mlp.fc1.weight"].shape[0]
-    except (KeyError, IndexError):
-        raise IncompatibleCheckpointError(f"{path} holds no CLIP vision tower.") from None
-    facts = {
-        "model_type": "clip_vision_model",
-        "hidden_size": hidden,
-        "num_hidden_layers": _layers(found, "layers"),
-        "num_attention_heads": max(1, hidden // 64),
-        "intermediate_size": inner,
-        "patch_size": patch,
-        "image_size": round((positions - 1) ** 0.5) * patch,
-    }
-    return json.dumps(facts, sort_keys=True)
-
-
-_CLIPS = {"l14": CLIP, "b16": "openai/clip-vit-base-patch16", "b32": "openai/clip-vit-base-patch32"}
-
-
-def _known_clip(backbone: Backbone) -> str:
-    """Name the CLIP that a tower of this size is, for people; the config holds all that rebuilds it."""
-    size = {1024: "l", 768: "b"}.get(backbone.token_channels, "")
-    return _CLIPS.get(f"{size}{backbone.stride}", "clip")
-
-
-def _layers(found: State, stem: str) -> int:
-    """Count the blocks of a vision tower, whose list is called ``encoder.layers`` or ``encoder.layer``."""
-    numbers = (re.match(rf"backbone\.tower\.encoder\.{stem}\.(\d+)\.", name) for name in found)
-    return 1 + max(int(number[1]) for number in numbers if number)
-
-
-def _clip_tensor(clip: str, name: str) -> Tensor:
-    """Read one tensor of CLIP that lies outside of its vision tower."""
-    from safetensors import SafetensorError, safe_open
-    from transformers.utils import cached_file
-
-    try:
-        path = cached_file(clip, "model.safetensors")
-        with safe_open(path, framework="pt") as file:
-            tensor: Tensor = file.get_tensor(name)
-    except (OSError, SafetensorError) as error:
-        raise MissingDataError(
-            f"No {name} of CLIP in {clip!r} (looked for model.safetensors): {said_by(error)}"
-        ) from error
-    return tensor
-
-
-def _adapted(found: State) -> set[str]:
-    """Return the names of the layers that have a LoRA adapter."""
-    return {name.split(".lora_")[0] for name in found if ".lora_" in name}
-
-
-def _clip_tower(clip: str, *, adapted: set[str]) -> State:
-    """Return CLIP's vision tower under our names; layers with an adapter are called ``base_layer``."""
-    tower = TransformerBackbone.load(clip).tower.state_dict()
-    state = {}
-    for name, tensor in tower.items():
-        stem, _, leaf = f"{_PREFIX}{name}".rpartition(".")
-        inside = ".base_layer" if stem in adapted else ""
-        state[f"{stem}{inside}.{leaf}"] = tensor
-    return state

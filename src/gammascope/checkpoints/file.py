@@ -86,9 +86,9 @@ class Facts:
     def never_saw(self, entry: Entry) -> bool:
         """Whether an image may judge this detector: it was kept apart, or is of a source that training had none of.
 
-        Where the file does not say what was trained on, only what was kept apart counts; without a recipe, all does.
+        Where the file has a recipe but no sources, only what was kept apart counts; with neither, all does.
         """
-        if not self.recipe or self.kept_apart.holds(entry):
+        if not (self.recipe or self.seen) or self.kept_apart.holds(entry):
             return True
         return bool(self.seen) and entry.source is not None and entry.source not in self.seen
 

@@ -60,7 +60,10 @@ PublishedAs: TypeAlias = Annotated[
 ]
 ClipSource: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="CLIP where FILE leaves its weights out: folder, or hub id (downloads)."),
+    typer.Option(
+        help="The CLIP it was trained on, where FILE leaves its weights out or it is not OpenAI's: folder, or hub id "
+        "(downloads)."
+    ),
 ]
 ExportedCheckpoint: TypeAlias = Annotated[
     str, typer.Argument(metavar="[CHECKPOINT]", help="A checkpoint; default: the embedded one.")
@@ -149,12 +152,12 @@ def convert(
     clip: ClipSource = None,
 ) -> None:
     """Turn a checkpoint that authors published for their own code into one of ours; nothing in it is executed."""
-    from gammascope.checkpoints import conversion
+    from gammascope.checkpoints import conversion, read_facts
     from gammascope.cli import terminal
 
     refuse_unwritable(out)
-    digest = conversion.convert(published, name, out, clip=clip or conversion.CLIP)
-    terminal.say(f"Checkpoint: {out} (sha256 {digest}). Its authors' terms hold.")
+    digest = conversion.convert(published, name, out, clip=clip)
+    terminal.say(f"Checkpoint: {out} (sha256 {digest}), {read_facts(out).trained_on}.")
     terminal.say(f"Next: gammascope calibrate {out} --data MANIFEST")
 
 

@@ -12,7 +12,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -43,6 +43,9 @@ Member: TypeAlias = "Pipeline | Judge"
 ZONE = (0.1, 0.9)
 """Probabilities of the fast member between which the strong one runs. Our choice."""
 
+SUFFIX = ".json"
+"""How names of fusion files end: elsewhere a file is a checkpoint."""
+
 FORMAT = 1
 
 USUAL = Besides()
@@ -57,7 +60,7 @@ class Plan:
     Attributes:
         kind: "logistic": weighted sum of log-odds; "any": fake where any member says so (OR), the largest excess over
             the members' thresholds; "cascade": the first member's log-odds, or the second's where the first is unsure.
-        members: Checkpoints, and folders of judges; relative paths count from the file.
+        members: Checkpoints, folders of judges, and other fusion files; relative paths count from the file.
         sha256: Their hashes.
         weights: Of a logistic fusion.
         bias: Of a logistic fusion.
@@ -264,13 +267,14 @@ def load(
     Raises:
         RecipeError: If a member cannot be run so.
         MissingDataError: If the file or a member is not there.
-        IncompatibleCheckpointError: If it is no fusion file, or a member is no checkpoint.
+        IncompatibleCheckpointError: If it is no fusion file, it is a member of itself, or a member is no checkpoint.
         ChecksumError: If a member is not the one that was fused.
     """
+    tuple(leaves(path))  # A file that is a member of itself would be loaded without end.
     plan = read_plan(path)
     members: list[Member] = []
     for number, name in enumerate(plan.members):
-        place = checkpoints.default_path() if name == "default" else path.parent / name
+        place = _place(path, name)
         member = member_at(place, device=device, execution=execution)
         if plan.sha256 and member.weights_sha256 != plan.sha256[number]:
             raise ChecksumError(
@@ -281,13 +285,15 @@ def load(
 
 
 def member_at(path: Path, *, device: str = "cpu", execution: Execution = AS_FITTED) -> Member:
-    """Load a checkpoint, or a judge where the path is a folder.
+    """Load a checkpoint, a judge where the path is a folder, or another fusion where it is a fusion file.
 
     A judge always sees the whole picture, whatever the profile.
 
     Raises:
         RecipeError: If a judge is to run on anything but torch, or in another precision than its own.
     """
+    if path.suffix == SUFFIX:
+        return load(path, device=device, execution=execution)
     if not path.is_dir():
         return Pipeline.load(path, device=device, execution=execution)
     if execution.engine not in ("auto", "torch") or execution.precision != AS_FITTED.precision:
@@ -298,6 +304,26 @@ def member_at(path: Path, *, device: str = "cpu", execution: Execution = AS_FITT
     from gammascope.detection.judge import Judge  # needs torch, which checkpoints may do without
 
     return Judge.load(path, device=device)
+
+
+def leaves(path: Path, within: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield the checkpoints and judges of a member, however deep they lie; errors are those of ``load``.
+
+    Args:
+        path: Of a checkpoint, a judge or a fusion file.
+        within: Fusion files that it is a member of.
+    """
+    if path.suffix != SUFFIX:
+        yield path
+        return
+    if path.resolve() in within:
+        raise IncompatibleCheckpointError(f"{path} is a member of itself: name other members.")
+    for name in read_plan(path).members:
+        yield from leaves(_place(path, name), (*within, path.resolve()))
+
+
+def _place(path: Path, name: str) -> Path:
+    return checkpoints.default_path() if name == "default" else path.parent / name
 
 
 def read_plan(path: Path) -> Plan:

@@ -16,11 +16,11 @@ import hashlib
 import json
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -36,6 +36,8 @@ from gammascope.errors import (
     InterruptedScanError,
     MissingDataError,
     MissingExtraError,
+    RecipeError,
+    UndecodableImageError,
     said_by,
 )
 from gammascope.files import complete_or_absent
@@ -46,6 +48,14 @@ from gammascope.networks.adapters import add_lora
 from gammascope.sample import Entry, Image, Label
 
 SETTINGS, ADAPTER = "judge.json", "adapter.safetensors"
+
+STATE = "state.pt"
+"""Name of the file that an interrupted tuning goes on from."""
+
+REASONS = "reasons.jsonl"
+"""Name of the file with what a larger model wrote about the pictures that a judge is tuned on."""
+
+_UPDATES_BETWEEN_STATES = 10
 
 QUESTION = (
     "Judge only whether what this picture shows is plausible: shape and number of things, anatomy and hands, writing, "
@@ -59,11 +69,32 @@ Verdict: TypeAlias = Literal["real", "fake", "undecided"]
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning:
+    """How a judge is tuned.
+
+    Attributes:
+        objective: "sft" learns the chosen answers alone. It is ours, for comparison; the paper's is "dpo".
+        beta: Of DPO: how far the adapters may lead away from the model.
+        learning_rate: Of AdamW.
+        epochs: Passes over the pairs.
+        accumulate: Pairs per update.
+        seed: Of the order; every epoch draws another.
+    """
+
+    objective: Literal["dpo", "sft"] = "dpo"
+    beta: float = 0.05
+    learning_rate: float = 1e-6
+    epochs: int = 1
+    accumulate: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class JudgeSettings:
     """All that turns a model into a judge.
 
     Attributes:
-        base: Hub id or local folder of the model with its processor.
+        base: Hub id of the model with its processor, or the whole path of its folder.
         question: Asked before the two verdicts, which follow it.
         verdicts: The sentences for real and for fake.
         per_token: Compare mean instead of summed log-probabilities, where the sentences differ in length.
@@ -71,7 +102,8 @@ class JudgeSettings:
         alpha: Their scale.
         targets: Linear layers of the language half that get one.
         calibration: As in checkpoints.
-        sources: Collections that it was tuned on; "" = not tuned.
+        tuning: How it was tuned last; None: never.
+        sources: Of the pictures that it was tuned on.
     """
 
     base: str
@@ -82,7 +114,54 @@ class JudgeSettings:
     alpha: int = 32
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     calibration: dict[str, Calibration] = field(default_factory=dict)
-    sources: str = ""
+    tuning: Tuning | None = None
+    sources: tuple[str, ...] = ()
+
+    @classmethod
+    def at(cls, place: str | Path) -> JudgeSettings:
+        """Read those of a saved judge; a model that was never tuned, by hub id or folder, has the usual ones.
+
+        Raises:
+            MissingDataError: If the folder of the judge's model is gone.
+            RecipeError: If the file has an unknown key or an impossible value.
+        """
+        folder, file = Path(place).absolute(), Path(place, SETTINGS)
+        if not file.is_file():
+            return cls(str(folder if folder.is_dir() else place))
+        how = settings.parse(cls, json.loads(file.read_text("utf-8")), f"judge {folder.name}")
+        if not (how.base.startswith(".") or Path(how.base).is_absolute()):
+            return how
+        base = folder / how.base
+        if not base.is_dir():
+            raise MissingDataError(
+                f"The judge {place} was tuned on the model in {base}, which is gone: bring it back, or write its new "
+                f'whole path as "base" into {file}.'
+            )
+        return replace(how, base=str(base))
+
+    def plain(self, folder: Path) -> dict[str, Any]:
+        """Return plain types for a judge's folder, which may be moved: a model inside of it moves along."""
+        base, home = Path(self.base).absolute(), folder.absolute()
+        where = self.base
+        if base.is_dir():
+            inside = base.is_relative_to(home)
+            where = f"./{base.relative_to(home).as_posix()}" if inside else str(base)
+        values: dict[str, Any] = settings.plain(replace(self, base=where))
+        return values
+
+    @property
+    def facts(self) -> checkpoints.Facts:
+        """What a judge says about itself, as a checkpoint does: its tuning is its recipe."""
+        unnamed = "unnamed sources" if self.tuning else f"not tuned; {Path(self.base).name}"
+        return checkpoints.Facts(
+            method="judge",
+            config={},
+            view=ViewSpec(1, "resize"),
+            calibration=self.calibration,
+            recipe=settings.plain(self.tuning) if self.tuning else {},
+            trained_on=", ".join(self.sources) or unnamed,
+            seen=self.sources,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,32 +182,36 @@ class Judge:
         blocks = next(name for name, part in model.named_modules() if part is layers)
         model.requires_grad_(False)
         add_lora(model, blocks=blocks, targets=how.targets, rank=how.rank, alpha=how.alpha)
-        self.facts = checkpoints.Facts(
-            method="judge",
-            config={},
-            view=ViewSpec(1, "resize"),
-            calibration=how.calibration,
-            trained_on=how.sources or f"not tuned; {Path(how.base).name}",
-        )
+        for parameter in self._trained().values():
+            # In a model of half precision, they would be of half precision, too, and small steps would round to none.
+            parameter.data = parameter.data.float()
+
+    @property
+    def facts(self) -> checkpoints.Facts:
+        """What it says about itself."""
+        return self.how.facts
 
     @classmethod
-    def load(cls, place: str | Path, *, device: str = "cpu") -> Judge:
+    def load(
+        cls, place: str | Path, *, how: JudgeSettings | None = None, device: str = "cpu"
+    ) -> Judge:
         """Load a judge from the folder that ``save`` wrote, or a model that was never tuned, by hub id or folder.
+
+        Args:
+            place: The folder, or the model.
+            how: Settings in place of its own.
+            device: Where it runs, as torch names it.
 
         Raises:
             MissingDataError: If there is no such model.
             IncompatibleCheckpointError: If settings or adapter do not fit.
-            MissingExtraError: If ``transformers`` is not installed.
+            MissingExtraError: If ``transformers``, or a package that the model's processor wants, is not installed.
         """
         try:
             from transformers import AutoModelForImageTextToText, AutoProcessor
         except ImportError as error:
             raise MissingExtraError.of("A judge", "transformers", "backbones") from error
-        folder = Path(place)
-        how = JudgeSettings(str(place))
-        if (folder / SETTINGS).is_file():
-            values = json.loads((folder / SETTINGS).read_text("utf-8"))
-            how = settings.parse(JudgeSettings, values, f"judge {folder.name}")
+        how = how or JudgeSettings.at(place)
         try:
             model = AutoModelForImageTextToText.from_pretrained(how.base, use_safetensors=True)
             processor = AutoProcessor.from_pretrained(how.base)
@@ -136,9 +219,17 @@ class Judge:
             raise MissingDataError(
                 f"No model with its processor at {how.base!r}: {said_by(error)}"
             ) from error
+        except (
+            ImportError
+        ) as error:  # processors of Qwen's models also take videos, with torchvision
+            why = said_by(error).partition(". ")[0]
+            raise MissingExtraError(
+                f"The model {how.base} needs a package that is not installed: {why}. Get it with pip install."
+            ) from error
         judge = cls(model.to(device), processor, how)
-        if (folder / ADAPTER).is_file():
-            judge._fill(folder / ADAPTER)
+        adapter = Path(place, ADAPTER)
+        if adapter.is_file():
+            judge._fill(_tensors(adapter), adapter)
         return judge
 
     def save(self, folder: Path) -> None:
@@ -149,12 +240,14 @@ class Judge:
         with complete_or_absent(folder / ADAPTER) as unfinished:
             unfinished.write_bytes(save({k: v.contiguous() for k, v in self._adapter().items()}))
         with complete_or_absent(folder / SETTINGS) as unfinished:
-            unfinished.write_text(json.dumps(settings.plain(self.how), indent=1) + "\n", "utf-8")
+            unfinished.write_text(json.dumps(self.how.plain(folder), indent=1) + "\n", "utf-8")
 
     @property
     def weights_sha256(self) -> str:
-        """Of the adapter and what it was asked; the model is named, not hashed."""
-        digest = hashlib.sha256(json.dumps(settings.plain(self.how), sort_keys=True).encode())
+        """Of the adapter and what it was asked; the model is named, not hashed, wherever its folder lies."""
+        base = Path(self.how.base)
+        how = replace(self.how, base=base.name) if base.is_absolute() else self.how
+        digest = hashlib.sha256(json.dumps(settings.plain(how), sort_keys=True).encode())
         for name, tensor in sorted(self._adapter().items()):
             digest.update(name.encode() + tensor.float().numpy().tobytes())
         return digest.hexdigest()
@@ -190,9 +283,9 @@ class Judge:
         total: Tensor = chosen.mean() if self.how.per_token else chosen.sum()
         return total
 
-    def explain(self, image: Image, longest: int = 128) -> str:
-        """Let the model answer in its own words, the likeliest token at a time."""
-        inputs, _ = self._inputs(image, "")
+    def explain(self, image: Image, longest: int = 128, *, begun: str = "") -> str:
+        """Let the model answer in its own words, the likeliest token at a time; return what follows ``begun``."""
+        inputs, _ = self._inputs(image, begun)
         with torch.inference_mode():
             made = self.model.generate(**inputs, max_new_tokens=longest, do_sample=False)
         words = made[0, inputs["input_ids"].shape[1] :]
@@ -231,8 +324,14 @@ class Judge:
             for layer in layers:
                 layer.enable_adapters(True)
             # Switching adapters off also freezes them.
-            for name, parameter in self.model.named_parameters():
-                parameter.requires_grad_(".lora_" in name)
+            for parameter in self._trained().values():
+                parameter.requires_grad_()
+
+    def loss(self, pair: Preference, how: Tuning) -> Float[Tensor, ""]:
+        """Return what tuning lowers."""
+        if how.objective == "dpo":
+            return self.preference_loss(pair, how.beta)
+        return -self.log_probability(pair.image, pair.chosen)
 
     def preference_loss(self, pair: Preference, beta: float) -> Float[Tensor, ""]:
         """Return the DPO loss of one pair against the model without adapters."""
@@ -271,71 +370,98 @@ class Judge:
         device = next(self.model.parameters()).device
         return {name: tensor.to(device) for name, tensor in inputs.items()}, tokens.shape[1]
 
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
+        return {name: value for name, value in self.model.named_parameters() if ".lora_" in name}
+
     def _adapter(self) -> dict[str, Tensor]:
-        named = self.model.named_parameters()
-        return {name: value.detach().cpu() for name, value in named if ".lora_" in name}
+        return {name: value.detach().cpu() for name, value in self._trained().items()}
 
-    def _fill(self, path: Path) -> None:
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        try:
-            found = load(path.read_bytes())
-        except SafetensorError as error:
-            raise IncompatibleCheckpointError(
-                f"{path} is not a safetensors file: {error}."
-            ) from error
-        own = {name: value for name, value in self.model.named_parameters() if ".lora_" in name}
+    def _fill(self, found: Mapping[str, Tensor], path: Path) -> None:
+        own = self._trained()
         fits = found.keys() == own.keys() and all(found[n].shape == own[n].shape for n in own)
         if not fits:
             raise IncompatibleCheckpointError(
-                f"{path} is the adapter of another model than {self.how.base}."
+                f"{path} is the adapter of another model than {self.how.base}, or its rank is not {self.how.rank}."
             )
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(found[name])
 
 
+def _tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        found: dict[str, Tensor] = load(path.read_bytes())
+    except SafetensorError as error:
+        raise IncompatibleCheckpointError(f"{path} is not a safetensors file: {error}.") from error
+    return found
+
+
 def _plain(words: str) -> str:
     return "".join(words.casefold().split())
 
 
-class Pairs(Sequence[Preference]):
+class Pairs:
     """Pairs of photos and generated pictures, each made when it is taken, so that no picture waits in memory.
+
+    All pictures are decoded once beforehand: tuning takes hours, and a broken one must not end it.
 
     Args:
         entries: With a label each; what was manipulated is left out: its content is a photo's.
         how: Holds the verdicts.
+        report: Told how many pictures of how many were decoded.
+
+    Attributes:
+        entries: What there are pairs of.
+        broken: A line about each picture that was left out because it cannot be read.
+        reasons: What is said after the verdicts real and fake, by the picture's whole path; nothing by default.
 
     Raises:
         MissingDataError: If a class is missing.
     """
 
-    def __init__(self, entries: Sequence[Entry], how: JudgeSettings) -> None:
-        self.entries = [
-            entry for entry in entries if entry.kind is None and entry.host_path is None
-        ]
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        how: JudgeSettings,
+        report: Callable[[int, int], None] = lambda *_: None,
+    ) -> None:
         self.how = how
+        self.entries: list[Entry] = []
+        self.broken: list[str] = []
+        self.reasons: Mapping[str, tuple[str, str]] = {}
+        whole = [entry for entry in entries if entry.kind is None and entry.host_path is None]
+        for done, entry in enumerate(whole, start=1):
+            try:
+                decode(entry.path)
+            except (MissingDataError, UndecodableImageError) as error:
+                self.broken.append(f"{entry.path}: {error}")
+            else:
+                self.entries.append(entry)
+            report(done, len(whole))
         if {entry.label for entry in self.entries} != {Label.REAL, Label.FAKE}:
+            unreadable = f" ({len(self.broken)} more cannot be read)" if self.broken else ""
             raise MissingDataError(
-                f"{len(self.entries)} whole pictures: a judge is tuned on photos and on generated pictures."
+                f"{len(self.entries)} whole pictures{unreadable}: a judge is tuned on photos and on generated pictures."
             )
+
+    @property
+    def sources(self) -> set[str]:
+        """Where the pictures come from, as far as that is known."""
+        return {entry.source for entry in self.entries if entry.source}
 
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self.entries)
 
-    @overload
-    def __getitem__(self, index: int) -> Preference: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Preference]: ...
-    def __getitem__(self, index: int | slice) -> Preference | list[Preference]:
+    def __getitem__(self, index: int) -> Preference:
         """Decode and scramble a picture, and make its pair."""
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        entry = self.entries[int(index)]
+        entry = self.entries[index]
         image = scrambled(decode(entry.path).image, entry.path.name)
-        return preference(image, entry.label, self.how)
+        reasons = self.reasons.get(str(entry.path.absolute()), ("", ""))
+        return preference(image, entry.label, self.how, reasons)
 
 
 def preference(
@@ -372,29 +498,54 @@ def scrambled(image: Image, name: str) -> Image:
     return codecs.reencode(pixels, codecs.Encoding("jpeg", int(rng.integers(30, 71))))
 
 
-def tune(  # noqa: PLR0913 - each is a setting
+def write_reasons(
+    writer: Judge, pairs: Pairs, place: Path, report: Callable[[int, int], None] = lambda *_: None
+) -> dict[str, tuple[str, str]]:
+    """Let a larger model go on after each of the two verdicts, as if it had given it, about every picture.
+
+    Args:
+        writer: With the question and the verdicts of the judge to tune.
+        pairs: What to write about, scrambled as for tuning.
+        place: Gets a line of JSON for each picture; what it has is not written again.
+        report: Told how many pictures of how many are done.
+
+    Returns:
+        Reasons for real and for fake, by the picture's whole path.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for line in place.read_text("utf-8").splitlines() if place.is_file() else ():
+        with suppress(ValueError):  # the last line of an interrupted run may be half a line
+            row = json.loads(line)
+            found[row["path"]] = (row["real"], row["fake"])
+    with place.open("a", encoding="utf-8") as file:
+        for number, entry in enumerate(pairs.entries):
+            name = str(entry.path.absolute())
+            if name not in found:
+                image = pairs[number].image
+                real, fake = (writer.explain(image, begun=v).strip() for v in pairs.how.verdicts)
+                found[name] = (real, fake)
+                print(json.dumps({"path": name, "real": real, "fake": fake}), file=file, flush=True)
+            report(number + 1, len(pairs))
+    return found
+
+
+def tune(
     judge: Judge,
-    pairs: Sequence[Preference],
+    pairs: Sequence[Preference] | Pairs,
+    how: Tuning,
     *,
-    objective: Literal["dpo", "sft"] = "dpo",
-    beta: float = 0.05,
-    learning_rate: float = 1e-6,
-    epochs: int = 1,
-    accumulate: int = 8,
-    seed: int = 0,
+    sources: Iterable[str] = (),
+    state: Path | None = None,
     report: Callable[[int, int], None] = lambda *_: None,
 ) -> list[float]:
     """Train a judge's adapters on pairs, one at a time.
 
     Args:
-        judge: Changed in place.
-        pairs: In any order; every epoch draws another.
-        objective: "sft" learns the chosen answers alone. It is ours, for comparison; the paper's is "dpo".
-        beta: Of DPO: how far the adapters may lead away from the model.
-        learning_rate: Of AdamW.
-        epochs: Passes over the pairs.
-        accumulate: Pairs per update.
-        seed: Of the order.
+        judge: Changed in place; its settings then say how it was tuned, and on what.
+        pairs: In any order.
+        how: Objective, order and steps.
+        sources: Of the pictures.
+        state: File to leave after some updates, and to go on from if it is there; the outcome is the same. None: none.
         report: Told how many pairs of how many are done.
 
     Returns:
@@ -402,28 +553,58 @@ def tune(  # noqa: PLR0913 - each is a setting
 
     Raises:
         MissingDataError: If there is no pair.
+        RecipeError: If the state is that of other pairs.
     """
-    if not pairs:
+    if len(pairs) == 0:
         raise MissingDataError("No pair to tune a judge on.")
-    trained = [p for p in judge.model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, learning_rate, weight_decay=0.0)
-    rng, told, done = np.random.default_rng(seed), [], 0
-    for _ in range(epochs):
-        order = rng.permutation(len(pairs)).tolist()
-        for start in range(0, len(order), accumulate):
-            chosen = [pairs[number] for number in order[start : start + accumulate]]
-            optimiser.zero_grad()
-            total = 0.0
-            for pair in chosen:
-                value = (
-                    judge.preference_loss(pair, beta)
-                    if objective == "dpo"
-                    else -judge.log_probability(pair.image, pair.chosen)
-                ) / len(chosen)
-                value.backward()  # type: ignore[no-untyped-call]
-                total += float(value.detach())
-                done += 1
-                report(done, epochs * len(pairs))
-            optimiser.step()
-            told.append(total)
+    trained = list(judge._trained().values())
+    optimiser = torch.optim.AdamW(trained, how.learning_rate, weight_decay=0.0)
+    told: list[float] = []
+    if state is not None and state.is_file():
+        told = _go_on(state, judge, optimiser, len(pairs))
+    batches = _batches(len(pairs), how)
+    done = sum(map(len, batches[: len(told)]))
+    for batch in batches[len(told) :]:
+        optimiser.zero_grad()
+        total = 0.0
+        for number in batch:
+            value = judge.loss(pairs[number], how) / len(batch)
+            value.backward()  # type: ignore[no-untyped-call]
+            total += float(value.detach())
+            done += 1
+            report(done, how.epochs * len(pairs))
+        optimiser.step()
+        told.append(total)
+        last = len(told) == len(batches)
+        if state is not None and (last or len(told) % _UPDATES_BETWEEN_STATES == 0):
+            kept = {"adapter": judge._adapter(), "optimiser": optimiser.state_dict()}
+            with complete_or_absent(state) as unfinished:
+                torch.save(kept | {"losses": told, "pairs": len(pairs)}, unfinished)
+    seen = tuple(sorted({*judge.how.sources, *sources}))
+    judge.how = replace(judge.how, tuning=how, sources=seen)
     return told
+
+
+def _batches(count: int, how: Tuning) -> list[list[int]]:
+    """Return the numbers of the pairs of each update."""
+    rng = np.random.default_rng(how.seed)
+    orders = [rng.permutation(count).tolist() for _ in range(how.epochs)]
+    return [
+        order[start : start + how.accumulate]
+        for order in orders
+        for start in range(0, count, how.accumulate)
+    ]
+
+
+def _go_on(state: Path, judge: Judge, optimiser: torch.optim.Optimizer, pairs: int) -> list[float]:
+    """Bring judge and optimiser to where a tuning was interrupted, and return the losses up to there."""
+    kept = torch.load(state, map_location="cpu", weights_only=True)
+    if kept["pairs"] != pairs:
+        raise RecipeError(
+            f"{state} is of a tuning on {kept['pairs']} pictures, not on {pairs}: bring back those that are missing, "
+            "or choose another folder."
+        )
+    judge._fill(kept["adapter"], state)
+    optimiser.load_state_dict(kept["optimiser"])
+    losses: list[float] = kept["losses"]
+    return losses

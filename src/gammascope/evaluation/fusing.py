@@ -17,13 +17,14 @@ from gammascope.checkpoints import Calibration
 from gammascope.choices import Fusing
 from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.detection import fusion
+from gammascope.detection.judge import JudgeSettings
 from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
 from gammascope.evaluation.calibrating import UNCERTAIN_RATE, Plan
 from gammascope.evaluation.fitting import fit_scale, fit_thresholds
 from gammascope.evaluation.metrics import auroc
 from gammascope.imaging.codecs import EncodingLaw
 from gammascope.networks.fitted import fit_logistic
-from gammascope.sample import Entry, KeptApart, Label
+from gammascope.sample import Entry, Label
 
 RATES = (UNCERTAIN_RATE, Plan().false_alarms)
 """Shares of held-out real photos that may be called uncertain or fake, and fake: those of a single detector."""
@@ -76,7 +77,7 @@ def fuse(
     members together keep to the budget: each gets ``1 - (1 - budget)^(1/k)`` (exact if their alarms were independent).
 
     Args:
-        members: Checkpoints, calibrated or not; a cascade's fast one first.
+        members: Checkpoints, calibrated or not, judges, and fusion files; a cascade's fast one first.
         entries: Real and fake images of sources that no member was trained on.
         out: The fusion file; it names its members relative to itself.
         kind: How they are combined.
@@ -87,12 +88,12 @@ def fuse(
         The plan, and what members and combinations cost on these images (in the sample they were fitted to).
 
     Raises:
-        MissingDataError: If a class is missing, or a member was trained on one of the sources.
+        MissingDataError: If a class is missing, or a member was, or may have been, trained on one of the sources.
         RecipeError: If the number of members or the zone is impossible.
     """
     pipelines = [fusion.member_at(path) for path in members]
-    for pipeline in pipelines:
-        _refuse_trained(pipeline.facts, entries)
+    for leaf in _leaves(members):
+        _refuse_trained(_facts(leaf), entries)
     seen = _look(pipelines, entries, progress)
     if seen.real.all() or not seen.real.any():
         raise MissingDataError("A fusion is fitted to real and fake images: one class is missing.")
@@ -209,27 +210,37 @@ def _refuse_trained(facts: checkpoints.Facts, entries: Sequence[Entry]) -> None:
     seen = {entry.source or "(none)" for entry in entries if not facts.never_saw(entry)}
     if seen:
         raise MissingDataError(
-            f"{facts.method} was trained on source {', '.join(sorted(seen))}: fuse on sources that every member kept "
-            "apart."
+            f"{facts.method} was, or may have been, trained on source {', '.join(sorted(seen))}: fuse on sources that "
+            "no member was trained on."
         )
+
+
+def _leaves(members: Sequence[Path]) -> list[Path]:
+    return [leaf for path in members for leaf in fusion.leaves(path)]
+
+
+def _facts(leaf: Path) -> checkpoints.Facts:
+    return JudgeSettings.at(leaf).facts if leaf.is_dir() else checkpoints.read_facts(leaf)
 
 
 def entries_of(
     members: Sequence[Path], manifests: Sequence[Path], sources: Sequence[str]
 ) -> list[Entry]:
-    """List the images to fit to: of the given sources, else of those that every member kept apart in training."""
-    kept = [
-        checkpoints.read_facts(path).kept_apart
-        for path in members
-        if not path.is_dir()  # a judge
-    ]
-    wanted = [KeptApart(frozenset(sources))] if sources else kept
-    entries = [
-        entry
-        for path in manifests
-        for entry in read_manifest(path)
-        if wanted and all(apart.holds(entry) for apart in wanted)
-    ]
-    if not entries:
-        raise RecipeError("No image is of a source that all members kept apart: give --source.")
-    return entries
+    """List the images to fit to.
+
+    Those of the given sources; else those that every checkpoint kept apart in training and no judge was tuned on.
+    """
+    leaves = _leaves(members)
+    judges = [_facts(path) for path in leaves if path.is_dir()]
+    kept = [_facts(path).kept_apart for path in leaves if not path.is_dir()]
+    entries = [entry for path in manifests for entry in read_manifest(path)]
+    if sources:
+        found = [entry for entry in entries if entry.source in sources]
+    else:
+        apart = (entry for entry in entries if kept and all(k.holds(entry) for k in kept))
+        found = [entry for entry in apart if all(judge.never_saw(entry) for judge in judges)]
+    if not found:
+        raise RecipeError(
+            "No image is of a source that all members kept apart: give --source, with one that none was trained on."
+        )
+    return found

@@ -45,7 +45,7 @@ browser: $(DEV_READY)  ## drive the report page in chromium, if there is one
 	$(BIN)/python -m pytest -m browser tests/browser
 
 bench: $(DEV_READY)  ## measure speed and memory, hours on a machine left alone; results in runs/benchmarks
-	$(BIN)/python benchmarks/run.py --out runs/benchmarks $(if $(PEER),--peer "$(PEER)")
+	$(BIN)/python benchmarks/run.py --out runs/benchmarks $(if $(DATA),--data "$(DATA)") $(if $(PEER),--peer "$(PEER)")
 
 bench-scale: $(DEV_READY)  ## measure millions of rows, Ray and torchrun, hours on a machine left alone, and print costs
 	$(BIN)/python benchmarks/run.py --out runs/benchmarks --scale

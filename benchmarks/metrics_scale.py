@@ -1,25 +1,29 @@
 """Time and peak memory of all numbers over a score table of millions of rows.
 
-    python benchmarks/metrics_scale.py [--rows 10000000] [--folder FOLDER]
+    python benchmarks/metrics_scale.py [--rows 10000000] [--folder FOLDER] [--repeats 5] [--json FILE]
 
 Writes a synthetic table as the parts of an evaluation (40 generators, 25 sources, sizes, JPEG qualities, masks on one
 image in twenty), then opens it, summarises it and compares it with a second detector, as `evaluate` and
-`compare` do. Each stage prints its seconds, those of the processor (others may share it), and the peak memory so far.
+`compare` do. Of each stage: its seconds, those of the processor (others may share it), and the peak memory so far; the
+medians of the repeats, each in a process of its own. The measure of time is sorting as many numbers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from scan_speed import middle, repeated
 
+from gammascope import machine
 from gammascope.data.ledger import RUN
 from gammascope.evaluation.comparing import compare, pair
 from gammascope.evaluation.localisation import GRID
@@ -29,17 +33,21 @@ from gammascope.evaluation.tables import summarise
 from gammascope.machine import peak_mib
 
 T = TypeVar("T")
+Stages: TypeAlias = dict[str, dict[str, float]]
+
+SORTING = "sort as many numbers"
 
 PART = 500_000
 GENERATORS, SOURCES = 40, 25
 
 
-def timed(what: str, stage: Callable[[], T]) -> T:
+def timed(spent: Stages, what: str, stage: Callable[[], T]) -> T:
     start, processor = time.perf_counter(), time.process_time()
     result = stage()
     seconds, processor = time.perf_counter() - start, time.process_time() - processor
     peak = (peak_mib() or 0.0) / 1024
-    print(f"{what:<24}{seconds:8.1f} s {processor:8.1f} s {peak:10.2f} GiB", flush=True)
+    spent[what] = {"seconds": seconds, "cpu": processor, "peak_gib": peak}
+    print(f"{what}: {spent[what]}", file=sys.stderr, flush=True)
     return result
 
 
@@ -109,28 +117,59 @@ def other(table: ScoreTable) -> ScoreTable:
     return ScoreTable({**columns, "logit_generated": table["logit_generated"] + noise})
 
 
+def measured(chosen: argparse.Namespace) -> dict[str, Any]:
+    if chosen.folder is not None:
+        chosen.folder.mkdir(parents=True, exist_ok=True)
+    spent: Stages = {}
+    stage = partial(timed, spent)
+    scores = np.random.default_rng(0).normal(size=chosen.rows)
+    stage(SORTING, lambda: np.sort(scores))
+    del scores
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as made:
+        folder = Path(made)
+        stage("write parts", lambda: write(folder, chosen.rows))
+        # A table on disk is read column by column as numbers are made, so it must stay there.
+        table = stage("open", lambda: ScoreStore(folder).read("native"))
+        summary = stage("summarise 'generated'", lambda: summarise(table))
+        stage("summarise 'edited'", lambda: summarise(table, "edited"))
+        pairs = stage("pair by path", lambda: pair(table, other(table), "generated"))
+    difference = stage("compare", lambda: compare(pairs)).auroc[2]
+    overall = summary["overall"]["auroc"]
+    said = [
+        f"AUROC {overall['value']:.5f} [{overall['low']:.5f}, {overall['high']:.5f}]",
+        f"difference {difference.value:.5f} [{difference.low:.5f}, {difference.high:.5f}]",
+        f"matched sizes: {2 * summary['size_matched']['yes']:,} images",
+    ]
+    return {"stages": spent, "said": said}
+
+
+def ratios(stages: Stages) -> dict[str, float]:
+    """Return the time of sorting as many numbers, of each stage's; more is better."""
+    return {
+        f"{SORTING} / {what}": stages[SORTING]["cpu"] / found["cpu"]
+        for what, found in stages.items()
+        if what != SORTING
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    print(f"{chosen.rows:,} rows, {platform.machine()}, NumPy {np.__version__}")
+    found: dict[str, Any] = middle(repeated(measured, chosen))
+    print(f"{chosen.rows:,} rows, {machine.name()}, NumPy {np.__version__}")
     print(f"{'stage':<24}{'time':>10} {'processor':>10} {'peak memory':>14}")
-    if chosen.folder is not None:
-        chosen.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=chosen.folder) as made:
-        folder = Path(made)
-        timed("write parts", lambda: write(folder, chosen.rows))
-        # A table on disk is read column by column as numbers are made, so it must stay there.
-        table = timed("open", lambda: ScoreStore(folder).read("native"))
-        summary = timed("summarise 'generated'", lambda: summarise(table))
-        timed("summarise 'edited'", lambda: summarise(table, "edited"))
-        pairs = timed("pair by path", lambda: pair(table, other(table), "generated"))
-    difference = timed("compare", lambda: compare(pairs)).auroc[2]
-    overall = summary["overall"]["auroc"]
-    print(f"AUROC {overall['value']:.5f} [{overall['low']:.5f}, {overall['high']:.5f}]")
-    print(f"difference {difference.value:.5f} [{difference.low:.5f}, {difference.high:.5f}]")
-    print(f"matched sizes: {2 * summary['size_matched']['yes']:,} images")
+    for what, spent in found["stages"].items():
+        print(
+            f"{what:<24}{spent['seconds']:8.1f} s {spent['cpu']:8.1f} s {spent['peak_gib']:10.2f} GiB"
+        )
+    print("\n".join([*found["said"], f"medians of {chosen.repeats} runs"]))
+    if chosen.json:
+        result = {"rows": chosen.rows} | found | {"ratios": ratios(found["stages"])}
+        chosen.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

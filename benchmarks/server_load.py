@@ -16,7 +16,8 @@ results in SQLite as by default:
 - *Page*: from the start of the navigation to the shown verdict, in headless Chromium. Cold: a new server and a new
   browser. Warm: the next visits, each with a picture that is new to the server. (Needs playwright; else left out.)
 
-Prints Markdown tables. With the defaults it takes about twenty minutes, fifteen of them for the load.
+Prints Markdown tables of the medians of ``--repeats`` runs, each with servers of its own; errors and wrong answers are
+summed. With the defaults a run takes about twenty minutes, fifteen of them for the load.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ import io
 import itertools
 import json
 import os
-import platform
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -155,21 +156,29 @@ def address_in(log: Path, process: subprocess.Popen[bytes]) -> str:
 # Pictures, and what must be said of them
 
 
-def with_answers(files: Sequence[tuple[str, bytes]], options: Sequence[str]) -> list[Picture]:
-    """Pictures, given with the endings of their names, and what ``gammascope scan --json`` says of them."""
+def with_answers(
+    files: Sequence[tuple[str, bytes]], options: Sequence[str]
+) -> tuple[list[Picture], float]:
+    """Pictures, given with the endings of their names, and what ``gammascope scan --json`` says of them.
+
+    Also the seconds of the processor that the scan took for one, its start included.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for number, (ending, content) in enumerate(files):
             Path(folder, f"{number}{ending}").write_bytes(content)
         command = [*GAMMASCOPE, "scan", folder, "--json", "--quiet", *options]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         # Its exit code tells of fakes, too.
         said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
     rows = {Path(row["image"]).stem: row for row in map(json.loads, said.splitlines())}
     found = [(content, rows.get(str(number), {})) for number, (_, content) in enumerate(files)]
     kept = [(content, row) for content, row in found if "answers" in row]
     if not kept:
         raise SystemExit("scan could not read any of the pictures.")
     say(f"answers of a scan: {len(kept)}, left out: {len(found) - len(kept)}")
-    return kept
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return kept, cpu / len(kept)
 
 
 def cropped(content: bytes) -> bytes:
@@ -394,79 +403,7 @@ def visited(browser: Any, address: str, path: Path) -> tuple[float, float]:
     return shown, shown - chosen
 
 
-# What is printed
-
-LOAD_COLUMNS: Final = (
-    "clients", "requests_per_second", "p50_ms", "p95_ms", "p99_ms", "requests", "refused_429", "errors", "wrong",
-    "rss_before_mib", "rss_peak_mib", "rss_grown_mib",
-)  # fmt: skip
-BURST_COLUMNS: Final = (
-    "clients", "requests", "refused_429", "errors", "wrong", "seconds", "rss_before_mib", "rss_peak_mib",
-)  # fmt: skip
-HEADS: Final = {
-    "requests_per_second": "requests/s", "refused_429": "429", "rss_before_mib": "MiB before",
-    "rss_peak_mib": "peak MiB", "rss_grown_mib": "MiB more in the second half",
-}  # fmt: skip
-
-
-def tabled(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
-    heads = [HEADS.get(name, name.replace("_", " ")) for name in columns]
-    return table(heads, [[row[name] for name in columns] for row in rows])
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---:"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
-
-
-def printed(found: dict[str, Any]) -> str:
-    parts = [found["machine"], "", found["pictures"], ""]
-    parts += [tabled(LOAD_COLUMNS, found["load"]), ""]
-    if found["burst"]:
-        parts += ["At once:", "", tabled(BURST_COLUMNS, found["burst"]), ""]
-    rows = [
-        [kind, row["clients"], *(row[mode]["requests_per_second"] for mode in ("batched", "unbatched")),
-         row["ratio_second"], row["ratio_cpu_second"],
-         sum(row[mode]["wrong"] + row[mode]["errors"] for mode in ("batched", "unbatched"))]
-        for kind, rows in found["batching"].items() for row in rows
-    ]  # fmt: skip
-    speeds = ["batched/s", "unbatched/s", "ratio", "ratio per CPU-second"]
-    head = ["pictures", "clients", *speeds, "wrong or failed"]
-    if rows:
-        parts += [table(head, rows), ""]
-    if found["page"]:
-        head = ["page", "visits", "navigation to verdict, ms", "slowest, ms", "choice to verdict, ms"]  # fmt: skip
-        rows = [[kind, *row.values()] for kind, row in found["page"].items()]
-        parts += [table(head, rows), ""]
-    return "\n".join(parts)
-
-
-def plot(found: dict[str, Any], path: Path) -> None:
-    """Draw the shares of requests answered within a time, and the server's memory over the load."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for row in found["load"]:
-        left.plot(row["waits_ms"], range(len(row["waits_ms"])), label=f"{row['clients']} clients")
-        right.plot(*zip(*row["memory_mib"], strict=True), label=f"{row['clients']} clients")
-    for row in found["burst"]:
-        right.plot(*zip(*row["memory_mib"], strict=True), label=f"{row['clients']} at once")
-    left.set(xscale="log", xlabel="milliseconds to the answer", ylabel="% of requests")
-    right.set(xlabel="seconds of the load", ylabel="MiB of the server", ylim=(0, None))
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
-    return ", ".join(sorted(names)) or platform.machine()
+# Running it
 
 
 def say(text: str) -> None:
@@ -490,28 +427,30 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--warm", type=int, default=10, help="visits after those; 0 and 0: no page")
     parser.add_argument("--weights", default="default")
     parser.add_argument("--profile", choices=("default", "fast"), default="default")
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write all figures here")
     parser.add_argument("--plot", type=Path, help="also draw waiting times and memory")
     return parser.parse_args()
 
 
-def main() -> None:
-    chosen = parsed()
+def measured(chosen: argparse.Namespace) -> dict[str, Any]:
+    """One run of everything that was asked for."""
+    from gammascope import machine
     from gammascope.data.folder import find_images
 
     options = ["--weights", chosen.weights, "--profile", chosen.profile]
     paths = find_images([str(chosen.folder)])[: chosen.images]
-    whole = with_answers([(path.suffix, path.read_bytes()) for path in paths], options)
+    whole, scan_cpu = with_answers([(path.suffix, path.read_bytes()) for path in paths], options)
     kinds = {"whole": whole}
     if chosen.compare_seconds:
-        kinds[f"{CROP_PX} px"] = with_answers(
-            [(".png", cropped(content)) for content, _ in whole], options
-        )
+        crops = [(".png", cropped(content)) for content, _ in whole]
+        kinds[f"{CROP_PX} px"], _ = with_answers(crops, options)
     area = statistics.mean(row["width"] * row["height"] for _, row in whole)
     size = statistics.mean(len(content) for content, _ in whole)
     found: dict[str, Any] = {
-        "machine": f"{processor()}; {os.cpu_count()} cores, {chosen.threads} threads a server; {' '.join(options)}",
+        "machine": f"{machine.name()}, {chosen.threads} threads a server; {' '.join(options)}",
         "pictures": f"{len(whole)} pictures, {area / 1e6:.2f} megapixels and {size / 1e3:.0f} kB on average",
+        "scan_cpu": scan_cpu,
     }
     with running(chosen.threads, *options) as server:
         warm_up(server, whole)
@@ -527,12 +466,22 @@ def main() -> None:
     if chosen.cold or chosen.warm:
         visits = (max(1, chosen.cold), chosen.warm)
         found["page"] = page_waits(whole[0][0], chosen.threads, *visits, options)
+    return found
+
+
+def main() -> None:
+    chosen = parsed()
+    from scan_speed import repeated
+    from server_tables import loads, plot, printed, ratios, summed
+
+    found = summed(repeated(measured, chosen))
+    found |= {"repeats": chosen.repeats, "ratios": ratios(found)}
     print(printed(found))
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     if chosen.plot:
         plot(found, chosen.plot)
-    if any(row["wrong"] or row["errors"] for row in (*found["load"], *found["burst"])):
+    if any(row["wrong"] or row["errors"] for row in loads(found)):
         raise SystemExit("Some answers were wrong or missing: see above.")
 
 

@@ -1,11 +1,12 @@
 """Training views from shards fetched through a small cache, beside the same pictures as files and as local shards.
 
     python benchmarks/streaming_speed.py [--shards 16] [--pictures 32] [--open 2] [--window 64] [--views 512]
-                                         [--json FILE]
+                                         [--repeats 5] [--json FILE]
 
 Pictures are crops of scikit-image's photos, so anyone gets the same; they are decoded for each view (nothing is kept in
 memory), as with a set larger than it. The "store" is a folder read through fsspec: the price of the network is not in
-it, that of copying, removing and opening shards is. All three take turns, in one process.
+it, that of copying, removing and opening shards is. All three take turns, in one process; of every figure the median of
+the repeats is shown.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import skimage.data
+from scan_speed import middle, repeated
 
 from gammascope.data.batches import Draws
 from gammascope.data.pictures import Pictures
@@ -70,18 +72,7 @@ def drawn(views: Draws, numbers: Sequence[int]) -> tuple[float, float]:
     return time.process_time() - cpu, time.perf_counter() - clock
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shards", type=int, default=16)
-    parser.add_argument("--pictures", type=int, default=32, help="in each")
-    parser.add_argument("--open", type=int, default=2, help="of each kind, at a time")
-    parser.add_argument(
-        "--window", type=int, default=64, help="views, after which one of each kind is exchanged"
-    )
-    parser.add_argument("--views", type=int, default=512)
-    parser.add_argument("--json", type=Path)
-    chosen = parser.parse_args()
-    found: dict[str, dict[str, float]] = {}
+def measured(chosen: argparse.Namespace) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         write_pictures(root, chosen.shards, chosen.pictures)
@@ -104,17 +95,36 @@ def main() -> None:
                 spent[name] = [
                     a + b for a, b in zip(spent[name], drawn(views, numbers), strict=True)
                 ]
-    for name, (cpu, clock) in spent.items():
-        found[name] = {"per_cpu_second": chosen.views / cpu, "per_second": chosen.views / clock}
-        ratio = found[name]["per_cpu_second"] / found["files"]["per_cpu_second"]
+    return {
+        name: {"per_cpu_second": chosen.views / cpu, "per_second": chosen.views / clock}
+        for name, (cpu, clock) in spent.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shards", type=int, default=16)
+    parser.add_argument("--pictures", type=int, default=32, help="in each")
+    parser.add_argument("--open", type=int, default=2, help="of each kind, at a time")
+    parser.add_argument(
+        "--window", type=int, default=64, help="views, after which one of each kind is exchanged"
+    )
+    parser.add_argument("--views", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    found: dict[str, dict[str, float]] = middle(repeated(measured, chosen))
+    files = found["files"]["per_cpu_second"]
+    for name, rate in found.items():
         print(
-            f"{name:9} {found[name]['per_cpu_second']:7.1f} a CPU-second ({ratio:.2f} of files), "
-            f"{found[name]['per_second']:7.1f} a second"
+            f"{name:9} {rate['per_cpu_second']:7.1f} a CPU-second ({rate['per_cpu_second'] / files:.2f} of files), "
+            f"{rate['per_second']:7.1f} a second"
         )
+    print(f"medians of {chosen.repeats} runs")
     if chosen.json:
         settings = {name: value for name, value in vars(chosen).items() if name != "json"}
         told = {
-            f"{name} / files": found[name]["per_cpu_second"] / found["files"]["per_cpu_second"]
+            f"{name} / files": found[name]["per_cpu_second"] / files
             for name in ("shards", "streamed")
         }
         result = settings | {"found": found, "ratios": told}

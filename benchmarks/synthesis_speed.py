@@ -1,10 +1,11 @@
 """Training samples made on the fly, by kind: per second of a processor, and per second of the clock with N processes.
 
-    python benchmarks/synthesis_speed.py [--size 160] [--samples 200] [--processes 2] [--json FILE]
+    python benchmarks/synthesis_speed.py [--size 160] [--samples 200] [--processes 2] [--repeats 5] [--json FILE]
 
 Photos are scikit-image's, so anyone gets the same samples. "sample" is what training sees: a window is cut, aged,
 manipulated, disturbed, re-encoded and cropped (``data.synthesis.Stream``). "inpainting" fills a region with a small
-autoencoder (random weights: they cost what trained ones cost), and stands beside the autoencoder's own round trip.
+autoencoder (random weights: they cost what trained ones cost), and stands beside the autoencoder's own round trip. Of
+every figure the median of the repeats is shown.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import skimage.data
 import torch
+from scan_speed import middle, repeated
 
 from gammascope.data.laws import Mixture
 from gammascope.data.pictures import Pictures
@@ -101,13 +104,7 @@ def inpainting_cost(size: int, times: int) -> dict[str, float]:
     return {"round_trip_ms": 1e3 * alone, "inpainting_ms": 1e3 * whole, "ratio": whole / alone}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=160)
-    parser.add_argument("--samples", type=int, default=200)
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json", type=Path)
-    chosen = parser.parse_args()
+def measured(chosen: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -119,18 +116,45 @@ def main() -> None:
                 "per_cpu_second": chosen.samples / alone,
                 "per_second": chosen.samples / together,
             }
-            print(
-                f"{kind:10} {found[kind]['per_cpu_second']:7.1f} a CPU-second, {found[kind]['per_second']:7.1f} "
-                f"a second with {chosen.processes} processes",
-                flush=True,
-            )
-    cost = inpainting_cost(256, 10)
+    return {"samples": found, "inpainting": inpainting_cost(256, 10)}
+
+
+def ratios(found: dict[str, Any], processes: int) -> dict[str, float]:
+    """Return what each kind costs beside photos as they are, and what processes bring; more is better."""
+    kinds, cost = found["samples"], found["inpainting"]
+    plain = kinds["authentic"]["per_cpu_second"]
+    return {
+        **{f"{kind} / authentic": kinds[kind]["per_cpu_second"] / plain for kind in KINDS[1:]},
+        **{
+            f"{kind}: {processes} processes / as many times one": kinds[kind]["per_second"]
+            / (processes * kinds[kind]["per_cpu_second"])
+            for kind in KINDS
+        },
+        "inpainting: round trip / whole": cost["round_trip_ms"] / cost["inpainting_ms"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    found: dict[str, Any] = middle(repeated(measured, chosen))
+    for kind, rate in found["samples"].items():
+        print(
+            f"{kind:10} {rate['per_cpu_second']:7.1f} a CPU-second, {rate['per_second']:7.1f} "
+            f"a second with {chosen.processes} processes"
+        )
+    cost = found["inpainting"]
     print(
         f"inpainting {cost['inpainting_ms']:.1f} ms, the autoencoder's round trip alone {cost['round_trip_ms']:.1f} "
-        f"ms: {cost['ratio']:.2f} times (256 px, one thread)"
+        f"ms: {cost['ratio']:.2f} times (256 px, one thread)\nmedians of {chosen.repeats} runs"
     )
     if chosen.json:
-        whole = {"size": chosen.size, "samples": found, "inpainting": cost}
+        whole = {"size": chosen.size} | found | {"ratios": ratios(found, chosen.processes)}
         chosen.json.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
 
 

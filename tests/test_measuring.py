@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+
+from gammascope.report import Answer, Verdict
+from gammascope.sample import Label
 
 PLACE = Path(__file__).parents[1] / "benchmarks"
 
@@ -45,12 +52,43 @@ def test_a_ratio_that_fell_by_more_than_a_tenth_is_named_and_no_other(script, tm
     said = run.verdict_on(now, place)
     assert said.startswith("4 of 5 ratios compared with those of a desk: 2 fell by more than 10 %.")
     lines = said.splitlines()[2:]
-    assert lines == [
+    assert lines[:3] == [
         "- **fell by 60 %**: d, 1 before, 0.4 now",
         "- **fell by 11 %**: a, 1 before, 0.89 now",
+        "",
     ]
     place.write_text(json.dumps({"machine": "a desk", "ratios": {"c": 2.1}}), "utf-8")
     assert "none fell" in run.verdict_on(now, place)
+
+
+def test_a_ratio_that_could_not_fall_for_none_is_kept_is_named_too(script, tmp_path):
+    run, place = script("run"), tmp_path / "ratios.json"
+    place.write_text(json.dumps({"machine": "a desk", "ratios": {"a": 1.0}}), "utf-8")
+    said = run.verdict_on({"a": 1.0, "12 MP": 0.1, "24 MP": 0.2}, place)
+    assert said.startswith("1 of 3 ratios compared")
+    assert said.endswith("None kept to compare with (--keep keeps them): 12 MP; 24 MP.")
+
+
+def test_a_benchmark_is_left_out_where_it_needs_what_was_not_given(script, tmp_path):
+    run = script("run")
+    jobs = {job.script: job for job in run.JOBS}
+    data, peer = tmp_path / "PHOTOS.csv", tmp_path / "OUT"
+
+    def words(name: str, data: Path | None, peer: Path | None, **how: bool) -> list[str]:
+        given = {"DATA": data, "PEER": peer}
+        return run.words_of(jobs[name], tmp_path, given, quick=how.get("quick", False))
+
+    for quick in (False, True):
+        assert words("own_commands", data, None, quick=quick) == []
+        assert words("own_commands", None, peer, quick=quick) == []
+        asked = words("own_commands", data, peer, quick=quick)
+        assert asked[:3] == [str(data), "--peer", str(peer)]
+        assert asked[-1] == f"{tmp_path}/own_commands.json"
+        assert words("scan_speed", None, peer, quick=quick)[-2:] == ["--peer", str(peer)]
+        assert "--peer" not in words("scan_speed", data, None, quick=quick)
+    assert words("precisions", None, None)[0] == "--synthetic"
+    assert words("precisions", data, None)[0] == str(data)
+    assert run.needed(jobs["own_commands"]) == ["--data", "--peer"]
 
 
 def test_ratios_of_all_scripts_are_gathered_under_their_names(script, tmp_path):
@@ -65,7 +103,7 @@ def test_every_job_asks_for_options_that_its_script_has(script):
     run = script("run")
     for job in run.JOBS:
         text = (PLACE / f"{job.script}.py").read_text("utf-8")
-        for word in f"{job.asked} {job.quick}".split():
+        for word in f"{job.asked} {job.quick} {job.labelled}".split():
             if word.startswith("--"):
                 assert f'"{word}"' in text, (job.script, word)
 
@@ -84,6 +122,171 @@ def test_ratios_of_a_scan_are_of_one_picture_and_of_the_floor(script):
 def test_medians_are_of_each_figure_alone(script):
     runs = [{"a": 1.0, "b": 9.0}, {"a": 5.0, "b": 1.0}, {"a": 2.0, "b": 2.0}]
     assert script("scan_speed").middle(runs) == {"a": 2.0, "b": 2.0}
+
+
+def test_medians_reach_into_tables_and_leave_words_alone(script):
+    runs = [
+        {"rows": [{"ms": ms, "name": "one", "ok": True}], "waits": list(range(ms)), "page": None}
+        for ms in (3, 1, 2)
+    ]
+    assert script("scan_speed").middle(runs) == {
+        "rows": [{"ms": 2, "name": "one", "ok": True}],
+        "waits": [0, 1, 2],
+        "page": None,
+    }
+
+
+def process(_chosen: argparse.Namespace) -> dict[str, int]:
+    return {"process": os.getpid()}
+
+
+def test_each_run_has_a_process_of_its_own(script):
+    """Else the peak of one is that of all before it."""
+    runs = script("scan_speed").repeated(process, argparse.Namespace(repeats=2))
+    assert len({os.getpid(), *(run["process"] for run in runs)}) == 3
+
+
+def load(clients: int, p50: float, **unsound: int) -> dict[str, Any]:
+    row = {
+        "clients": clients,
+        "p50_ms": p50,
+        "requests_per_cpu_second": 5.0,
+        "errors": 0,
+        "wrong": 0,
+    }
+    memory = {"rss_before_mib": 200, "rss_peak_mib": 400}
+    return {**row, **memory, "examples": ["bad"] * sum(unsound.values()), **unsound}
+
+
+def test_one_wrong_answer_in_one_of_five_runs_is_not_lost_in_the_median(script):
+    tables = script("server_tables")
+    pair = {"clients": 1, "batched": load(1, 9.0), "unbatched": load(1, 9.0, errors=2)}
+    runs = [
+        {
+            "load": [load(1, p50, wrong=int(p50 == 5.0))],
+            "burst": [],
+            "scan_cpu": 0.1,
+            "batching": {"whole": [{**pair, "ratio_cpu_second": 1.5}]},
+        }
+        for p50 in (3.0, 1.0, 2.0, 5.0, 4.0)
+    ]
+    found = tables.summed(json.loads(json.dumps(runs)))
+    (row,) = found["load"]
+    assert (row["p50_ms"], row["wrong"], row["examples"]) == (3.0, 1, ["bad"])
+    assert sum(one["errors"] for one in tables.loads(found)) == 10
+    told = tables.ratios(found)
+    assert told["1 clients: CPU of a scan / of the server"] == pytest.approx(0.5)
+    assert told["1 clients: memory before / at most"] == 0.5
+    assert told["whole, 1 clients: batched / unbatched, per CPU-second"] == 1.5
+
+
+def test_memory_that_grows_with_images_and_a_detector_that_needs_more_lower_a_ratio(script):
+    found = {
+        "default": {"200": {"peak_mib": 400}, "2000": {"peak_mib": 500}},
+        "mobilenet": {"200": {"peak_mib": 250}, "2000": {"peak_mib": 250}},
+    }
+    assert script("scan_memory").ratios(found) == {
+        "default: memory with 200 images / with 2,000": 0.8,
+        "mobilenet: memory with 200 images / with 2,000": 1.0,
+        "2,000 images: memory of mobilenet / of default": 0.5,
+    }
+
+
+def test_shares_are_told_with_their_number_and_interval(script):
+    labelled = script("labelled")
+    assert labelled.told(labelled.share(1, 268)) == "1 of 268, 0.4 % [0.1, 2.1]"
+    assert labelled.told(labelled.share(0, 0)) == "-"
+
+
+def test_fakes_found_and_false_alarms_are_counted_apart(script):
+    labels = [Label.FAKE, Label.FAKE, Label.FAKE, Label.REAL, Label.REAL]
+    called, scores = [True, True, False, True, False], [0.9, 0.8, 0.2, 0.5, 0.1]
+    found = script("labelled").rates(labels, called, scores)
+    assert (found["found"]["count"], found["found"]["n"]) == (2, 3)
+    assert (found["false_alarms"]["count"], found["false_alarms"]["n"]) == (1, 2)
+    assert found["auroc"]["value"] == pytest.approx(5 / 6, abs=1e-6)
+    assert found["tpr_at_1"]["value"] == pytest.approx(2 / 3, abs=1e-6)
+    photos = script("labelled").rates([Label.REAL], [False], [0.1])
+    assert photos["auroc"]["value"] is None
+    json.dumps(found | photos)
+
+
+def way(script: ModuleType, seconds: float, *said: tuple[Verdict, float]) -> Any:
+    """Return a way of looking with what it said of each picture: verdict and logit."""
+    answers = [{"generated": Answer(0.5, verdict, (0.4, 0.6))} for verdict, _ in said]
+    logits = [{"generated": logit} for _, logit in said]
+    return script.Way(None, seconds, len(said), answers, logits)
+
+
+def test_verdicts_that_a_precision_changes_are_counted_against_float32(script):
+    precisions, (no, unsure, fake) = script("precisions"), Verdict
+    exact = way(precisions, 4.0, (no, -1.0), (unsure, 0.5), (fake, 2.0))
+    other = way(precisions, 1.0, (fake, 1.5), (fake, 0.7), (fake, 2.0))
+    found = precisions.changes(other, exact)
+    assert found["logit_difference"] == 2.5
+    assert found["other_verdict"]["count"] == 2
+    assert found["no_sign_to_fake_or_back"]["count"] == 1
+    same = precisions.changes(exact, exact)
+    assert precisions.ratios({"f32": same, "auto": found}, "dev") == {
+        "dev, auto: CPU of f32 / of it": 4.0,
+        "dev, auto: verdicts of f32 that stay": pytest.approx(1 / 3, abs=1e-6),
+    }
+    assert (
+        "| auto | 3 | 333.33 | 4.00 | 2.5 | 2 of 3, 66.7 % [20.8, 93.9] |"
+        in precisions.markdown({"auto": found})
+    )
+
+
+def test_answering_early_is_judged_beside_all_views_of_the_same_profile(script):
+    early, (no, _, fake) = script("early_answers"), Verdict
+    labels = [Label.FAKE, Label.FAKE, Label.REAL]
+    patient = way(early, 3.0, (fake, 1.0), (fake, 1.0), (no, 0.0))
+    hasty = way(early, 1.5, (fake, 1.0), (no, 0.0), (no, 0.0))
+    ways = {"fast, all views": patient, "fast, early exits": hasty, "fast, mobilenet": hasty}
+    found = {
+        name: early.figures(one, labels, early.beside(name, ways)) for name, one in ways.items()
+    }
+    assert early.ratios(found) == {
+        "fast, early exits: CPU of all views / of it": 2.0,
+        "fast, early exits: verdicts of all views that stay": pytest.approx(2 / 3, abs=1e-6),
+        "fast, early exits: fakes found, of those by all views": 0.5,
+    }
+    table = early.markdown({"machine": "a desk", "repeats": 1, "found": found})
+    assert "| fast, early exits | 1 of 2, 50.0 % [9.5, 90.5] | 0 of 1, 0.0 % [0.0, 79.3] |" in table
+
+
+def test_exits_are_off_in_the_copy_of_a_detector_alone_and_a_cascade_may_begin_under_fast(script):
+    ways = script("early_answers").ways_of()
+    patient = ways["default, all views"]
+    patient.look(np.full((600, 500, 3), 90, np.uint8))
+    assert patient.views == 4
+    assert ways["default, early exits"].pipeline.facts.settled
+    assert ways["default, early exits"].pipeline.network is patient.pipeline.network
+    cascade = ways["default, mobilenet under fast, then default"].pipeline
+    assert [member.profile for member in cascade.members] == ["fast", "default"]
+
+
+def test_what_two_tools_print_is_read_alike(script):
+    own = script("own_commands")
+    row = {"answers": {"generated": {"verdict": "fake", "probability": 0.9}}, "verdict": "fake"}
+    assert own.ours(row) == (True, 0.9)
+    assert own.ours({"image": "a", "error": "broken"}) is None
+    assert own.theirs('{"verdict": "inconclusive", "ai_probability": 0.5}') == (False, 0.5)
+    assert own.theirs('{"verdict": "ai_generated_verified", "ai_probability": 1.0}') == (True, 1.0)
+    assert own.theirs("sahu65: unsupported file") is None
+
+
+def test_a_tool_that_is_slower_and_ranks_worse_makes_ratios_above_one(script):
+    own = script("own_commands")
+    speed = {name: {"seconds": 0.5, "cpu": 1.0} for name in (own.DEFAULT, own.FAST, own.EACH)}
+    speed[own.PEER] = {"seconds": 2.0, "cpu": 1.0}
+    quality: dict[str, Any] = {name: {"auroc": {"value": 0.9}} for name in (own.DEFAULT, own.FAST)}
+    quality[own.PEER] = {"auroc": {"value": 0.6}}
+    told = own.ratios({"speed": speed, "quality": quality})
+    assert told["scan, a command for each: seconds of sahu65 / of it"] == 4.0
+    assert told["scan: AUROC of it / of sahu65"] == pytest.approx(1.5)
+    quality[own.PEER]["auroc"]["value"] = None  # of one class
+    assert len(own.ratios({"speed": speed, "quality": quality})) == 3
 
 
 def test_costs_follow_from_what_was_measured_and_what_is_assumed(script):

@@ -29,7 +29,7 @@ REPORT = {
 ANSWER = {2: "verdict probability thresholds"}
 EVIDENCE = {2: "name statement examined_share marked_share strength limits"}
 RECHECK = {2: "change holds answers"}
-SUMMARY = {2: "format images verdicts answers unreadable copies alike"}
+SUMMARY = {2: "format images verdicts answers unreadable copies alike once"}
 OVER_HTTP: dict[type[pydantic.BaseModel], dict[int, str]] = {
     schema.DetectShape: {2: "format version results"},
     schema.JobShape: {2: "format id status accepted files done failed results"},

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +35,7 @@ from gammascope.detectors import gamma
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import Limits
+from gammascope.report import Verdict
 from gammascope.scanning.ordered import Plan, scan_into
 from gammascope.scanning.results import LOOK, ResultsFolder, Row, Seen
 from gammascope.scanning.sources import Item, listed
@@ -220,6 +222,68 @@ def test_near_duplicates_are_told_and_each_has_a_verdict_of_its_own(photos, coun
         )
     summary = ResultsFolder(tmp_path / "out").summary()
     assert (summary.copies, summary.alike, summary.alike_groups) == (1, 3, 1)
+    assert sum(summary.verdicts.values()) == 5
+    assert sum(summary.contents.values()) == 4
+    assert sum(summary.pictures.values()) == 2
+
+
+def results_of(folder: Path, *rows: tuple[str, Verdict | None, int]) -> ResultsFolder:
+    """Write rows of contents (a letter), their verdicts (None: unreadable) and looks."""
+    results = ResultsFolder(folder)
+    whole = {"width": 1, "height": 1, "question": "generated", "probability": 0.5, "answers": {}}
+    with results.writer() as add:
+        for number, (content, verdict, look) in enumerate(rows):
+            said = (
+                {"error": "broken"}
+                if verdict is None
+                else {**whole, "verdict": verdict, LOOK: look}
+            )
+            add(Row(number, f"{number}.png", content * 64, 1, json.dumps(said)))
+    return results
+
+
+def test_verdicts_are_also_counted_once_for_each_content_and_for_what_looks_alike(tmp_path):
+    """Of those that look alike the gravest counts, wherever it stands; what cannot be read has none."""
+    no, unsure, fake = Verdict
+    rows: list[tuple[str, Verdict | None, int]]
+    rows = [("a", no, 0), ("b", fake, 2), ("b", fake, 2), ("c", unsure, 4), ("d", no, 7 << 40)]
+    rows += [("d", no, 7 << 40), ("e", None, 0), ("e", None, 0), ("f", unsure, 7 << 50)]
+    summary = results_of(tmp_path, *rows).summary()
+    assert summary.verdicts == {no: 3, unsure: 2, fake: 2}
+    assert summary.contents == {no: 2, unsure: 2, fake: 1}
+    assert summary.pictures == {no: 1, unsure: 1, fake: 1}
+    assert (summary.copies, summary.alike, summary.alike_groups, summary.failed) == (3, 3, 1, 2)
+
+
+def test_counting_what_nothing_was_found_in_gives_zeros(tmp_path):
+    summary = results_of(tmp_path, ("a", None, 0)).summary()
+    assert summary.contents == summary.pictures == dict.fromkeys(Verdict, 0)
+    assert summary.failed == 1
+
+
+def test_very_many_pictures_that_share_a_look_are_counted_in_little_memory(tmp_path):
+    """Pictures of one colour do. All pairs of 30,000 take 7 GB."""
+    count = 30_000
+    rng = np.random.default_rng(0)
+    table = pa.table(
+        {
+            "verdict": ["no sign"] * (2 * count),
+            "generated_verdict": ["no sign"] * (2 * count),
+            "edited_verdict": pa.nulls(2 * count, pa.string()),
+            "sha256": [f"{number:064x}"[::-1] for number in range(2 * count)],
+            LOOK: np.append(np.zeros(count, np.uint64), rng.integers(2**62, size=count, dtype=np.uint64) * 2 + 2),
+            "error": pa.nulls(2 * count, pa.string()),
+        }
+    )  # fmt: skip
+    ledger.write_part(tmp_path, 0, table)
+    tracemalloc.start()
+    summary = ResultsFolder(tmp_path).summary()
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held < 200 * 2**20
+    assert summary.contents[Verdict.NO_SIGN] == 2 * count
+    assert summary.pictures[Verdict.NO_SIGN] == count + 1
+    assert (summary.alike, summary.alike_groups) == (count, 1)
 
 
 def test_without_deduplication_each_is_examined(contents, counting, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,34 +114,51 @@ def statement(summary: Summary, place: str) -> str:
     >>> counts = {Verdict.FAKE: 1, Verdict.UNCERTAIN: 0, Verdict.NO_SIGN: 2}
     >>> statement(Summary(4, counts, {}, 1), "out")
     '4 images: 1 fake, 2 no sign, 1 unreadable. Rows: out'
-    >>> statement(Summary(4, counts, {}, 0, copies=1, alike=2, alike_groups=1), "out")
-    '4 images: 1 fake, 2 no sign; 1 with the bytes of another; 2 contents look like another (1 group). Rows: out'
+    >>> once = {Verdict.FAKE: 1, Verdict.NO_SIGN: 1}
+    >>> statement(Summary(3, counts, {}, 0, copies=1, contents=once), "out")
+    '3 images: 1 fake, 2 no sign; 1 with the bytes of another, counted once: 1 fake, 1 no sign. Rows: out'
+    >>> statement(Summary(3, counts, {}, 0, alike=2, alike_groups=1, pictures=once), "out")
+    '3 images: 1 fake, 2 no sign; 2 contents look like another (1 group), counted once: 1 fake, 1 no sign. Rows: out'
     """
-    found = [verdict for verdict in reversed(Verdict) if summary.verdicts[verdict]]
-    parts = [f"{summary.verdicts[verdict]:,} {verdict}" for verdict in found]
+    parts = [_counted(summary.verdicts)]
     if summary.failed:
         parts.append(f"{summary.failed:,} unreadable")
-    again = [f"{summary.copies:,} with the bytes of another"] if summary.copies else []
+    told = [", ".join(filter(None, parts))]
+    if summary.copies:
+        told.append(f"{summary.copies:,} with the bytes of another{_once(summary.contents)}")
     if summary.alike_groups:
         groups = f"{summary.alike_groups:,} group{'s' if summary.alike_groups > 1 else ''}"
-        again.append(f"{summary.alike:,} contents look like another ({groups})")
-    told = "; ".join([", ".join(parts), *again])
-    return f"{summary.images:,} images: {told}. Rows: {place}"
+        once = _once(summary.pictures)
+        told.append(f"{summary.alike:,} contents look like another ({groups}){once}")
+    return f"{summary.images:,} images: {'; '.join(told)}. Rows: {place}"
+
+
+def _counted(verdicts: Mapping[Verdict, int]) -> str:
+    """Write counts, the gravest first; what is 0 is left out."""
+    found = [verdict for verdict in reversed(Verdict) if verdicts.get(verdict)]
+    return ", ".join(f"{verdicts[verdict]:,} {verdict}" for verdict in found)
+
+
+def _once(verdicts: Mapping[Verdict, int]) -> str:
+    """Write verdicts of what is counted once, to follow what is there several times; copies may all be unreadable."""
+    return f", counted once: {_counted(verdicts)}" if any(verdicts.values()) else ""
 
 
 def plain(summary: Summary) -> dict[str, object]:
     """Return the counts as plain types."""
+
+    def named(counts: Mapping[Verdict, int]) -> dict[str, int]:
+        return {str(verdict): count for verdict, count in counts.items()}
+
     return {
         "format": FORMAT,
         "images": summary.images,
-        "verdicts": {str(verdict): count for verdict, count in summary.verdicts.items()},
-        "answers": {
-            question: {str(verdict): count for verdict, count in counts.items()}
-            for question, counts in summary.answers.items()
-        },
+        "verdicts": named(summary.verdicts),
+        "answers": {question: named(counts) for question, counts in summary.answers.items()},
         "unreadable": summary.failed,
         "copies": summary.copies,
         "alike": {"contents": summary.alike, "groups": summary.alike_groups},
+        "once": {"contents": named(summary.contents), "pictures": named(summary.pictures)},
     }
 
 

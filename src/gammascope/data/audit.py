@@ -103,18 +103,18 @@ def look_alikes(looks: Sequence[Look]) -> _Pairs:
     return np.concatenate(alike)
 
 
-def groups_of_copies(hashes: UInt64[np.ndarray, " n"]) -> list[int]:
-    """Return the sizes of the groups of two and more whose hashes differ in at most COPY_RADIUS bits.
+def groups_of_copies(hashes: UInt64[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Return for each hash the number of its group, from 0 on: members differ in at most COPY_RADIUS bits.
 
-    Members may be as near to each other only over others between them.
+    They may be as near to each other only over others between them. What looks like nothing else is a group of its own.
     """
-    different, counts = np.unique(hashes, return_counts=True)
+    different, place = np.unique(hashes, return_inverse=True)
     pairs = near_hashes(different, COPY_RADIUS)
-    near, places = np.unique(pairs, return_inverse=True)
-    groups = _components(len(near), places.reshape(-1, 2))
-    alone = np.delete(counts, near)
-    sizes = [int(counts[near[members]].sum()) for members in groups]
-    return [*sizes, *alone[alone > 1].tolist()]
+    near, ends = np.unique(pairs, return_inverse=True)
+    group = np.arange(len(different))
+    for members in _components(len(near), ends.reshape(-1, 2)):
+        group[near[members]] = near[members[0]]
+    return np.unique(group[place], return_inverse=True)[1]
 
 
 def near_hashes(hashes: UInt64[np.ndarray, " n"], radius: int = RADIUS) -> _Pairs:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int, UInt8
 
 from gammascope.data import audit, ledger
 from gammascope.errors import MissingDataError, RecipeError
@@ -70,6 +71,8 @@ class Summary:
         copies: Images with the same bytes as one before.
         alike: Contents that look like another content (``audit.COPY_RADIUS``); verdicts are each one's own.
         alike_groups: Groups of those.
+        contents: Examined contents by verdict, the same bytes counted once.
+        pictures: The same with those that look alike counted once, at the gravest verdict among them.
     """
 
     images: int
@@ -79,6 +82,8 @@ class Summary:
     copies: int = 0
     alike: int = 0
     alike_groups: int = 0
+    contents: dict[Verdict, int] = field(default_factory=dict)
+    pictures: dict[Verdict, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +195,10 @@ class ResultsFolder:
         self._drop_merged()
 
     def summary(self) -> Summary:
-        """Count verdicts, copies and look-alikes; reads columns part by part, and holds 16 bytes for each image."""
+        """Count verdicts, copies and look-alikes; reads columns part by part, and holds 17 bytes for each image."""
         _, parquet = pyarrow_for(FEATURE)
         images, failed = 0, 0
-        contents, looks = [_NOTHING], [_NOTHING]
+        digests, looks, graveness = [_NOTHING], [_NOTHING], [np.empty(0, np.uint8)]
         counts = {name: dict.fromkeys(Verdict, 0) for name in ("", *_QUESTIONS)}
         columns = {f"{name}_verdict".lstrip("_"): found for name, found in counts.items()}
         for path, _ in ledger.parts(self.folder):
@@ -207,14 +212,30 @@ class ResultsFolder:
                             found[Verdict(count["values"])] += count["counts"]
                 read = batch.filter(batch.column("sha256").is_valid())
                 # A quarter of a hash tells contents apart, too: two of a billion agree on it with a chance of 3 %.
-                digests = (int(one[:16], 16) for one in read.column("sha256").to_pylist())
-                contents.append(np.fromiter(digests, np.uint64, read.num_rows))
+                quarters = (int(one[:16], 16) for one in read.column("sha256").to_pylist())
+                digests.append(np.fromiter(quarters, np.uint64, read.num_rows))
                 looks.append(read.column(LOOK).fill_null(_NO_LOOK).to_numpy(zero_copy_only=False))
-        kinds, first = np.unique(np.concatenate(contents), return_index=True)
-        different = np.concatenate(looks)[first]
-        groups = audit.groups_of_copies(different[different != _NO_LOOK])
-        copies = sum(map(len, contents)) - len(kinds)
-        return Summary(images, counts.pop(""), counts, failed, copies, sum(groups), len(groups))
+                grave = (_GRAVENESS[verdict] for verdict in read.column("verdict").to_pylist())
+                graveness.append(np.fromiter(grave, np.uint8, read.num_rows))
+        _, first, content = np.unique(
+            np.concatenate(digests), return_index=True, return_inverse=True
+        )
+        gravest = _gravest(np.concatenate(graveness), content)
+        examined = gravest > 0
+        picture = audit.groups_of_copies(np.concatenate(looks)[first][examined])
+        alike = np.bincount(picture)
+        alike = alike[alike > 1]
+        return Summary(
+            images,
+            counts.pop(""),
+            counts,
+            failed,
+            copies=len(content) - len(first),
+            alike=int(alike.sum()),
+            alike_groups=len(alike),
+            contents=_by_verdict(gravest),
+            pictures=_by_verdict(_gravest(gravest[examined], picture)),
+        )
 
     def _write_listing(self, first: int, items: list[Item]) -> None:
         arrow, _ = pyarrow_for(FEATURE)
@@ -274,6 +295,21 @@ class _Writer(AbstractContextManager[Callable[[Row], None]]):
 
 _NOTHING = np.empty(0, np.uint64)
 _NO_LOOK = 2**64 - 1  # hashes are even
+_GRAVENESS = {None: 0} | {str(verdict): verdict.gravity + 1 for verdict in Verdict}
+
+
+def _gravest(
+    graveness: UInt8[np.ndarray, " n"], group: Int[np.ndarray, " n"]
+) -> UInt8[np.ndarray, " _g"]:
+    """Return the gravest of each group, whose numbers begin with 0 and leave none out."""
+    found = np.zeros(group.max(initial=-1) + 1, np.uint8)
+    np.maximum.at(found, group, graveness)
+    return found
+
+
+def _by_verdict(graveness: UInt8[np.ndarray, " n"]) -> dict[Verdict, int]:
+    _, *counts = np.bincount(graveness, minlength=1 + len(Verdict)).tolist()
+    return dict(zip(Verdict, counts, strict=True))
 
 
 def _stored(item: Item) -> tuple[Any, ...]:

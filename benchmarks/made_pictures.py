@@ -13,7 +13,8 @@ are judged and never learnt. A seed is a division into sixths and a draw.
 
 Printed: AUROC and TPR at 1 % on collections left out, and the step to nothing added with its 95 % interval over
 collections; what the threshold of 1 % calls fake; how much better fakes are told from photos of other collections than
-from those of their own (the content gap); and AUROC of what was made against its controls. What is done is kept.
+from those of their own (the content gap), likewise; and AUROC of what was made against its controls. What is done is
+kept under a name that follows from all that it was fitted to.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ VIEWS = ("square", "window", "square, perturbed", "window, perturbed")
 KINDS = ("square", "window")
 NOTHING = "nothing"
 BOTH_SIDES = 10
-"""Photos and fakes of a collection whose content gap is looked at."""
+"""Photos and fakes that a collection with a content gap has at least."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Judge:
         seen = [replace(p, read={v: p.read[v] for v in VIEWS if v in p.read}) for p in pictures]
         old = [p for p in seen if not p.copy]
         self.old = frozenset(p.name for p in old)
+        self.key = key_of(seen, components)
         self.readings = [
             # The same coordinates, whatever is added.
             Readings(seen, kind, Space.of(tokens_of(old, kind), components))
@@ -102,9 +104,10 @@ class Judge:
 
     def __call__(self, arm: Arm) -> dict[str, float]:
         """Return the logit of each picture's views, "NAME/VIEW", by the fit that left its collection out."""
-        kept = self.out / f"{arm.name}-{arm.seed}.json"
+        learnt = self.old | {p.name for p in arm.made}
+        key = hashlib.sha256(" ".join([self.key, *sorted(learnt)]).encode()).hexdigest()[:16]
+        kept = self.out / f"{arm.name}-{arm.seed}-{key}.json"
         if not kept.is_file():
-            learnt = self.old | {p.name for p in arm.made}
             said: dict[str, float] = {}
             for readings in self.readings:
                 said |= self._said(readings, learnt, arm.seed)
@@ -122,6 +125,16 @@ class Judge:
                 logits = found.logits(readings.x[view][own]).tolist()
                 said |= {f"{name}/{view}": z for name, z in zip(names, logits, strict=True)}
         return said
+
+
+def key_of(pictures: Sequence[Picture], components: int) -> str:
+    """Return a hash of all that fits depend on, but for which pictures are learnt and how they are divided."""
+    digest = hashlib.sha256(str(components).encode())
+    for p in sorted(pictures, key=lambda p: p.name):
+        digest.update(f"\n{p.name} {p.source} {p.family} {p.fake} {p.copy}".encode())
+        for view, features in sorted(p.read.items()):
+            digest.update(f" {view} ".encode() + np.ascontiguousarray(features).tobytes())
+    return digest.hexdigest()
 
 
 def tokens_of(pictures: Sequence[Picture], view: str) -> torch.Tensor:
@@ -152,16 +165,25 @@ def step(
     return bootstrap(lambda rows, weight: kernel(label, rows, weight), label, sources)
 
 
-def content_gap(logit: np.ndarray, fake: np.ndarray, sources: np.ndarray) -> tuple[float, int]:
-    """Return how much better fakes are told from other collections' photos than from their own's, and of how many."""
+def content_gaps(logit: np.ndarray, fake: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    """Return of each collection how much better its fakes are told from photos of others than from its own.
+
+    Collections with too few pictures are left out; which, and their order, does not depend on the logits.
+    """
     gaps = []
     for source in np.unique(sources):
         own = sources == source
         fakes, photos = logit[own & fake], logit[own & ~fake]
-        if min(len(fakes), len(photos)) < BOTH_SIDES:
-            continue
-        gaps.append(told(fakes, logit[~own & ~fake]) - told(fakes, photos))
-    return float(np.mean(gaps)) if gaps else float("nan"), len(gaps)
+        if min(len(fakes), len(photos)) >= BOTH_SIDES:
+            gaps.append(told(fakes, logit[~own & ~fake]) - told(fakes, photos))
+    return np.array(gaps)
+
+
+def mean_of(numbers: np.ndarray) -> Value:
+    """Return the mean of a number for each collection, its interval over collections."""
+    return bootstrap(
+        lambda rows, weight: weight @ numbers[rows] / weight.sum(1), np.zeros(len(numbers), int)
+    )
 
 
 def told(fakes: np.ndarray, photos: np.ndarray) -> float:
@@ -193,12 +215,13 @@ class Table:
         gain = [step(m, before, logit, self.label, self.sources) for m in (auroc, tpr)]
         photos = logit[~self.fake]
         (called,) = fit_thresholds(photos, self.groups[~self.fake].tolist(), RATES[-1:])
-        gap, of = content_gap(logit, self.fake, self.sources)
+        gap, gap_before = (content_gaps(z, self.fake, self.sources) for z in (logit, before))
         print(
             f"{arm.name}, seed {arm.seed}, {len(arm.made)} pictures: AUROC {auroc(logit, self.label):.4f} "
             f"(step {shown(gain[0])}), TPR {tpr(logit, self.label):.3f} (step {shown(gain[1])}); "
             f"called fake: {(photos >= called).mean():.4f} of photos, {(logit[self.fake] >= called).mean():.3f} of "
-            f"fakes; content gap {gap:.4f} of {of} collections",
+            f"fakes; content gap of {len(gap)} collections {shown(mean_of(gap))} "
+            f"(step {shown(mean_of(gap - gap_before))})",
             flush=True,
         )
         parts = [f"{name} {self._told(pictures, said)}" for name, pictures in self.made.items()]
@@ -252,11 +275,15 @@ def chosen(
         photo, edit = logits([pair.photo, pair.edit], said)
         opinions.append(actgen.Opinion(anew[name].entry, float(photo), float(edit)))
     wrong = sum(opinion.wrong for opinion in opinions)
-    print(f"seed {seed}: wrong about {wrong} of {len(opinions)} guides", flush=True)
+    both = actgen.either_way(opinions, budget, (seed,))
+    print(
+        f"seed {seed}: wrong about {wrong} of {len(opinions)} guides; {both} pairs of {budget} in both choices",
+        flush=True,
+    )
     of = {pair.entry.path: (pair.photo, pair.edit) for pair in anew.values()}
     arms = []
     for choice in get_args(GuideChoice):
-        photos = actgen.chosen(opinions, budget, choice, np.random.default_rng(seed))
+        photos = actgen.chosen(opinions, budget, choice, np.random.default_rng((seed,)))
         made = frozenset(picture for photo in photos for picture in of[photo.path])
         arms.append(Arm(f"actgen {choice}", made, seed))
     return arms

@@ -34,12 +34,18 @@ class Origin:
         prompt: What the generator was asked for.
         seed: Of the plan.
         twin: Pictures of one twin show the same photo and went through the same processing.
+        strength: Of an edit, 0..1; None: not known, or no edit.
+        guided: Whether it was made against a detector.
+        style: What the photo went through before anything else.
     """
 
     policy: str = ""
     prompt: str = ""
     seed: int | None = None
     twin: str = ""
+    strength: float | None = None
+    guided: bool = False
+    style: str = ""
 
 
 @dataclass(frozen=True, slots=True)

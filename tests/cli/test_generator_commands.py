@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +68,19 @@ def test_all_are_listed():
     shown = run("generators")
     assert shown.exit_code == 0
     assert "small_diffusion" in shown.stdout
+    assert "class: one of those that it was trained with" in " ".join(shown.stdout.split())
+
+
+def test_the_page_on_generators_tells_the_same_abilities():
+    page = (Path(__file__).parents[2] / "docs" / "generators.md").read_text("utf-8")
+    told = {}
+    for row in re.findall(r"(?m)^\| \[`.*$", page):
+        name, _, can, _ = (cell.strip() for cell in row.strip("|").split("|"))
+        told[re.sub(r"^\[`(\w+)`.*", r"\1", name)] = sorted(
+            re.sub(r"\s*\(.*?\)", "", can).split(", ")
+        )
+    rows = json.loads(run("generators", "--json").stdout)
+    assert told == {row["name"]: row["can"] for row in rows}
 
 
 def test_inpainted_regions_are_in_the_masks(folder, tmp_path):
@@ -153,10 +168,21 @@ def test_a_policy_makes_pairs_within_its_budget(folder, tmp_path):
         (("--policy", "genmix", "--budget", 1), "--accept-patent-notice"),
         (("--policy", "genmx", "--budget", 1), "Did you mean 'genmix'"),
         (("--policy", "interventions", "--budget", 1, "--kind", "edit"), "no --kind"),
+        (("--policy", "actgen", "--budget", 1, "--prompt", "dog"), "no --prompt"),
+        (("--policy", "actgen", "--budget", 1, "--strength", 0.2), "no --strength"),
+        (("--policy", "actgen", "--budget", 1, "--controls", 0), "no --controls"),
+        (("--policy", "actgen", "--budget", 1, "--per-photo", 2), "no --per-photo"),
+        (("--policy", "actgen", "--budget", 1, "--autoencoder", "nowhere"), "no --autoencoder"),
+        (("--policy", "actgen", "--budget", 1, "--styles", "x"), "no --styles"),
+        (("--accept-patent-notice",), "belong together"),
+        (("--policy", "actgen", "--budget", 1, "--held-out", "aa"), "no photo is of this source"),
+        (("--kind", "edit", "--held-out", "aa"), "no photo is of this source. Did you mean 'a'"),
+        (("--kind", "inpaint", "--prompt", "dog"), "it goes with edit, sample"),
+        ((), "it goes with inpaint, edit, sample"),
     ],
     ids=str,
 )
-def test_what_a_policy_cannot_do_is_one_line_and_leaves_nothing(folder, tmp_path, asked, said):
+def test_what_cannot_be_heeded_is_one_line_and_leaves_nothing(folder, tmp_path, asked, said):
     wrong = run(
         *("synthesize", folder / "m.csv", "--out", tmp_path / "new"),
         *("--generator", folder / "run", *asked),
@@ -164,6 +190,31 @@ def test_what_a_policy_cannot_do_is_one_line_and_leaves_nothing(folder, tmp_path
     assert wrong.exit_code == 2
     assert said in " ".join(wrong.stderr.split())
     assert not (tmp_path / "new").exists()
+
+
+def test_photos_are_reduced_for_policies_and_kinds_alike(folder, tmp_path):
+    reduced = ("--largest-side", 64)
+    Image.fromarray(np.random.default_rng(9).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(
+        tmp_path / "large.png"
+    )
+    for asked in (("--policy", "actgen", "--budget", 1), ("--kind", "edit")):
+        out = tmp_path / asked[1]
+        done = run(
+            *("synthesize", tmp_path / "large.png", "--out", out, "--quiet"),
+            *("--generator", folder / "run", *reduced, *asked),
+        )
+        assert done.exit_code == 0, done.stderr
+        made = read_manifest(out / "manifest.csv")
+        assert {np.asarray(Image.open(entry.path)).shape for entry in made} == {(48, 64, 3)}
+
+
+def test_a_source_held_out_is_left_alone_without_a_policy_too(folder, tmp_path):
+    rows = (folder / "m.csv").read_text().replace("2.png,real,a", "2.png,real,b")
+    (folder / "two.csv").write_text(rows)
+    arguments = ("--kind", "edit", "--generator", folder / "run", "--held-out", "a", "--quiet")
+    done = run("synthesize", folder / "two.csv", "--out", tmp_path, *arguments)
+    assert done.exit_code == 0, done.stderr
+    assert {entry.source for entry in read_manifest(tmp_path / "manifest.csv")} == {"b"}
 
 
 def test_a_policy_needs_a_generator(folder, tmp_path):

@@ -217,8 +217,103 @@ def test_more_pictures_per_photo_may_be_added_later(entries, tmp_path):
 
 def test_a_folder_of_another_plan_is_refused(entries, tmp_path):
     make_edits(entries, tmp_path / "out", Plan(("copy_move",)))
-    with pytest.raises(RecipeError, match=r"plan\.json.*another folder"):
+    with pytest.raises(
+        RecipeError, match=r"plan\.json\): seed is 0 there and 5 here.*another folder"
+    ):
         make_edits(entries, tmp_path / "out", Plan(("copy_move",), seed=5))
+
+
+def test_pictures_of_other_photos_are_not_taken_for_these(folder, tmp_path):
+    """Files are named after their photos, which other photos of the same names must not inherit."""
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    shutil.copy(folder / "b" / "1.png", other / "a" / "1.jpg")
+    mine, theirs = (photos_of(sorted(place.rglob("*.*")), "test") for place in (folder, other))
+    before = make_edits(mine, tmp_path / "out", Plan(("copy_move",)))
+    with pytest.raises(RecipeError, match=r"not the same photos \(sha256 .* another folder"):
+        make_edits(theirs, tmp_path / "out", Plan(("copy_move",)))
+    moved = shutil.move(folder, tmp_path / "moved")
+    again = make_edits(
+        photos_of(sorted(moved.rglob("*.*")), "test"), tmp_path / "out", Plan(("copy_move",))
+    )
+    assert again.kept == len(before.entries)
+
+
+def test_pictures_by_other_weights_are_not_taken_for_these(entries, tmp_path, lively):
+    first, second = lively("small_diffusion"), lively("small_diffusion")
+    plan = Plan(("edit", "twin"), controls=0, generator=first.signature, autoencoder="ae")
+    torch.manual_seed(0)
+    decoders = [TinyAutoencoder(latent_channels=4, width=8, mixing=False) for _ in range(2)]
+    made = make_edits(entries, tmp_path / "out", plan, Generators(decoders[0], generator=first))
+    next(second.parameters()).add_(0.01)
+    with pytest.raises(RecipeError, match="not the same generator"):
+        make_edits(entries, tmp_path / "out", plan, Generators(decoders[0], generator=second))
+    with pytest.raises(RecipeError, match="not the same autoencoder"):
+        make_edits(entries, tmp_path / "out", plan, Generators(decoders[1], generator=first))
+    again = make_edits(entries, tmp_path / "out", plan, Generators(decoders[0], generator=first))
+    assert again.kept == len(made.entries) == len(entries)
+
+
+@pytest.mark.parametrize("kind", ["edit", "inpaint", "sample", "twin", "restyled"])
+def test_what_failed_never_becomes_a_fake(
+    entries, tmp_path, lively, autoencoder, kind, monkeypatch
+):
+    """The generator gives the photo back, or black where it has no photo."""
+    writer = lively("small_diffusion")
+    monkeypatch.setattr(writer, "edit", lambda image, *_: image.copy())
+    monkeypatch.setattr(writer, "inpaint", lambda image, *_: image.copy())
+    monkeypatch.setattr(writer, "sample", lambda _, size, *__: np.zeros((*size, 3), np.uint8))
+    monkeypatch.setattr("gammascope.data.edits.round_trip", lambda photo, *_, **__: photo.copy())
+    generators = Generators(autoencoder, styles=lambda photo, *_: photo.copy(), generator=writer)
+    needed = {KINDS[kind].needs: "x"}
+    plan = Plan((kind,), encoding=PNG, **needed)
+    made = make_edits(entries, tmp_path / "out", plan, generators)
+    assert {entry.label for entry in made.entries} == {Label.REAL}
+    said = "the answer is black" if kind == "sample" else "the answer is the photo"
+    assert [reason for _, reason in made.broken] == [said] * len(entries)
+    assert not list((tmp_path / "out" / kind).rglob("*.png"))
+
+
+def test_an_edit_of_another_size_is_a_failed_one(entries, tmp_path, lively, monkeypatch):
+    writer = lively("small_diffusion")
+    monkeypatch.setattr(writer, "edit", lambda image, *_: image[:-1])
+    with pytest.raises(MissingDataError, match=r"None of 3 photos .* the answer is \(119"):
+        make_edits(
+            entries,
+            tmp_path,
+            Plan(("edit",), controls=0, generator="x"),
+            Generators(generator=writer),
+        )
+
+
+def test_the_manifest_tells_the_strength_of_edits_also_of_those_made_before(
+    entries, tmp_path, lively, monkeypatch
+):
+    writer = lively("small_diffusion")
+    drawn = []
+
+    def edit(image, prompt, strength, rng):
+        drawn.append(strength)
+        return 255 - image
+
+    monkeypatch.setattr(writer, "edit", edit)
+    plan = Plan(("edit",), per_photo=3, controls=0, strength=0.5, generator="x")
+    for _ in range(2):
+        make_edits(entries, tmp_path, plan, Generators(generator=writer))
+        rows = read_manifest(tmp_path / MANIFEST)
+        assert [row.origin.strength for row in rows] == drawn
+    assert {0.15, 0.25, 0.375} >= set(drawn)
+    assert len(set(drawn)) > 1
+
+
+def test_sources_held_out_and_copies_of_their_photos_are_left_alone(folder, tmp_path):
+    shutil.copy(folder / "a" / "1.jpg", folder / "b" / "2.jpg")
+    entries = photos_of(sorted(folder.rglob("*.*")), "test")
+    made = make_edits(entries, tmp_path / "out", Plan(("copy_move",), held_out=("a",)))
+    assert {entry.source for entry in made.entries} == {"b"}
+    assert len(made.entries) == 4
+    with pytest.raises(MissingDataError, match="without the sources a, b"):
+        make_edits(entries, tmp_path / "none", Plan(("copy_move",), held_out=("a", "b")))
 
 
 def test_broken_and_tiny_photos_are_counted_and_nobody_cuts_from_them(folder, tmp_path):
@@ -285,6 +380,22 @@ def test_fakes_are_no_photos(entries, tmp_path):
     fake = Entry(entries[0].path, Label.FAKE)
     with pytest.raises(RecipeError, match="1 of the pictures are fakes"):
         make_edits([*entries, fake], tmp_path / "out", Plan())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kinds": ("inpaint",), "prompt": "dog"}, r"--prompt dog .* inpaint: .* edit, sample"),
+        ({"kinds": ("twin",), "strength": 0.5}, r"--strength 0\.5 .* twin: .* restyled, edit"),
+        ({"generator": "g"}, r"--generator g .* telea: it goes with inpaint, edit, sample"),
+        ({"kinds": ("edit",), "autoencoder": "ae"}, r"--autoencoder ae .* edit"),
+    ],
+    ids=str,
+)
+def test_what_no_kind_heeds_is_refused(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        Plan(**settings)
+    Plan(("inpaint", "edit"), prompt="dog", strength=0.5, generator="g")
 
 
 def test_unknown_kinds_are_refused_with_the_nearest_one():

@@ -21,7 +21,7 @@ from gammascope.data.manifest import (
 )
 from gammascope.errors import MissingDataError, UndecodableImageError
 from gammascope.imaging.storage import cell
-from gammascope.sample import Entry, Label
+from gammascope.sample import Entry, Label, Origin
 
 
 def written(folder: Path, text: str, name: str = "manifest.csv") -> Path:
@@ -286,3 +286,21 @@ def test_a_mask_that_would_falsify_the_ground_truth_is_refused(photo: Any, tmp_p
 def test_an_image_that_is_not_there_is_named(tmp_path: Any) -> None:
     with pytest.raises(UndecodableImageError, match=r"gone\.jpg"):
         load_sample(Entry(tmp_path / "gone.jpg", Label.REAL))
+
+
+def test_how_a_picture_was_made_is_read_as_it_was_written(tmp_path: Any) -> None:
+    origins = [
+        Origin("actgen", "dog", 3, "7", strength=0.375),
+        Origin("actgen", "", 3, "8", guided=True),
+        Origin("interventions", style="dusk"),
+        None,
+    ]
+    entries = [
+        Entry(tmp_path / f"{number}.png", Label.FAKE, origin=origin)
+        for number, origin in enumerate(origins)
+    ]
+    for name in ("m.csv", "m.parquet"):
+        write_manifest(entries, tmp_path / name)
+        assert [entry.origin for entry in read_manifest(tmp_path / name)] == origins
+    (odd,) = read_manifest(written(tmp_path, "path,label,strength\na.png,fake,strong\n"))
+    assert odd.origin is None

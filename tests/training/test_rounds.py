@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from gammascope.generation import base as generators
 from gammascope.imaging.codecs import Encoding
 from gammascope.imaging.decode import decode
 from gammascope.imaging.views import views_of
-from gammascope.sample import Label
+from gammascope.sample import Entry, Label
 from gammascope.training import rounds
 from gammascope.training.recipe import Data, Optimisation, Recipe, Rhythm, Streaming
 from gammascope.training.rounds import Rounds, critic_of, run
@@ -158,7 +160,11 @@ def test_some_pictures_go_against_the_detector(generator, manifest, tmp_path):
         return pixels.mean((1, 2, 3))
 
     plan = PolicyPlan("actgen", 4, generator.signature, guided=0.5)
-    augment(photos, tmp_path / "half", plan, generator, critic=critic)
+    half = augment(photos, tmp_path / "half", plan, generator, critic=critic)
+    asked = [entry.origin for entry in half.entries if entry.label is Label.FAKE]
+    assert [origin.guided for origin in asked] == [False, True, False, True]
+    assert {(o.prompt, o.strength) for o in asked if o.guided} == {("", None)}
+    assert all(o.prompt in {"dog", "cat"} and o.strength for o in asked if not o.guided)
     steps = len(signs)
     assert steps > 0
     augment(photos, tmp_path / "all", replace(plan, guided=1.0), generator, critic=critic)
@@ -168,6 +174,58 @@ def test_some_pictures_go_against_the_detector(generator, manifest, tmp_path):
         augment(photos, tmp_path / "none", plan, generator)
     with pytest.raises(RecipeError, match="share of 0 to 1"):
         replace(plan, guided=1.5)
+
+
+def test_edits_against_the_detector_and_others_have_both_strengths(generator):
+    photos = [Entry(Path(f"{n}.png"), Label.REAL) for n in range(100)]
+    for share in (0.25, 0.5):
+        plan = PolicyPlan("actgen", 100, "g", guided=share)
+        made = [job for job, _ in plan.pairs(photos, generator)]
+        beside = Counter((job.strength, plan.against(job.twin)) for job in made)
+        assert len(beside) == 4
+        assert min(beside.values()) > 5
+
+
+def test_rounds_with_other_weights_or_guides_are_refused(recipe, generator, manifest, tmp_path):
+    plan = replace(PLAN, count=1, guided=False, largest_side=40)
+    _, (found,) = run(recipe, plan, generator, tmp_path)
+    assert 0 <= found.either_way <= found.made
+    made = read_manifest(tmp_path / "round-0" / "made" / "manifest.csv")
+    assert {decode(entry.path).image.shape for entry in made} == {(40, 40, 3)}
+    other = copy.deepcopy(generator)
+    next(other.parameters()).add_(0.01)
+    with pytest.raises(RecipeError, match="not the same generator"):
+        run(recipe, plan, other, tmp_path)
+    guide = manifest.parent / "1.png"
+    kept = guide.read_bytes()
+    try:
+        Image.fromarray(255 - decode(guide).image).save(guide)
+        with pytest.raises(RecipeError, match=r"guides holds .* photos and sources"):
+            run(recipe, plan, generator, tmp_path)
+    finally:
+        guide.write_bytes(kept)
+
+
+def test_a_resumed_round_edits_whom_it_chose_whatever_the_last_digits_say(
+    recipe, generator, tmp_path, monkeypatch
+):
+    plan = replace(PLAN, count=1, guided=False)
+    run(recipe, plan, generator, tmp_path)
+    made = tmp_path / "round-0" / "made" / "manifest.csv"
+    before = read_manifest(made)
+    monkeypatch.setattr(rounds, "_logit", lambda *_: 0.0)
+    run(recipe, plan, generator, tmp_path)
+    assert read_manifest(made) == before
+
+
+def test_a_photo_listed_twice_is_one_guide(recipe, generator, manifest):
+    twice = manifest.parent / "twice.csv"
+    rows = manifest.read_text().splitlines()
+    twice.write_text("\n".join([*rows, *(row for row in rows if ",walk," in row)]))
+    data = replace(recipe.data, manifests=(str(twice),))
+    training, guides = rounds.divided(replace(recipe, data=data), PLAN)
+    assert len(guides) == len({guide.path for guide in guides}) == 8
+    assert not {entry.path for entry in training} & {guide.path for guide in guides}
 
 
 @pytest.mark.parametrize("fit", ["resize", "center_crop", "tiles"])

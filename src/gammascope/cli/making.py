@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -22,7 +22,7 @@ from gammascope.generation.small_autoencoder import FILE, SmallAutoencoder
 from gammascope.generation.upscaling import Upscaler
 from gammascope.imaging.codecs import Encoding
 from gammascope.manipulation.inpainting import Inpainter
-from gammascope.sample import Entry, Label
+from gammascope.sample import Entry, KeptApart, Label
 
 _TABLES = {".csv", ".parquet"}
 _NETWORK_FILES = {".param", ".onnx"}
@@ -30,11 +30,14 @@ _BROKEN_SHOWN = 10
 _PICTURES_BYTES = 4 * 10**9
 
 
-def photos_at(paths: Sequence[str], out: Path, split: str | None) -> list[Entry]:
+def photos_at(
+    paths: Sequence[str], out: Path, split: str | None, held_out: Sequence[str] = ()
+) -> list[Entry]:
     """List the photos to edit: the real ones of manifests (of one split, if it is named), and files.
 
     Raises:
         MissingDataError: If there is none.
+        RecipeError: If no photo is of a source that is to be held out, for then it was misspelt.
     """
     tables = [Path(path) for path in paths if Path(path).suffix.lower() in _TABLES]
     others = [path for path in paths if Path(path).suffix.lower() not in _TABLES]
@@ -53,6 +56,10 @@ def photos_at(paths: Sequence[str], out: Path, split: str | None) -> list[Entry]
         photos += photos_of(found, split or "test")
     if not photos:
         raise MissingDataError(f"No real photo in {', '.join(paths)}.")
+    for _, (name, *_), known in KeptApart(frozenset(held_out)).absent(photos):
+        raise RecipeError(
+            f"--held-out {name}: no photo is of this source.{did_you_mean(name, sorted(known))}"
+        )
     return photos
 
 
@@ -93,19 +100,25 @@ def generators(
 
 
 def refuse_beside_policy(
-    policy: str | None, budget: int | None, kinds: Sequence[str] | None, prompt: str
+    policy: str | None, budget: int | None, given: Mapping[str, object]
 ) -> None:
-    """Refuse what a policy decides itself, and a policy without a budget.
+    """Refuse what a policy has no use for, and a policy without a budget.
+
+    Args:
+        policy: Its name.
+        budget: Its pairs.
+        given: Options that go with kinds of edits alone; what is false was not given.
 
     Raises:
         RecipeError: With what does not go together.
     """
     if policy is None or budget is None:
-        raise RecipeError("--policy and --budget belong together: give both.")
-    if kinds or prompt:
         raise RecipeError(
-            "--policy decides kinds and prompts itself: give no --kind and no --prompt."
+            "--policy and --budget belong together (--accept-patent-notice to both): give both."
         )
+    useless = [f"no --{name}" for name, value in given.items() if value]
+    if useless:
+        raise RecipeError(f"--policy decides itself what is made: give {' and '.join(useless)}.")
 
 
 def augmented(
@@ -113,7 +126,7 @@ def augmented(
     out: Path,
     generator: Generator | None,
     policy: tuple[str, int, bool, tuple[str, ...]],
-    how: tuple[int, Encoding],
+    how: tuple[int, Encoding, int | None],
     *,
     quiet: bool,
 ) -> Edits:
@@ -124,7 +137,7 @@ def augmented(
         out: Where everything goes.
         generator: What writes pixels.
         policy: Its name and budget, whether its notice was accepted, and sources held out.
-        how: Seed, and encoding of all pictures.
+        how: Seed, encoding of all pictures, and the longer side that larger photos are reduced to.
         quiet: Without a bar.
 
     Raises:
@@ -136,8 +149,18 @@ def augmented(
     if generator is None:
         raise RecipeError("A policy needs a generator: give --generator.")
     name, budget, accepted, held_out = policy
-    square = None if generator.any_size else generator.native_px
-    plan = PolicyPlan(name, budget, generator.signature, held_out, *how, square, accepted)
+    seed, encoding, largest_side = how
+    plan = PolicyPlan(
+        name,
+        budget,
+        generator.signature,
+        held_out,
+        seed,
+        encoding,
+        square=None if generator.any_size else generator.native_px,
+        accepted=accepted,
+        largest_side=largest_side,
+    )
     with terminal.progress_bar("Augmenting", shown=not quiet) as advance:
         return augment(photos, out, plan, generator, progress=advance)
 

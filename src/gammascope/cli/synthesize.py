@@ -86,7 +86,7 @@ Budget: TypeAlias = Annotated[
 ]
 HeldOut: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(help="Source that a policy never touches; repeatable."),
+    typer.Option(help="Source whose photos, and copies of them, are left alone; repeatable."),
 ]
 AcceptNotice: TypeAlias = Annotated[
     bool, typer.Option("--accept-patent-notice", help="You know of the patent beside genmix.")
@@ -137,18 +137,16 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.cli import making, terminal
     from gammascope.data.edits import CHEAP_KINDS, Plan, make_edits
 
-    writer = making.generator_of(generator)
-    if policy is not None or budget is not None:
-        making.refuse_beside_policy(policy, budget, kind, prompt)
-        made = making.augmented(
-            making.photos_at(photos, out, split),
-            out,
-            writer,
-            (str(policy), int(budget or 0), accept_patent_notice, tuple(held_out or ())),
-            (seed, making.encoding_of(quality)),
-            quiet=quiet,
-        )
-        _tell(made, out)
+    writer, apart = making.generator_of(generator), tuple(held_out or ())
+    if policy is not None or budget is not None or accept_patent_notice:
+        given = {"kind": kind, "prompt": prompt, "strength": strength != 1.0, "styles": styles}
+        given |= {"per-photo": per_photo != 1, "controls": controls is not None}
+        given |= {"autoencoder": autoencoder, "inpainter": inpainter, "upscaler": upscaler}
+        making.refuse_beside_policy(policy, budget, given)
+        pool = making.photos_at(photos, out, split, apart)
+        decided = (str(policy), int(budget or 0), accept_patent_notice, apart)
+        how = (seed, making.encoding_of(quality), largest_side)
+        _tell(making.augmented(pool, out, writer, decided, how, quiet=quiet), out)
     plan = Plan(
         kinds=tuple(kind) if kind else CHEAP_KINDS,
         per_photo=per_photo,
@@ -164,8 +162,9 @@ def synthesize(  # noqa: PLR0913, PLR0917 - each is an option
         generator="" if writer is None else writer.signature,
         prompt=prompt,
         square=None if writer is None or writer.any_size else writer.native_px,
+        held_out=apart,
     )
-    entries = making.photos_at(photos, out, split)
+    entries = making.photos_at(photos, out, split, apart)
     generators = making.generators(autoencoder, inpainter, upscaler, styles, writer)
     with terminal.progress_bar("Editing", shown=not quiet) as advance:
         made = make_edits(entries, out, plan, generators, progress=advance)

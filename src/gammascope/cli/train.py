@@ -11,7 +11,7 @@ import typer
 
 from gammascope.choices import GuideChoice
 from gammascope.cli import options
-from gammascope.cli.synthesize import Quality, Seed
+from gammascope.cli.synthesize import LargestSide, Quality, Seed
 
 RecipeFile: TypeAlias = Annotated[Path, typer.Argument(help="Recipe, a TOML file.")]
 Overrides: TypeAlias = Annotated[
@@ -88,6 +88,7 @@ def rounds(  # noqa: PLR0913, PLR0917 - each is an option
     ] = True,
     most: Annotated[int, typer.Option(min=1, help="At most so many guides.")] = 1000,
     quality: Quality = "90",
+    largest_side: LargestSide = None,
     seed: Seed = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -114,6 +115,7 @@ def rounds(  # noqa: PLR0913, PLR0917 - each is an option
         most=most,
         seed=seed,
         encoding=making.encoding_of(quality),
+        largest_side=largest_side,
     )
     if as_json or quiet:
         path, found = training.run(wanted, plan, load(generator), out)
@@ -132,7 +134,8 @@ def _table(found: Any) -> Any:
     from rich.table import Table
 
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("round", "guides", "called fake", "edits missed", "made", "hard", "still hard"):
+    titles = ("round", "guides", "called fake", "edits missed", "made", "either way", "hard")
+    for title in (*titles, "still hard"):
         drawn.add_column(title, justify="right")
     for number, each in enumerate(found):
         drawn.add_row(str(number), *map(str, asdict(each).values()))

@@ -14,23 +14,24 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
 from jaxtyping import UInt8
 
+from gammascope.data.identity import network_sha256, photos_sha256, without
 from gammascope.data.manifest import load_mask
 from gammascope.data.pictures import Pictures
+from gammascope.data.policies.base import checked
 from gammascope.data.products import (
     SUFFIXES,
     Edits,
+    Frame,
     Product,
     claim,
-    cut_square,
     make_each,
-    middle,
     write_mask,
     write_picture,
 )
@@ -45,7 +46,7 @@ from gammascope.manipulation.base import SMALLEST_PX, Manipulated, Manipulation
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainter, Inpainting, NavierStokes, Telea
 from gammascope.manipulation.splicing import Donor, Splicing
-from gammascope.sample import Entry, Image, Label, Mask, Origin
+from gammascope.sample import Entry, Image, KeptApart, Label, Mask, Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,12 @@ class _Kind:
     Attributes:
         name: ``kind`` of its entries; None: the whole picture is generated.
         needs: Which of ``Generators``; "": none.
+        heeds: Which other settings of a plan change it.
     """
 
     name: str | None
     needs: str = ""
+    heeds: tuple[str, ...] = ()
 
 
 KINDS: Mapping[str, _Kind] = {
@@ -105,11 +108,11 @@ KINDS: Mapping[str, _Kind] = {
     "regenerated": _Kind("inpainting", "autoencoder"),
     "twin": _Kind(None, "autoencoder"),
     "upscaled": _Kind(None, "upscaler"),
-    "restyled": _Kind(None, "styles"),
+    "restyled": _Kind(None, "styles", ("strength",)),
     "diffusion": _Kind("inpainting", "inpainter"),
     "inpaint": _Kind("inpainting", "generator"),
-    "edit": _Kind(None, "generator"),
-    "sample": _Kind(None, "generator"),
+    "edit": _Kind(None, "generator", ("prompt", "strength")),
+    "sample": _Kind(None, "generator", ("prompt",)),
 }
 """How a photo can be changed: "autoencoder" decodes a region anew, "regenerated" one that was smeared over before,
 "twin" the whole photo; "upscaled" enlarges the reduced photo, "restyled" gives it another style; "diffusion" paints a
@@ -158,6 +161,7 @@ class Plan:
         generator: Likewise.
         prompt: What the generator is asked for in edits and samples.
         square: Photos are reduced and cut to a square of this side, for a generator that knows no other; None: never.
+        held_out: Sources whose photos, and copies of them, are left alone.
     """
 
     kinds: tuple[str, ...] = CHEAP_KINDS
@@ -174,6 +178,7 @@ class Plan:
     generator: str = ""
     prompt: str = ""
     square: int | None = None
+    held_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -187,6 +192,13 @@ class Plan:
             )
         if not 0 < self.strength <= 1:
             raise RecipeError(f"strength={self.strength}: expected more than 0, at most 1.")
+        for option in ("strength", "prompt", *(item.name for item in fields(Generators))):
+            given = getattr(self, option)
+            heed = [name for name, kind in KINDS.items() if option in (kind.needs, *kind.heeds)]
+            if given not in ("", 1.0) and not set(heed) & set(self.kinds):
+                raise RecipeError(
+                    f"--{option} {given} changes nothing of {', '.join(self.kinds)}: it goes with {', '.join(heed)}."
+                )
 
 
 def make_edits(
@@ -213,15 +225,22 @@ def make_edits(
     Raises:
         MissingDataError: If there is no photo, a kind lacks its generator, splices lack a second photo, or nothing
             could be made.
-        RecipeError: If the folder holds another plan's run, or a fake is among the photos.
+        RecipeError: If the folder holds another plan's run, one with other photos or weights, or a fake is among the
+            photos.
     """
     generators = generators or Generators()
+    photos = without(photos, KeptApart(frozenset(plan.held_out)))
     _check(photos, plan, generators)
+    work = _Work(photos, folder, plan, generators)
+    named = sorted((work.inside(photo), photo.path) for photo in photos)
+    needed = {KINDS[kind].needs for kind in plan.kinds} - {""}
+    networks = {name: network_sha256(getattr(generators, name)) for name in sorted(needed)}
     # How many are made may grow: what is there stays valid.
-    claim(folder, replace(plan, per_photo=1, controls=None), Plan())
+    unnumbered = replace(plan, per_photo=1, controls=None)
+    claim(folder, unnumbered, Plan(), photos=photos_sha256(named), **networks)
     return make_each(
         [(photo.path, photo) for photo in photos],
-        _Work(photos, folder, plan, generators).made_of,
+        work.made_of,
         folder,
         f"None of {len(photos)} photos could be edited",
         progress,
@@ -240,6 +259,11 @@ class _Work:
         self._root = os.path.commonpath([photo.path.absolute().parent for photo in photos])
         ranked = sorted(photos, key=lambda photo: (_code(photo.path), str(photo.path)))
         self._controls = {photo.path for photo in ranked[: plan.controls]}
+        self._frame = Frame(plan.largest_side, plan.square)
+
+    def inside(self, photo: Entry) -> str:
+        """Return where a photo is within the photos' common folder."""
+        return os.path.relpath(photo.path.absolute(), self._root)
 
     def made_of(self, photo: Entry) -> Iterator[Product]:
         """Make everything of one photo that is not there yet."""
@@ -273,8 +297,7 @@ class _Work:
         }
         kept = path.exists()
         if not kept:
-            rng = np.random.default_rng((self.plan.seed, _content_code(photo.path), number))
-            made = self._made(photo, kind, rng)
+            made = self._made(photo, kind, self._draws(photo, number))
             if known.name is not None:
                 write_mask(masks["generated"], made.generated)
                 write_mask(masks["edited"], made.edited)
@@ -290,25 +313,40 @@ class _Work:
             generated_path=masks["generated"] if known.name else None,
             edited_path=masks["edited"] if known.name else None,
             host_path=photo.path if self._aligned(kind) else None,
-            origin=self._origin(photo, kind),
+            origin=self._origin(photo, kind, number),
         )
         return Product(edited, kept)
+
+    def _draws(self, photo: Entry, number: int) -> np.random.Generator:
+        return np.random.default_rng((self.plan.seed, _content_code(photo.path), number))
+
+    def _strength(self, draws: np.random.Generator) -> float:
+        """Draw an edit's strength: the first of its draws, so that the manifest can tell it of what was made before."""
+        return self.plan.strength * float(draws.choice(EDIT_STRENGTHS))
 
     def _aligned(self, kind: str) -> bool:
         return kind != "sample" and not self.plan.largest_side and not self.plan.square
 
-    def _origin(self, photo: Entry, kind: str = "") -> Origin:
-        prompt = self.plan.prompt if kind in {"edit", "sample"} else ""
-        twin = os.path.relpath(photo.path.absolute(), self._root)
-        return Origin(prompt=prompt, seed=self.plan.seed, twin=shown(Path(twin).as_posix()))
+    def _origin(self, photo: Entry, kind: str = "", number: int = 0) -> Origin:
+        twin = shown(Path(self.inside(photo)).as_posix())
+        return Origin(
+            prompt=self.plan.prompt if kind in {"edit", "sample"} else "",
+            seed=self.plan.seed,
+            twin=twin,
+            strength=self._strength(self._draws(photo, number)) if kind == "edit" else None,
+        )
 
     def _made(self, photo: Entry, kind: str, rng: np.random.Generator) -> Manipulated:
         image = self._photo(photo.path)
         if KINDS[kind].name is None:
             picture = self._generated(photo, image, kind, rng)
+            checked(picture, None if kind == "sample" else image)
             whole = np.ones(picture.shape[:2], bool)
             return Manipulated(picture, whole, ~whole, None)
-        return self._manipulation(photo, kind, rng)(image, rng, self._objects(photo))
+        made = self._manipulation(photo, kind, rng)(image, rng, self._objects(photo))
+        if made.generated.any():
+            checked(made.image[made.edited][None], image[made.edited][None])
+        return made
 
     def _generated(
         self, photo: Entry, image: Image, kind: str, rng: np.random.Generator
@@ -331,8 +369,7 @@ class _Work:
         if kind == "sample":
             side = generator.native_px
             return generator.sample(self.plan.prompt or None, (side, side), rng)
-        strength = self.plan.strength * float(rng.choice(EDIT_STRENGTHS))
-        return cast(Editor, generator).edit(image, self.plan.prompt, strength, rng)
+        return cast(Editor, generator).edit(image, self.plan.prompt, self._strength(rng), rng)
 
     def _manipulation(self, photo: Entry, kind: str, rng: np.random.Generator) -> Manipulation:
         if kind == "copy_move":
@@ -380,11 +417,7 @@ class _Work:
         """Decode, reduce, and refuse what is too small to be edited."""
         image = self.pictures.image(path)
         height, width = image.shape[:2]
-        factor = self._factor(height, width)
-        if self.plan.square:
-            image = cut_square(image, self.plan.square, path.name)
-        elif factor < 1:
-            image = codecs.rescale(image, factor)
+        image = self._frame.image(image, path.name)
         if min(image.shape[:2]) < SMALLEST_PX:
             raise MissingDataError(
                 f"{path.name}: {width} x {height} px, both sides need {SMALLEST_PX} px."
@@ -393,23 +426,13 @@ class _Work:
 
     def _objects(self, photo: Entry) -> list[Mask]:
         height, width = self.pictures.image(photo.path).shape[:2]
-        masks = [load_mask(path, (height, width)) for path in photo.object_paths]
-        factor = self._factor(height, width)
-        if factor < 1:
-            masks = [codecs.rescale_mask(mask, factor) for mask in masks]
-        square = self.plan.square
-        return [middle(mask, square) for mask in masks] if square else masks
-
-    def _factor(self, height: int, width: int) -> float:
-        if self.plan.square:
-            return min(1.0, self.plan.square / min(height, width))
-        return min(1.0, (self.plan.largest_side or max(height, width)) / max(height, width))
+        masks = (load_mask(path, (height, width)) for path in photo.object_paths)
+        return [self._frame.mask(mask) for mask in masks]
 
     def _place(self, photo: Entry, below: str, ending: str, suffix: str | None = None) -> Path:
         """Name a file after its photo, suffix included: "a.jpg" and "a.png" are different photos."""
-        inside = os.path.relpath(photo.path.absolute(), self._root)
         suffix = suffix or SUFFIXES[self.plan.encoding.format]
-        return self.folder / below / f"{inside}{ending}{suffix}"
+        return self.folder / below / f"{self.inside(photo)}{ending}{suffix}"
 
 
 def photos_of(paths: Sequence[Path], split: str) -> list[Entry]:
@@ -422,7 +445,8 @@ def photos_of(paths: Sequence[Path], split: str) -> list[Entry]:
 
 def _check(photos: Sequence[Entry], plan: Plan, generators: Generators) -> None:
     if not photos:
-        raise MissingDataError("No photo to edit: the list is empty.")
+        apart = f" without the sources {', '.join(plan.held_out)}" if plan.held_out else ""
+        raise MissingDataError(f"No photo to edit: the list is empty{apart}.")
     fakes = [photo.path for photo in photos if photo.label is not Label.REAL]
     if fakes:
         raise RecipeError(f"{len(fakes)} of the pictures are fakes ({fakes[0]}): give real photos.")

@@ -73,12 +73,24 @@ def claim(folder: Path, run: Mapping[str, Any], what: str) -> None:
         with complete_or_absent(folder / RUN) as unfinished:
             unfinished.write_text(json.dumps(run, indent=1) + "\n", "utf-8")
         return
-    for name in {**known, **run}:
-        if known.get(name) != run.get(name):
-            raise RecipeError(
-                f"{folder} holds {what} of another run: {name} is {_short(known.get(name))} there "
-                f"and {_short(run.get(name))} here. Choose another folder, or delete this one."
-            )
+    differs = difference(known, run)
+    if differs:
+        raise RecipeError(
+            f"{folder} holds {what} of another run: {differs}. Choose another folder, or delete this one."
+        )
+
+
+def difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Say which setting differs first; "": none.
+
+    >>> difference({"seed": 1, "side": 64}, {"seed": 2, "side": 64})
+    'seed is 1 there and 2 here'
+    """
+    for name in {**known, **wanted}:
+        there, here = known.get(name), wanted.get(name)
+        if there != here:
+            return f"{name} is {_short(there)} there and {_short(here)} here"
+    return ""
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:

@@ -57,6 +57,9 @@ _COLUMNS = (
     "prompt",
     "seed",
     "twin",
+    "strength",
+    "guided",
+    "style",
 )
 _BETWEEN_PATHS = ";"
 
@@ -73,8 +76,9 @@ def read_manifest(path: Path, split: str | None = None) -> list[Entry]:
     A manifest is a CSV or Parquet file with the columns ``path`` and ``label`` and, where known,
     ``generator``, ``kind``, ``source``, ``split``, ``generated_mask``, ``edited_mask``, ``host``
     (the photo it was made from), ``object_masks`` (several, divided by ";"), and how it was made: ``policy``,
-    ``prompt``, ``seed``, ``twin``. Other columns are ignored. Paths are relative to the manifest's folder. A label is
-    one of LABEL_WORDS in any case, or a truth value (True and 1.0 are 1: fake).
+    ``prompt``, ``seed``, ``twin``, ``strength``, ``guided`` (1: it was), ``style``. Other columns are ignored. Paths
+    are relative to the manifest's folder. A label is one of LABEL_WORDS in any case, or a truth value (True and 1.0
+    are 1: fake).
     A manipulated image, or a fake with a mask, that has no ``kind`` is called "inpainting" if it
     names a generator, else "manipulated".
 
@@ -325,8 +329,18 @@ def _origin(row: Mapping[str, str]) -> Origin | None:
         row.get("prompt", ""),
         int(seed) if seed.isdecimal() else None,
         row.get("twin", ""),
+        _number(row.get("strength", "")),
+        row.get("guided", "") == "1",
+        row.get("style", ""),
     )
     return None if found == Origin() else found
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _panels(row: Mapping[str, str], place: str) -> int:
@@ -391,6 +405,9 @@ def _row(entry: Entry, root: Path) -> dict[str, str]:
         "prompt": made.prompt,
         "seed": "" if made.seed is None else str(made.seed),
         "twin": made.twin,
+        "strength": "" if made.strength is None else str(made.strength),
+        "guided": "1" if made.guided else "",
+        "style": made.style,
     }
 
 

@@ -10,9 +10,10 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import PIL.Image
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from gammascope import settings
+from gammascope.data.ledger import difference
 from gammascope.data.manifest import write_manifest
 from gammascope.errors import GammascopeError, MissingDataError, RecipeError
 from gammascope.files import complete_or_absent
@@ -22,6 +23,9 @@ from gammascope.sample import Entry, Image, Mask
 MANIFEST: Final = "manifest.csv"
 PLAN: Final = "plan.json"
 SUFFIXES: Final = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
+
+_SHA256 = "sha256"
+_SHOWN = 12  # digits of a hash, in messages
 
 T = TypeVar("T")
 
@@ -90,46 +94,82 @@ def make_each(
     return Edits(tuple(entries), tuple(broken), kept)
 
 
-def claim(folder: Path, plan: Any, defaults: Any = None) -> None:
+def claim(folder: Path, plan: Any, defaults: Any = None, **sha256: str) -> None:
     """Write a plan into a folder; refuse a folder that holds another one's pictures.
 
     Args:
         folder: Made if it is not there.
         plan: A dataclass.
         defaults: What an earlier version, which knew fewer settings, would have said of the others.
+        **sha256: Of what the pictures are made of, by name; "" is left out. See ``data.identity``.
 
     Raises:
-        RecipeError: If the folder holds pictures of another plan.
+        RecipeError: If the folder holds pictures of another plan, or of something else; it names the first difference.
     """
     wanted = settings.plain(plan)
+    hashes = {name: value for name, value in sha256.items() if value}
     place = folder / PLAN
-    if place.is_file():
-        known = {} if defaults is None else settings.plain(defaults)
-        if known | json.loads(place.read_text("utf-8")) != wanted:
-            raise RecipeError(
-                f"{folder} holds pictures made in another way ({PLAN}): choose another folder."
-            )
+    if not place.is_file():
+        with complete_or_absent(place) as unfinished:
+            unfinished.write_text(json.dumps(wanted | {_SHA256: hashes}, indent=1) + "\n", "utf-8")
         return
-    with complete_or_absent(place) as unfinished:
-        unfinished.write_text(json.dumps(wanted, indent=1) + "\n", "utf-8")
+    known = {} if defaults is None else settings.plain(defaults)
+    known |= json.loads(place.read_text("utf-8"))
+    before = known.pop(_SHA256, {})
+    differs = difference(known, wanted)
+    for name, value in hashes.items():
+        if not differs and before.get(name) != value:
+            there = before.get(name, "unknown")[:_SHOWN]
+            differs = f"not the same {name.replace('_', ' ')} (sha256 {there} there, {value[:_SHOWN]} here)"
+    if differs:
+        raise RecipeError(
+            f"{folder} holds pictures made in another way ({PLAN}): {differs}. Choose another folder."
+        )
 
 
-def cut_square(
-    image: UInt8[np.ndarray, "h w 3"], side: int, name: str
-) -> UInt8[np.ndarray, "side side 3"]:
-    """Reduce a photo and cut the square in its middle.
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How photos are cut to size before anything is made of them, so that both classes have the same sizes.
 
-    Raises:
-        MissingDataError: If it is smaller.
+    Attributes:
+        largest_side: Larger photos are reduced to this longer side, pixels; None: never.
+        square: Photos are reduced and cut to a square of this side, for a generator that knows no other; None: never.
     """
-    shorter = min(image.shape[:2])
-    if shorter < side:
-        raise MissingDataError(f"{name}: its shorter side is {shorter} px, {side} px are needed.")
-    return middle(codecs.rescale(image, side / shorter), side)
+
+    largest_side: int | None = None
+    square: int | None = None
+
+    def scale(self, height: int, width: int) -> float:
+        """Return the factor that a photo is reduced by, at most 1."""
+        if self.square:
+            return min(1.0, self.square / min(height, width))
+        return min(1.0, (self.largest_side or max(height, width)) / max(height, width))
+
+    def image(self, photo: Image, name: str) -> UInt8[np.ndarray, "rows columns 3"]:
+        """Return a photo in this frame.
+
+        Raises:
+            MissingDataError: If it is smaller than the square.
+        """
+        height, width = photo.shape[:2]
+        if self.square and min(height, width) < self.square:
+            raise MissingDataError(
+                f"{name}: its shorter side is {min(height, width)} px, {self.square} px are needed."
+            )
+        scale = self.scale(height, width)
+        if scale < 1:
+            photo = codecs.rescale(photo, scale)
+        return _middle(photo, self.square) if self.square else photo
+
+    def mask(self, mask: Mask) -> Bool[np.ndarray, "rows columns"]:
+        """Return a mask of a photo in this frame."""
+        scale = self.scale(*mask.shape)
+        if scale < 1:
+            mask = codecs.rescale_mask(mask, scale)
+        return _middle(mask, self.square) if self.square else mask
 
 
-def middle(array: np.ndarray, side: int) -> np.ndarray:
-    """Cut the square in the middle of an image or a mask that is no smaller."""
+def _middle(array: np.ndarray, side: int) -> np.ndarray:
     top, left = ((extent - side) // 2 for extent in array.shape[:2])
     return array[top : top + side, left : left + side].copy()
 

@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
 from gammascope import checkpoints
 from gammascope.choices import GuideChoice
 from gammascope.data.augmenting import PolicyPlan, augment
+from gammascope.data.identity import distinct, network_sha256
 from gammascope.data.manifest import read_manifest, write_manifest
-from gammascope.data.policies import actgen, base
+from gammascope.data.policies import actgen
 from gammascope.data.products import MANIFEST, claim
 from gammascope.detection.pipeline import Execution, Pipeline
 from gammascope.detectors.base import Detector
@@ -32,7 +33,7 @@ from gammascope.files import complete_or_absent
 from gammascope.generation.base import Critic, Generator
 from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import decode
-from gammascope.sample import Entry, Image, KeptApart, Label
+from gammascope.sample import Entry, Image, Label
 from gammascope.training import loop
 from gammascope.training.following import follow
 from gammascope.training.recipe import Recipe, plain_recipe
@@ -40,6 +41,9 @@ from gammascope.training.run_folder import RECIPE, Progress
 
 LOG = "rounds.json"
 """Name of the file that says what each round found."""
+
+OPINIONS = "opinions.json"
+"""Name of the file of a round with its detector's logits of each guide, photo and edit, in the order of ``guides``."""
 
 _POLICY = "actgen"
 _DATA = "data.csv"
@@ -58,6 +62,7 @@ class Rounds:
         most: At most so many photos are guides, spread evenly.
         seed: Of all draws but the training's.
         encoding: Of all pictures made.
+        largest_side: Larger photos are reduced to this longer side before they are edited, pixels; None: never.
     """
 
     guides: tuple[str, ...]
@@ -68,6 +73,7 @@ class Rounds:
     most: int = 1000
     seed: int = 0
     encoding: codecs.Encoding = field(default_factory=lambda: codecs.Encoding("jpeg", 90))
+    largest_side: int | None = None
 
     def __post_init__(self) -> None:
         if min(self.count, self.budget) < 1 or self.most < self.budget:
@@ -86,6 +92,7 @@ class Found:
         false_alarms: Of them, called fake.
         missed: Edits of them called real.
         made: Pairs made.
+        either_way: Photos chosen that the other choice takes, too; about ``budget**2 / guides`` by chance.
         hard: Edits made that the detector, which did not know them, calls real.
         survived: Of these, still called real after JPEG at quality 90 and a reduction to 0.9 of the side.
     """
@@ -94,6 +101,7 @@ class Found:
     false_alarms: int
     missed: int
     made: int
+    either_way: int
     hard: int
     survived: int
 
@@ -111,7 +119,8 @@ def run(
         recipe: How the detector is trained.
         plan: What is done.
         generator: What edits; goes against the detector if it can and the plan wants it.
-        folder: Gets ``guides``, ``round-N/detector``, ``round-N/made``, ``detector``, and ``rounds.json``.
+        folder: Gets ``guides``, ``round-N/detector``, ``round-N/opinions.json``, ``round-N/made``, ``detector``, and
+            ``rounds.json``.
         report: Told about progress.
 
     Returns:
@@ -131,7 +140,8 @@ def run(
         )
     training, guides = divided(recipe, plan)
     folder = folder.absolute()  # recipes of interrupted rounds name files in it
-    claim(folder, _Claim(plain_recipe(recipe), plan, generator.signature))
+    wanted = _Claim(plain_recipe(recipe), plan, generator.signature)
+    claim(folder, wanted, generator=network_sha256(generator))
     write_manifest(training, folder / _DATA)
     work = _Work(recipe, plan, generator, folder, report)
     pairs = work.guides(guides)
@@ -167,16 +177,16 @@ def divided(recipe: Recipe, plan: Rounds) -> tuple[list[Entry], list[Entry]]:
     if kept:
         raise RecipeError(f"Source {kept[0]} is kept apart for validation: it guides nothing.")
     photos = [e for e in entries if e.label is Label.REAL and e.source in plan.guides]
+    hosts = {photo.path for photo in photos}
     absent = sorted(set(plan.guides) - {photo.source for photo in photos})
     if absent or not photos:
         raise MissingDataError(f"No photo of guide source {', '.join(absent) or '(none named)'}.")
+    photos = distinct(sorted(photos, key=lambda entry: str(entry.path)))
     if len(photos) < plan.budget:
         raise RecipeError(f"A budget of {plan.budget} with {len(photos)} guides: expected no more.")
-    hosts = {photo.path for photo in photos}
     training = [e for e in entries if e.source not in plan.guides and e.host_path not in hosts]
     if not training:
         raise MissingDataError("Nothing is left to train on: all pictures are of guide sources.")
-    photos.sort(key=lambda entry: str(entry.path))
     spread = np.linspace(0, len(photos) - 1, min(plan.most, len(photos))).round().astype(int)
     return training, [photos[index] for index in spread]
 
@@ -228,13 +238,9 @@ class _Work:
 
     def guides(self, photos: Sequence[Entry]) -> list[tuple[Entry, Path, Path]]:
         """Edit each guide once; return photos, and the files of both."""
-        made = self._made("guides", photos, self.folder / "guides", 0.0, None)
-        hosts = {
-            str(job.twin): job.host
-            for job in base.jobs(
-                base.get(_POLICY), photos, self._prompts, len(photos), self.plan.seed, self._apart
-            )
-        }
+        plan = self._plan(len(photos))
+        made = self._made("guides", photos, plan, self.folder / "guides")
+        hosts = {str(job.twin): job.host for job, _ in plan.pairs(photos, self.generator)}
         files: dict[str, dict[Label, Path]] = {}
         for entry in made:
             files.setdefault(entry.origin.twin if entry.origin else "", {})[entry.label] = (
@@ -258,17 +264,14 @@ class _Work:
     ) -> Found:
         """Look at the guides, choose, make, and look at what was made."""
         pipeline = Pipeline.load(checkpoint, execution=Execution("torch"))
-        opinions = []
-        for done, (host, photo, edit) in enumerate(pairs, start=1):
-            said = (_logit(pipeline, decode(path).image) for path in (photo, edit))
-            opinions.append(actgen.Opinion(host, *said))
-            self.report(Progress("guides", done, len(pairs), {}))
-        draws = np.random.default_rng((self.plan.seed, number))
-        photos = actgen.chosen(opinions, self.plan.budget, self.plan.choice, draws)
+        place = self.folder / f"round-{number}"
+        opinions = self._opinions(place / OPINIONS, pipeline, pairs)
+        budget, state = self.plan.budget, (self.plan.seed, number)
+        photos = actgen.chosen(opinions, budget, self.plan.choice, np.random.default_rng(state))
         share = actgen.guided_share(number, self.plan.count) if self.plan.guided else 0.0
         critic = _checked(critic_of(checkpoints.load(checkpoint).detector)) if share else None
-        place = self.folder / f"round-{number}" / "made"
-        made = self._made(f"round {number}", photos, place, share, critic, number + 1)
+        plan = replace(self._plan(len(photos)), seed=self.plan.seed + number + 1, guided=share)
+        made = self._made(f"round {number}", photos, plan, place / "made", critic)
         fakes = [decode(entry.path).image for entry in made if entry.label is Label.FAKE]
         hard = [image for image in fakes if _logit(pipeline, image) <= 0]
         survived = [image for image in hard if _logit(pipeline, _processed(image)) <= 0]
@@ -277,31 +280,48 @@ class _Work:
             sum(opinion.photo > 0 for opinion in opinions),
             sum(opinion.edit <= 0 for opinion in opinions),
             len(fakes),
+            actgen.either_way(opinions, budget, state),
             len(hard),
             len(survived),
+        )
+
+    def _opinions(
+        self, place: Path, pipeline: Pipeline, pairs: Sequence[tuple[Entry, Path, Path]]
+    ) -> list[actgen.Opinion]:
+        """Judge the guides once: on another machine the last digits differ, and with them whom a resumed run chose."""
+        if place.is_file():
+            logits = json.loads(place.read_text("utf-8"))
+        else:
+            logits = []
+            for done, (_, *files) in enumerate(pairs, start=1):
+                logits.append([_logit(pipeline, decode(path).image) for path in files])
+                self.report(Progress("guides", done, len(pairs), {}))
+            with complete_or_absent(place) as unfinished:
+                unfinished.write_text(json.dumps(logits) + "\n", "utf-8")
+        return [
+            actgen.Opinion(host, *said) for (host, _, _), said in zip(pairs, logits, strict=True)
+        ]
+
+    def _plan(self, budget: int) -> PolicyPlan:
+        return PolicyPlan(
+            _POLICY,
+            budget,
+            self.generator.signature,
+            self.recipe.data.validation_sources,
+            self.plan.seed,
+            self.plan.encoding,
+            None if self.generator.any_size else self.generator.native_px,
+            largest_side=self.plan.largest_side,
         )
 
     def _made(
         self,
         stage: str,
         photos: Sequence[Entry],
+        plan: PolicyPlan,
         folder: Path,
-        share: float,
-        critic: Critic | None,
-        number: int = 0,
+        critic: Critic | None = None,
     ) -> tuple[Entry, ...]:
-        square = None if self.generator.any_size else self.generator.native_px
-        plan = PolicyPlan(
-            _POLICY,
-            len(photos),
-            self.generator.signature,
-            self.recipe.data.validation_sources,
-            self.plan.seed + number,
-            self.plan.encoding,
-            square,
-            guided=share,
-        )
-
         def progress(done: int, total: int) -> None:
             self.report(Progress(stage, done, total, {}))
 
@@ -309,21 +329,13 @@ class _Work:
             photos, folder, plan, self.generator, critic=critic, progress=progress
         ).entries
 
-    @property
-    def _prompts(self) -> tuple[str, ...]:
-        return getattr(self.generator.config, "classes", ())
-
-    @property
-    def _apart(self) -> KeptApart:
-        return self.recipe.data.apart
-
 
 def _logit(pipeline: Pipeline, image: Image) -> float:
     scores = pipeline.scores(image)
     return float(scores.answers.get(scores.question, scores.logit))
 
 
-def _processed(image: Image) -> Image:
+def _processed(image: Image) -> UInt8[np.ndarray, "rows columns 3"]:
     return codecs.rescale(codecs.reencode(image, codecs.Encoding("jpeg", 90)), 0.9)
 
 

@@ -5,16 +5,18 @@ class. Here the question is authenticity. A guide is a photo with an edit of it 
 alike, neither learnt: the detector is wrong about it where it calls the photo fake, or the edit real. New edits of the
 photos it is wrong about, each beside its photo as control, are learnt in the next round (``training.rounds``).
 
-Source: arXiv:2403.06517 and its repository (Apache-2.0), written anew. From there: rounds, a random choice among the
-errors, and a share of pictures made against the detector that grows from 0 to a half. Guesses of ours: authenticity in
-the class's place; edits of noised photos in place of attentive guidance; twins and controls; no photo twice in a round
-in place of the bank of what was made before; what fills a budget larger than the errors.
+Source: arXiv:2403.06517 and its repository (Apache-2.0), written anew. From there: rounds, guides from the errors, and
+a share of pictures made against the detector that grows from 0 to a half. Guesses of ours: authenticity in the class's
+place; the worst errors first, where the original draws among them: of a detector that is wrong about every guide, a
+draw is as good as none; edits of noised photos in place of attentive guidance; twins and controls; no photo twice in a
+round in place of the bank of what was made before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -60,14 +62,29 @@ def chosen(
     Args:
         opinions: Of all guides.
         budget: How many; fewer where there are fewer guides.
-        choice: "errors": at random among those that the detector is wrong about, and if these are too few, those next
-            to them; "random": whatever it says.
-        rng: Of the draw.
+        choice: "errors": those that the detector is most wrong about, then those next to them; "random": whatever it
+            says.
+        rng: Of the draw, and of the order of equals.
     """
     order = [opinions[index] for index in rng.permutation(len(opinions))]
     if choice == "errors":
-        order.sort(key=lambda opinion: 0.0 if opinion.wrong else -opinion.margin)
+        order.sort(key=lambda opinion: (not opinion.wrong, -opinion.margin))
     return [opinion.host for opinion in order[:budget]]
+
+
+def either_way(opinions: Sequence[Opinion], budget: int, state: Sequence[int]) -> int:
+    """Count the photos that both choices take; where these are many, their arms hardly differ.
+
+    Args:
+        opinions: Of all guides.
+        budget: As in ``chosen``.
+        state: Seed of the draws.
+    """
+    taken = (
+        {host.path for host in chosen(opinions, budget, choice, np.random.default_rng(state))}
+        for choice in get_args(GuideChoice)
+    )
+    return len(set.intersection(*taken))
 
 
 def guided_share(number: int, count: int) -> float:

@@ -5,7 +5,8 @@ same mask and fractal from the photo and a classically filtered copy, in which n
 
 **A reconstruction**, off unless a person accepts the notice. Source: arXiv:2412.02366. That masks are soft, and that
 one of the five is round, is shown by the figure and scripts of its repository alone; the paper's prompts and the choice
-of its filter are not known. Guesses of ours: round masks with an even ramp; Julia sets as fractals; the controls.
+of its filter are not known. Guesses of ours: round masks as wide and as high as the photo lets them be, with an even
+ramp, and in half of them the edit around the disc; Julia sets as fractals; the controls.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import PIL.Image
 from jaxtyping import Float
 from PIL import ImageFilter, ImageOps
 
-from gammascope.data.policies.base import Job, Policy, beside_itself, checked
+from gammascope.data.policies.base import Answer, Job, Policy, beside_itself, checked
 from gammascope.manipulation.base import Manipulated
 from gammascope.sample import Image
 
@@ -27,10 +28,11 @@ FRACTAL_CHANCE = 0.5
 
 _STRENGTHS = (0.4, 0.6)
 _RAMP = 0.04  # of the shorter side: 20 pixels of 512
+_RADII = (0.35, 0.45)  # of the sides: such discs cover 38 to 64 % of any photo, on average a half
 _ITERATIONS = 40
 
 
-def finish(job: Job, made: Image, host: Image, rng: np.random.Generator) -> Manipulated:
+def finish(job: Job, made: Answer, host: Image, rng: np.random.Generator) -> Manipulated:
     """Mix; the masks cover every pixel that holds anything of the edit, as it was before the fractal."""
     height, width = host.shape[:2]
     mask = soft_mask(height, width, MASKS[int(rng.integers(len(MASKS)))], rng)
@@ -58,13 +60,18 @@ def mix(photo: Image, other: Image, mask: Float[np.ndarray, "h w"]) -> Image:
 def soft_mask(
     height: int, width: int, name: str, rng: np.random.Generator
 ) -> Float[np.ndarray, "h w"]:
-    """Return one of the five masks, 0..1: a half with a ramp at its edge, or a disc that covers about as much."""
+    """Return one of the five masks, 0..1: a half with a ramp at its edge, or a disc or all around it, about as much.
+
+    The disc is as much wider than high as the photo is.
+    """
     rows, columns = np.mgrid[:height, :width].astype(np.float64)
     ramp = max(1.0, _RAMP * min(height, width))
     if name == "round":
-        radius = rng.uniform(0.25, 0.45) * min(height, width)
-        top, left = height * rng.uniform(0.4, 0.6), width * rng.uniform(0.4, 0.6)
-        inside = radius - np.hypot(rows - top, columns - left)
+        radius, down, across = rng.uniform(*_RADII), rng.uniform(0.4, 0.6), rng.uniform(0.4, 0.6)
+        away = np.hypot(rows / height - down, columns / width - across)
+        inside = (radius - away) * min(height, width)
+        if rng.random() < 0.5:
+            inside = -inside
     else:
         inside = {
             "left": (width - 1) / 2 - columns,

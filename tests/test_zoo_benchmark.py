@@ -133,7 +133,8 @@ def test_rows_are_trained_scored_and_laid_out_again_from_their_file(zoo, chosen,
     assert list(of["dev, native"]["against"]) == ["plain_regression"]
     assert set(told.plain["methods"]) == set(smaller)
     assert told.plain["missing"] == ["npr"]
-    assert set(zoo.best(replace_options(chosen, best=4))) == set(smaller)
+    methods = {"rine", "ferretnet"}
+    assert set(zoo.best(replace_options(chosen, best=4))) == methods, "plain rows are no method"
     elsewhere = replace_options(
         chosen,
         out=chosen.out / "elsewhere",

@@ -30,6 +30,10 @@ class Verdict(StrEnum):
         """0 where nothing was found, 2 where something was."""
         return list(Verdict).index(self)
 
+    def on(self, question: str) -> str:
+        """Return the word for a person: an edited photo is no fake, so a yes to that question has a word of its own."""
+        return "edited" if self is Verdict.FAKE and question == "edited" else str(self)
+
 
 class Strength(StrEnum):
     """How far a finding carries when it stands alone.
@@ -54,7 +58,8 @@ class Evidence:
         map: 0..1 per pixel in the image's frame; NaN where no view looked. None if the evidence has no place.
         on_request: The map belongs to an answer of "no", where its marks mislead: only who asks for it sees it. It may
             be smaller than the image.
-        strength: How far it carries; None for maps, whose answers have a probability.
+        strength: How far it carries; None for what an answer rests on, for that has a probability: maps, and forensic
+            findings that answer "edited".
         limits: What it cannot show, for a person; empty if the answer it belongs to says so.
     """
 
@@ -159,7 +164,8 @@ class Report:
         caveats: What weakens it ("96 px wide: below the 160 px seen in training").
         tiles: The views that were read, if they were several.
         stability: Whether the verdicts survive ordinary processing, where ``--stability`` is on.
-        coverage: At how much it looked; None: at all of it. ``caveats`` say so, too.
+        coverage: At how much it looked; None: at all of it. ``caveats`` say so, too; ``evidence``, where it settled the
+            matter.
     """
 
     image: str
@@ -188,6 +194,23 @@ class Report:
     def verdict(self) -> Verdict:
         """On the whole picture: FAKE where any question is answered with yes."""
         return self.answers[self.question].verdict
+
+    @property
+    def words(self) -> str:
+        """The verdict for a person: "edited" where that is all that was found, "uncertain: edited?" likewise."""
+        gravest = {name for name, answer in self.answers.items() if answer.verdict is self.verdict}
+        if gravest != {"edited"} or self.verdict is Verdict.NO_SIGN:
+            return str(self.verdict)
+        return "uncertain: edited?" if self.verdict is Verdict.UNCERTAIN else "edited"
+
+    @property
+    def declarations(self) -> tuple[Evidence, ...]:
+        """Where the file itself says that a generator had a part in it, which changes no verdict."""
+        return tuple(
+            item
+            for item in self.evidence
+            if item.name in _DECLARATIONS and item.strength is Strength.MODERATE
+        )
 
     @property
     def probability(self) -> float:
@@ -244,6 +267,10 @@ def without_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
             plain[name] = [without_numbers(one) for one in row[name]]
     return plain
 
+
+_DECLARATIONS = frozenset(
+    f"provenance:{name}" for name in ("generator", "ai_software", "aigc_label", "source_type")
+)
 
 _NUMBERS = frozenset(("probability", "thresholds", "as_high"))
 

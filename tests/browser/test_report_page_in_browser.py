@@ -492,6 +492,95 @@ def test_the_list_names_a_part_that_stands_out(browser, tmp_path):
     page.close()
 
 
+@pytest.fixture
+def edited(browser, tmp_path):
+    """Pictures with a copy, with settings of a generator, and with too little to judge."""
+    found = {"generated": 0.1, "edited": 0.9}
+    answers = {
+        kind: Answer(chance, verdict_of(chance, THRESHOLDS[kind]), THRESHOLDS[kind])
+        for kind, chance in found.items()
+    }
+    pixels = data.chelsea()
+    area = np.zeros(pixels.shape[:2], np.float32)
+    area[40:100, 40:100] = area[180:240, 300:360] = 1
+    evidence = (
+        Evidence("mask:edited", "A part looks edited.", area),
+        Evidence("forensics:cloning", "Copies: a part is there twice.", area),
+        Evidence("forensics:noise", "Noise: a part.", area, Strength.WEAK),
+    )
+    copied = Report("copied.jpg", (451, 300), "m", "ab" * 32, True, answers, evidence)
+    nothing = {"generated": Answer(0.1, Verdict.NO_SIGN, THRESHOLDS["generated"])}
+    settings = Evidence("provenance:generator", "Settings.", strength=Strength.MODERATE)
+    declared = replace(copied, image="declared.png", answers=nothing, evidence=(settings,))
+    unjudged = {"generated": Answer(0.1, Verdict.UNCERTAIN, THRESHOLDS["generated"])}
+    tiny = replace(
+        copied,
+        image="tiny.png",
+        answers=unjudged,
+        evidence=(),
+        caveats=("Too small.",),
+        calibrated=False,
+    )
+    path = tmp_path / "edited.html"
+    write_report([PageRow(one, pixels) for one in (copied, declared, tiny)], path, title="Edited")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    yield page
+    page.close()
+
+
+def opened(page, name: str) -> str:
+    page.locator("#rows .open", has_text=name).click()
+    return page.get_by_role("region", name="Findings").inner_text()
+
+
+def test_an_edit_has_a_word_of_its_own_and_what_decides_it_is_no_weak_hint(edited):
+    assert edited.locator("#rows tr", has_text="copied.jpg").locator(".chip").all_inner_texts() == [
+        "No sign",
+        "Edited",
+    ]
+    assert "Was edited: Edited, 1" in edited.locator("#counts button").nth(3).get_attribute(
+        "aria-label"
+    )
+    panel = opened(edited, "copied.jpg")
+    assert "uncertain from 0.40, edited from 0.75" in panel
+    grades = edited.locator("#panel .provenance .strength").all_inner_texts()
+    assert grades == ["Decides", "Weak"]
+
+
+def test_what_an_answer_rests_on_is_shown_at_first_and_its_reasons_on_a_click(edited):
+    opened(edited, "copied.jpg")
+    assert shown_layers(edited) == ["edited"]
+    marks = edited.locator("#stage .copies")
+    assert marks.is_visible()
+    assert marks.locator("text").all_text_contents() == ["1", "1"]
+    swatches = edited.eval_on_selector_all(
+        "#layer-toggles .swatch", "all => all.map(one => getComputedStyle(one).backgroundColor)"
+    )
+    assert len(set(swatches)) == 3
+    toggles = edited.get_by_role("group", name="Overlays")
+    toggles.get_by_role("button", name="Other noise").click()
+    toggles.get_by_role("button", name="Edited").click()
+    assert shown_layers(edited) == ["forensics:noise"]
+    assert not marks.is_visible()
+
+
+def test_a_generator_that_the_file_declares_is_said_beside_no_sign(edited):
+    assert "The file itself declares a generator" in opened(edited, "declared.png")
+    edited.keyboard.press("Escape")
+    assert "declares a generator" not in opened(edited, "copied.jpg")
+
+
+def test_a_number_that_led_to_no_verdict_is_not_compared_with_thresholds(edited):
+    line = edited.locator("#rows tr", has_text="tiny.png")
+    assert "Uncertain" in line.inner_text()
+    assert line.locator(".number, .bar").count() == 0
+    panel = opened(edited, "tiny.png")
+    assert "Too small." in panel
+    assert "0.1" not in panel.split("What weakens")[0]
+    assert "Between the two thresholds" not in panel
+
+
 def test_the_printed_page_is_a_readable_document(browser, told_path, low_contrast):
     page = browser.new_page(color_scheme="dark")
     page.goto(told_path.as_uri())

@@ -131,7 +131,9 @@ def test_the_table_has_a_row_for_every_file_and_says_what_it_means(folder, weigh
         "P(edited)",
     ]
     assert [line.split()[0] for line in lines[1:4]] == ["below/cup.png", "cat.png", "rocket.jpg"]
-    assert all(re.search(r"([●◐○] (fake|uncertain|no sign) .*){3}", line) for line in lines[1:4])
+    assert all(
+        re.search(r"([●◐○] (fake|edited|uncertain|no sign).*){3}", line) for line in lines[1:4]
+    )
     assert lines[4].startswith("3 files: ")
     assert "All: Not calibrated: probabilities and thresholds are raw." in lines
     assert "That is no proof, and 'no sign' only means" in result.stdout
@@ -218,7 +220,8 @@ def test_what_files_say_is_printed_apart_and_can_be_left_out(folder, weights):
         picture.save(folder / "cat.png", pnginfo=said)
     result = run("scan", folder, "--weights", weights)
     (line,) = (line for line in result.stdout.splitlines() if line.startswith("says: "))
-    assert line.startswith("says: cat.png: The file holds generation settings")
+    assert line.startswith("says: cat.png: ")
+    assert "The file holds generation settings" in line
     rows = {}
     for options in ((), ("--no-provenance",)):
         done = run("scan", folder / "cat.png", "--weights", weights, "--json", *options)
@@ -239,10 +242,10 @@ def test_an_editor_is_told_of_and_a_declared_generator_first_where_nothing_was_f
         with PIL.Image.open(folder / "rocket.jpg") as picture:
             picture.save(folder / name, exif=exif)
     lines = run("scan", folder, "--weights", path).stdout.splitlines()
-    first, second, third = (line for line in lines if line.startswith("says: "))
-    assert first.startswith("says: two.jpg: the file itself declares a generator")
-    assert second.startswith("says: two.jpg: The metadata name Midjourney")
-    assert third.startswith("says: one.jpg: The metadata name editing software")
+    first, second = (line for line in lines if line.startswith("says: "))
+    assert first.startswith("says: two.jpg: The file itself declares a generator, though nothing")
+    assert "The metadata name Midjourney" in first
+    assert second.startswith("says: one.jpg: The metadata name editing software")
 
 
 def column(title: str, *cells: str, **how) -> terminal.Column:
@@ -253,7 +256,7 @@ def column(title: str, *cells: str, **how) -> terminal.Column:
     ("width", "titles"),
     [
         (100, ["file", "verdict", "edited", "P(edited)", "examined"]),
-        (60, ["file", "verdict", "edited"]),
+        (55, ["file", "verdict", "edited"]),
         (44, ["file", "verdict"]),
         (30, ["file", "verdict"]),
     ],
@@ -273,7 +276,7 @@ def test_a_narrow_terminal_keeps_names_and_verdicts(width, titles):
     assert all(line.cell_len <= width for line in (head, short, long))
     assert "● edited" in short.plain
     assert "◐ uncertain" in long.plain
-    name = "a_picture_with_a_name.jpg" if width > 40 else "a_pic…th_a_name.jpg"
+    name = "a_picture_with_a_name.jpg" if width > 40 else "a_pic…_a_name.jpg"
     assert long.plain.startswith(f"{name} ")
 
 
@@ -439,7 +442,7 @@ def test_an_edit_alone_fails_a_scan_too(folder, tmp_path):
     ]
     assert {(row["verdict"], row["question"]) for row in rows} == {("fake", "edited")}
     assert {row["answers"]["generated"]["verdict"] for row in rows} == {"no sign"}
-    assert "3 files: 3 fake" in run("scan", folder, "--weights", path).stdout
+    assert "3 files: 3 edited" in run("scan", folder, "--weights", path).stdout
     assert run("scan", folder, "--weights", path, "--fail-on", "fake").exit_code == 10
 
 

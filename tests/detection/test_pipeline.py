@@ -87,6 +87,12 @@ def beside(*levels: int) -> np.ndarray:
 BANDS = Calibration(1.0, 0.5, 2.5, (0.1, 0.01), 100, ("some",))
 
 
+@pytest.fixture(autouse=True)
+def _plain_pictures_count(monkeypatch) -> None:
+    """Let pictures of one level have verdicts: a thermometer's are easy to foretell."""
+    monkeypatch.setattr("gammascope.detection.pipeline.PLAIN_LEVELS", -1)
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Switch the annotation checks off, as in production."""
@@ -275,6 +281,26 @@ def test_a_picture_has_the_gravest_verdict_of_its_questions():
 
 
 @pytest.mark.parametrize(
+    ("generated", "edited", "words"),
+    [
+        (Verdict.FAKE, Verdict.FAKE, "fake"),
+        (Verdict.UNCERTAIN, Verdict.FAKE, "edited"),
+        (Verdict.NO_SIGN, Verdict.UNCERTAIN, "uncertain: edited?"),
+        (Verdict.UNCERTAIN, Verdict.UNCERTAIN, "uncertain"),
+        (Verdict.NO_SIGN, Verdict.NO_SIGN, "no sign"),
+    ],
+)
+def test_people_read_of_an_edit_by_its_own_word(generated, edited, words):
+    answers = {
+        "generated": Answer(0.5, generated, (0.4, 0.9)),
+        "edited": Answer(0.9, edited, (0.4, 0.9)),
+    }
+    report = Report("a.png", (64, 64), "thermometer", "0" * 64, True, answers)
+    assert report.words == words
+    assert report.to_json()["verdict"] in list(Verdict)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"seg_targets": targets, "seg_heads": heads, "manip_label": label}
@@ -311,6 +337,20 @@ def test_caveats_say_what_weakens_the_verdict():
     )
     assert caveats(thermometer("resize", calibration=both), grey(0, 5, 20)) == ""
     assert caveats(calibrated, grey(0, 8, 800)) == ""
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_of_a_picture_of_one_colour_nothing_is_said(monkeypatch, level):
+    monkeypatch.setattr("gammascope.detection.pipeline.PLAIN_LEVELS", 2)
+    both = {"generated": BANDS, "edited": BANDS}
+    nearly = np.clip(grey(level, 40, 40).astype(int) + np.eye(40, dtype=int)[..., None], 0, 255)
+    plain = thermometer(calibration=both).report(nearly.astype(np.uint8))
+    assert {answer.verdict for answer in plain.answers.values()} == {Verdict.UNCERTAIN}
+    assert plain.caveats == ("One plain colour: there is nothing to judge.",)
+    assert not plain.calibrated
+    assert not [item for item in plain.evidence if item.map is not None]
+    nearly[20, 20] = 128 - level // 2  # one dot that the sample does not meet
+    assert "One plain" not in caveats(thermometer(calibration=both), nearly.astype(np.uint8))
 
 
 @pytest.mark.parametrize(("quality", "heavy"), [(30, True), (59, True), (60, False), (95, False)])

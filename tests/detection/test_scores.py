@@ -123,15 +123,25 @@ def test_what_cannot_be_settled_is_looked_at_whole(profile, image):
     assert not looked.scores(image).settled
 
 
-def test_a_report_says_how_much_was_looked_at_and_why():
-    (two,) = pipeline(Settled(2, -20.0, 60.0)).report(grey(60)).caveats
-    assert two == (
-        "1 of 15 tiles were examined at full resolution, and the whole picture reduced: they settled the matter."
+def test_a_report_says_how_much_was_looked_at_and_why(monkeypatch):
+    # These pictures are of one level.
+    monkeypatch.setattr("gammascope.detection.pipeline.PLAIN_LEVELS", -1)
+    two = pipeline(Settled(2, -20.0, 60.0)).report(grey(60))
+    one = pipeline(Settled(1, -20.0, 60.0), "fast").report(grey(60))
+    said = (
+        (
+            two,
+            "1 of 15 tiles were examined at full resolution, and the whole picture reduced: they settled the matter.",
+        ),
+        (
+            one,
+            "None of 15 tiles was examined at full resolution: the reduced whole settled the matter.",
+        ),
     )
-    (one,) = pipeline(Settled(1, -20.0, 60.0), "fast").report(grey(60)).caveats
-    assert one == (
-        "None of 15 tiles was examined at full resolution: the reduced whole settled the matter."
-    )
+    for report, words in said:
+        (item,) = (item for item in report.evidence if item.name == "coverage:generated")
+        assert item.statement == f"Whether it contains AI-generated pixels: {words}"
+        assert not report.caveats, "what was enough weakens nothing"
     (open_one,) = pipeline(Settled(2, -20.0, 60.0)).report(grey(100)).caveats
     assert "3 of 15 tiles were examined at full resolution, evenly spread" in open_one
 

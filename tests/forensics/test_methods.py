@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import cv2
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
@@ -138,6 +139,31 @@ def test_a_part_with_a_comb_of_its_own_is_not_taken_for_one_without(photos):
     once = reencode(scene, Encoding("jpeg", 80, "4:4:4"))
     for picture in (saved(once, 95), Picture(once)):
         assert METHODS["quantisation"].clearness(quantisation.examine(picture)) < 0.5
+
+
+@pytest.mark.parametrize("quality", [60, 75])
+def test_another_codec_that_takes_the_comb_away_here_and_there_is_no_edit(photos, quality):
+    """AV1's filters smooth some blocks and leave others, so that parts of an untouched photo lack the comb."""
+    once = reencode(photos["cat"], Encoding("jpeg", 85))
+    recoded = reencode(once, Encoding("avif", quality))
+    for picture in (Picture(recoded), saved(recoded, 95)):
+        found = quantisation.examine(picture)
+        assert METHODS["quantisation"].clearness(found) < 0.5
+        assert "faded in places all over" in found.note
+        assert not (np.nan_to_num(found.cells) > 0.5).any()
+
+
+def test_a_comb_that_fades_towards_the_corners_is_no_edit(photos):
+    """A lens correction moves pixels by more and more; a pasted part ends within a cell or two."""
+    once = reencode(photos["cat"], Encoding("jpeg", 60))
+    height, width = once.shape[:2]
+    down, across = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+    scale = 1 - np.float32(0.025) * (down**2 + across**2)
+    columns, rows = (across * scale + 1) / 2 * (width - 1), (down * scale + 1) / 2 * (height - 1)
+    corrected = cv2.remap(once, columns, rows, cv2.INTER_CUBIC)
+    found = quantisation.examine(Picture(corrected))
+    assert METHODS["quantisation"].clearness(found) < 0.5
+    assert "faded" in found.note
 
 
 def test_a_screenshot_of_a_page_and_letters_over_a_photo_are_no_edit(photos):

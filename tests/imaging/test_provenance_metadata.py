@@ -340,6 +340,7 @@ def dates(main: dict[int, Any], camera: dict[int, Any], day: str = "") -> Eviden
         ),
         ("", "2024:05:01 10:00:00", "2020:05:01 10:00:00", "", "digitised on 2020-05-01, before"),
         ("", "2024:05:01 10:00:00", "", "2021:01:01", "satellites' date is 2021-01-01"),
+        ("", "2931:05:01 10:00:00", "", "", "taken on 2931-05-01, but examined earlier"),
         ("2024:13:45 99:00:00", "0000:00:00 00:00:00", "garbage", "nonsense", None),
         ("2023:05:01 10:00:00", "1980:01:01 00:00:00", "", "", None),
     ],
@@ -435,6 +436,19 @@ def test_an_editor_is_named_with_the_field_that_names_it():
     item = found(saved("jpeg", exif=exif_of({Base.Software: "GIMP 2.10.36"})))["provenance:editor"]
     assert "EXIF Software “GIMP 2.10.36”" in item.statement
     assert item.strength is Strength.WEAK
+
+
+def test_whoever_signs_in_exif_is_quoted_and_a_generator_among_them_recognised():
+    signed = {Base.Artist: "DALL-E 3", Base.ImageDescription: "a cat on\x1b[31m a roof"}
+    items = found(saved("jpeg", exif=exif_of(signed)))
+    assert "EXIF Artist “DALL-E 3”" in items["provenance:ai_software"].statement
+    said = items["provenance:words"].statement
+    assert said.startswith("The EXIF data name artist “DALL-E 3” and description “a cat on")
+    assert "\x1b" not in said
+    plain = found(saved("jpeg", exif=exif_of({Base.Artist: "Jane Doe"})))
+    assert plain["provenance:words"].statement.endswith("artist “Jane Doe”.")
+    # Words are none of the facts that a file may lack, but they are not nothing.
+    assert not {"provenance:ai_software", "provenance:none"} & set(plain)
 
 
 IN_FULL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

@@ -16,7 +16,13 @@ from PIL import Image as PillowImage
 from skimage import data
 
 from gammascope.forensics import METHODS
-from gammascope.pages.report_page import PICTURE_BYTES, FailedRow, PageRow, write_report
+from gammascope.pages.report_page import (
+    _LAYER_COLOURS,
+    PICTURE_BYTES,
+    FailedRow,
+    PageRow,
+    write_report,
+)
 from gammascope.report import Answer, Evidence, Report, Strength, Tile, Verdict
 
 THRESHOLDS = (0.35, 0.8)
@@ -175,7 +181,7 @@ def test_overlays_cover_the_preview_and_are_tinted_where_the_map_is_high(tmp_pat
         alpha = layer[..., 3]
         assert alpha.shape == (height, width)
         assert alpha[200, 100] == 0, "nothing found: the photo shows unchanged"
-        assert 150 < alpha[200, 400] < 255, "found: tinted, the photo still shows"
+        assert 60 < alpha[200, 400] < 255, "found: tinted, the photo still shows"
         assert alpha[200, 300] == 255, "a full line where the map passes one half"
         assert alpha[50, 400] == 0, "not examined is not found"
         colours.append(tuple(layer[200, 400, :3]))
@@ -277,10 +283,36 @@ def test_what_forensics_marks_is_a_layer_of_its_own_and_hides_nothing(tmp_path):
     assert list(page.json("picture-0")["layers"]) == ["forensics:quantisation"]
 
 
-def test_every_forensic_method_has_a_name_on_the_page(tmp_path):
+def test_every_forensic_method_has_a_name_and_a_colour_of_its_own_on_the_page(tmp_path):
     page = written(tmp_path, [row()])
     scripts = " ".join(text for _, text in page.scripts)
     assert [name for name in METHODS if f'"forensics:{name}": "' not in scripts] == []
+    style = " ".join(page.styles)
+    colours = {name: re.findall(rf"--{name}: (#\w+)", style) for name in METHODS}
+    assert len({tuple(found) for found in colours.values() if found}) == len(METHODS)
+    for name, (colour,) in colours.items():
+        # The layer itself is painted in the colour that the legend shows.
+        assert "#{:02x}{:02x}{:02x}".format(*_LAYER_COLOURS[f"forensics:{name}"]) == colour
+
+
+@pytest.mark.parametrize(
+    ("places", "linked"),
+    [
+        ([(20, 30), (200, 330)], [[0.089, 0.1], [0.754, 0.7]]),
+        ([(20, 30)], []),
+        ([(20, 30), (200, 330), (100, 200)], []),
+    ],
+)
+def test_the_two_places_of_a_copy_are_linked_and_of_more_none(tmp_path, places, linked):
+    told = row()
+    marked = np.zeros((300, 451), np.float32)
+    for top, left in places:
+        marked[top - 10 : top + 30, left - 10 : left + 30] = 1
+    found = Evidence("forensics:cloning", "A part is there twice.", marked)
+    report = replace(told.report, evidence=(found,))
+    page = written(tmp_path, [PageRow(report, told.preview)])
+    copies = page.json("picture-0")["copies"]
+    assert copies == [pytest.approx(place, abs=0.02) for place in linked]
 
 
 def test_an_empty_scan_gives_a_page(tmp_path):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from gammascope import checkpoints, forensics
@@ -47,7 +46,7 @@ class Results:
         numbers: Show numbers of confidence beside the labels.
         reports: One of each detector, by the file's name, in scan order.
         failed: Reasons by name.
-        said: Names, and what these files say about their origin that is more than a hint.
+        said: What files say about their origin and show of parts: how loud, a heading with the name, and words.
     """
 
     files: Sequence[Path]
@@ -56,7 +55,7 @@ class Results:
     numbers: bool = True
     reports: dict[str, tuple[Report, ...]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    said: list[tuple[str, str]] = field(default_factory=list)
+    said: list[tuple[Strength, str, str]] = field(default_factory=list)
     _folder: str = ""
 
     def __post_init__(self) -> None:
@@ -109,11 +108,7 @@ class Results:
                 continue
             reports = [replace(one, image=name) for one in (row.report, *row.further)]
             self.reports[name] = tuple(replace(one, evidence=(), tiles=()) for one in reports)
-            for item in row.report.evidence:
-                if item.strength in (Strength.STRONG, Strength.MODERATE):
-                    self.said.append((f"says: {name}", item.statement))
-                elif item.name.startswith("forensics:") and item.map is not None:
-                    self.said.append((f"hint: {name}", item.statement))
+            self.said += _said(name, row.report)
             first, *others = self.detectors.names
             further = dict(zip(others, reports[1:], strict=True))
             yield PageRow(reports[0], row.image, first, further)
@@ -131,37 +126,47 @@ class Results:
         """Print the table, unreadable files, counts, and what the verdicts mean."""
         console = terminal.output()
         shared = self._shared_caveats()
+        left_out: list[str] = []
         if self.reports:
-            console.print(self._table(console, shared))
-        for words, files in self._unreadable().items():
-            some = ", ".join(files[:_FINDINGS_SHOWN])
-            more = len(files) - _FINDINGS_SHOWN
-            some += f" and {more} more (see --report or --json)" if more > 0 else ""
-            count = f"{len(files)} files: " if len(files) > 1 else ""
-            console.print(terminal.literal(f"unreadable: {count}{some}: {words}", "magenta"))
-        for about, statement in self.said[:_FINDINGS_SHOWN]:
-            console.print(terminal.literal(f"{about}: {statement}", "cyan"))
-        if len(self.said) > _FINDINGS_SHOWN:
-            more = len(self.said) - _FINDINGS_SHOWN
-            console.print(
-                terminal.literal(f"says: {more} more findings; see --report or --json.", "cyan")
-            )
-        differing = self._differing()
-        for name, sentence in differing[:_FINDINGS_SHOWN]:
-            console.print(terminal.literal(f"differ: {name}: {sentence}", "yellow"))
-        if len(differing) > _FINDINGS_SHOWN:
-            more = len(differing) - _FINDINGS_SHOWN
-            console.print(
-                terminal.literal(f"differ: {more} more; see --report or --json.", "yellow")
-            )
+            lines, left_out = terminal.fitted_table(self._columns_shown(console), console)
+            for line in lines:
+                console.print(line, soft_wrap=True)
+        for about, words, style in self._notes(shared):
+            console.print(terminal.literal(f"{about}: {words}", style))
         console.print(terminal.literal(self.counts(), "bold"))
         for caveat in shared:
             console.print(terminal.literal(f"All: {caveat}", "yellow"))
+        if left_out:
+            which = ", ".join(left_out)
+            narrow = f"Not shown, for the terminal is too narrow: {which}. --json has all."
+            console.print(terminal.literal(narrow, "dim"))
         if self.numbers and self._ranked():
             console.print(terminal.literal(_AS_HIGH_MEANS, "dim"))
         for name, pipeline in self._spoke():
             lead = f"{name}: " if self.detectors.several else ""
             console.print(terminal.literal(lead + meaning(pipeline), "dim"))
+
+    def _notes(self, shared: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+        """Yield what is said of single files below the table: a heading, words, and a style."""
+        for words, files in self._unreadable().items():
+            yield "unreadable", f"{_files(files)}: {words}", "magenta"
+        loudest = sorted(self.said, key=lambda one: _ORDER.index(one[0]))
+        for what, notes, style in (
+            ("says", [(about, words) for _, about, words in loudest], "cyan"),
+            ("differ", [(f"differ: {name}", words) for name, words in self._differing()], "yellow"),
+        ):
+            for about, words in notes[:_FINDINGS_SHOWN]:
+                yield about, words, style
+            if len(notes) > _FINDINGS_SHOWN:
+                more = len(notes) - _FINDINGS_SHOWN
+                yield what, f"{more} more findings; see --report or --json.", style
+        beside: dict[str, list[str]] = {}
+        for name in self.reports:
+            for caveat in self._caveats(name):
+                if caveat not in shared:
+                    beside.setdefault(caveat, []).append(name)
+        for caveat, files in beside.items():
+            yield "caveat", f"{_files(files)}: {caveat}", "yellow"
 
     def counts(self) -> str:
         """Return one line: how many files, which verdicts, how many unreadable."""
@@ -184,8 +189,8 @@ class Results:
 
     def _counted(self, number: int) -> list[str]:
         """Count one detector's verdicts, in words."""
-        found = Counter(every[number].verdict for every in self.reports.values())
-        return [f"{found[verdict]} {verdict}" for verdict in _STYLES if found[verdict]]
+        found = Counter(_counted_as(every[number]) for every in self.reports.values())
+        return [f"{found[words]} {words}" for words in _COUNTED if found[words]]
 
     def _unreadable(self) -> dict[str, list[str]]:
         """Return names of files by the reason: a folder of camera raws has one for all."""
@@ -215,56 +220,33 @@ class Results:
             return ()
         return tuple(caveat for caveat in every[0] if all(caveat in one for one in every))
 
-    def _table(self, console: Console, shared: Sequence[str]) -> Table:
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        table.add_column("file", overflow="fold", ratio=2 if console.is_terminal else None)
-        columns, besides = self._columns(), self._besides(shared)
-        for column in columns:
-            table.add_column(column.title, no_wrap=True)
-            for title in column.numbers if self.numbers else ():
-                table.add_column(title, justify="right", no_wrap=True)
-        for title in besides:
-            if title == "caveats":
-                ratio = 3 if console.is_terminal else None
-                table.add_column(title, overflow="fold", ratio=ratio)
-            else:
-                table.add_column(title, no_wrap=True)
+    def _columns_shown(self, console: Console) -> list[terminal.Column]:
+        """Return the table: names and verdicts stay in a narrow terminal, numbers go before further answers."""
         symbols = _SYMBOLS if terminal.speaks_unicode(console) else _PLAIN_SYMBOLS
-        for name, reports in self.reports.items():
-            cells = [terminal.literal(name)]
-            for column in columns:
-                cells += self._cells(reports[column.detector], column, symbols)
-            table.add_row(*cells, *(texts[name] for texts in besides.values()))
-        return table
+        shown = [terminal.Column("file", [terminal.literal(name) for name in self.reports])]
+        for at, column in enumerate(self._columns()):
+            said = [reports[column.detector] for reports in self.reports.values()]
+            whole = at == 0 or self.detectors.several
+            words = [_answer_cell(report, column.question, symbols) for report in said]
+            shown.append(terminal.Column(column.title, words, spare=0 if whole else 1))
+            for title, number in column.numbers.items() if self.numbers else ():
+                numbers = [_number_cell(report, column.question, number) for report in said]
+                shown.append(terminal.Column(title, numbers, right=True, spare=2))
+        for title, cells in self._besides().items():
+            shown.append(terminal.Column(title, cells, spare=1 if title == "holds" else 3))
+        return shown
 
-    def _besides(self, shared: Sequence[str]) -> dict[str, dict[str, Text]]:
-        """Return what stands beside verdicts, by title and file: only columns that say something."""
-        found: dict[str, dict[str, Text]] = {}
-        seen = {name: reports[0].coverage for name, reports in self.reports.items()}
-        if not self.detectors.several and any(seen.values()):
-            found["examined"] = {
-                name: terminal.literal(coverage.brief if coverage else "all", "dim")
-                for name, coverage in seen.items()
-            }
-        caveats = {
-            name: " ".join(caveat for caveat in self._caveats(name) if caveat not in shared)
-            for name in self.reports
-        }
-        if any(caveats.values()):
-            found["caveats"] = {n: terminal.literal(text, "dim") for n, text in caveats.items()}
+    def _besides(self) -> dict[str, list[Text]]:
+        """Return what stands beside verdicts, by title: only columns that say something."""
+        found: dict[str, list[Text]] = {}
+        seen = [reports[0].coverage for reports in self.reports.values()]
+        if not self.detectors.several and any(seen):
+            found["examined"] = [
+                terminal.literal(coverage.brief if coverage else "all", "dim") for coverage in seen
+            ]
         if any(one.stability for every in self.reports.values() for one in every):
-            found["holds"] = {name: _holds(reports) for name, reports in self.reports.items()}
+            found["holds"] = [_holds(reports) for reports in self.reports.values()]
         return found
-
-    def _cells(
-        self, report: Report, column: _Column, symbols: Mapping[Verdict, str]
-    ) -> Iterator[Text]:
-        """Yield the verdict and its numbers; dashes for a question without an answer."""
-        said = report.answers.get(column.question) if column.question else report
-        words = "-" if said is None else f"{symbols[said.verdict]} {said.verdict}"
-        yield terminal.literal(words, _STYLES[said.verdict] if said else "")
-        for number in column.numbers.values() if self.numbers else ():
-            yield terminal.literal("-" if said is None else number(said))
 
     def _columns(self) -> list[_Column]:
         """Return one column for each question and detector; of one detector, the verdict on the whole first."""
@@ -313,6 +295,60 @@ class Results:
         return (*common, *own)
 
 
+def _said(name: str, report: Report) -> Iterator[tuple[Strength, str, str]]:
+    """Yield what a file says and shows beside its verdict: how loud that is, a heading, and words."""
+    unseen = report.declarations if report.verdict is Verdict.NO_SIGN else ()
+    for item in report.evidence:
+        plainly = item.strength in (Strength.STRONG, Strength.MODERATE)
+        if any(item is one for one in unseen):
+            yield Strength.STRONG, f"says: {name}", f"{_UNSEEN} {item.statement}"
+        elif item.strength and (plainly or item.name in _WEAK_BUT_SAID):
+            yield item.strength, f"says: {name}", item.statement
+        elif item.name.startswith("forensics:") and item.map is not None:
+            # What has no strength of its own is what the answer rests on.
+            about = "hint" if item.strength else "edited"
+            yield item.strength or Strength.STRONG, f"{about}: {name}", item.statement
+
+
+_UNSEEN = "The file itself declares a generator, though nothing was found in its pixels."
+_ORDER = list(Strength)
+# Hints that a person wants to know of; a camera's name, say, every photo has.
+_WEAK_BUT_SAID = frozenset(("provenance:editor", "provenance:dates"))
+
+
+def _files(names: Sequence[str]) -> str:
+    """Name some of several files, with their number."""
+    more = len(names) - _FINDINGS_SHOWN
+    count = f"{len(names)} files: " if len(names) > 1 else ""
+    end = f" and {more} more (see --report or --json)" if more > 0 else ""
+    return f"{count}{', '.join(names[:_FINDINGS_SHOWN])}{end}"
+
+
+def _counted_as(report: Report) -> str:
+    """Return the word that a verdict is counted under: an edit apart from a fake, all doubts together."""
+    return str(report.verdict) if report.verdict is Verdict.UNCERTAIN else report.words
+
+
+_COUNTED = ("fake", "edited", "uncertain", "no sign")
+
+
+def _answer_cell(report: Report, question: str, symbols: Mapping[Verdict, str]) -> Text:
+    """Return a verdict, on the whole picture where no question is named; a dash for one without an answer."""
+    if not question:
+        return terminal.literal(
+            f"{symbols[report.verdict]} {report.words}", _STYLES[report.verdict]
+        )
+    if question not in report.answers:
+        return terminal.literal("-")
+    verdict = report.answers[question].verdict
+    return terminal.literal(f"{symbols[verdict]} {verdict.on(question)}", _STYLES[verdict])
+
+
+def _number_cell(report: Report, question: str, number: Callable[[Answer], str]) -> Text:
+    answer = report.answers.get(question)
+    return terminal.literal("-" if answer is None else number(answer))
+
+
 @dataclass(frozen=True, slots=True)
 class _Column:
     """What a detector says on one question, or of the whole picture.
@@ -327,18 +363,17 @@ class _Column:
     detector: int
     question: str
     title: str
-    numbers: Mapping[str, Callable[[Answer | Report], str]]
+    numbers: Mapping[str, Callable[[Answer], str]]
 
 
-def _chance(said: Answer | Report) -> str:
-    return shown_chance(said.probability)
+def _chance(answer: Answer) -> str:
+    return shown_chance(answer.probability)
 
 
-def _as_high(said: Answer | Report, number: int) -> str:
-    known = said.as_high if isinstance(said, Answer) else None
-    if known is None:
+def _as_high(answer: Answer, number: int) -> str:
+    if answer.as_high is None:
         return "-"
-    return "<0.1 %" if known[number] < 0.001 else percent(known[number], 1)
+    return "<0.1 %" if answer.as_high[number] < 0.001 else percent(answer.as_high[number], 1)
 
 
 _AS_HIGH_MEANS = "As high: the share of held-out photos, and of held-out fakes, whose score is at least this one."
@@ -400,16 +435,25 @@ def shown_chance(probability: float) -> str:
 def meaning(pipeline: Pipeline) -> str:
     """Return what the verdicts mean, in the words of the calibration and of what forensics was counted on."""
     known: Mapping[str, checkpoints.Calibration] = pipeline.facts.calibration
-    ways = [f"{_WAYS.get(name, name)} ({_rates(one)})" for name, one in known.items()]
+    ways = {name: _rates(one) for name, one in known.items()}
     if ways and pipeline.answers_edited and "edited" not in known:
         seen = forensics.THOROUGH if pipeline.profile == "thorough" else forensics.QUICK
         called = f"{percent(seen.fake)} of {seen.photos:,} photos chosen as hard were called so"
-        ways.append(f"{_WAYS['edited']} ({called}, {percent(seen.uncertain)} with 'uncertain')")
-    words = " or ".join(ways or _WAYS.values())
-    return f"'fake': {words}. That is no proof, and 'no sign' only means that nothing was found."
+        ways["edited"] = f"{called}, {percent(seen.uncertain)} with 'uncertain'"
+    if ways:
+        said = [
+            f"'{Verdict.FAKE.on(name)}': {_WAYS.get(name, name)} ({rates})."
+            for name, rates in ways.items()
+        ]
+    else:
+        said = [f"'{Verdict.FAKE.on(name)}': {words}." for name, words in _WAYS.items()]
+    return f"{' '.join(said)} That is no proof, and 'no sign' only means that nothing was found."
 
 
-_WAYS = {"generated": "contains AI-generated pixels", "edited": "was edited"}
+_WAYS = {
+    "generated": "contains AI-generated pixels",
+    "edited": "a part was pasted, painted or processed by itself",
+}
 
 
 def _rates(known: checkpoints.Calibration) -> str:

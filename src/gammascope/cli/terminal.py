@@ -5,15 +5,22 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.text import Text
 
 _PIPED_WIDTH = 400
 """Columns where there is no terminal: a line per row is worth more than a narrow table."""
+
+_ALIGNED = 60
+"""Columns up to which cells are padded where there is no terminal: one long name would widen every line."""
+
+_BETWEEN = 2
 
 _SECONDS_BETWEEN_LINES = 30.0
 """How often progress is printed where there is no terminal."""
@@ -57,6 +64,74 @@ def literal(text: str, style: str = "") -> Text:
 def speaks_unicode(console: Console) -> bool:
     """Whether check marks can be printed."""
     return console.encoding.lower().replace("-", "").startswith("utf")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table that is fitted to the terminal.
+
+    Attributes:
+        title: Its head.
+        cells: One of each row.
+        right: Whether they end below each other, as numbers do.
+        spare: Where the terminal is too narrow, the highest goes first; 0: never.
+    """
+
+    title: str
+    cells: Sequence[Text]
+    right: bool = False
+    spare: int = 0
+
+    @property
+    def width(self) -> int:
+        """Of the widest cell."""
+        return max(cell_len(self.title), *(cell.cell_len for cell in self.cells))
+
+
+def fitted_table(columns: Sequence[Column], console: Console) -> tuple[list[Text], list[str]]:
+    """Lay out a table, a line for each row; the first column is of names.
+
+    Returns:
+        Its lines, and the titles of columns that were left out because the terminal is too narrow.
+    """
+    widths = [column.width for column in columns]
+    kept = list(range(len(columns)))
+    if console.is_terminal:
+        room = console.width
+
+        def needed() -> int:
+            return sum(widths[at] + _BETWEEN for at in kept) - _BETWEEN
+
+        while needed() > room and any(columns[at].spare for at in kept):
+            kept.remove(max(kept, key=lambda at: (columns[at].spare, at)))
+        widths[0] -= max(0, min(needed() - room, widths[0] - 1))
+    else:
+        widths = [min(width, _ALIGNED) for width in widths]
+    heads = [Text(columns[at].title, style="bold") for at in kept]
+    rows = zip(*(columns[at].cells for at in kept), strict=True)
+    lines = []
+    for cells in (heads, *rows):
+        line = Text()
+        for at, cell in zip(kept, cells, strict=True):
+            shown = middle_cut(cell, widths[at]) if at == 0 and console.is_terminal else cell
+            padding = " " * max(0, widths[at] - shown.cell_len)
+            line += Text.assemble(*((padding, shown) if columns[at].right else (shown, padding)))
+            line += " " * _BETWEEN
+        line.rstrip()
+        lines.append(line)
+    gone = [column.title for at, column in enumerate(columns) if at not in kept]
+    return lines, gone
+
+
+def middle_cut(text: Text, width: int) -> Text:
+    """Shorten a name in its middle: its end tells files of one folder apart."""
+    if text.cell_len <= width:
+        return text
+    plain, head = text.plain, max(0, width // 3)
+    tail = len(plain) - max(1, width - head - 1)
+    while cell_len(plain[:head]) + 1 + cell_len(plain[tail:]) > width and tail < len(plain):
+        tail += 1  # some letters are two columns wide
+    return Text(f"{plain[:head]}…{plain[tail:]}", style=text.style)
 
 
 @contextmanager

@@ -104,7 +104,9 @@ def differences(reports: Mapping[str, Report]) -> list[str]:
             if question in report.answers
         }
         if len(set(verdicts.values())) > 1:
-            each = ", ".join(f"{name} says {verdict}" for name, verdict in verdicts.items())
+            each = ", ".join(
+                f"{name} says {verdict.on(question)}" for name, verdict in verdicts.items()
+            )
             said.append(f"The detectors differ on {question}: {each}.")
     return said
 

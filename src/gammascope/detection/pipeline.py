@@ -47,6 +47,9 @@ SMALLEST_PX = 64
 HEAVY_COMPRESSION = 60
 """JPEG quality below which most high-frequency traces are gone (our choice)."""
 
+PLAIN_LEVELS = 2
+"""Grey levels between the darkest and the lightest pixel up to which a picture shows nothing (our choice)."""
+
 QUIET_SIDE_PX = 1024
 """Longer side of maps that are shown on request: as large as pages show them, for nearly every picture has one."""
 
@@ -242,14 +245,14 @@ class Pipeline:
     def _report(self, decoded: Decoded, name: str, scores: Scores) -> Report:
         answers = self._answers(scores)
         height, width = decoded.image.shape[:2]
-        too_small = min(width, height) < self.smallest_px
-        if too_small:
+        empty = self._nothing_to_judge(decoded.image)
+        if empty:
             answers = {
                 name: replace(answer, verdict=Verdict.UNCERTAIN, as_high=None)
                 for name, answer in answers.items()
             }
         stability = tuple(self._rechecks(decoded.image, answers))
-        calibrated = not too_small and not self._raw(answers)
+        calibrated = not empty and not self._raw(answers)
         answered, parts = self._edited(decoded, answers)
         coverage = self._coverage(decoded, scores)
         return Report(
@@ -260,10 +263,11 @@ class Pipeline:
             calibrated=calibrated,
             answers=answered,
             evidence=(
-                *(() if too_small else self._ranks(scores)),
+                *(() if empty else self._ranks(scores)),
+                *_settled(coverage, scores.question),
                 *_mask_evidence(
                     answers,
-                    {} if too_small else scores.maps,
+                    {} if empty else scores.maps,
                     coverage,
                     quiet=self.besides.quiet_maps,
                 ),
@@ -316,6 +320,11 @@ class Pipeline:
         edited = None if "edited" in answers else forensics.answered(outcomes)
         if edited is None or (edited.verdict is Verdict.NO_SIGN and not thorough):
             return answers, found
+        # Each part that is shown by a method that may answer is enough for a yes: no hint, then.
+        found = tuple(
+            replace(one, strength=None) if one.map is not None and _may_answer(one) else one
+            for one in found
+        )
         return {**answers, "edited": edited}, (*forensics.reasons_of(outcomes), *found)
 
     def _provenance(self, decoded: Decoded) -> tuple[Evidence, ...]:
@@ -359,19 +368,30 @@ class Pipeline:
         """Return the questions whose thresholds were never fitted, each once."""
         return [name for name in dict.fromkeys(questions) if name not in self.facts.calibration]
 
+    def _nothing_to_judge(self, image: Image) -> str:
+        """Say why there is no verdict on a picture; empty if there is one."""
+        height, width = image.shape[:2]
+        if min(width, height) < self.smallest_px:
+            least = f"{self.smallest_px} px on the shorter side"
+            return f"{width} x {height} px: too small for a verdict, which needs {least}."
+        if _plain(image[::16, ::16]) and _plain(
+            image
+        ):  # a sample is enough to know that most are not
+            return "One plain colour: there is nothing to judge."
+        return ""
+
     def _caveats(
         self, decoded: Decoded, scores: Scores, coverage: Coverage | None
     ) -> Iterator[str]:
         height, width = decoded.image.shape[:2]
         spec = self.view
-        if min(width, height) < self.smallest_px:
-            least = f"{self.smallest_px} px on the shorter side"
-            yield f"{width} x {height} px: too small for a verdict, which needs {least}."
+        if empty := self._nothing_to_judge(decoded.image):
+            yield empty
         elif min(width, height) < spec.size and spec.fit != "resize":
             yield f"{width} x {height} px: smaller than the {spec.size} px views seen in training."
         if decoded.jpeg_quality is not None and decoded.jpeg_quality < HEAVY_COMPRESSION:
             yield f"Heavily compressed (JPEG quality about {decoded.jpeg_quality}): traces may be gone."
-        if coverage is not None:
+        if coverage is not None and not coverage.settled:
             yield str(coverage)
         if raw := self._raw((scores.question, *scores.answers)):
             which = f" for {', '.join(raw)}" if self.facts.calibration else ""
@@ -438,6 +458,25 @@ def _one_in(share: float) -> str:
     if share >= 0.0095:
         return f"{round(100 * share)} in 100"
     return f"1 in {round(1 / share):,}" if share >= 0.001 else "fewer than 1 in 1,000"
+
+
+def _plain(image: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """Tell whether every channel is the same all over, but for the rounding of a compression."""
+    return all(int(np.ptp(image[..., channel])) <= PLAIN_LEVELS for channel in range(3))
+
+
+def _may_answer(evidence: Evidence) -> bool:
+    return forensics.METHODS[evidence.name.removeprefix("forensics:")].answers
+
+
+def _settled(coverage: Coverage | None, question: str) -> Iterator[Evidence]:
+    """State that few tiles were enough for an answer, which weakens nothing: its thresholds were fitted so."""
+    if coverage is not None and coverage.settled:
+        yield Evidence(
+            f"coverage:{question}",
+            f"Whether it {QUESTIONS.get(question, f'is {question}')}: {coverage}",
+            strength=Strength.NEUTRAL,
+        )
 
 
 def _mask_evidence(

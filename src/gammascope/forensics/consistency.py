@@ -5,6 +5,7 @@ strong differences of neighbouring pixels are at several distances, in brightnes
 the last grid and off it, and the comb of an earlier compression. Each is measured by cell as a deviation from cells of
 the same picture that are as bright and as textured; a network of two hidden layers says from the deviations around a
 cell whether it was put in. It has seen no pixels, only such deviations, of copies, pieces, fills and smoothed regions.
+Where an earlier compression faded without an edit (``quantisation``), the other traces did so, too, and prove little.
 
 Source: our own. That edits stand out by contrast inside one picture is the idea of Splicebuster (Cozzolino, Poggi and
 Verdoliva, 2015); that traces of several kinds should be weighed by a trained network, of TruFor (arXiv:2212.10957),
@@ -40,6 +41,9 @@ from gammascope.forensics.variance import deviations, texture_of
 SMALLEST_PX = 160
 """Shorter side below which cells have too few others to be compared with (our choice)."""
 
+FADED = 2.3
+"""Highest score where an earlier compression faded without an edit: below what is in doubt."""
+
 WEIGHTS = Path(__file__).with_name("consistency.safetensors")
 """The network, which ``benchmarks/fit_consistency.py`` makes."""
 
@@ -69,8 +73,11 @@ def examine(picture: Picture) -> Outcome:
         return Silence("most of the picture is black or white")
     evidence = box_means(measured.logits(), 1)
     score, part = _part_put_in(evidence, measured.history)
+    faded = quantisation.Lacking.of(measured.history).faded if measured.history.seen else ""
+    if faded:
+        score, part = min(score, FADED), np.zeros_like(part)
     shown = np.clip(evidence / 8 + 0.25, 0, 0.5) + 0.5 * part
-    return Finding(score, shown.astype(np.float32), measured.origin, CELL_PX, picture.size)
+    return Finding(score, shown.astype(np.float32), measured.origin, CELL_PX, picture.size, faded)
 
 
 def _part_put_in(

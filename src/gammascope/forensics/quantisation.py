@@ -7,6 +7,9 @@ of the grid from its blocks, that of no grid from blocks between them. Each bloc
 blocks of a picture follow one law, nothing is found. A file that was cropped before it was saved again has the comb on
 another grid than its own.
 
+A lens correction, a vignette, a filter against noise or a codec such as AVIF's takes the comb away here and there, too.
+A piece that was put in differs: it ends within a cell or two, and the rest has its comb all over.
+
 Source: the idea that histograms of coefficients separate blocks compressed twice from others is that of Lin, He, Tang
 and Tang, Fast, automatic and fine-grained tampered JPEG image detection, 2009, and Bianchi and Piva, Image forgery
 localization via block-grained analysis of JPEG artifacts, 2012. They compute the laws from the steps of both
@@ -39,6 +42,9 @@ from gammascope.sample import Image
 SMALLEST_PX = 128
 """Shorter side below which histograms hold too few blocks (our choice)."""
 
+FADED = 0.9
+"""Highest score where the comb faded without an edit: below what is in doubt, above what shows nothing at all."""
+
 FREQUENCIES = (
     (0, 1),
     (1, 0),
@@ -64,6 +70,10 @@ _CUT_OFF = 0.02  # share of a block whose colours may be at the end of their ran
 _KNOWN = 0.3  # share of a cell and its eight neighbours that must not be cut off
 _GAIN = 0.25  # nats by block by which the grid must explain more than no grid
 _OWN = 0.1  # share of that which a part without the comb may have by chance
+_LACKING = 0.02  # share of the rest that may lack the comb as well
+_STEEP = 0.7  # share of the way from a part to the rest that lies within its border
+_BORDER = 3  # cells
+_FADING = "An earlier JPEG compression has faded"
 _TRIED = 6  # parts
 _NEARLY = 0.6  # share of the clearest part's evidence by cell that makes further ones count
 _STRIP = 32  # rows of blocks whose coefficients are in memory at once
@@ -87,16 +97,17 @@ def examine(picture: Picture) -> Outcome:
     history = earliest(picture)
     if not history.seen:
         return Silence("no trace of an earlier JPEG compression")
-    ratio, cut_off = history.ratio, history.cut_off
-    evidence = box_means(np.where(cut_off, 0, -ratio), 1)
-    evidence[box_means(~cut_off, 1) < _KNOWN] = np.nan
-    score, part = _parts_without_comb(evidence, history)
+    lacking = Lacking.of(history)
+    score, part, cut_off = lacking.score, lacking.part, history.cut_off
+    if lacking.faded:
+        score, part = min(score, FADED), np.zeros_like(part)
     # Cells that cannot speak for themselves go with those around them.
-    part |= cut_off & (box_means(part, 2) > 0.5 * box_means(~cut_off, 2))
-    shown = np.clip(evidence / 16 + 0.25, 0, 0.5)
+    part = part | (cut_off & (box_means(part, 2) > 0.5 * box_means(~cut_off, 2)))
+    shown = np.clip(lacking.evidence / 16 + 0.25, 0, 0.5)
     shown = np.where(part, 0.5 + np.nan_to_num(shown), shown)
     shown = shown.astype(np.float32)
-    return Finding(score, shown, history.origin, CELL_PX, picture.size, history.note)
+    note = f"{history.note} {lacking.faded}".strip()
+    return Finding(score, shown, history.origin, CELL_PX, picture.size, note)
 
 
 class Blocks:
@@ -241,26 +252,66 @@ def _tried(picture: Picture) -> Iterator[tuple[Blocks, tuple[int, int], Start]]:
         yield Blocks(pixels[top:, left:], _WHOLE, (mirror,)), (x + left, y + top), other
 
 
-def _parts_without_comb(
-    evidence: Float[np.ndarray, "gh gw"], history: History
-) -> tuple[float, Bool[np.ndarray, "gh gw"]]:
-    """Return the score of the clearest part without a comb, and it with others nearly as clear.
+@dataclass(frozen=True)
+class Lacking:
+    """What of a picture lacks the comb.
 
-    Parts that are left out have a comb, if not that of the rest: texture in a picture that is mostly sky.
+    Attributes:
+        evidence: By block, averaged over neighbours, nats for "on no grid"; NaN: none.
+        score: Of the clearest part; 0: there is none.
+        part: It, with others nearly as clear.
+        faded: How the comb was lost if not by something that was put in, a sentence; empty: it lacks in the part alone.
     """
-    left, clearest, mean = evidence.copy(), 0.0, 0.0
-    found = np.zeros(evidence.shape, bool)
-    for _ in range(_TRIED):
-        score, part = clearest_blob(left, _LEVEL, _SHARE)
-        if not score:
-            break
-        here = float(evidence[part].mean())
-        if here > _NEARLY * mean and not history.shared_by(part):
-            if not clearest:
-                clearest, mean = score, here
-            found |= _trimmed(part, evidence)
-        left[part] = np.nan
-    return clearest, found
+
+    evidence: Float[np.ndarray, "gh gw"]
+    score: float
+    part: Bool[np.ndarray, "gh gw"]
+    faded: str
+
+    @classmethod
+    def of(cls, history: History) -> Lacking:
+        """Find the parts.
+
+        Those are left out that have a comb, if not that of the rest: texture in a picture that is mostly sky.
+        """
+        evidence = box_means(np.where(history.cut_off, 0, -history.ratio), 1)
+        evidence[box_means(~history.cut_off, 1) < _KNOWN] = np.nan
+        left, clearest, mean = evidence.copy(), 0.0, 0.0
+        found = np.zeros(evidence.shape, bool)
+        for _ in range(_TRIED):
+            score, part = clearest_blob(left, _LEVEL, _SHARE)
+            if not score:
+                break
+            here = float(evidence[part].mean())
+            if here > _NEARLY * mean and not history.shared_by(part):
+                if not clearest:
+                    clearest, mean = score, here
+                found |= _trimmed(part, evidence)
+            left[part] = np.nan
+        return cls(evidence, clearest, found, _faded(found, evidence, history) if clearest else "")
+
+
+def _faded(
+    part: Bool[np.ndarray, "gh gw"], evidence: Float[np.ndarray, "gh gw"], history: History
+) -> str:
+    near, far = _around(part, 1), _around(part, _BORDER)
+    rest = ~near & np.isfinite(evidence)
+    if rest.any() and (evidence[rest] > _LEVEL).mean() > _LACKING:
+        return f"{_FADING} in places all over, as by a filter or by another codec."
+    core = part & ~_around(~part, 1)
+    places = (core if core.any() else part, far & ~near, ~far)
+    known = [history.ratio[place & ~history.cut_off] for place in places]
+    if not all(some.size for some in known):
+        return ""
+    inside, border, outside = (float(some.mean()) for some in known)
+    if border - inside < _STEEP * (outside - inside):
+        return f"{_FADING} little by little, as by a lens correction or a vignette."
+    return ""
+
+
+def _around(part: Bool[np.ndarray, "gh gw"], reach: int) -> Bool[np.ndarray, "gh gw"]:
+    """Return a part and the cells around it."""
+    return np.asarray(box_means(part, reach) > 0)
 
 
 def _trimmed(

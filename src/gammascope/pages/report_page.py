@@ -29,6 +29,7 @@ from PIL import Image as PillowImage
 
 from gammascope import __version__
 from gammascope.files import complete_or_absent
+from gammascope.forensics.base import blobs
 from gammascope.pages import policy, template, web_part
 from gammascope.report import FORMAT, Report, without_numbers
 from gammascope.sample import Image
@@ -54,11 +55,26 @@ _THUMBNAIL_STEPS: Final = ((160, 70), (160, 40), (112, 30), (80, 20))
 # Long side in pixels and number of tints.
 _LAYER_STEPS: Final = ((1000, 15), (500, 15), (250, 7), (125, 3))
 
-# Orange and blue: the pair that stays apart in the common forms of colour blindness. The style sheet repeats them.
-_LAYER_COLOURS: Final = {"generated": (255, 133, 0), "edited": (30, 136, 255)}
-_FULL_TINT: Final = 0.8  # a certain pixel still lets the photo through
+# Orange and blue: the pair that stays apart in the common forms of colour blindness. The style sheet repeats all.
+_LAYER_COLOURS: Final = {
+    "generated": (255, 133, 0),
+    "edited": (30, 136, 255),
+    "forensics:quantisation": (224, 33, 138),
+    "forensics:consistency": (0, 158, 96),
+    "forensics:variance": (142, 92, 255),
+    "forensics:shifted": (178, 84, 40),
+    "forensics:grids": (0, 170, 200),
+    "forensics:cloning": (232, 190, 0),
+    "forensics:noise": (128, 140, 0),
+}
+# A mark is its outline: what lies inside is the evidence, and several reasons may lie on it.
+_FULL_TINT: Final = 0.4
+_REASON_TINT: Final = 0.15
 _FAINTEST: Final = 0.1  # below this a map is noise and is not drawn
 _HATCH_PERIOD_PX: Final = 12
+_COPIES_PX: Final = (
+    250  # Long side at which places of a copy are counted: specks are gone, and it is quick.
+)
 
 _SCRIPTS: Final = (
     "words.js", "opinions.js", "model.js", "list.js", "viewer.js", "findings.js", "similar.js", "detail.js",
@@ -228,6 +244,7 @@ def _picture_json(row: PageRow, *, tiles: bool) -> dict[str, Any]:
             scores = {_key(names, place, name): one for name, one in found["scores"].items()}
             scored[names[place]] = found | {"scores": scores}
     return {
+        "copies": _copies(row.report),
         "width": preview.width,
         "height": preview.height,
         "preview": preview.uri,
@@ -244,18 +261,34 @@ def _layers(report: Report, size: tuple[int, int]) -> dict[str, str]:
     unseen: Bool[np.ndarray, "h w"] = np.zeros((size[1], size[0]), bool)
     for item in report.evidence:
         name = item.name.removeprefix("mask:")
-        forensic = name.startswith("forensics:")
-        if item.map is None or not item.map.size or not (forensic or name in _LAYER_COLOURS):
+        if item.map is None or not item.map.size or name not in _LAYER_COLOURS:
             continue
         shrunk = shrunk_map(item.map, size)
-        layers[name] = _layer(
-            np.nan_to_num(shrunk, nan=0.0), _LAYER_COLOURS["edited" if forensic else name]
-        )
-        if not forensic:
+        reason = name.startswith("forensics:")
+        tint = _REASON_TINT if reason else _FULL_TINT
+        layers[name] = _layer(np.nan_to_num(shrunk, nan=0.0), _LAYER_COLOURS[name], tint)
+        if not reason:
             unseen |= np.isnan(shrunk)
     if unseen.any():
         layers["unexamined"] = _hatching(unseen)
     return layers
+
+
+def _copies(report: Report) -> list[list[float]]:
+    """Return the middles of the two places of a copy, as shares of the picture; empty unless they are two.
+
+    The map does not say which of more places belong together.
+    """
+    maps = [one.map for one in report.evidence if one.name == "forensics:cloning"]
+    if not maps or maps[0] is None:
+        return []
+    shown = shrunk_map(maps[0], fitted(report.size, _COPIES_PX))
+    places = blobs(np.nan_to_num(shown) > 0.5)
+    middles = [np.argwhere(places == number).mean(0) for number in range(1, places.max() + 1)]
+    if len(middles) != 2:
+        return []
+    height, width = places.shape
+    return [[round((x + 0.5) / width, 3), round((y + 0.5) / height, 3)] for y, x in middles]
 
 
 def _tiles_json(report: Report) -> dict[str, Any]:
@@ -305,13 +338,13 @@ def fitted(size: tuple[int, int], long_side: int) -> tuple[int, int]:
     return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 
 
-def _layer(values: Float[np.ndarray, "h w"], colour: tuple[int, int, int]) -> str:
-    """Return a map as a transparent PNG: tint by value, a full line where the map passes one half."""
+def _layer(values: Float[np.ndarray, "h w"], colour: tuple[int, int, int], tint: float) -> str:
+    """Return a map as a transparent PNG: at most ``tint`` by value, a full line where the map passes one half."""
     for long_side, tints in _LAYER_STEPS:
         small = _resized(values, fitted((values.shape[1], values.shape[0]), long_side))
         level = np.where(small < _FAINTEST, 0, np.ceil(np.clip(small, 0, 1) * tints - 0.5))
         level[_outline(small > 0.5, thick=long_side >= 1000)] = tints + 1
-        alphas = [round(255 * _FULL_TINT * step / tints) for step in range(tints + 1)] + [255]
+        alphas = [round(255 * tint * step / tints) for step in range(tints + 1)] + [255]
         data = _indexed_png(level.astype(np.uint8), [colour] * len(alphas), alphas)
         if len(data) <= _LAYER_BYTES:
             break

@@ -90,7 +90,7 @@ def _declared(data: bytes, kind: str, *, quick: bool) -> Iterator[Evidence]:
     yield from aigc_label.findings([*texts, *(("AIGC", text) for text in packet.of("AIGC"))])
     yield from generation_settings.findings(texts)
     programs = [("PNG text Software", text) for key, text in metadata.texts if key == "Software"]
-    programs += [("EXIF Software", camera.software)] if camera.software else []
+    programs += [("EXIF Software", camera.software), ("EXIF Artist", camera.artist)]
     programs += [
         (f"XMP {field}", text) for field in xmp.SOFTWARE_FIELDS for text in packet.of(field)
     ]
@@ -121,7 +121,7 @@ def _size(data: bytes, kind: str) -> tuple[int, int] | None:
 
 _NOTHING = Evidence(
     "provenance:none",
-    "The file says nothing about where the picture comes from.",
+    "The file names no camera, program or signer that is known here.",
     strength=Strength.NEUTRAL,
     limits="Most shared pictures have lost their metadata on the way: that they are missing proves nothing.",
 )

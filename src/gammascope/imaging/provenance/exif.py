@@ -12,7 +12,7 @@ import io
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Exif:
         make: Who built the camera.
         model: Its name.
         software: What wrote the file.
+        artist: Who made the picture; programs sign here, too.
         texts: Fields of free text that generators use, by name.
         taken: When the shutter opened.
         digitised: When the picture became digital.
@@ -54,6 +55,7 @@ class Exif:
     make: str = ""
     model: str = ""
     software: str = ""
+    artist: str = ""
     texts: tuple[tuple[str, str], ...] = ()
     taken: datetime | None = None
     digitised: datetime | None = None
@@ -81,6 +83,7 @@ def read_exif(block: bytes) -> Exif:
         make=_text(main.get(Base.Make)),
         model=_text(main.get(Base.Model)),
         software=_text(main.get(Base.Software)),
+        artist=_text(main.get(Base.Artist)),
         texts=tuple((name, text) for name, text in texts if text),
         taken=_moment(camera.get(Base.DateTimeOriginal)),
         digitised=_moment(camera.get(Base.DateTimeDigitized)),
@@ -92,7 +95,7 @@ def read_exif(block: bytes) -> Exif:
 
 
 def findings(exif: Exif, size: tuple[int, int] | None) -> Iterator[Evidence]:
-    """State the camera, and what does not fit together.
+    """State the camera, what people wrote, and what does not fit together.
 
     Args:
         exif: What was read.
@@ -107,6 +110,7 @@ def findings(exif: Exif, size: tuple[int, int] | None) -> Iterator[Evidence]:
             strength=Strength.WEAK,
             limits=_FORGEABLE,
         )
+    yield from _words(exif)
     yield from _dates(exif)
     if exif.size and size and sorted(exif.size) != sorted(size):
         yield Evidence(
@@ -118,9 +122,33 @@ def findings(exif: Exif, size: tuple[int, int] | None) -> Iterator[Evidence]:
         )
 
 
+def _words(exif: Exif) -> Iterator[Evidence]:
+    """Quote who signed the picture and how it is described, whatever that means."""
+    written = {"artist": exif.artist, "description": dict(exif.texts).get(_DESCRIPTION, "")}
+    # A generator's graph is recognised elsewhere, and no sentence.
+    quotes = [
+        f"{what} “{excerpt(text, 80)}”"
+        for what, text in written.items()
+        if text and ":{" not in text
+    ]
+    if quotes:
+        yield Evidence(
+            "provenance:words",
+            f"The EXIF data name {' and '.join(quotes)}.",
+            strength=Strength.NEUTRAL,
+            limits=_FORGEABLE,
+        )
+
+
 def _dates(exif: Exif) -> Iterator[Evidence]:
     limits = "Clocks of cameras are often wrong, programs fill these fields as they like, and anyone can change them."
     contradictions = []
+    today = datetime.now(UTC).replace(tzinfo=None)
+    for name, moment in (("taken", exif.taken), ("last written", exif.written)):
+        if moment and moment > today + _TIME_ZONES:
+            contradictions.append(
+                f"it was {name} on {moment:%Y-%m-%d}, but examined earlier, on {today:%Y-%m-%d}"
+            )
     for name, later in (("digitised", exif.digitised), ("last written", exif.written)):
         if exif.taken and later and later < exif.taken - _TIME_ZONES:
             contradictions.append(
@@ -148,8 +176,9 @@ def _dates(exif: Exif) -> Iterator[Evidence]:
 
 
 # Fields of free text; ComfyUI writes its graph into those of the camera.
+_DESCRIPTION = "EXIF ImageDescription"
 _TEXT_TAGS = {
-    "EXIF ImageDescription": Base.ImageDescription,
+    _DESCRIPTION: Base.ImageDescription,
     "EXIF Make": Base.Make,
     "EXIF Model": Base.Model,
     "EXIF XPComment": Base.XPComment,

@@ -1,8 +1,12 @@
 // What was found in one picture: verdicts, what weakens them, what they rest on, where all that comes from.
 
+const DECLARED = "The file itself declares a generator, though nothing was found in its pixels: see “What the file says about its " +
+  "origin”. Anyone can write that, and fakes are missed: weigh both.";
+
 function findings(item, further = null) {
   const { report, opinions } = item;
   const parts = opinions.length > 1 ? sideBySide(item) : pixels(opinions[0]);
+  if (declaresGenerator(report) && report.verdict === "no sign") parts.unshift(element("p", { class: "notice declared" }, DECLARED));
   const file = report.evidence.filter(aboutFile);
   if (file.length) parts.push(provenance(file));
   if (further) parts.push(further);
@@ -14,7 +18,7 @@ function findings(item, further = null) {
 // What one detector says of the pixels, and what weakens and supports that.
 function pixels({ report, answers: given }) {
   const parts = Object.entries(given).map(([question, answer]) => finding(question, answer, report.calibrated));
-  if (!report.calibrated) {
+  if (!report.calibrated && Object.values(given).every(judged)) {
     parts.push(element("p", { class: "notice" }, "Not calibrated: these numbers were not fitted on held-out photographs. " +
       "They rank pictures; they are no probabilities, and the thresholds promise no rate of false alarms."));
   }
@@ -40,7 +44,7 @@ function sideBySide(item) {
 
 function finding(question, answer, calibrated) {
   const lines = words(question);
-  if (!numbered(answer)) return label(question, answer);
+  if (!numbered(answer) || !judged(answer)) return label(question, answer);
   const scale = element("div", { class: "scale" }, bar(answer));
   const marks = element("div", { class: "marks", "aria-hidden": "true" });
   for (const [index, threshold] of answer.thresholds.entries()) {
@@ -52,14 +56,14 @@ function finding(question, answer, calibrated) {
   const number = element("p", { class: "number" },
     element("span", {}, calibrated ? "Probability " : "Score ", element("b", {}, shortNumber(answer.probability)), ";"), " ",
     element("span", {},
-      `uncertain from ${answer.thresholds[0].toFixed(2)}, fake from ${answer.thresholds[1].toFixed(2)}`));
+      `uncertain from ${answer.thresholds[0].toFixed(2)}, ${chipWord("fake", question).toLowerCase()} from ${answer.thresholds[1].toFixed(2)}`));
   return element("section", { class: `finding ${styleOf(answer.verdict)}` },
     headed(question, answer), element("p", { class: "plainly" }, lines[answer.verdict]), scale, number,
     element("p", { class: "explained" }, EXPLAINED[answer.verdict].slice(0, calibrated ? 2 : 1).join(" ")));
 }
 
 function headed(question, answer) {
-  return element("h3", {}, element("span", { class: `swatch ${baseOf(question)}` }), words(baseOf(question)).column, chip(answer.verdict));
+  return element("h3", {}, element("span", { class: `swatch ${baseOf(question)}` }), words(baseOf(question)).column, chip(answer.verdict, question));
 }
 
 function label(question, answer) {
@@ -85,14 +89,15 @@ function provenance(findings) {
 // Parts with another history than the rest, or why a method cannot tell.
 function forensics(findings) {
   return besides("Parts with another history",
-    "Computed from the pixels and the compression, by formulas and two small networks. A missing earlier compression, other traces and copies that stand out may answer whether the picture was edited; the rest are hints.", findings);
+    "Computed from the pixels and the compression, by formulas and two small networks. What decides answers whether the picture was edited; the rest are hints.", findings);
 }
 
 function besides(heading, explained, findings) {
   const lines = findings.map((one) => {
-    const [label, meaning] = STRENGTHS[one.strength] || [one.strength, ""];
-    return element("li", { class: one.strength },
-      element("span", { class: `strength ${one.strength}`, title: meaning }, label),
+    const style = one.strength || "decides";
+    const [label, meaning] = one.strength ? STRENGTHS[style] || [style, ""] : DECIDES;
+    return element("li", { class: style },
+      element("span", { class: `strength ${style}`, title: meaning }, label),
       element("p", {}, element("bdi", {}, printable(one.statement))),
       element("p", { class: "bounds" }, printable(one.limits || "")));
   });
@@ -106,7 +111,7 @@ function stability(report) {
     if (check.holds) return element("li", {}, `They hold when the picture is ${printable(check.change)}.`);
     const moved = Object.entries(check.answers)
       .filter(([question, answer]) => report.answers[question] && report.answers[question].verdict !== answer.verdict)
-      .map(([question, answer]) => `${words(question).column} becomes “${CHIPS[answer.verdict]}”${numbered(answer) ? ` (${against(answer)})` : ""}`);
+      .map(([question, answer]) => `${words(question).column} becomes “${chipWord(answer.verdict, question)}”${numbered(answer) ? ` (${against(answer)})` : ""}`);
     return element("li", {}, `Not when it is ${printable(check.change)}: ${moved.join("; ")}.`);
   });
   return element("section", { class: "stability" },

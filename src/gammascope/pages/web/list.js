@@ -136,8 +136,8 @@ function answerCell(item, question) {
     cell.append(element("span", { class: "absent", title: "no answer" }, "–"));
     return cell;
   }
-  cell.append(chip(answer.verdict));
-  if (numbered(answer)) {
+  cell.append(chip(answer.verdict, question));
+  if (numbered(answer) && judged(answer)) {
     const number = element("span", { class: "number", title: against(answer) }, asHigh(answer) || against(answer));
     cell.append(number, bar(answer));
   }
@@ -155,8 +155,8 @@ function drawCounts() {
       const number = asked.filter((item) => item.answers[question].verdict === verdict).length;
       const button = element("button", {
         type: "button", class: `count-button ${styleOf(verdict)}`, "data-question": question, "data-verdict": verdict,
-        "aria-pressed": "false", "aria-label": `${words(question).column}: ${CHIPS[verdict]}, ${number}`,
-      }, element("b", {}, String(number)), element("span", {}, CHIPS[verdict]));
+        "aria-pressed": "false", "aria-label": `${words(question).column}: ${chipWord(verdict, question)}, ${number}`,
+      }, element("b", {}, String(number)), element("span", {}, chipWord(verdict, question)));
       button.style.setProperty("--share", asked.length ? number / asked.length : 0);
       buttons.append(button);
     }
@@ -187,7 +187,7 @@ function drawControls() {
   for (const [key, order] of Object.entries(ORDERS)) byId("sort").append(element("option", { value: key }, order.label));
   for (const question of PAGE.questions) {
     const select = element("select", { "data-question": question }, element("option", { value: "" }, "any verdict"),
-      ...Object.entries(CHIPS).map(([verdict, label]) => element("option", { value: verdict }, label)));
+      ...Object.keys(CHIPS).map((verdict) => element("option", { value: verdict }, chipWord(verdict, question))));
     byId("question-filters").append(element("label", {}, element("span", {}, words(question).column), select));
   }
   byId("with-findings").parentElement.hidden = !items.some((item) => item.said.length);

@@ -26,7 +26,7 @@ function differences(opinions) {
   return asked.flatMap((question) => {
     const said = Object.entries(every).filter(([key]) => baseOf(key) === question);
     if (new Set(said.map(([, answer]) => answer.verdict)).size < 2) return [];
-    const each = said.map(([key, answer]) => `${detectorOf(key)} says “${CHIPS[answer.verdict]}”`);
+    const each = said.map(([key, answer]) => `${detectorOf(key)} says “${chipWord(answer.verdict, key)}”`);
     return [`The detectors differ on “${words(question).column}”: ${each.join(", ")}.`];
   });
 }

@@ -31,7 +31,7 @@ function similarRow(item) {
   const image = found ? element("img", { alt: "", src: found.thumbnail }) : element("span", { class: "blank", "aria-hidden": "true" }, "–");
   const scores = Object.entries(item.answers).map(([question, answer]) => element("span", { class: "similar-score" },
     element("span", { class: `swatch ${baseOf(question)}` }), element("span", { class: "hidden" }, `${words(question).column}: `),
-    chip(answer.verdict), shortNumber(answer.probability)));
+    chip(answer.verdict, question), shortNumber(answer.probability)));
   return element("li", {}, element("button", { type: "button", "data-id": item.id }, image,
     element("span", { class: "similar-words" }, element("bdi", {}, item.name), element("span", { class: "similar-scores" }, ...scores))));
 }

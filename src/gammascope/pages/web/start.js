@@ -96,6 +96,7 @@ function startAbout() {
   for (const [name, [label, meaning]] of Object.entries(STRENGTHS)) {
     byId("strengths").append(element("dt", {}, element("span", { class: `strength ${name}` }, label)), element("dd", {}, meaning));
   }
+  byId("strengths").append(element("dt", {}, element("span", { class: "strength decides" }, DECIDES[0])), element("dd", {}, DECIDES[1]));
   for (const spoke of PAGE.weights) {
     byId("weights").append(element("dt", {}, `Method ${printable(spoke.method)}, weights SHA-256`),
       element("dd", {}, element("code", {}, printable(spoke.weights_sha256))));

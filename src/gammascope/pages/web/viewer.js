@@ -22,12 +22,16 @@ function showPicture(item) {
   const names = Object.keys(found.layers).filter((name) => baseOf(name) !== "unexamined");
   // A localiser paints a little on every picture. Where the verdict is "no sign" its map stays off until asked for.
   viewer.quiet = names.filter((name) => item.answers[name] && item.answers[name].verdict === "no sign");
-  viewer.layers = Object.fromEntries(names.map((name) => [name, !viewer.quiet.includes(name)]));
+  // What the answer rests on lies on the picture; its single reasons, and hints, wait for a click unless they are all there is.
+  const loud = names.filter((name) => !viewer.quiet.includes(name));
+  const first = loud.some((name) => !forensicLayer(name)) ? loud.filter((name) => !forensicLayer(name)) : loud;
+  viewer.layers = Object.fromEntries(names.map((name) => [name, first.includes(name)]));
   viewer.overlay = names.some((name) => viewer.layers[name]);
   if (!viewer.overlay) for (const name of names) viewer.layers[name] = true;
   const photo = () => element("img", { class: "photo", src: found.preview, alt: `Preview of ${item.name}`, draggable: "false" });
   const layers = element("div", { class: "layers", "aria-hidden": "true" });
   for (const [name, source] of Object.entries(found.layers)) layers.append(layer(name, source));
+  if (found.copies && found.copies.length) layers.append(copyMarks(found));
   viewer.tiles = "";
   const tiled = [found.tiles, ...(found.further_tiles || [])].filter((tiles) => tiles && tiles.scores);
   for (const tiles of tiled) {
@@ -49,6 +53,29 @@ function layer(name, source) {
   node.className = `layer ${baseOf(name)}`;
   node.dataset.layer = name;
   return node;
+}
+
+const forensicLayer = (name) => name.startsWith("forensics:");
+
+function drawing(parent, tag, attributes, text = "") {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.textContent = text;
+  parent.append(node);
+  return node;
+}
+
+// The two places of one copy bear one number, and a line joins them.
+function copyMarks({ width, height, copies }) {
+  const svg = drawing(document.createDocumentFragment(), "svg", { class: "copies", viewBox: `0 0 ${width} ${height}` });
+  const [[x1, y1], [x2, y2]] = copies.map(([x, y]) => [x * width, y * height]);
+  const radius = 0.025 * Math.max(width, height);
+  drawing(svg, "line", { x1, y1, x2, y2 });
+  for (const [x, y] of [[x1, y1], [x2, y2]]) {
+    drawing(svg, "circle", { cx: x, cy: y, r: radius });
+    drawing(svg, "text", { x, y, "font-size": 1.3 * radius }, "1");
+  }
+  return svg;
 }
 
 // Neighbouring tiles overlap; drawn, they meet halfway.
@@ -74,26 +101,18 @@ function apart(boxes) {
 
 // Every tile with its score: what the detector said of each part alone, before the parts were pooled.
 function tileLayer(found, question) {
-  const ns = "http://www.w3.org/2000/svg";
-  const add = (parent, tag, attributes, text = "") => {
-    const node = document.createElementNS(ns, tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.textContent = text;
-    parent.append(node);
-    return node;
-  };
   const { width, height, tiles } = found;
   const edges = apart(tiles.boxes);
-  const svg = add(document.createDocumentFragment(), "svg",
+  const svg = drawing(document.createDocumentFragment(), "svg",
     { class: `tiles ${baseOf(question)}`, viewBox: `0 0 ${width} ${height}`, "data-tiles": question });
   const scores = tiles.scores[question];
   for (const [number, [left, top, right, bottom]] of edges.entries()) {
     const [x, y, w, h] = [left * width, top * height, (right - left) * width, (bottom - top) * height];
     const score = scores[number];
-    add(svg, "rect", { x, y, width: w, height: h, "fill-opacity": (0.5 * (score ?? 0)).toFixed(3) });
+    drawing(svg, "rect", { x, y, width: w, height: h, "fill-opacity": (0.5 * (score ?? 0)).toFixed(3) });
     const size = Math.min(w / 3, h / 2, 18);
     if (size < 7) continue;
-    add(svg, "text", { x: x + w / 2, y: y + h / 2, "font-size": size.toFixed(1) }, shortNumber(score));
+    drawing(svg, "text", { x: x + w / 2, y: y + h / 2, "font-size": size.toFixed(1) }, shortNumber(score));
   }
   return svg;
 }
@@ -120,6 +139,8 @@ function drawToggles(item, names, hatched, tiled) {
     for (const name of names) key.append(element("span", {}, element("span", { class: `ramp ${baseOf(name)}` }),
       viewer.quiet.includes(name) ? `${words(name).layer}: ${ON_REQUEST}` : words(name).layer));
     key.append(element("span", {}, "deeper tint: higher value; line: one half"));
+    if (names.some(forensicLayer)) key.append(element("span", {}, "gaps inside a mark: too dark, bright or smooth to measure"));
+    if (document.querySelector("#stage .copies")) key.append(element("span", {}, "1 – 1: the same piece twice"));
   }
   if (hatched) key.append(element("span", {}, element("span", { class: "swatch hatched" }), "not examined"));
   key.append(element("span", {}, PREVIEW_NOTE));
@@ -138,9 +159,12 @@ function applyLayers() {
     const name = image.dataset.layer;
     image.hidden = baseOf(name) === "unexamined" ? !marksUnseen(detectorOf(name)) : !visible(name);
   }
-  for (const drawing of document.querySelectorAll("#stage .tiles")) {
-    drawing.classList.toggle("absent", drawing.dataset.tiles !== viewer.tiles);
+  for (const tiles of document.querySelectorAll("#stage .tiles")) {
+    tiles.classList.toggle("absent", tiles.dataset.tiles !== viewer.tiles);
   }
+  // Of several detectors, the first alone has forensic findings.
+  const copied = Object.keys(viewer.layers).some((name) => ["edited", "forensics:cloning"].includes(baseOf(name)) && visible(name));
+  for (const marks of document.querySelectorAll("#stage .copies")) marks.classList.toggle("absent", !copied);
   for (const button of document.querySelectorAll("#tile-toggles button")) {
     button.setAttribute("aria-pressed", String(button.dataset.tiles === viewer.tiles));
   }

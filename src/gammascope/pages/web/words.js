@@ -13,7 +13,7 @@ const WORDS = {
   edited: {
     column: "Was edited",
     layer: "Edited",
-    fake: "Likely edited: a part of the picture was not there before.",
+    fake: "Likely edited: a part has another history than the rest. It was pasted, painted or processed by itself.",
     uncertain: "Uncertain whether it was edited.",
     "no sign": "No sign of editing.",
   },
@@ -40,6 +40,9 @@ const FORENSIC_LAYERS = {
 // As in the table of a scan and in JSON: what is said of every question, and of a whole picture.
 const CHIPS = { fake: "Fake", uncertain: "Uncertain", "no sign": "No sign" };
 
+// An edited photo is no fake, so a yes to that question has a word of its own.
+const chipWord = (verdict, question) => (verdict === "fake" && baseOf(question) === "edited" ? "Edited" : CHIPS[verdict] || verdict);
+
 const styleOf = (verdict) => verdict.replace(" ", "-");
 
 // Where the number lies, and what that means if it was calibrated.
@@ -59,6 +62,10 @@ const LIMITS = [
   "Exact borders. Overlays show where the method looked and found something, not an object's outline.",
 ];
 
+// Files that name a generator in so many words.
+const DECLARATIONS = ["provenance:generator", "provenance:ai_software", "provenance:aigc_label", "provenance:source_type"];
+const declaresGenerator = (report) => report.evidence.some((one) => DECLARATIONS.includes(one.name) && one.strength === "moderate");
+
 const byId = (id) => document.getElementById(id);
 
 const STRENGTHS = {
@@ -67,6 +74,7 @@ const STRENGTHS = {
   weak: ["Weak", "A hint that has ordinary explanations."],
   neutral: ["Neutral", "A fact that speaks neither way."],
 };
+const DECIDES = ["Decides", "The answer rests on it."]; // and so has a probability in place of a strength
 
 // What a finding about a file is called in the list.
 const FINDINGS = {
@@ -119,9 +127,15 @@ function shortNumber(value) {
   return value.toFixed(2);
 }
 
+// Whether the number led to the verdict: of a picture with too little to judge it did not, and says nothing.
+function judged({ verdict, probability, thresholds: [low, high] = [] }) {
+  if (verdict !== "uncertain" || probability === undefined || probability === null) return true;
+  return low <= probability && probability <= high;
+}
+
 // "0.93 ≥ 0.80": a probability never stands without the threshold that gives it meaning.
 function against(answer) {
-  if (!numbered(answer)) return "";
+  if (!numbered(answer) || !judged(answer)) return "";
   const near = answer.thresholds.some((threshold) => answer.probability !== null && Math.abs(answer.probability - threshold) < 0.01);
   // "0.71 < 0.71" would be wrong.
   const shown = near ? answer.probability.toFixed(4) : shortNumber(answer.probability);
@@ -138,8 +152,8 @@ function asHigh(answer) {
   return `${photos < 0.001 ? "<0.1" : (100 * photos).toFixed(1)} % of photos as high`;
 }
 
-function chip(verdict) {
-  return element("span", { class: `chip ${styleOf(verdict)}` }, CHIPS[verdict] || verdict);
+function chip(verdict, question) {
+  return element("span", { class: `chip ${styleOf(verdict)}` }, chipWord(verdict, question));
 }
 
 // A bar from 0 to 1 with both thresholds drawn in.

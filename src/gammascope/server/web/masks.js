@@ -1,8 +1,14 @@
 "use strict";
 // From the grey masks of a report to painted overlays; the same look as the page of a scan.
 
-const COLOURS = { generated: [255, 133, 0], edited: [30, 136, 255] };
-const FULL_TINT = 0.8; // a certain pixel still lets the photo through
+const COLOURS = {
+  generated: [255, 133, 0], edited: [30, 136, 255], "forensics:quantisation": [224, 33, 138], "forensics:consistency": [0, 158, 96],
+  "forensics:variance": [142, 92, 255], "forensics:shifted": [178, 84, 40], "forensics:grids": [0, 170, 200],
+  "forensics:cloning": [232, 190, 0], "forensics:noise": [128, 140, 0],
+};
+// A mark is its outline: what lies inside is the evidence, and several reasons may lie on it.
+const FULL_TINT = 0.4;
+const REASON_TINT = 0.15;
 const FAINTEST = 0.1; // below this a map is noise and is not drawn
 const LAYER_SIDE = 1000;
 const HATCH_PERIOD = 12;
@@ -15,10 +21,10 @@ async function overlays({ width, height }, opinions) {
     let hatching = null;
     for (const one of report.evidence) {
       const name = one.name.replace("mask:", "");
-      const colour = COLOURS[aboutParts(one) ? "edited" : name];
+      const colour = COLOURS[name];
       if (!one.mask || !colour) continue;
       const values = await valuesOf(one.mask, width, height);
-      found[keyOf(name)] = tinted(values, colour);
+      found[keyOf(name)] = tinted(values, colour, aboutParts(one) ? REASON_TINT : FULL_TINT);
       if (!aboutParts(one) && values.seen.includes(0)) hatching = hatched(values);
     }
     if (hatching) found[keyOf("unexamined")] = hatching;
@@ -47,12 +53,12 @@ async function valuesOf(mask, fullWidth, fullHeight) {
   return { width, height, value, seen };
 }
 
-function tinted({ width, height, value, seen }, [red, green, blue]) {
+function tinted({ width, height, value, seen }, [red, green, blue], tint) {
   const inside = (x, y) => value[y * width + x] > 127 && seen[y * width + x] === 1;
   return painted(width, height, (x, y) => {
     const share = seen[y * width + x] ? value[y * width + x] / 255 : 0;
     const edge = inside(x, y) && !surrounded(inside, x, y, width, height);
-    return [red, green, blue, edge ? 255 : share < FAINTEST ? 0 : Math.round(255 * FULL_TINT * share)];
+    return [red, green, blue, edge ? 255 : share < FAINTEST ? 0 : Math.round(255 * tint * share)];
   });
 }
 

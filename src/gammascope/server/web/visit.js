@@ -67,7 +67,7 @@ async function tell(entry, state, details) {
 
 function spoken(entry) {
   return Object.entries(entry.answers).map(([question, answer]) =>
-    `${words(question).column}: ${CHIPS[answer.verdict]}, ${against(answer)}`).join("; ");
+    `${words(question).column}: ${[chipWord(answer.verdict, question), against(answer)].filter(Boolean).join(", ")}`).join("; ");
 }
 
 function drawEntry(entry) {
@@ -101,7 +101,7 @@ function entryOpinion({ detector, answers }, several) {
   return element("span", { class: "entry-opinion" }, several ? element("bdi", {}, printable(detector)) : null,
     ...Object.entries(answers).map(([question, answer]) =>
       element("span", { class: "entry-answer" }, element("span", { class: `swatch ${baseOf(question)}` }),
-        element("span", { class: "hidden" }, `${words(question).column}: `), chip(answer.verdict))));
+        element("span", { class: "hidden" }, `${words(question).column}: `), chip(answer.verdict, question))));
 }
 
 function progress(entry) {

@@ -27,7 +27,8 @@ JUDGED = (QUOTED, "dev, perturbed")
 COLUMNS = (*JUDGED, "validation, native")
 PLAIN, EMBEDDED = "plain_regression", "embedded"
 ROWS: Mapping[str, tuple[str, ...]] = {
-    "mpft": ("mpft", "mpft_random"),
+    "mpft": ("mpft", "mpft_random", "mpft_smooth"),
+    "sdaie": ("sdaie_one_class", "sdaie"),
     "linear_probe": (EMBEDDED, PLAIN, "univfd"),
 }
 """Rows of the zoo that a card quotes, where they are not the one named after the method."""

@@ -154,6 +154,14 @@ def numbers(values: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tup
             yield (*above, key)
 
 
+def shown_to(generator: base.Generator) -> base.Shown:
+    """Return what a generator sees in a step: two pictures, one of them of no class."""
+    pictures = torch.rand(2, 3, generator.native_px, generator.native_px)
+    if isinstance(generator, base.TwoStage):
+        pictures = generator.tokens(pictures)
+    return base.Shown(pictures, torch.tensor([0, -1]))
+
+
 @every_generator
 def test_a_number_that_cannot_be_is_refused_in_one_line(name):
     """Each number in turn is made 0, negative, and no number; what is not refused can be learnt and drawn with."""
@@ -169,11 +177,7 @@ def test_a_number_that_cannot_be_is_refused_in_one_line(name):
             except RecipeError:
                 refused += 1
                 continue
-            px = generator.native_px
-            pictures = torch.rand(2, 3, px, px)
-            if isinstance(generator, base.TwoStage):
-                pictures = generator.tokens(pictures)
-            shown = base.Shown(pictures, torch.tensor([0, -1]))
+            px, shown = generator.native_px, shown_to(generator)
             for stage in kind.stages:
                 for term in stage.terms(generator, shown).values():
                     assert torch.isfinite(term), (sections, key, value)
@@ -186,11 +190,7 @@ def test_each_stage_teaches_what_it_says(name):
     kind = base.get(name)
     torch.manual_seed(0)
     generator = kind.build(kind.tiny).train()
-    px = generator.native_px
-    pictures = torch.rand(2, 3, px, px)
-    if isinstance(generator, base.TwoStage):
-        pictures = generator.tokens(pictures)
-    shown = base.Shown(pictures, torch.tensor([0, -1]))
+    shown = shown_to(generator)
     for stage in kind.stages:
         generator.zero_grad(set_to_none=True)
         terms = stage.terms(generator, shown)

@@ -274,7 +274,7 @@ class Pipeline:
                 *parts,
                 *self._provenance(decoded),
             ),
-            caveats=(*self._caveats(decoded, scores, coverage), *_changes(stability)),
+            caveats=(*self._caveats(decoded, scores, coverage, empty), *_changes(stability)),
             tiles=self._tiles(scores),
             stability=stability,
             coverage=coverage,
@@ -374,18 +374,17 @@ class Pipeline:
         if min(width, height) < self.smallest_px:
             least = f"{self.smallest_px} px on the shorter side"
             return f"{width} x {height} px: too small for a verdict, which needs {least}."
-        if _plain(image[::16, ::16]) and _plain(
-            image
-        ):  # a sample is enough to know that most are not
+        # Of nearly every picture a sample says enough.
+        if _plain(image[::16, ::16]) and _plain(image):
             return "One plain colour: there is nothing to judge."
         return ""
 
     def _caveats(
-        self, decoded: Decoded, scores: Scores, coverage: Coverage | None
+        self, decoded: Decoded, scores: Scores, coverage: Coverage | None, empty: str
     ) -> Iterator[str]:
         height, width = decoded.image.shape[:2]
         spec = self.view
-        if empty := self._nothing_to_judge(decoded.image):
+        if empty:
             yield empty
         elif min(width, height) < spec.size and spec.fit != "resize":
             yield f"{width} x {height} px: smaller than the {spec.size} px views seen in training."

@@ -72,9 +72,8 @@ _FULL_TINT: Final = 0.4
 _REASON_TINT: Final = 0.15
 _FAINTEST: Final = 0.1  # below this a map is noise and is not drawn
 _HATCH_PERIOD_PX: Final = 12
-_COPIES_PX: Final = (
-    250  # Long side at which places of a copy are counted: specks are gone, and it is quick.
-)
+# Long side at which places of a copy are counted: specks are gone, and it is quick.
+_COPIES_PX: Final = 250
 
 _SCRIPTS: Final = (
     "words.js", "opinions.js", "model.js", "list.js", "viewer.js", "findings.js", "similar.js", "detail.js",

@@ -111,7 +111,9 @@ ROWS: dict[str, tuple[Stage, ...]] = {
     "sdaie_one_class": (
         Stage("sdaie_one_class_full", (*SDAIE, *DENSITY), pictures=PHOTOGRAPHED, cameras=True),
     ),
-    "sdaie": (Stage("sdaie_full", SDAIE, start="extractor"),),
+    "sdaie": (
+        Stage("sdaie_full", (*SDAIE, "optimisation.precision=bf16"), start="extractor"),
+    ),
     "blades": (
         Stage(
             "blades_one_class_full",

@@ -346,13 +346,13 @@ class Grids:
         places = luma[rows[:, :, None], columns[:, None]].astype(np.float32)
         grids = np.arange(64).reshape(8, 8, 1)
         laws = np.empty((8, 8, len(FREQUENCIES), _LARGEST + 1))
+        # First along rows for all lefts, then along columns for all tops: what grids share is computed once.
+        across = {
+            right: (places @ _slid(right).T).transpose(1, 2, 0).reshape(2 * CELL_PX, -1)
+            for right in {right for _, right in FREQUENCIES}
+        }
         for number, (down, right) in enumerate(FREQUENCIES):
-            # First along rows for all lefts, then along columns for all tops: what grids share is computed once.
-            across = places.reshape(-1, 16) @ _slid(right).T
-            values = _slid(down) @ across.reshape(_SAMPLED, 16, 8).transpose(1, 2, 0).reshape(
-                16, -1
-            )
-            found = _multiples(values.reshape(8, 8, -1), 1.0)
+            found = _multiples((_slid(down) @ across[right]).reshape(8, 8, -1), 1.0)
             counts = np.bincount(
                 (found + np.int16(_LARGEST + 1) * grids).ravel(), minlength=64 * (_LARGEST + 1)
             )
@@ -432,8 +432,8 @@ def _cut_off(
     left, top = origin
     inside = image[top : top + shape[0] * CELL_PX, left : left + shape[1] * CELL_PX]
     # Blue, at the end of its range in whatever is red or yellow, is a ninth of brightness: it may be cut off.
-    ends = np.asarray(inside[..., :2] - np.uint8(1) >= 254)  # 0 becomes 255.
-    return np.asarray(cell_sums(np.asarray(ends.any(2)).view(np.uint8)) > _CUT_OFF * CELL_PX**2)
+    red, green = (inside[..., channel] - np.uint8(1) >= 254 for channel in (0, 1))  # 0 becomes 255.
+    return np.asarray(cell_sums((red | green).view(np.uint8)) > _CUT_OFF * CELL_PX**2)
 
 
 @cache

@@ -186,7 +186,8 @@ def _usable_blocks(luma: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "n 8 8"]
     chosen = np.linspace(0, height - 1, rows).astype(np.intp) if height else np.zeros(0, np.intp)
     strips = luma[: 8 * height, : 8 * width].reshape(height, 8, width, 8)[chosen]
     blocks = strips.transpose(0, 2, 1, 3).reshape(-1, 8, 8)
-    low, high = (f(f(strips, axis=3), axis=1).ravel() for f in (np.min, np.max))
+    # Rows first: whole rows are compared in the order of memory.
+    low, high = (f(f(strips, axis=1), axis=2).ravel() for f in (np.min, np.max))
     usable: UInt8[np.ndarray, "n 8 8"] = blocks[(low > 0) & (high < 255) & (low < high)]
     return usable
 

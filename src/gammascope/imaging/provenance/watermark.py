@@ -74,7 +74,9 @@ def findings(image: Image) -> Iterator[Evidence]:
     """
     if image.shape[0] * image.shape[1] < _LEAST_PIXELS:
         return
-    bands = {swapped: _band(image, swapped=swapped) for swapped in (False, True)}
+    height, width = (side // (2 * _BLOCK) * 2 * _BLOCK for side in image.shape[:2])
+    picture = PIL.Image.fromarray(image[:height, :width])
+    bands = {swapped: _band(picture, swapped=swapped) for swapped in (False, True)}
     ways = {(message.swapped, message.zero) for message in _MESSAGES}
     read = {way: _read(bands[way[0]], way[1]) for way in ways}
     for message in _MESSAGES:
@@ -91,12 +93,11 @@ def findings(image: Image) -> Iterator[Evidence]:
             return
 
 
-def _band(image: Image, *, swapped: bool) -> Float[np.ndarray, "rows columns"]:
-    """Return the mean band of U, without the value for no colour; rows and columns that fill no block are left out."""
-    height, width = (side // (2 * _BLOCK) * 2 * _BLOCK for side in image.shape[:2])
+def _band(picture: PIL.Image.Image, *, swapped: bool) -> Float[np.ndarray, "rows columns"]:
+    """Return the mean band of U of a picture of whole blocks, without the value for no colour."""
     matrix = _TO_U[::-1] if swapped else _TO_U
     # Pillow's roundings are a tenth of what would turn a bit around, and it is ten times as fast as NumPy.
-    colour = PIL.Image.fromarray(image[:height, :width]).convert("L", (*matrix, _NO_COLOUR))
+    colour = picture.convert("L", (*matrix, _NO_COLOUR))
     band: np.ndarray = 2 * (np.asarray(colour.reduce(2), np.float32) - _NO_COLOUR)
     return band
 

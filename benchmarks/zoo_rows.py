@@ -111,9 +111,7 @@ ROWS: dict[str, tuple[Stage, ...]] = {
     "sdaie_one_class": (
         Stage("sdaie_one_class_full", (*SDAIE, *DENSITY), pictures=PHOTOGRAPHED, cameras=True),
     ),
-    "sdaie": (
-        Stage("sdaie_full", (*SDAIE, "optimisation.precision=bf16"), start="extractor"),
-    ),
+    "sdaie": (Stage("sdaie_full", (*SDAIE, "optimisation.precision=bf16"), start="extractor"),),
     "blades": (
         Stage(
             "blades_one_class_full",

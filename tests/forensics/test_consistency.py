@@ -80,10 +80,14 @@ def test_what_it_measures_does_not_depend_on_how_much_is_in_memory_at_once(photo
 def test_a_part_beyond_the_blocks_of_the_earlier_grid_has_not_their_comb(photos):
     """Cells begin at the first pixel, blocks of a cropped picture later: the last column may have none."""
     cropped = reencode(photos["coffee"], Encoding("jpeg", 75))[3:, 5:]
-    history = consistency.Measured.of(Picture(np.ascontiguousarray(cropped))).history
-    assert history.seen
-    assert not history.shared_by(np.zeros(history.ratio.shape, bool))
-    assert history.shared_by(np.ones(history.ratio.shape, bool))
+    measured = consistency.Measured.of(Picture(np.ascontiguousarray(cropped)))
+    assert measured.history.seen
+    assert measured.history.kept_in(np.ones(measured.history.ratio.shape, bool)) > 0.5
+    evidence = np.full(measured.scene.texture.shape, -1.0, np.float32)
+    evidence[5:40, -1] = 3
+    found = list(measured.suspects(evidence))
+    assert found
+    assert all(np.isfinite(part.inputs).all() for part in found)
 
 
 def test_it_says_nothing_about_small_and_black_pictures(photos):

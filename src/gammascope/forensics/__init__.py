@@ -61,18 +61,19 @@ METHODS: Mapping[str, Described] = {
     "quantisation": Described(
         quantisation.examine,
         "Earlier compression",
-        2.0,
+        2.4,
         "lacks a JPEG compression that the rest of the picture went through",
         "Dates, captions and marks of a photographer or a shop, put on later, look alike.",
         quick=True,
+        doubtful=1.35,
     ),
     "consistency": Described(
         consistency.examine,
         "Traces",
-        3.5,
+        3.3,
         "has other traces of lens, sensor, scaling and compression than the rest",
         "Parts lit, graded or focused on their own, frames and writing look alike.",
-        doubtful=2.5,
+        doubtful=2.3,
     ),
     "variance": Described(
         variance.examine,

@@ -5,7 +5,7 @@ strong differences of neighbouring pixels are at several distances, in brightnes
 the last grid and off it, and the comb of an earlier compression. Each is measured by cell as a deviation from cells of
 the same picture that are as bright and as textured; a network of two hidden layers says from the deviations around a
 cell whether it was put in. It has seen no pixels, only such deviations, of copies, pieces, fills and smoothed regions.
-Where an earlier compression faded without an edit (``quantisation``), the other traces did so, too, and prove little.
+A second one weighs what so stands out (``parts``).
 
 Source: our own. That edits stand out by contrast inside one picture is the idea of Splicebuster (Cozzolino, Poggi and
 Verdoliva, 2015); that traces of several kinds should be weighed by a trained network, of TruFor (arXiv:2212.10957),
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from gammascope.forensics import quantisation
 from gammascope.forensics.base import (
@@ -32,29 +32,26 @@ from gammascope.forensics.base import (
     Silence,
     box_means,
     cell_sums,
-    clearest_blob,
     standardised,
     unrounded_luma,
 )
-from gammascope.forensics.variance import deviations, texture_of
+from gammascope.forensics.parts import Part, PutIn, Scene, Surroundings, standing_out
+from gammascope.forensics.variance import deviations
 
 SMALLEST_PX = 160
 """Shorter side below which cells have too few others to be compared with (our choice)."""
 
-FADED = 2.3
-"""Highest score where an earlier compression faded without an edit: below what is in doubt."""
-
 WEIGHTS = Path(__file__).with_name("consistency.safetensors")
 """The network, which ``benchmarks/fit_consistency.py`` makes."""
 
-_CLIPPED = (6.0, 249.0)  # mean brightness beyond which traces are cut off
 _STRIP = 32  # rows of cells whose pixels are in memory at once
 _HALO = CELL_PX  # pixels around a strip that its differences reach
 _LARGEST = 8.0  # robust deviations
 _REACHES = (1, 3)  # cells: deviations are averaged over squares of 24 and of 56 px
 _COMB = 20.0  # nats by block
-_TRIED = 4  # parts
-_LEVEL = 0.5  # nats for "was put in"
+_LEVELS = (0.5, 2.0)  # nats for "was put in"
+_LACKING = 0.4  # nats for "on no grid"
+_WHOLE = 6  # inputs that are of the picture as a whole
 _SHARE = (0.004, 0.5)
 _EPSILON = 0.02
 _TRACES = 40
@@ -71,28 +68,10 @@ def examine(picture: Picture) -> Outcome:
     measured = Measured.of(picture)
     if measured is None:
         return Silence("most of the picture is black or white")
-    evidence = box_means(measured.logits(), 1)
-    score, part = _part_put_in(evidence, measured.history)
-    faded = quantisation.Lacking.of(measured.history).faded if measured.history.seen else ""
-    if faded:
-        score, part = min(score, FADED), np.zeros_like(part)
-    shown = np.clip(evidence / 8 + 0.25, 0, 0.5) + 0.5 * part
-    return Finding(score, shown.astype(np.float32), measured.origin, CELL_PX, picture.size, faded)
-
-
-def _part_put_in(
-    evidence: Float[np.ndarray, "gh gw"], history: quantisation.History
-) -> tuple[float, Bool[np.ndarray, "gh gw"]]:
-    """Return the score of the clearest part that was not there when the picture was compressed before, and it."""
-    left = evidence.copy()
-    for _ in range(_TRIED):
-        score, part = clearest_blob(left, _LEVEL, _SHARE)
-        if not score or not history.seen:
-            return score, part
-        if not history.shared_by(_fitted(part, history.ratio.shape) > 0):
-            return score, part
-        left[part] = np.nan
-    return 0.0, np.zeros(evidence.shape, bool)
+    evidence = measured.evidence()
+    found = PutIn.of("consistency", measured.suspects(evidence), evidence.shape)
+    shown = np.clip(evidence / 8 + 0.25, 0, 0.5) + 0.5 * found.inside
+    return Finding(found.score, shown.astype(np.float32), measured.origin, CELL_PX, picture.size)
 
 
 class Measured:
@@ -103,6 +82,7 @@ class Measured:
             and what the picture is as a whole.
         origin: Left and top of the first cell, pixels of the upright picture.
         history: Its earlier compression.
+        scene: What it shows.
     """
 
     def __init__(
@@ -110,29 +90,29 @@ class Measured:
         inputs: Float[np.ndarray, "gh gw n"],
         origin: tuple[int, int],
         history: quantisation.History,
+        scene: Scene,
     ) -> None:
-        self.inputs, self.origin, self.history = inputs, origin, history
+        self.inputs, self.origin, self.history, self.scene = inputs, origin, history, scene
 
     @classmethod
     def of(cls, picture: Picture) -> Measured | None:
         """Measure a picture of at least ``SMALLEST_PX``; None if it is mostly black or white."""
         luma, steps, origin = _pixels_of(picture)
-        brightness = cell_sums(luma) / CELL_PX**2
-        usable = (brightness > _CLIPPED[0]) & (brightness < _CLIPPED[1])
+        colour = picture.image[origin[1] :, origin[0] :][: luma.shape[0], : luma.shape[1]]
+        scene = Scene.of(luma, colour)
+        usable = scene.usable
         if usable.mean() < 0.5:
             return None
-        colour = picture.image[origin[1] :, origin[0] :][: luma.shape[0], : luma.shape[1]]
         traces = _traces(luma, colour, steps)
-        texture = texture_of(brightness)
         whole = [
             np.log(steps.ravel()[1:21].mean()),
             *(np.median(traces[..., at]) for at in (2, 9, 11)),
-            np.log(brightness.size),
+            np.log(usable.size),
         ]
         history = quantisation.earliest(picture)
         everywhere = [*whole, np.log1p(max(0.0, history.gain))]
-        here = [(brightness - 128) / 64, texture, _saturation(luma, colour), usable]
-        deviating = deviations(traces, brightness, texture, usable)
+        here = [(scene.brightness - 128) / 64, scene.texture, scene.colour, usable]
+        deviating = deviations(traces, scene.brightness, scene.texture, usable)
         del traces
         np.clip(deviating, -_LARGEST, _LARGEST, out=deviating)
         deviating[~usable] = 0
@@ -146,10 +126,27 @@ class Measured:
         inputs = np.empty((*usable.shape, count), np.float32)
         for number, values in enumerate(chain(maps, combs, here, everywhere)):
             inputs[..., number] = values
-        return cls(inputs, origin, history)
+        return cls(inputs, origin, history, scene)
 
-    def logits(self) -> Float[np.ndarray, "gh gw"]:
-        """Return by cell the log odds that it was put in, were half of all cells."""
+    def suspects(self, evidence: Float[np.ndarray, "gh gw"]) -> Iterator[Part]:
+        """Yield the parts that stand out, each with what bears on whether it was put in."""
+        history, shape = self.history, self.scene.texture.shape
+        comb = np.zeros(shape, np.float32)
+        if history.seen:
+            comb = _fitted(np.nan_to_num(history.lacking()), shape)
+        steps, *medians, _, gain = self.inputs[0, 0, -_WHOLE:].tolist()
+
+        def about(part: Surroundings) -> list[float]:
+            there = _fitted(part.inside, history.ratio.shape) > 0
+            kept = history.kept_in(there) if history.seen and there.any() else 0.0
+            means = (float(comb[place].mean()) for place in (part.inside, part.near, part.rest))
+            lacking = float((comb[part.rest] > _LACKING).mean())
+            return [float(history.seen), gain, kept, *means, lacking, steps, *medians]
+
+        return standing_out(evidence, self.scene, _LEVELS, _SHARE, about)
+
+    def evidence(self) -> Float[np.ndarray, "gh gw"]:
+        """Return by cell, averaged over neighbours, the log odds that it was put in, were half of all cells."""
         net = _network()
         out = np.empty(self.inputs.shape[:2], np.float32)
         for number, row in enumerate(self.inputs):
@@ -157,7 +154,7 @@ class Measured:
             values = np.maximum(values @ net["first"] + net["first_bias"], 0)
             values = np.maximum(values @ net["second"] + net["second_bias"], 0)
             out[number] = values @ net["last"] + net["last_bias"]
-        return out
+        return box_means(out, 1)
 
 
 @cache
@@ -181,12 +178,6 @@ def _comb(history: quantisation.History, shape: tuple[int, ...]) -> Float[np.nda
     """Return by cell how little it shares of an earlier compression; cells may be off by less than one."""
     lacking = np.where(history.cut_off, 0, np.clip(-history.ratio, -_COMB, _COMB))
     return _fitted(lacking, shape)
-
-
-def _saturation(luma: Float[np.ndarray, "h w"], colour: np.ndarray) -> Float[np.ndarray, "gh gw"]:
-    """Return by cell how far red and blue are from brightness, in steps of 32 grey levels."""
-    means = [cell_sums(np.abs(colour[..., channel] - luma)) for channel in (0, 2)]
-    return np.asarray(sum(means) / CELL_PX**2 / 32)
 
 
 def _traces(

@@ -8,7 +8,8 @@ blocks of a picture follow one law, nothing is found. A file that was cropped be
 another grid than its own.
 
 A lens correction, a vignette, a filter against noise or a codec such as AVIF's takes the comb away here and there, too.
-A piece that was put in differs: it ends within a cell or two, and the rest has its comb all over.
+A piece that was put in differs: it ends within a cell or two, and the rest has its comb all over. ``parts`` weighs how
+clearly it does, and what is shown there.
 
 Source: the idea that histograms of coefficients separate blocks compressed twice from others is that of Lin, He, Tang
 and Tang, Fast, automatic and fine-grained tampered JPEG image detection, 2009, and Bianchi and Piva, Image forgery
@@ -34,15 +35,15 @@ from gammascope.forensics.base import (
     Silence,
     box_means,
     cell_sums,
-    clearest_blob,
     unrounded_luma,
 )
+from gammascope.forensics.parts import Part, PutIn, Scene, Surroundings, standing_out
 from gammascope.sample import Image
 
 SMALLEST_PX = 128
 """Shorter side below which histograms hold too few blocks (our choice)."""
 
-FADED = 0.9
+FADED = 0.6
 """Highest score where the comb faded without an edit: below what is in doubt, above what shows nothing at all."""
 
 FREQUENCIES = (
@@ -68,18 +69,15 @@ _SMOOTHING = (0.1, 0.2, 0.4, 0.2, 0.1)
 _CLIP = 4.0  # nats that one coefficient may add
 _CUT_OFF = 0.02  # share of a block whose colours may be at the end of their range
 _KNOWN = 0.3  # share of a cell and its eight neighbours that must not be cut off
-_GAIN = 0.25  # nats by block by which the grid must explain more than no grid
-_OWN = 0.1  # share of that which a part without the comb may have by chance
+_LEAST_GAIN = 0.05
 _LACKING = 0.02  # share of the rest that may lack the comb as well
 _STEEP = 0.7  # share of the way from a part to the rest that lies within its border
-_BORDER = 3  # cells
 _FADING = "An earlier JPEG compression has faded"
-_TRIED = 6  # parts
-_NEARLY = 0.6  # share of the clearest part's evidence by cell that makes further ones count
+_GAIN = 0.25  # nats by block by which the grid must explain more than no grid
 _STRIP = 32  # rows of blocks whose coefficients are in memory at once
 _EDGE = 0.3  # of the median of a part: cells below lie beyond its edge
 _GROWN = 4  # cells by which smooth places within a part are filled
-_LEVEL = 0.4
+_LEVELS = (0.4, 1.5)  # nats for "on no grid"
 _SHARE = (0.004, 0.85)
 # Where no block of the grid begins; rows and columns are all different.
 _OFF = ((4, 4), (2, 6), (6, 2))
@@ -97,17 +95,60 @@ def examine(picture: Picture) -> Outcome:
     history = earliest(picture)
     if not history.seen:
         return Silence("no trace of an earlier JPEG compression")
-    lacking = Lacking.of(history)
-    score, part, cut_off = lacking.score, lacking.part, history.cut_off
-    if lacking.faded:
+    evidence, cut_off = history.lacking(), history.cut_off
+    found = PutIn.of("quantisation", suspects(history, evidence, picture.image), evidence.shape)
+    score, part = found.score, found.inside
+    faded = _faded(part, evidence, history)
+    if faded:
         score, part = min(score, FADED), np.zeros_like(part)
+    elif part.any():
+        part = _trimmed(part, evidence)
     # Cells that cannot speak for themselves go with those around them.
     part = part | (cut_off & (box_means(part, 2) > 0.5 * box_means(~cut_off, 2)))
-    shown = np.clip(lacking.evidence / 16 + 0.25, 0, 0.5)
+    shown = np.clip(evidence / 16 + 0.25, 0, 0.5)
     shown = np.where(part, 0.5 + np.nan_to_num(shown), shown)
     shown = shown.astype(np.float32)
-    note = f"{history.note} {lacking.faded}".strip()
+    note = f"{history.note} {faded}".strip()
     return Finding(score, shown, history.origin, CELL_PX, picture.size, note)
+
+
+def suspects(
+    history: History, evidence: Float[np.ndarray, "gh gw"], image: Image
+) -> Iterator[Part]:
+    """Yield the parts that stand out as lacking the comb, each with what bears on whether it was put in.
+
+    Args:
+        history: Of the picture.
+        evidence: What of it lacks the comb.
+        image: Its pixels.
+    """
+    left, top = history.origin
+    scene = Scene.of(history.blocks.luma, image[top:, left:])
+
+    def about(part: Surroundings) -> tuple[float, float]:
+        return float(np.log1p(history.gain)), history.kept_in(part.inside)
+
+    return standing_out(evidence, scene, _LEVELS, _SHARE, about)
+
+
+def _faded(
+    part: Bool[np.ndarray, "gh gw"], evidence: Float[np.ndarray, "gh gw"], history: History
+) -> str:
+    """Say how the comb was lost if not by something that was put in; nothing if it lacks in the part alone."""
+    around = Surroundings.of(part)
+    if around is None or not part.any():
+        return ""
+    rest = evidence[around.rest]
+    if (rest > _LEVELS[0]).mean() > _LACKING:
+        return f"{_FADING} in places all over, as by a filter or by another codec."
+    places = (around.core, around.near, around.rest)
+    known = [history.ratio[place & ~history.cut_off] for place in places]
+    if not all(some.size for some in known):
+        return ""
+    inside, border, outside = (float(some.mean()) for some in known)
+    if border - inside < _STEEP * (outside - inside):
+        return f"{_FADING} little by little, as by a lens correction or a vignette."
+    return ""
 
 
 class Blocks:
@@ -125,7 +166,7 @@ class Blocks:
         steps: Real[np.ndarray, "8 8"],
         off: Sequence[Start] = _OFF,
     ) -> None:
-        self._luma, self._off = luma, off
+        self.luma, self._off = luma, off
         self._steps = np.array([steps[at] for at in _ASKED], np.float32)[:, None, None]
         self.on = self._beginning((0, 0))
 
@@ -145,7 +186,7 @@ class Blocks:
         # One block more on each side: those off the grid reach beyond the part.
         top, left = max(0, rows[0] - 1), max(0, columns[0] - 1)
         box = np.s_[top : rows[-1] + 2, left : columns[-1] + 2]
-        around = self._luma[CELL_PX * top : CELL_PX * (rows[-1] + 3)]
+        around = self.luma[CELL_PX * top : CELL_PX * (rows[-1] + 3)]
         around = around[:, CELL_PX * left : CELL_PX * (columns[-1] + 3)]
         on = self.on[:, part]
         first = np.random.default_rng(0).random(on.shape[1]) < 0.5
@@ -163,7 +204,7 @@ class Blocks:
         self, start: tuple[int, int], within: Real[np.ndarray, "h w"] | None = None
     ) -> UInt8[np.ndarray, "f _gh _gw"]:
         """Return the blocks that begin there, of all of the picture or what lies within."""
-        luma = self._luma if within is None else within
+        luma = self.luma if within is None else within
         down, right = start
         rows = (luma.shape[0] - down) // CELL_PX
         strips = []
@@ -220,9 +261,18 @@ class History:
             f"{right} px further right and {down} px further down than those of the file."
         )
 
-    def shared_by(self, part: Bool[np.ndarray, "gh gw"]) -> bool:
-        """Whether a part has the comb as well, so that it was there when the picture was compressed."""
-        return bool(part.any()) and self.blocks.own_gain(part) > _OWN * self.gain
+    def lacking(self) -> Float[np.ndarray, "gh gw"]:
+        """Return by block, averaged over neighbours, nats for "on no grid"; NaN: nothing can be said."""
+        evidence = box_means(np.where(self.cut_off, 0, -self.ratio), 1)
+        evidence[box_means(~self.cut_off, 1) < _KNOWN] = np.nan
+        return evidence
+
+    def kept_in(self, part: Bool[np.ndarray, "gh gw"]) -> float:
+        """Return how clear the comb of a part is, as a share of that of the picture; at or below 0: it has none.
+
+        What has it was there when the picture was compressed: texture in a picture that is mostly sky.
+        """
+        return self.blocks.own_gain(part) / max(_LEAST_GAIN, self.gain)
 
 
 def earliest(picture: Picture) -> History:
@@ -252,75 +302,13 @@ def _tried(picture: Picture) -> Iterator[tuple[Blocks, tuple[int, int], Start]]:
         yield Blocks(pixels[top:, left:], _WHOLE, (mirror,)), (x + left, y + top), other
 
 
-@dataclass(frozen=True)
-class Lacking:
-    """What of a picture lacks the comb.
-
-    Attributes:
-        evidence: By block, averaged over neighbours, nats for "on no grid"; NaN: none.
-        score: Of the clearest part; 0: there is none.
-        part: It, with others nearly as clear.
-        faded: How the comb was lost if not by something that was put in, a sentence; empty: it lacks in the part alone.
-    """
-
-    evidence: Float[np.ndarray, "gh gw"]
-    score: float
-    part: Bool[np.ndarray, "gh gw"]
-    faded: str
-
-    @classmethod
-    def of(cls, history: History) -> Lacking:
-        """Find the parts.
-
-        Those are left out that have a comb, if not that of the rest: texture in a picture that is mostly sky.
-        """
-        evidence = box_means(np.where(history.cut_off, 0, -history.ratio), 1)
-        evidence[box_means(~history.cut_off, 1) < _KNOWN] = np.nan
-        left, clearest, mean = evidence.copy(), 0.0, 0.0
-        found = np.zeros(evidence.shape, bool)
-        for _ in range(_TRIED):
-            score, part = clearest_blob(left, _LEVEL, _SHARE)
-            if not score:
-                break
-            here = float(evidence[part].mean())
-            if here > _NEARLY * mean and not history.shared_by(part):
-                if not clearest:
-                    clearest, mean = score, here
-                found |= _trimmed(part, evidence)
-            left[part] = np.nan
-        return cls(evidence, clearest, found, _faded(found, evidence, history) if clearest else "")
-
-
-def _faded(
-    part: Bool[np.ndarray, "gh gw"], evidence: Float[np.ndarray, "gh gw"], history: History
-) -> str:
-    near, far = _around(part, 1), _around(part, _BORDER)
-    rest = ~near & np.isfinite(evidence)
-    if rest.any() and (evidence[rest] > _LEVEL).mean() > _LACKING:
-        return f"{_FADING} in places all over, as by a filter or by another codec."
-    core = part & ~_around(~part, 1)
-    places = (core if core.any() else part, far & ~near, ~far)
-    known = [history.ratio[place & ~history.cut_off] for place in places]
-    if not all(some.size for some in known):
-        return ""
-    inside, border, outside = (float(some.mean()) for some in known)
-    if border - inside < _STEEP * (outside - inside):
-        return f"{_FADING} little by little, as by a lens correction or a vignette."
-    return ""
-
-
-def _around(part: Bool[np.ndarray, "gh gw"], reach: int) -> Bool[np.ndarray, "gh gw"]:
-    """Return a part and the cells around it."""
-    return np.asarray(box_means(part, reach) > 0)
-
-
 def _trimmed(
     part: Bool[np.ndarray, "gh gw"], evidence: Float[np.ndarray, "gh gw"]
 ) -> Bool[np.ndarray, "gh gw"]:
     """Take off the rim, over which averages carry a part, and add undecided cells that lie among its own."""
     part = part & (evidence > _EDGE * np.median(evidence[part]))
     for _ in range(_GROWN):
-        part |= (evidence > -_LEVEL) & (box_means(part, 1) > 0.5)
+        part |= (evidence > -_LEVELS[0]) & (box_means(part, 1) > 0.5)
     return part
 
 

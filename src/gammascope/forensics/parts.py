@@ -33,7 +33,6 @@ _STRIP = 32  # rows of cells whose pixels are in memory at once
 _TRIED = 4  # parts at each level
 _BORDER = 3  # cells
 _FEWEST = 20  # cells that the rest must have
-_NEARLY = 1.0  # log odds by which further parts may be less likely than the likeliest
 _DARK, _BRIGHT = 6.0, 249.0  # mean brightness beyond which traces are cut off
 
 
@@ -209,7 +208,7 @@ class PutIn:
     Attributes:
         score: Minus the logarithm of the chance that the likeliest part was not, were half of the parts that stand out;
             0: no part stands out.
-        inside: It, and the parts that are nearly as likely.
+        inside: It, and all others that more likely were than not.
     """
 
     score: float
@@ -223,7 +222,7 @@ class PutIn:
         best = max((odds for odds, _ in weighed), default=-np.inf)
         inside = np.zeros(shape, bool)
         for odds, part in weighed:
-            if odds >= best - _NEARLY:
+            if odds >= min(0, best):
                 inside |= part
         return cls(float(np.logaddexp(0, best)), inside)
 

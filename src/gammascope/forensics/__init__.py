@@ -1,8 +1,9 @@
 """Edits found by what they break: each method marks a part that differs from the rest of its picture.
 
-Most are formulas without training; ``consistency`` and ``cloning`` have small networks. Methods are evidence for a
-person; those that were counted on enough photos also answer *edited*, by the clearest of them. Where a method's
-assumptions do not hold it is silent, and says why.
+Most are formulas without training; ``consistency`` and ``cloning`` have small networks, and what ``quantisation`` and
+``consistency`` find is weighed by ``parts``. Methods are evidence for a person; those that were counted on enough
+photos also answer *edited*, by the clearest of them. Where a method's assumptions do not hold it is silent, and says
+why.
 """
 
 from __future__ import annotations

@@ -61,9 +61,8 @@ class Scene:
         shape = luma.shape[0] // CELL_PX, luma.shape[1] // CELL_PX
         brightness, colour = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         width = shape[1] * CELL_PX
-        for row in range(
-            0, shape[0], _STRIP
-        ):  # All differences of a large picture would fill much memory.
+        # In strips: all differences of a large picture would fill much memory.
+        for row in range(0, shape[0], _STRIP):
             cells = np.s_[row : row + _STRIP]
             pixels = np.s_[row * CELL_PX : min(shape[0], row + _STRIP) * CELL_PX, :width]
             grey = luma[pixels].astype(np.float32)

@@ -69,7 +69,6 @@ _SMOOTHING = (0.1, 0.2, 0.4, 0.2, 0.1)
 _CLIP = 4.0  # nats that one coefficient may add
 _CUT_OFF = 0.02  # share of a block whose colours may be at the end of their range
 _KNOWN = 0.3  # share of a cell and its eight neighbours that must not be cut off
-_LEAST_GAIN = 0.05
 _LACKING = 0.03  # share of the rest that may lack the comb as well
 _STEEP = 0.7  # share of the way from a part to the rest that lies within its border
 _FADING = "An earlier JPEG compression has faded"
@@ -136,7 +135,7 @@ def _faded(
 ) -> str:
     """Say how the comb was lost if not by something that was put in; nothing if it lacks in the part alone."""
     around = Surroundings.of(part)
-    if around is None or not part.any():
+    if around is None:
         return ""
     rest = evidence[around.rest]
     if (rest > _LEVELS[0]).mean() > _LACKING:
@@ -270,9 +269,10 @@ class History:
     def kept_in(self, part: Bool[np.ndarray, "gh gw"]) -> float:
         """Return how clear the comb of a part is, as a share of that of the picture; at or below 0: it has none.
 
-        What has it was there when the picture was compressed: texture in a picture that is mostly sky.
+        What has it was there when the picture was compressed: texture in a picture that is mostly sky. Only for
+        histories that are seen: without a comb there is no share of one.
         """
-        return self.blocks.own_gain(part) / max(_LEAST_GAIN, self.gain)
+        return self.blocks.own_gain(part) / self.gain
 
 
 def earliest(picture: Picture) -> History:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from forensics import FORMS, cut, f1, halved, in_form, lines_of
+from forensics import FORMS, cut, f1, in_form, lines_of, truth_in
 from gammascope.data.manifest import read_manifest
 from gammascope.errors import UndecodableImageError
 from gammascope.evaluation.localisation import mean
@@ -175,10 +175,7 @@ def judge(
     for kind, made, truth in edits(entry, image, photos, decoder, pixels):
         for form in FORMS:
             if not table.knows(entry, kind, form):
-                where = truth
-                if truth is not None and form.startswith("halved"):
-                    where = halved(truth)
-                table.add(entry, kind, form, in_form(made, form), where)
+                table.add(entry, kind, form, in_form(made, form), truth_in(truth, form))
 
 
 def edits(

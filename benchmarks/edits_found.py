@@ -23,19 +23,18 @@ from pathlib import Path
 
 import numpy as np
 from edits_bed import SMALLEST_PX, drawn
-from fit_consistency import is_learnt
+from fit_consistency import is_learnt, owner_of
 from fit_parts import KINDS, edits
 
-from forensics import cut, f1, halved, lines_of, saved
+from forensics import cut, f1, in_form, lines_of, truth_in
 from gammascope.data.manifest import read_manifest
 from gammascope.errors import UndecodableImageError
 from gammascope.evaluation.fitting import fit_curve
 from gammascope.evaluation.intervals import wilson
 from gammascope.evaluation.metrics import auroc
 from gammascope.forensics import METHODS, UNCERTAIN_FROM, Finding, Picture
-from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
-from gammascope.sample import Entry, Image, Mask
+from gammascope.sample import Entry, Mask
 
 FILE, UNTOUCHED, TOGETHER = "file", "untouched", "together"
 FORMS = ("without loss", "JPEG 95", "JPEG 90", "JPEG 80", "halved, JPEG 90")
@@ -60,10 +59,7 @@ class Row:
         """0 up; above 1 it is called edited."""
         if np.isnan(self.score):
             return 0.0
-        return METHODS[self.method].clearness(Finding(self.score, _NOTHING, (0, 0), 8, (8, 8)))
-
-
-_NOTHING = np.zeros((1, 1), np.float32)
+        return METHODS[self.method].clearness_of(self.score)
 
 
 def main() -> None:
@@ -96,7 +92,6 @@ class Table:
 
     def add(self, entry: Entry, edit: str, form: str, picture: Picture, truth: Mask | None) -> None:
         """Judge a picture."""
-        owner = f"{entry.source}".partition("-")[2]
         with self._path.open("a", newline="") as file:
             for method in self.lacks(entry.path.name, edit, form):
                 found = METHODS[method].examine(picture)
@@ -104,7 +99,9 @@ class Table:
                 if isinstance(found, Finding):
                     said = [found.score, np.nan if truth is None else f1(found.map(), truth)]
                 told = (f"{value:.4f}" for value in said)
-                csv.writer(file).writerow([entry.path.name, owner, edit, form, method, *told])
+                csv.writer(file).writerow(
+                    [entry.path.name, owner_of(entry), edit, form, method, *told]
+                )
 
 
 def rows_of(path: Path) -> list[Row]:
@@ -133,21 +130,11 @@ def judge(entry: Entry, photos: list[Entry], table: Table, *, with_edits: bool) 
     image = cut(image, int(rng.uniform(*PIXELS)))
     if min(image.shape[:2]) < SMALLEST_PX:
         return
-    table_of = [(UNTOUCHED, image, None), *edits(entry, image, photos, rng, len(KINDS))]
-    for edit, made, truth in table_of:
+    pictures = [(UNTOUCHED, image, None), *edits(entry, image, photos, rng, len(KINDS))]
+    for edit, made, truth in pictures:
         for form in FORMS:
             if table.lacks(name, edit, form):
-                where = halved(truth) if truth is not None and form.startswith("halved") else truth
-                table.add(entry, edit, form, in_form(made, form), where)
-
-
-def in_form(image: Image, form: str) -> Picture:
-    """Save an edited picture."""
-    if form == FORMS[0]:
-        return Picture(image)
-    if form.startswith("halved"):
-        image = codecs.rescale(image, 0.5)
-    return saved(image, int(form.rsplit(maxsplit=1)[-1]))
+                table.add(entry, edit, form, in_form(made, form), truth_in(truth, form))
 
 
 def show(rows: list[Row]) -> None:
@@ -182,8 +169,9 @@ def show(rows: list[Row]) -> None:
             told = (found_in([row for row in some if row.form == form], edit) for form in FORMS)
             print(f"| {way}, {edit} | {' | '.join(told)} |")
     for way in (methods[0], TOGETHER):
-        clear = np.array([row.clearness for row in ways[way] if not np.isnan(row.score)])
-        labels = np.array([row.edit != UNTOUCHED for row in ways[way] if not np.isnan(row.score)])
+        spoken = [row for row in ways[way] if not np.isnan(row.score)]
+        clear = np.array([row.clearness for row in spoken])
+        labels = np.array([row.edit != UNTOUCHED for row in spoken])
         knots = fit_curve(clear.astype(np.float32), labels.astype(np.int64))
         curve = ", ".join(f"{at:.2f}: {1 / (1 + np.exp(-odds)):.2f}" for at, odds in knots)
         print(f"\n{way}, clearness: chance: {curve}")

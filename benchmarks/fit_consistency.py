@@ -88,7 +88,12 @@ def part_of(name: str, parts: int) -> int:
 
 def is_learnt(entry: Entry) -> bool:
     """Whether photos of a listed picture's owner are learnt from; the others are there to count false alarms on."""
-    return part_of(f"{entry.source}".partition("-")[2], 2) == 0
+    return part_of(owner_of(entry), 2) == 0
+
+
+def owner_of(entry: Entry) -> str:
+    """Return whose a listed picture is."""
+    return f"{entry.source}".partition("-")[2]
 
 
 def is_apart(entry: Entry, parts: int, part: int) -> bool:

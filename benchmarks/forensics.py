@@ -179,7 +179,7 @@ def judge(entry: Entry, table: Table, others: dict[str, list[Entry]] | None, pix
         image = cut(decode(entry.path).image, pixels)
         for edit, made, truth in edits(entry, image, others or {}):
             for form in FORMS:
-                there = truth if truth is None or not form.startswith("halved") else halved(truth)
+                there = truth_in(truth, form)
                 table.add(entry, edit, form, partial(in_form, made, form), there)
     except UndecodableImageError:
         return
@@ -202,17 +202,23 @@ def as_filed(entry: Entry) -> Picture | None:
 
 
 def in_form(image: Image, form: str) -> Picture:
+    """Save a picture without loss, or, halved or not, as JPEG of the quality that the form ends with."""
     if form == "without loss":
         return Picture(image)
     if form.startswith("halved"):
         image = codecs.rescale(image, 0.5)
-    return saved(image, 90)
+    return saved(image, int(form.rsplit(maxsplit=1)[-1]))
 
 
 def saved(image: Image, quality: int) -> Picture:
     """Save as JPEG."""
     data = encode(image, Encoding("jpeg", quality))
     return Picture(decode(data).image, data)
+
+
+def truth_in(truth: Mask | None, form: str) -> Mask | None:
+    """Return where a picture in some form was edited."""
+    return truth if truth is None or not form.startswith("halved") else halved(truth)
 
 
 def halved(truth: Mask) -> Mask:

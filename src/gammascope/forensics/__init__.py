@@ -50,7 +50,11 @@ class Described:
 
     def clearness(self, finding: Finding) -> float:
         """Return how clearly a part stands out: 0 not at all, from 0.5 in doubt, above 1 if it is shown."""
-        score, middle = finding.score, self.doubtful
+        return self.clearness_of(finding.score)
+
+    def clearness_of(self, score: float) -> float:
+        """Return the same from a score alone."""
+        middle = self.doubtful
         if middle is None:
             middle = (self.nothing + self.threshold) / 2
         if score < middle:

@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_read_and_a_scan_into_a_folder_have_the_number_too
     weights = ["--weights", "mobilenet"]
     result = CliRunner().invoke(app, ["scan", str(tmp_path / "broken.jpg"), "--json", *weights])
     assert list(json.loads(result.stdout)) == ["format", "image", "error"]
-    counted = scan_into.plain(Summary(1, {Verdict.FAKE: 1}, {"edited": {Verdict.FAKE: 1}}, 0))
+    counted = scan_into.plain(Summary(1, {"edited": 1}, {"edited": {Verdict.FAKE: 1}}, 0))
     assert list(counted) == SUMMARY[FORMAT].split()
 
 

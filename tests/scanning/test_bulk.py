@@ -37,7 +37,7 @@ from gammascope.imaging import codecs
 from gammascope.imaging.decode import Limits
 from gammascope.report import Verdict
 from gammascope.scanning.ordered import Plan, scan_into
-from gammascope.scanning.results import LOOK, ResultsFolder, Row, Seen
+from gammascope.scanning.results import LOOK, WORDS, ResultsFolder, Row, Seen, by_verdict
 from gammascope.scanning.sources import Item, listed
 
 
@@ -222,7 +222,7 @@ def test_near_duplicates_are_told_and_each_has_a_verdict_of_its_own(photos, coun
         )
     summary = ResultsFolder(tmp_path / "out").summary()
     assert (summary.copies, summary.alike, summary.alike_groups) == (1, 3, 1)
-    assert sum(summary.verdicts.values()) == 5
+    assert sum(summary.words.values()) == 5
     assert sum(summary.contents.values()) == 4
     assert sum(summary.pictures.values()) == 2
 
@@ -249,16 +249,34 @@ def test_verdicts_are_also_counted_once_for_each_content_and_for_what_looks_alik
     rows = [("a", no, 0), ("b", fake, 2), ("b", fake, 2), ("c", unsure, 4), ("d", no, 7 << 40)]
     rows += [("d", no, 7 << 40), ("e", None, 0), ("e", None, 0), ("f", unsure, 7 << 50)]
     summary = results_of(tmp_path, *rows).summary()
-    assert summary.verdicts == {no: 3, unsure: 2, fake: 2}
-    assert summary.contents == {no: 2, unsure: 2, fake: 1}
-    assert summary.pictures == {no: 1, unsure: 1, fake: 1}
+    assert by_verdict(summary.words) == {no: 3, unsure: 2, fake: 2}
+    assert by_verdict(summary.contents) == {no: 2, unsure: 2, fake: 1}
+    assert by_verdict(summary.pictures) == {no: 1, unsure: 1, fake: 1}
     assert (summary.copies, summary.alike, summary.alike_groups, summary.failed) == (3, 3, 1, 2)
 
 
 def test_counting_what_nothing_was_found_in_gives_zeros(tmp_path):
     summary = results_of(tmp_path, ("a", None, 0)).summary()
-    assert summary.contents == summary.pictures == dict.fromkeys(Verdict, 0)
+    assert summary.contents == summary.pictures == dict.fromkeys(WORDS, 0)
     assert summary.failed == 1
+
+
+def test_edits_are_counted_apart_from_fakes_but_are_a_yes(tmp_path):
+    """A picture is edited where nothing else was found; what is generated and edited is a fake."""
+    results = ResultsFolder(tmp_path)
+    whole = {"width": 1, "height": 1, "verdict": "fake", "question": "edited", "probability": 0.9}
+    with results.writer() as add:
+        for number, generated in enumerate(("no sign", "uncertain", "fake")):
+            answers = {
+                question: {"verdict": verdict, "probability": 0.9}
+                for question, verdict in (("generated", generated), ("edited", "fake"))
+            }
+            said = json.dumps(whole | {"answers": answers, LOOK: number << 40})
+            add(Row(number, f"{number}.png", f"{number}" * 64, 1, said))
+    summary = results.summary()
+    assert summary.words == dict(zip(WORDS, (0, 0, 2, 1), strict=True))
+    assert summary.contents == summary.words
+    assert by_verdict(summary.words)[Verdict.FAKE] == 3
 
 
 def test_very_many_pictures_that_share_a_look_are_counted_in_little_memory(tmp_path):
@@ -281,8 +299,8 @@ def test_very_many_pictures_that_share_a_look_are_counted_in_little_memory(tmp_p
     held = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert held < 200 * 2**20
-    assert summary.contents[Verdict.NO_SIGN] == 2 * count
-    assert summary.pictures[Verdict.NO_SIGN] == count + 1
+    assert summary.contents[str(Verdict.NO_SIGN)] == 2 * count
+    assert summary.pictures[str(Verdict.NO_SIGN)] == count + 1
     assert (summary.alike, summary.alike_groups) == (count, 1)
 
 

@@ -17,7 +17,7 @@ from gammascope.cli.scan_results import fails_on
 from gammascope.detection.pipeline import Execution, Pipeline
 from gammascope.report import FORMAT, Verdict
 from gammascope.scanning.ordered import Plan, Progress, scan_into
-from gammascope.scanning.results import Destination, ResultsFolder, Summary
+from gammascope.scanning.results import WORDS, Destination, ResultsFolder, Summary, by_verdict
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -111,16 +111,16 @@ def _told_how_to_go_on(folder: Path) -> Iterator[None]:
 def statement(summary: Summary, place: str) -> str:
     """Return the last line for a person; ``place`` is where the rows are.
 
-    >>> counts = {Verdict.FAKE: 1, Verdict.UNCERTAIN: 0, Verdict.NO_SIGN: 2}
+    >>> counts = {"fake": 1, "edited": 1, "uncertain": 0, "no sign": 1}
     >>> statement(Summary(4, counts, {}, 1), "out")
-    '4 images: 1 fake, 2 no sign, 1 unreadable. Rows: out'
-    >>> once = {Verdict.FAKE: 1, Verdict.NO_SIGN: 1}
+    '4 images: 1 fake, 1 edited, 1 no sign, 1 unreadable. Rows: out'
+    >>> counts, once = {"fake": 1, "no sign": 2}, {"fake": 1, "no sign": 1}
     >>> statement(Summary(3, counts, {}, 0, copies=1, contents=once), "out")
     '3 images: 1 fake, 2 no sign; 1 with the bytes of another, counted once: 1 fake, 1 no sign. Rows: out'
     >>> statement(Summary(3, counts, {}, 0, alike=2, alike_groups=1, pictures=once), "out")
     '3 images: 1 fake, 2 no sign; 2 contents look like another (1 group), counted once: 1 fake, 1 no sign. Rows: out'
     """
-    parts = [_counted(summary.verdicts)]
+    parts = [_counted(summary.words)]
     if summary.failed:
         parts.append(f"{summary.failed:,} unreadable")
     told = [", ".join(filter(None, parts))]
@@ -133,15 +133,14 @@ def statement(summary: Summary, place: str) -> str:
     return f"{summary.images:,} images: {'; '.join(told)}. Rows: {place}"
 
 
-def _counted(verdicts: Mapping[Verdict, int]) -> str:
+def _counted(words: Mapping[str, int]) -> str:
     """Write counts, the gravest first; what is 0 is left out."""
-    found = [verdict for verdict in reversed(Verdict) if verdicts.get(verdict)]
-    return ", ".join(f"{verdicts[verdict]:,} {verdict}" for verdict in found)
+    return ", ".join(f"{words[word]:,} {word}" for word in reversed(WORDS) if words.get(word))
 
 
-def _once(verdicts: Mapping[Verdict, int]) -> str:
-    """Write verdicts of what is counted once, to follow what is there several times; copies may all be unreadable."""
-    return f", counted once: {_counted(verdicts)}" if any(verdicts.values()) else ""
+def _once(words: Mapping[str, int]) -> str:
+    """Write counts of what is counted once, to follow what is there several times; copies may all be unreadable."""
+    return f", counted once: {_counted(words)}" if any(words.values()) else ""
 
 
 def plain(summary: Summary) -> dict[str, object]:
@@ -153,18 +152,21 @@ def plain(summary: Summary) -> dict[str, object]:
     return {
         "format": FORMAT,
         "images": summary.images,
-        "verdicts": named(summary.verdicts),
+        "verdicts": named(by_verdict(summary.words)),
         "answers": {question: named(counts) for question, counts in summary.answers.items()},
         "unreadable": summary.failed,
         "copies": summary.copies,
         "alike": {"contents": summary.alike, "groups": summary.alike_groups},
-        "once": {"contents": named(summary.contents), "pictures": named(summary.pictures)},
+        "once": {
+            "contents": named(by_verdict(summary.contents)),
+            "pictures": named(by_verdict(summary.pictures)),
+        },
     }
 
 
 def exit_code(summary: Summary, fail_on: FailOn | None) -> int:
     """Return the exit code, by the rules of a scan without a folder."""
-    if any(summary.verdicts[verdict] for verdict in fails_on(fail_on)):
+    if any(by_verdict(summary.words)[verdict] for verdict in fails_on(fail_on)):
         return FOUND
     if summary.failed:
         return PARTLY_DONE if summary.failed < summary.images else IMPOSSIBLE

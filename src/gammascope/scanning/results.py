@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
@@ -34,6 +34,9 @@ FEATURE = "A scan into a folder"
 _LISTED = "listed.json"
 _WHAT = "results"
 _MARK = "_unfinished"  # readers of Parquet folders skip such names
+EDITED = Verdict.FAKE.on("edited")
+WORDS = (str(Verdict.NO_SIGN), str(Verdict.UNCERTAIN), EDITED, str(Verdict.FAKE))
+"""What is said of a whole picture, the gravest last: an edited photo is no fake."""
 _QUESTIONS = ("generated", "edited")
 
 LOOK = "perceptual_hash"
@@ -65,25 +68,32 @@ class Summary:
 
     Attributes:
         images: Rows.
-        verdicts: Images by verdict on the whole picture.
+        words: Images by the word for what was found on the whole picture, one of ``WORDS``.
         answers: Images by question, "generated" or "edited", and verdict on it; only those that were asked it.
         failed: Images that could not be examined.
         copies: Images with the same bytes as one before.
         alike: Contents that look like another content (``audit.COPY_RADIUS``); verdicts are each one's own.
         alike_groups: Groups of those.
-        contents: Examined contents by verdict, the same bytes counted once.
-        pictures: The same with those that look alike counted once, at the gravest verdict among them.
+        contents: Examined contents by word, the same bytes counted once.
+        pictures: The same with those that look alike counted once, at the gravest word among them.
     """
 
     images: int
-    verdicts: dict[Verdict, int]
+    words: dict[str, int]
     answers: dict[str, dict[Verdict, int]]
     failed: int
     copies: int = 0
     alike: int = 0
     alike_groups: int = 0
-    contents: dict[Verdict, int] = field(default_factory=dict)
-    pictures: dict[Verdict, int] = field(default_factory=dict)
+    contents: dict[str, int] = field(default_factory=dict)
+    pictures: dict[str, int] = field(default_factory=dict)
+
+
+def by_verdict(words: Mapping[str, int]) -> dict[Verdict, int]:
+    """Count by verdict what is counted by word: an edit is a yes, too."""
+    counts = {verdict: words.get(str(verdict), 0) for verdict in Verdict}
+    counts[Verdict.FAKE] += words.get(EDITED, 0)
+    return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +209,12 @@ class ResultsFolder:
         _, parquet = pyarrow_for(FEATURE)
         images, failed = 0, 0
         digests, looks, graveness = [_NOTHING], [_NOTHING], [np.empty(0, np.uint8)]
-        counts = {name: dict.fromkeys(Verdict, 0) for name in ("", *_QUESTIONS)}
-        columns = {f"{name}_verdict".lstrip("_"): found for name, found in counts.items()}
+        answers = {name: dict.fromkeys(Verdict, 0) for name in _QUESTIONS}
+        columns = {f"{name}_verdict": found for name, found in answers.items()}
         for path, _ in ledger.parts(self.folder):
             file = parquet.ParquetFile(path)
-            for batch in file.iter_batches(65536, columns=[*columns, "sha256", LOOK, "error"]):
+            asked = ["verdict", *columns, "sha256", LOOK, "error"]
+            for batch in file.iter_batches(65536, columns=asked):
                 images += batch.num_rows
                 failed += batch.num_rows - batch.column("error").null_count
                 for name, found in columns.items():
@@ -215,26 +226,26 @@ class ResultsFolder:
                 quarters = (int(one[:16], 16) for one in read.column("sha256").to_pylist())
                 digests.append(np.fromiter(quarters, np.uint64, read.num_rows))
                 looks.append(read.column(LOOK).fill_null(_NO_LOOK).to_numpy(zero_copy_only=False))
-                grave = (_GRAVENESS[verdict] for verdict in read.column("verdict").to_pylist())
-                graveness.append(np.fromiter(grave, np.uint8, read.num_rows))
+                graveness.append(_graveness_of(read))
         _, first, content = np.unique(
             np.concatenate(digests), return_index=True, return_inverse=True
         )
-        gravest = _gravest(np.concatenate(graveness), content)
+        each = np.concatenate(graveness)
+        gravest = _gravest(each, content)
         examined = gravest > 0
         picture = audit.groups_of_copies(np.concatenate(looks)[first][examined])
         alike = np.bincount(picture)
         alike = alike[alike > 1]
         return Summary(
             images,
-            counts.pop(""),
-            counts,
+            _by_word(each),
+            answers,
             failed,
             copies=len(content) - len(first),
             alike=int(alike.sum()),
             alike_groups=len(alike),
-            contents=_by_verdict(gravest),
-            pictures=_by_verdict(_gravest(gravest[examined], picture)),
+            contents=_by_word(gravest),
+            pictures=_by_word(_gravest(gravest[examined], picture)),
         )
 
     def _write_listing(self, first: int, items: list[Item]) -> None:
@@ -295,7 +306,7 @@ class _Writer(AbstractContextManager[Callable[[Row], None]]):
 
 _NOTHING = np.empty(0, np.uint64)
 _NO_LOOK = 2**64 - 1  # hashes are even
-_GRAVENESS = {None: 0} | {str(verdict): verdict.gravity + 1 for verdict in Verdict}
+_GRAVENESS = {None: 0} | {word: at for at, word in enumerate(WORDS, 1)}
 
 
 def _gravest(
@@ -307,9 +318,20 @@ def _gravest(
     return found
 
 
-def _by_verdict(graveness: UInt8[np.ndarray, " n"]) -> dict[Verdict, int]:
-    _, *counts = np.bincount(graveness, minlength=1 + len(Verdict)).tolist()
-    return dict(zip(Verdict, counts, strict=True))
+def _graveness_of(batch: Any) -> UInt8[np.ndarray, " n"]:
+    """Return the place in ``WORDS`` of what was found in each, from 1; 0: could not be examined."""
+    columns = ("verdict", "edited_verdict", "generated_verdict")
+    rows = zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+    grave = (
+        _GRAVENESS[EDITED if verdict == edited == Verdict.FAKE != generated else verdict]
+        for verdict, edited, generated in rows
+    )
+    return np.fromiter(grave, np.uint8, batch.num_rows)
+
+
+def _by_word(graveness: UInt8[np.ndarray, " n"]) -> dict[str, int]:
+    _, *counts = np.bincount(graveness, minlength=1 + len(WORDS)).tolist()
+    return dict(zip(WORDS, counts, strict=True))
 
 
 def _stored(item: Item) -> tuple[Any, ...]:

@@ -39,16 +39,23 @@ def fit_scale(
     a temperature (arXiv:1706.04599, sec. 4.2); weighting and bounds are our choice.
     """
     weight = _balanced(logits, labels)
-    sign = np.where(labels == Label.FAKE, -1.0, 1.0)
+    fake = labels == Label.FAKE
+    sign, fakes = np.where(fake, -1.0, 1.0), float(weight[fake].sum())
 
     def loss(temperature: float, offset: float) -> float:
         return float(weight @ np.logaddexp(0.0, sign * (logits - offset) / temperature))
 
     # With both classes equally heavy, the best offset lies among the logits: beyond them all, every
-    # image of one class is wrong. For a given temperature the loss is convex in the offset, and the
-    # best of those is convex in 1 / temperature: two nested searches find the one lowest point.
+    # image of one class is wrong. For a given temperature the loss is convex in the offset: at its
+    # lowest point probabilities sum to the weight of the fakes. The best of those is convex in
+    # 1 / temperature.
     def best_offset(temperature: float) -> float:
-        return _lowest(lambda offset: loss(temperature, offset), logits.min(), logits.max())
+        def too_few(offset: float) -> tuple[float, float]:
+            chance = 0.5 + 0.5 * np.tanh((logits - offset) / (2 * temperature))
+            slope = weight @ (chance * (1 - chance)) / temperature
+            return fakes - float(weight @ chance), float(slope)
+
+        return _zero(too_few, float(logits.min()), float(logits.max()))
 
     def best_loss(log_temperature: float) -> float:
         temperature = math.exp(log_temperature)
@@ -283,6 +290,20 @@ def _threshold(
     # The rounding of the sum must not cost a photo: 5 of 100 is 0.05. The last always exceeds.
     first_too_many = int(np.argmax(alarms > rate + 1e-9))
     return float(np.nextafter(ranked[first_too_many], np.inf))
+
+
+def _zero(rising: Callable[[float], tuple[float, float]], low: float, high: float) -> float:
+    """Return where a rising function, given with its slope, is zero: Newton's steps, halves where they lead outside."""
+    at = (low + high) / 2
+    for _ in range(_STEPS):
+        value, slope = rising(at)
+        low, high = (at, high) if value < 0 else (low, at)
+        step = at - value / slope if slope > 0 else math.nan
+        following = step if low < step < high else (low + high) / 2
+        if following == at or high <= low:
+            break
+        at = following
+    return at
 
 
 def _lowest(loss: Callable[[float], float], low: float, high: float) -> float:

@@ -211,12 +211,17 @@ def test_a_graph_of_other_weights_is_not_run(exported, tmp_path):
         runtime.load(path, engine="openvino")
 
 
-def test_exported_files_stand_alone_and_hold_all_facts(exported, tmp_path):
+@pytest.fixture(scope="module")
+def alone(exported, tmp_path_factory):
+    """The graph of that checkpoint in a folder of its own."""
+    return export.to_onnx(exported, tmp_path_factory.mktemp("alone") / "alone.onnx")
+
+
+def test_exported_files_stand_alone_and_hold_all_facts(exported, alone, tmp_path):
     pytest.importorskip("openvino")
-    graph = export.to_onnx(exported, tmp_path / "alone.onnx")
-    model = export.to_openvino(graph, tmp_path / "alone.xml")
+    model = export.to_openvino(alone, tmp_path / "alone.xml")
     expected = export.reference(exported)
-    for file in (graph, model):
+    for file in (alone, model):
         loaded = runtime.load(file, method="gamma")
         assert loaded.facts == checkpoints.read_facts(exported)
         found = export.parity(expected, loaded.network, loaded.facts, batches(loaded.facts.view))
@@ -225,12 +230,12 @@ def test_exported_files_stand_alone_and_hold_all_facts(exported, tmp_path):
             runtime.load(file, method="effort")
 
 
-def test_outputs_have_the_names_that_the_document_gives(exported, tmp_path):
+def test_outputs_have_the_names_that_the_document_gives(alone):
     onnxruntime = pytest.importorskip("onnxruntime")
-    session = onnxruntime.InferenceSession(export.to_onnx(exported, tmp_path / "alone.onnx"))
+    session = onnxruntime.InferenceSession(alone)
     assert [one.name for one in session.get_inputs()] == ["pixels"]
     names = [one.name for one in session.get_outputs()]
-    origin = runtime.Origin.parse(runtime.origin_text(tmp_path / "alone.onnx"), tmp_path)
+    origin = runtime.Origin.parse(runtime.origin_text(alone), alone.parent)
     assert names[origin.outputs["logit"]] == "logit"
     for name, place in origin.outputs.items():
         assert names[place] in (name.replace("/", "_"), "logit")

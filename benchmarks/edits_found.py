@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from edits_bed import SMALLEST_PX, drawn
 from fit_consistency import is_learnt, owner_of
-from fit_parts import KINDS, edits
+from fit_parts import AROUND, KINDS, all_but_a_thing, edits
 
 from forensics import cut, f1, in_form, lines_of, truth_in
 from gammascope.data.manifest import read_manifest
@@ -114,7 +114,8 @@ def rows_of(path: Path) -> list[Row]:
 def judge(entry: Entry, photos: list[Entry], table: Table, *, with_edits: bool) -> None:
     """Judge a photo as its file is, and after edits."""
     name = entry.path.name
-    places = [(edit, form) for edit in (UNTOUCHED, *KINDS) for form in FORMS] if with_edits else []
+    kinds = UNTOUCHED, *KINDS, AROUND
+    places = [(edit, form) for edit in kinds for form in FORMS] if with_edits else []
     if not any(table.lacks(name, *place) for place in [(UNTOUCHED, FILE), *places]):
         return
     try:
@@ -131,6 +132,7 @@ def judge(entry: Entry, photos: list[Entry], table: Table, *, with_edits: bool) 
     if min(image.shape[:2]) < SMALLEST_PX:
         return
     pictures = [(UNTOUCHED, image, None), *edits(entry, image, photos, rng, len(KINDS))]
+    pictures.append((AROUND, *all_but_a_thing(entry, image, photos, rng)))
     for edit, made, truth in pictures:
         for form in FORMS:
             if table.lacks(name, edit, form):
@@ -165,7 +167,7 @@ def show(rows: list[Row]) -> None:
     print(f"\n| found: called edited, AUROC, F1 | {' | '.join(FORMS)} |")
     print(f"| --- | {' | '.join('---' for _ in FORMS)} |")
     for way, some in ways.items():
-        for edit in (UNTOUCHED, *KINDS):
+        for edit in (UNTOUCHED, *KINDS, AROUND):
             told = (found_in([row for row in some if row.form == form], edit) for form in FORMS)
             print(f"| {way}, {edit} | {' | '.join(told)} |")
     for way in (methods[0], TOGETHER):

@@ -4,11 +4,12 @@
 
 Photos are cut to 0.15 to 0.7 megapixels, those listed by ``listed_pictures.py`` (``--half-of``: half of their owners)
 to 0.3 to 2. Of each, by a seed that is its name, a copy, a splice, a smoothed region and a classical fill are made,
-three fifths of them in the shape of something in the photo or of a cloud, and a copy that was processed as a whole by
-one of ``LEARNT``. All are reduced in a third of cases and saved without loss, as JPEG 70 to 97 or as AVIF; listed
-photos are judged as their files are, too. What is measured of the parts that stand out is kept in FOLDER; a second call
-goes on from there. A part counts as put in where it covers an edit well, as not put in where there is none; others
-are left out. The first ``--skip`` photos are those that ``consistency`` learnt its traces from.
+three fifths of them in the shape of something in the photo or of a cloud, a copy that was processed as a whole by one
+of ``LEARNT``, and two in which all but one thing is another photo's, or smoothed. All are reduced in a third of cases
+and saved without loss, as JPEG 70 to 97 or as AVIF; listed photos are judged as their files are, too. What is measured
+of the parts that stand out is kept in FOLDER, that of the last two in files of its own; a second call goes on from
+there. A part counts as put in where it covers an edit well, as not put in where there is none; others are left out. The
+first ``--skip`` photos are those that ``consistency`` learnt its traces from.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from gammascope.errors import UndecodableImageError
 from gammascope.files import complete_or_absent
 from gammascope.forensics import Picture, consistency, parts, quantisation
 from gammascope.forensics.base import CELL_PX, cell_sums
-from gammascope.imaging.codecs import Encoding, encode
+from gammascope.imaging.codecs import Encoding, encode, rescale
 from gammascope.imaging.decode import decode
 from gammascope.manipulation import CopyMove, Inpainting, Splicing, TwinPaste
 from gammascope.manipulation.base import Manipulation
@@ -63,6 +64,9 @@ TREES, LEAVES, RATE, FEWEST = 250, 10, 0.05, 30
 CLOUDS, COLOURS = 3, 6
 METHODS = ("quantisation", "consistency")
 KINDS = ("copy", "splice", "smoothed region", "fill")
+AROUND = "all but a thing"
+THING, THINGS = (0.1, 0.55), 2
+"""Share of the photo that stays where all else is replaced, and how often that is done."""
 
 
 def main() -> None:
@@ -84,8 +88,8 @@ def main() -> None:
     with ProcessPoolExecutor(chosen.jobs) as pool:
         for hard, asked, donors in ((False, some, photos), (True, listed[: chosen.listed], listed)):
             keep = partial(kept, donors=donors, folder=chosen.folder, hard=hard)
-            for number, file in enumerate(pool.map(keep, asked, chunksize=4)):
-                files += [file] if file else []
+            for number, some_files in enumerate(pool.map(keep, asked, chunksize=4)):
+                files += some_files
                 if number % 50 == 0:
                     print(f"{number} of {len(asked)} photos", flush=True)
     stored: dict[str, np.ndarray] = {}
@@ -95,34 +99,60 @@ def main() -> None:
         safetensors.numpy.save_file(stored, unfinished)
 
 
-def kept(entry: Entry, donors: list[Entry], folder: Path, *, hard: bool) -> Path | None:
-    """Keep what is measured of a photo, processed and edited; return where, or None if it cannot be read."""
-    place = folder / f"{zlib.crc32(str(entry.path).encode()):08x}.npz"
-    if place.is_file():
-        return place
-    rng = np.random.default_rng(zlib.crc32(entry.path.name.encode()) + 9)
-    measured: dict[str, list[tuple[np.ndarray, int]]] = {method: [] for method in METHODS}
-    try:
-        image = decode(entry.path).image
-        if min(image.shape[:2]) < SMALLEST_PX:
-            return None
-        if hard:
-            measure(Picture(image, entry.path.read_bytes()), None, measured)
-        image = cut(image, int(rng.uniform(*(LISTED_PIXELS if hard else PIXELS))))
-        most = 2 if hard else len(KINDS)
-        edited = ((made, truth) for _, made, truth in edits(entry, image, donors, rng, most))
-        for made, truth in (*untouched(image, rng), *edited):
-            if min(made.shape[:2]) >= SMALLEST_PX:
-                measure(*in_a_form(made, truth, rng), measured)
-    except UndecodableImageError:
-        return None
+def kept(entry: Entry, donors: list[Entry], folder: Path, *, hard: bool) -> list[Path]:
+    """Keep what is measured of a photo, processed and edited; return where: nowhere if it cannot be read."""
+    name, out = f"{zlib.crc32(str(entry.path).encode()):08x}", []
+    for seed, suffix, pictures in ((9, "", into), (11, " around", around)):
+        place = folder / f"{name}{suffix}.npz"
+        if not place.is_file():
+            rng = np.random.default_rng(zlib.crc32(entry.path.name.encode()) + seed)
+            measured: dict[str, list[tuple[np.ndarray, int]]] = {method: [] for method in METHODS}
+            try:
+                for picture, truth in pictures(entry, donors, rng, hard=hard):
+                    measure(picture, truth, measured)
+            except UndecodableImageError:
+                continue
+            store(measured, place)
+        out.append(place)
+    return out
+
+
+def store(measured: dict[str, list[tuple[np.ndarray, int]]], place: Path) -> None:
+    """Write inputs and labels by method."""
+    arrays: dict[str, Any] = {}
+    for method, found in measured.items():
+        arrays[f"{method} inputs"] = np.array([inputs for inputs, _ in found], np.float32)
+        arrays[f"{method} labels"] = np.array([label for _, label in found], np.uint8)
     with complete_or_absent(place) as unfinished, unfinished.open("wb") as file:
-        arrays: dict[str, Any] = {}
-        for method, found in measured.items():
-            arrays[f"{method} inputs"] = np.array([inputs for inputs, _ in found], np.float32)
-            arrays[f"{method} labels"] = np.array([label for _, label in found], np.uint8)
         np.savez(file, **arrays)
-    return place
+
+
+def into(
+    entry: Entry, donors: list[Entry], rng: np.random.Generator, *, hard: bool
+) -> Iterator[tuple[Picture, Mask | None]]:
+    """Yield a photo, the same processed as a whole, and edits of it, in some form."""
+    image = decode(entry.path).image
+    if min(image.shape[:2]) < SMALLEST_PX:
+        return
+    if hard:
+        yield Picture(image, entry.path.read_bytes()), None
+    image = cut(image, int(rng.uniform(*(LISTED_PIXELS if hard else PIXELS))))
+    edited = edits(entry, image, donors, rng, 2 if hard else len(KINDS))
+    for made, truth in (*untouched(image, rng), *((made, truth) for _, made, truth in edited)):
+        if min(made.shape[:2]) >= SMALLEST_PX:
+            yield in_a_form(made, truth, rng)
+
+
+def around(
+    entry: Entry, donors: list[Entry], rng: np.random.Generator, *, hard: bool
+) -> Iterator[tuple[Picture, Mask | None]]:
+    """Yield a photo of which all but a thing is replaced, in some form."""
+    image = decode(entry.path).image
+    if min(image.shape[:2]) < SMALLEST_PX:
+        return
+    image = cut(image, int(rng.uniform(*(LISTED_PIXELS if hard else PIXELS))))
+    for _ in range(THINGS if min(image.shape[:2]) >= SMALLEST_PX else 0):
+        yield in_a_form(*all_but_a_thing(entry, image, donors, rng), rng)
 
 
 def untouched(image: Image, rng: np.random.Generator) -> Iterator[tuple[Image, None]]:
@@ -149,6 +179,27 @@ def edits(
     for number in rng.permutation(len(ways))[:most]:
         made = ways[number](image, rng, objects)
         yield KINDS[number], made.image, made.edited
+
+
+def all_but_a_thing(
+    entry: Entry, image: Image, donors: list[Entry], rng: np.random.Generator
+) -> tuple[Image, Mask]:
+    """Return a photo of which only one thing is left, and where it was replaced: by another photo, or smoothed."""
+    height, width = image.shape[:2]
+    shapes = ("object", "object", "object", "polygon")
+    thing = Regions(shapes, THING, (0, 0)).draw(height, width, rng, things(image, rng))
+    if rng.random() < 0.5:
+        other = smoothed(image, rng)
+    else:
+        donor = donor_for(entry, donors, 4 * image[..., 0].size)(rng).image
+        share = 0.01 + max(height / donor.shape[0], width / donor.shape[1])
+        donor = rescale(donor, max(share, rng.uniform(0.5, 1)))
+        top, left = (
+            int(rng.integers(n - m + 1)) for n, m in zip(donor.shape, (height, width), strict=False)
+        )
+        other = donor[top : top + height, left : left + width]
+    made = TwinPaste(other, Regions(("object",), (0.2, 1), (0, 0)))(image, rng, [~thing])
+    return made.image, made.edited
 
 
 def things(image: Image, rng: np.random.Generator) -> list[Mask]:
@@ -235,7 +286,7 @@ def fit(method: str, files: list[Path]) -> dict[str, np.ndarray]:
         for name in ("inputs", "labels")
     )
     print(
-        f"{method}: {len(labels):,} parts of {len(files)} photos, {labels.mean():.2f} put in",
+        f"{method}: {len(labels):,} parts in {len(files)} files, {labels.mean():.2f} put in",
         flush=True,
     )
     fitted = HistGradientBoostingClassifier(

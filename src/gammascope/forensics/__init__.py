@@ -66,19 +66,19 @@ METHODS: Mapping[str, Described] = {
     "quantisation": Described(
         quantisation.examine,
         "Earlier compression",
-        2.4,
+        2.5,
         "lacks a JPEG compression that the rest of the picture went through",
         "Dates, captions and marks of a photographer or a shop, put on later, look alike.",
         quick=True,
-        doubtful=1.35,
+        doubtful=1.55,
     ),
     "consistency": Described(
         consistency.examine,
         "Traces",
-        3.3,
+        3.5,
         "has other traces of lens, sensor, scaling and compression than the rest",
         "Parts lit, graded or focused on their own, frames and writing look alike.",
-        doubtful=2.3,
+        doubtful=2.55,
     ),
     "variance": Described(
         variance.examine,
@@ -139,23 +139,23 @@ class Counted:
     fake: float
 
 
-QUICK = Counted(917, 0.0076, 0.0065)
+QUICK = Counted(917, 0.011, 0.0076)
 """By the quick methods."""
 
-THOROUGH = Counted(917, 0.029, 0.013)
+THOROUGH = Counted(917, 0.03, 0.013)
 """By all that may answer: ``quantisation`` and ``consistency`` together, and what ``cloning`` adds at most."""
 
 # Clearness, chance of an edit: knots of ``evaluation.fitting.fit_curve``, those nearly on a line left
-# out. They rest on 1,217 untouched pictures of 917 photos and 1,200 pictures of 240 edits, as far as ``quantisation``
+# out. They rest on 1,217 untouched pictures of 917 photos and 1,500 pictures of 300 edits, as far as ``quantisation``
 # could speak (docs/forensics.md), both classes as heavy.
 _CHANCES = (
-    (0.0, 0.01, 0.15, 0.23, 0.43, 1.01, 2.0, 3.17),
-    (0.24, 0.38, 0.48, 0.75, 0.8, 0.91, 0.95, 0.99),
+    (0.0, 0.01, 0.19, 0.4, 0.71, 1.26, 2.06, 3.44),
+    (0.25, 0.51, 0.56, 0.8, 0.85, 0.89, 0.95, 0.99),
 )
 # Likewise by ``quantisation`` and ``consistency``.
 _CHANCES_OF_ALL = (
-    (0.0, 0.05, 0.18, 0.23, 0.29, 0.49, 0.89, 1.32, 2.51),
-    (0.11, 0.36, 0.42, 0.62, 0.7, 0.76, 0.89, 0.97, 0.99),
+    (0.0, 0.04, 0.19, 0.27, 0.36, 0.45, 0.64, 0.9, 1.3, 2.17),
+    (0.14, 0.36, 0.48, 0.59, 0.66, 0.79, 0.89, 0.9, 0.96, 0.98),
 )
 
 

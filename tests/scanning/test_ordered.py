@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import PIL.Image
 import pytest
+import threadpoolctl
 import torch
 
 from gammascope import checkpoints, settings
@@ -59,6 +60,13 @@ def test_every_file_gives_one_row_in_order_with_what_the_pipeline_says(files, pi
         assert row.report.to_json() == alone.to_json()
         assert row.image.shape == (40 + number, 40 + number, 3)
     assert threads_left() == []
+
+
+def test_numpy_s_threads_take_no_core_from_the_network(files, pipeline):
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        list(scan(files[:1], pipeline))
+        pools = threadpoolctl.threadpool_info()
+        assert {pool["num_threads"] for pool in pools if pool["user_api"] == "blas"} == {1}
 
 
 def test_leaving_early_ends_the_thread(files, pipeline):

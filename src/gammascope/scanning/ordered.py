@@ -106,6 +106,7 @@ def in_order(
         held: Returns the bytes of pixels that a row holds.
     """
     machine.keep_freed_memory()
+    machine.one_thread_for_products()
     threads = machine.cores() if threads is None else threads
     ahead = 2 * threads if ahead is None else ahead
     if ahead < 1:

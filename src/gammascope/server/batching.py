@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image as PillowImage
 
+from gammascope import machine
 from gammascope.detection.opinions import Detectors, opinions_json
 from gammascope.imaging import views
 from gammascope.imaging.decode import Decoded, decode
@@ -145,6 +146,7 @@ class Engine:
         self._closing = self._stopped = False
         self._decoders = ThreadPoolExecutor(limits.decoders, "decode")
         self._writer = ThreadPoolExecutor(1, "write")
+        machine.one_thread_for_products()
         self._network = threading.Thread(target=self._examine_all, name="network", daemon=True)
         self._network.start()
 

@@ -253,7 +253,8 @@ class Pipeline:
             }
         stability = tuple(self._rechecks(decoded.image, answers))
         calibrated = not empty and not self._raw(answers)
-        answered, parts = self._edited(decoded, answers)
+        picture = forensics.Picture(decoded.image, decoded.content)
+        answered, parts = self._edited(picture, answers)
         coverage = self._coverage(decoded, scores)
         return Report(
             image=name,
@@ -272,7 +273,7 @@ class Pipeline:
                     quiet=self.besides.quiet_maps,
                 ),
                 *parts,
-                *self._provenance(decoded),
+                *self._provenance(picture),
             ),
             caveats=(*self._caveats(decoded, scores, coverage, empty), *_changes(stability)),
             tiles=self._tiles(scores),
@@ -308,13 +309,12 @@ class Pipeline:
         )
 
     def _edited(
-        self, decoded: Decoded, answers: Mapping[str, Answer]
+        self, picture: forensics.Picture, answers: Mapping[str, Answer]
     ) -> tuple[Mapping[str, Answer], tuple[Evidence, ...]]:
         """Look for parts with another history, which answer "edited" where the detector does not."""
         if not self.answers_edited:
             return answers, ()
         thorough = self.profile == "thorough"
-        picture = forensics.Picture(decoded.image, decoded.content)
         outcomes = forensics.examine(picture, thorough=thorough)
         found = tuple(forensics.evidence_of(outcomes))
         edited = None if "edited" in answers else forensics.answered(outcomes)
@@ -327,11 +327,14 @@ class Pipeline:
         )
         return {**answers, "edited": edited}, (*forensics.reasons_of(outcomes), *found)
 
-    def _provenance(self, decoded: Decoded) -> tuple[Evidence, ...]:
-        if not self.besides.provenance or not decoded.content:
+    def _provenance(self, picture: forensics.Picture) -> tuple[Evidence, ...]:
+        if not self.besides.provenance or not picture.content:
             return ()
         quick, trust = self.profile == "fast", self.besides.trust
-        return provenance_of(decoded.content, trust, quick=quick, pixels=decoded.image)
+        # Quick findings need no brightness; for others it was decoded already, where parts were looked for.
+        stored = None if quick else picture.stored
+        luma = stored.pixels if stored else None
+        return provenance_of(picture.content, trust, quick=quick, pixels=picture.image, luma=luma)
 
     def _rechecks(self, image: Image, answers: Mapping[str, Answer]) -> Iterator[Recheck]:
         """Answer again after ordinary processing, if that was asked for."""

@@ -329,14 +329,13 @@ class Grids:
         rng = np.random.default_rng(0)
         tops = rng.integers(0, (height - 2 * CELL_PX) // CELL_PX + 1, _SAMPLED) * CELL_PX
         lefts = rng.integers(0, (width - 2 * CELL_PX) // CELL_PX + 1, _SAMPLED) * CELL_PX
-        near = np.arange(2 * CELL_PX)
-        rows, columns = tops[:, None] + near, lefts[:, None] + near
-        places = luma[rows[:, :, None], columns[:, None]].astype(np.float32)
+        windows = np.lib.stride_tricks.sliding_window_view(luma, (2 * CELL_PX, 2 * CELL_PX))
+        places = np.ascontiguousarray(windows[tops, lefts].transpose(1, 2, 0)).astype(np.float32)
         grids = np.arange(64).reshape(8, 8, 1)
         laws = np.empty((8, 8, len(FREQUENCIES), _LARGEST + 1))
         # First along rows for all lefts, then along columns for all tops: what grids share is computed once.
         across = {
-            right: (places @ _slid(right).T).transpose(1, 2, 0).reshape(2 * CELL_PX, -1)
+            right: (_slid(right) @ places).reshape(2 * CELL_PX, -1)
             for right in {right for _, right in FREQUENCIES}
         }
         for number, (down, right) in enumerate(FREQUENCIES):

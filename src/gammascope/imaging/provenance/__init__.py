@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
+
 from gammascope.errors import UndecodableImageError
 from gammascope.imaging.decode import content_of, format_of, opened
 from gammascope.imaging.provenance import (
@@ -40,6 +43,7 @@ def provenance_of(
     *,
     quick: bool = False,
     pixels: Image | None = None,
+    luma: UInt8[np.ndarray, "h w"] | None = None,
 ) -> tuple[Evidence, ...]:
     """Read what a file says about its origin and history; the strongest findings come first.
 
@@ -51,6 +55,7 @@ def provenance_of(
         quick: Leave out what reads pixels and so costs more than all the rest: the search for an earlier save, for
             settings hidden in the pixels, and for watermarks.
         pixels: Of this file, as decoded; None: watermarks are not looked for.
+        luma: Of a JPEG file, as stored, where that is at hand.
 
     Returns:
         Findings named "provenance:...", each with its strength and limits; "provenance:none" if there is no metadata.
@@ -71,7 +76,7 @@ def provenance_of(
         found.append(_NOTHING)
     found += jpeg_saves.table_findings(data)
     if not quick:
-        found += jpeg_saves.findings(data)
+        found += jpeg_saves.findings(data, luma)
     return tuple(sorted(found, key=lambda item: _ORDER.index(item.strength or Strength.NEUTRAL)))
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from gammascope.imaging.codecs import jpeg_quality, jpeg_tables, standard_tables
 from gammascope.imaging.decode import opened
@@ -107,9 +107,14 @@ class EarlierSave:
     gain: float
 
 
-def findings(data: bytes) -> list[Evidence]:
-    """State whether a JPEG file was saved as JPEG before; empty if nothing speaks for it, or for other files."""
-    earlier = earlier_save(data)
+def findings(data: bytes, luma: UInt8[np.ndarray, "h w"] | None = None) -> list[Evidence]:
+    """State whether a JPEG file was saved as JPEG before; empty if nothing speaks for it, or for other files.
+
+    Args:
+        data: A file's content.
+        luma: Its luminance as stored, where that is at hand; None: it is decoded.
+    """
+    earlier = earlier_save(data, luma)
     if earlier is None or earlier.gain < GAIN_FROM:
         return []
     return [
@@ -125,7 +130,7 @@ def findings(data: bytes) -> list[Evidence]:
     ]
 
 
-def earlier_save(data: bytes) -> EarlierSave | None:
+def earlier_save(data: bytes, luma: UInt8[np.ndarray, "h w"] | None = None) -> EarlierSave | None:
     """Find the earlier save that explains a JPEG file best; None if its histograms allow no answer.
 
     Decodes the luminance as stored and transforms it back: coefficients come out exact but for pixels that were
@@ -133,12 +138,13 @@ def earlier_save(data: bytes) -> EarlierSave | None:
 
     Args:
         data: A file's content.
+        luma: As of ``findings``.
     """
     tables = jpeg_tables(data)
     if not tables:
         return None
-    luma = _luminance(data)
-    if luma is None:
+    luma = _luminance(data) if luma is None else luma
+    if luma is None or luma.size > _MOST_PIXELS:
         return None
     blocks = _usable_blocks(luma)
     places = [_ZIGZAG[frequency] for frequency in _FREQUENCIES]
@@ -196,21 +202,39 @@ def _gains(
     told: Mapping[int, Float[np.ndarray, " v"]], table: Int[np.ndarray, " 64"]
 ) -> Float[np.ndarray, "f q"]:
     """Return how much better each earlier quality explains the counts of each frequency than none, in nats."""
-    earlier = standard_tables()[_QUALITIES.start - 1 : _QUALITIES.stop - 1]
-    first = {of: np.unique(earlier[:, of], return_inverse=True) for of in told}
-    every, patterns = [], []
-    for frequency, counts in told.items():
-        firsts, _ = first[frequency]
-        patterns += [np.ones(len(counts))]
-        patterns += [_pattern(int(first), int(table[frequency])) for first in firsts]
-        every += [counts] * (1 + len(firsts))
-    likelihoods, gains = _likelihoods(np.stack(every), np.stack(patterns)), []
-    for frequency, (firsts, where) in first.items():
-        own, likelihoods = np.split(likelihoods, [1 + len(firsts)])
+    asked = {frequency: _asked(frequency, int(table[frequency])) for frequency in told}
+    patterns = np.concatenate([one.patterns for one in asked.values()])
+    each = [len(one.patterns) for one in asked.values()]
+    likelihoods, gains = _likelihoods(np.repeat(np.stack([*told.values()]), each, 0), patterns), []
+    for one in asked.values():
+        own, likelihoods = np.split(likelihoods, [len(one.patterns)])
         gain = own[1:] - own[0]
-        gain[firsts == table[frequency]] = 0.0  # The same step twice leaves no pattern.
-        gains.append(gain[where])
+        gain[one.same] = 0.0  # The same step twice leaves no pattern.
+        gains.append(gain[one.of_quality])
     return np.stack(gains)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What earlier saves would leave at a frequency whose last step is known.
+
+    Attributes:
+        patterns: Of none first, then of each earlier step.
+        same: Which of those steps is the last one.
+        of_quality: Which of them each earlier quality has.
+    """
+
+    patterns: Float[np.ndarray, "p v"]
+    same: Bool[np.ndarray, " s"]
+    of_quality: Int[np.ndarray, " q"]
+
+
+@lru_cache(maxsize=512)
+def _asked(frequency: int, second: int) -> _Asked:
+    earlier = standard_tables()[_QUALITIES.start - 1 : _QUALITIES.stop - 1]
+    firsts, of_quality = np.unique(earlier[:, frequency], return_inverse=True)
+    patterns = [np.ones(_VALUES), *(_pattern(int(first), second) for first in firsts)]
+    return _Asked(np.stack(patterns), firsts == second, of_quality)
 
 
 @lru_cache(maxsize=8192)

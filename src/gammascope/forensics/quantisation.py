@@ -463,5 +463,8 @@ def coefficients(
     down, right = start
     rows, columns = (luma.shape[0] - down) // CELL_PX, (luma.shape[1] - right) // CELL_PX
     cut = luma[down : down + rows * CELL_PX, right : right + columns * CELL_PX]
-    blocks = cut.reshape(rows, CELL_PX, columns, CELL_PX).transpose(1, 3, 0, 2).astype(np.float32)
-    return (_bases(frequencies) @ blocks.reshape(64, -1)).reshape(-1, rows, columns)
+    blocks = cut.reshape(rows, CELL_PX, columns, CELL_PX).transpose(1, 3, 0, 2)
+    values = blocks.astype(np.float32, order="C").reshape(
+        64, -1
+    )  # "C": turned and converted at once.
+    return (_bases(frequencies) @ values).reshape(-1, rows, columns)

@@ -43,7 +43,7 @@ def provenance_of(
     *,
     quick: bool = False,
     pixels: Image | None = None,
-    luma: UInt8[np.ndarray, "h w"] | None = None,
+    luma: UInt8[np.ndarray, "_h _w"] | None = None,
 ) -> tuple[Evidence, ...]:
     """Read what a file says about its origin and history; the strongest findings come first.
 
@@ -55,7 +55,7 @@ def provenance_of(
         quick: Leave out what reads pixels and so costs more than all the rest: the search for an earlier save, for
             settings hidden in the pixels, and for watermarks.
         pixels: Of this file, as decoded; None: watermarks are not looked for.
-        luma: Of a JPEG file, as stored, where that is at hand.
+        luma: Of a JPEG file, as stored and so not turned, where that is at hand.
 
     Returns:
         Findings named "provenance:...", each with its strength and limits; "provenance:none" if there is no metadata.

@@ -25,6 +25,7 @@ import argparse
 import hashlib
 import json
 import math
+import signal
 import subprocess
 import sys
 import time
@@ -291,6 +292,8 @@ def one(row: str, seed: int, chosen: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     kept, start = folder / "seconds.json", (time.perf_counter(), time.process_time())
     before = json.loads(kept.read_text()) if kept.is_file() else [0.0, 0.0]
+    # Whoever ends a training from outside shall not lose what it has cost so far.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         checkpoint, recipe = trained(row, seed, chosen)
     finally:

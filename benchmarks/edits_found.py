@@ -37,6 +37,7 @@ from gammascope.imaging.decode import decode
 from gammascope.sample import Entry, Mask
 
 FILE, UNTOUCHED, TOGETHER = "file", "untouched", "together"
+EDITS = (UNTOUCHED, *KINDS, AROUND)
 FORMS = ("without loss", "JPEG 95", "JPEG 90", "JPEG 80", "halved, JPEG 90")
 PIXELS = (150_000, 1_200_000)
 COLUMNS = ("photo", "owner", "edit", "form", "method", "score", "f1")
@@ -114,8 +115,7 @@ def rows_of(path: Path) -> list[Row]:
 def judge(entry: Entry, photos: list[Entry], table: Table, *, with_edits: bool) -> None:
     """Judge a photo as its file is, and after edits."""
     name = entry.path.name
-    kinds = UNTOUCHED, *KINDS, AROUND
-    places = [(edit, form) for edit in kinds for form in FORMS] if with_edits else []
+    places = [(edit, form) for edit in EDITS for form in FORMS] if with_edits else []
     if not any(table.lacks(name, *place) for place in [(UNTOUCHED, FILE), *places]):
         return
     try:
@@ -167,7 +167,7 @@ def show(rows: list[Row]) -> None:
     print(f"\n| found: called edited, AUROC, F1 | {' | '.join(FORMS)} |")
     print(f"| --- | {' | '.join('---' for _ in FORMS)} |")
     for way, some in ways.items():
-        for edit in (UNTOUCHED, *KINDS, AROUND):
+        for edit in EDITS:
             told = (found_in([row for row in some if row.form == form], edit) for form in FORMS)
             print(f"| {way}, {edit} | {' | '.join(told)} |")
     for way in (methods[0], TOGETHER):

@@ -88,8 +88,8 @@ def main() -> None:
     with ProcessPoolExecutor(chosen.jobs) as pool:
         for hard, asked, donors in ((False, some, photos), (True, listed[: chosen.listed], listed)):
             keep = partial(kept, donors=donors, folder=chosen.folder, hard=hard)
-            for number, some_files in enumerate(pool.map(keep, asked, chunksize=4)):
-                files += some_files
+            for number, places in enumerate(pool.map(keep, asked, chunksize=4)):
+                files += places
                 if number % 50 == 0:
                     print(f"{number} of {len(asked)} photos", flush=True)
     stored: dict[str, np.ndarray] = {}
@@ -108,8 +108,10 @@ def kept(entry: Entry, donors: list[Entry], folder: Path, *, hard: bool) -> list
             rng = np.random.default_rng(zlib.crc32(entry.path.name.encode()) + seed)
             measured: dict[str, list[tuple[np.ndarray, int]]] = {method: [] for method in METHODS}
             try:
-                for picture, truth in pictures(entry, donors, rng, hard=hard):
-                    measure(picture, truth, measured)
+                image = decode(entry.path).image
+                if min(image.shape[:2]) >= SMALLEST_PX:
+                    for picture, truth in pictures(entry, image, donors, rng, hard=hard):
+                        measure(picture, truth, measured)
             except UndecodableImageError:
                 continue
             store(measured, place)
@@ -128,15 +130,12 @@ def store(measured: dict[str, list[tuple[np.ndarray, int]]], place: Path) -> Non
 
 
 def into(
-    entry: Entry, donors: list[Entry], rng: np.random.Generator, *, hard: bool
+    entry: Entry, photo: Image, donors: list[Entry], rng: np.random.Generator, *, hard: bool
 ) -> Iterator[tuple[Picture, Mask | None]]:
     """Yield a photo, the same processed as a whole, and edits of it, in some form."""
-    image = decode(entry.path).image
-    if min(image.shape[:2]) < SMALLEST_PX:
-        return
     if hard:
-        yield Picture(image, entry.path.read_bytes()), None
-    image = cut(image, int(rng.uniform(*(LISTED_PIXELS if hard else PIXELS))))
+        yield Picture(photo, entry.path.read_bytes()), None
+    image = cut_to(photo, rng, hard=hard)
     edited = edits(entry, image, donors, rng, 2 if hard else len(KINDS))
     for made, truth in (*untouched(image, rng), *((made, truth) for _, made, truth in edited)):
         if min(made.shape[:2]) >= SMALLEST_PX:
@@ -144,15 +143,19 @@ def into(
 
 
 def around(
-    entry: Entry, donors: list[Entry], rng: np.random.Generator, *, hard: bool
+    entry: Entry, photo: Image, donors: list[Entry], rng: np.random.Generator, *, hard: bool
 ) -> Iterator[tuple[Picture, Mask | None]]:
     """Yield a photo of which all but a thing is replaced, in some form."""
-    image = decode(entry.path).image
+    image = cut_to(photo, rng, hard=hard)
     if min(image.shape[:2]) < SMALLEST_PX:
         return
-    image = cut(image, int(rng.uniform(*(LISTED_PIXELS if hard else PIXELS))))
-    for _ in range(THINGS if min(image.shape[:2]) >= SMALLEST_PX else 0):
+    for _ in range(THINGS):
         yield in_a_form(*all_but_a_thing(entry, image, donors, rng), rng)
+
+
+def cut_to(photo: Image, rng: np.random.Generator, *, hard: bool) -> Image:
+    """Cut a photo to so many pixels as its set has."""
+    return cut(photo, int(rng.uniform(*(LISTED_PIXELS if hard else PIXELS))))
 
 
 def untouched(image: Image, rng: np.random.Generator) -> Iterator[tuple[Image, None]]:

@@ -8,8 +8,6 @@ import platform
 import sys
 from pathlib import Path
 
-import threadpoolctl
-
 _PROCESSORS = Path("/proc/cpuinfo")  # Linux alone says a processor's full name there
 _STATUS = Path("/proc/self/status")
 
@@ -75,4 +73,6 @@ def one_thread_for_products() -> None:
     Its further threads wait by spinning: beside a network, which has threads of its own, a scan of 1 megapixel took
     468 instead of 396 CPU-ms.
     """
+    import threadpoolctl  # not worth the start of commands that scan nothing
+
     threadpoolctl.threadpool_limits(1, "blas")

@@ -32,7 +32,12 @@ class Verdict(StrEnum):
 
     def on(self, question: str) -> str:
         """Return the word for a person: an edited photo is no fake, so a yes to that question has a word of its own."""
-        return "edited" if self is Verdict.FAKE and question == "edited" else str(self)
+        return EDITED if self is Verdict.FAKE and question == "edited" else str(self)
+
+
+EDITED = "edited"
+COUNTED = (str(Verdict.NO_SIGN), str(Verdict.UNCERTAIN), EDITED, str(Verdict.FAKE))
+"""Words that pictures are counted under, the gravest last: an edit apart from a fake, all doubts together."""
 
 
 class Strength(StrEnum):
@@ -201,7 +206,7 @@ class Report:
         gravest = {name for name, answer in self.answers.items() if answer.verdict is self.verdict}
         if gravest != {"edited"} or self.verdict is Verdict.NO_SIGN:
             return str(self.verdict)
-        return "uncertain: edited?" if self.verdict is Verdict.UNCERTAIN else "edited"
+        return "uncertain: edited?" if self.verdict is Verdict.UNCERTAIN else EDITED
 
     @property
     def declarations(self) -> tuple[Evidence, ...]:

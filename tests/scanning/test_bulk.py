@@ -35,9 +35,9 @@ from gammascope.detectors import gamma
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import Limits
-from gammascope.report import Verdict
+from gammascope.report import COUNTED, Verdict
 from gammascope.scanning.ordered import Plan, scan_into
-from gammascope.scanning.results import LOOK, WORDS, ResultsFolder, Row, Seen, by_verdict
+from gammascope.scanning.results import LOOK, ResultsFolder, Row, Seen, by_verdict
 from gammascope.scanning.sources import Item, listed
 
 
@@ -257,7 +257,7 @@ def test_verdicts_are_also_counted_once_for_each_content_and_for_what_looks_alik
 
 def test_counting_what_nothing_was_found_in_gives_zeros(tmp_path):
     summary = results_of(tmp_path, ("a", None, 0)).summary()
-    assert summary.contents == summary.pictures == dict.fromkeys(WORDS, 0)
+    assert summary.contents == summary.pictures == dict.fromkeys(COUNTED, 0)
     assert summary.failed == 1
 
 
@@ -274,7 +274,7 @@ def test_edits_are_counted_apart_from_fakes_but_are_a_yes(tmp_path):
             said = json.dumps(whole | {"answers": answers, LOOK: number << 40})
             add(Row(number, f"{number}.png", f"{number}" * 64, 1, said))
     summary = results.summary()
-    assert summary.words == dict(zip(WORDS, (0, 0, 2, 1), strict=True))
+    assert summary.words == dict(zip(COUNTED, (0, 0, 2, 1), strict=True))
     assert summary.contents == summary.words
     assert by_verdict(summary.words)[Verdict.FAKE] == 3
 

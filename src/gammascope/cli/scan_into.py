@@ -15,9 +15,9 @@ from gammascope.cli import terminal
 from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
 from gammascope.cli.scan_results import fails_on
 from gammascope.detection.pipeline import Execution, Pipeline
-from gammascope.report import FORMAT, Verdict
+from gammascope.report import COUNTED, FORMAT, Verdict
 from gammascope.scanning.ordered import Plan, Progress, scan_into
-from gammascope.scanning.results import WORDS, Destination, ResultsFolder, Summary, by_verdict
+from gammascope.scanning.results import Destination, ResultsFolder, Summary, by_verdict
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -135,7 +135,7 @@ def statement(summary: Summary, place: str) -> str:
 
 def _counted(words: Mapping[str, int]) -> str:
     """Write counts, the gravest first; what is 0 is left out."""
-    return ", ".join(f"{words[word]:,} {word}" for word in reversed(WORDS) if words.get(word))
+    return ", ".join(f"{words[word]:,} {word}" for word in reversed(COUNTED) if words.get(word))
 
 
 def _once(words: Mapping[str, int]) -> str:
@@ -166,7 +166,8 @@ def plain(summary: Summary) -> dict[str, object]:
 
 def exit_code(summary: Summary, fail_on: FailOn | None) -> int:
     """Return the exit code, by the rules of a scan without a folder."""
-    if any(by_verdict(summary.words)[verdict] for verdict in fails_on(fail_on)):
+    verdicts = by_verdict(summary.words)
+    if any(verdicts[verdict] for verdict in fails_on(fail_on)):
         return FOUND
     if summary.failed:
         return PARTLY_DONE if summary.failed < summary.images else IMPOSSIBLE

@@ -25,7 +25,16 @@ from gammascope.files import shown
 from gammascope.imaging import provenance
 from gammascope.imaging.decode import Limits
 from gammascope.pages.report_page import FailedRow, PageRow, write_report
-from gammascope.report import FORMAT, Answer, Report, Strength, Verdict, percent, without_numbers
+from gammascope.report import (
+    COUNTED,
+    FORMAT,
+    Answer,
+    Report,
+    Strength,
+    Verdict,
+    percent,
+    without_numbers,
+)
 from gammascope.scanning.ordered import Scanned, scan
 
 _STYLES = {Verdict.FAKE: "bold red", Verdict.UNCERTAIN: "yellow", Verdict.NO_SIGN: "green"}
@@ -190,7 +199,7 @@ class Results:
     def _counted(self, number: int) -> list[str]:
         """Count one detector's verdicts, in words."""
         found = Counter(_counted_as(every[number]) for every in self.reports.values())
-        return [f"{found[words]} {words}" for words in _COUNTED if found[words]]
+        return [f"{found[words]} {words}" for words in reversed(COUNTED) if found[words]]
 
     def _unreadable(self) -> dict[str, list[str]]:
         """Return names of files by the reason: a folder of camera raws has one for all."""
@@ -325,11 +334,8 @@ def _files(names: Sequence[str]) -> str:
 
 
 def _counted_as(report: Report) -> str:
-    """Return the word that a verdict is counted under: an edit apart from a fake, all doubts together."""
+    """Return the one of ``COUNTED`` that a picture goes under."""
     return str(report.verdict) if report.verdict is Verdict.UNCERTAIN else report.words
-
-
-_COUNTED = ("fake", "edited", "uncertain", "no sign")
 
 
 def _answer_cell(report: Report, question: str, symbols: Mapping[Verdict, str]) -> Text:

@@ -330,7 +330,7 @@ class Grids:
         tops = rng.integers(0, (height - 2 * CELL_PX) // CELL_PX + 1, _SAMPLED) * CELL_PX
         lefts = rng.integers(0, (width - 2 * CELL_PX) // CELL_PX + 1, _SAMPLED) * CELL_PX
         windows = np.lib.stride_tricks.sliding_window_view(luma, (2 * CELL_PX, 2 * CELL_PX))
-        places = np.ascontiguousarray(windows[tops, lefts].transpose(1, 2, 0)).astype(np.float32)
+        places = windows[tops, lefts].transpose(1, 2, 0).astype(np.float32, order="C")
         grids = np.arange(64).reshape(8, 8, 1)
         laws = np.empty((8, 8, len(FREQUENCIES), _LARGEST + 1))
         # First along rows for all lefts, then along columns for all tops: what grids share is computed once.
@@ -464,7 +464,6 @@ def coefficients(
     rows, columns = (luma.shape[0] - down) // CELL_PX, (luma.shape[1] - right) // CELL_PX
     cut = luma[down : down + rows * CELL_PX, right : right + columns * CELL_PX]
     blocks = cut.reshape(rows, CELL_PX, columns, CELL_PX).transpose(1, 3, 0, 2)
-    values = blocks.astype(np.float32, order="C").reshape(
-        64, -1
-    )  # "C": turned and converted at once.
+    # "C": turned and converted at once.
+    values = blocks.astype(np.float32, order="C").reshape(64, -1)
     return (_bases(frequencies) @ values).reshape(-1, rows, columns)

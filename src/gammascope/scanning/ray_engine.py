@@ -20,7 +20,6 @@ from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gammascope import machine
 from gammascope.data import ledger
 from gammascope.detection.pipeline import Besides, Execution, Pipeline
 from gammascope.errors import IncompatibleCheckpointError, MissingExtraError
@@ -234,7 +233,6 @@ class _Examiner:
     """An actor: holds the pipeline, takes lists of images, gives rows."""
 
     def __init__(self, setup: _Setup) -> None:
-        machine.one_thread_for_products()
         self._setup = setup
         self._memory: Memory = Forgetful() if setup.memory is None else _Remote(setup.memory)
         with tempfile.TemporaryDirectory() as folder:

@@ -26,7 +26,7 @@ from gammascope.data import audit, ledger
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.files import cache_folder, complete_or_absent, pyarrow_for, shown
 from gammascope.imaging.storage import again, filesystem_of, is_remote
-from gammascope.report import Verdict
+from gammascope.report import COUNTED, EDITED, Verdict
 from gammascope.scanning.sources import Item
 
 FEATURE = "A scan into a folder"
@@ -34,9 +34,6 @@ FEATURE = "A scan into a folder"
 _LISTED = "listed.json"
 _WHAT = "results"
 _MARK = "_unfinished"  # readers of Parquet folders skip such names
-EDITED = Verdict.FAKE.on("edited")
-WORDS = (str(Verdict.NO_SIGN), str(Verdict.UNCERTAIN), EDITED, str(Verdict.FAKE))
-"""What is said of a whole picture, the gravest last: an edited photo is no fake."""
 _QUESTIONS = ("generated", "edited")
 
 LOOK = "perceptual_hash"
@@ -68,7 +65,7 @@ class Summary:
 
     Attributes:
         images: Rows.
-        words: Images by the word for what was found on the whole picture, one of ``WORDS``.
+        words: Images by the word for what was found on the whole picture, one of ``COUNTED``.
         answers: Images by question, "generated" or "edited", and verdict on it; only those that were asked it.
         failed: Images that could not be examined.
         copies: Images with the same bytes as one before.
@@ -306,7 +303,7 @@ class _Writer(AbstractContextManager[Callable[[Row], None]]):
 
 _NOTHING = np.empty(0, np.uint64)
 _NO_LOOK = 2**64 - 1  # hashes are even
-_GRAVENESS = {None: 0} | {word: at for at, word in enumerate(WORDS, 1)}
+_GRAVENESS = {None: 0} | {word: at for at, word in enumerate(COUNTED, 1)}
 
 
 def _gravest(
@@ -319,7 +316,7 @@ def _gravest(
 
 
 def _graveness_of(batch: Any) -> UInt8[np.ndarray, " n"]:
-    """Return the place in ``WORDS`` of what was found in each, from 1; 0: could not be examined."""
+    """Return the place in ``COUNTED`` of what was found in each, from 1; 0: could not be examined."""
     columns = ("verdict", "edited_verdict", "generated_verdict")
     rows = zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
     grave = (
@@ -330,8 +327,8 @@ def _graveness_of(batch: Any) -> UInt8[np.ndarray, " n"]:
 
 
 def _by_word(graveness: UInt8[np.ndarray, " n"]) -> dict[str, int]:
-    _, *counts = np.bincount(graveness, minlength=1 + len(WORDS)).tolist()
-    return dict(zip(WORDS, counts, strict=True))
+    _, *counts = np.bincount(graveness, minlength=1 + len(COUNTED)).tolist()
+    return dict(zip(COUNTED, counts, strict=True))
 
 
 def _stored(item: Item) -> tuple[Any, ...]:

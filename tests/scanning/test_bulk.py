@@ -273,10 +273,14 @@ def test_edits_are_counted_apart_from_fakes_but_are_a_yes(tmp_path):
             }
             said = json.dumps(whole | {"answers": answers, LOOK: number << 40})
             add(Row(number, f"{number}.png", f"{number}" * 64, 1, said))
+        # A detector that tells neither from the other, and is surer than whoever found the edit.
+        answers = {name: {"verdict": "fake", "probability": 0.9} for name in ("fake", "edited")}
+        said = json.dumps(whole | {"question": "fake", "answers": answers, LOOK: 3 << 40})
+        add(Row(3, "3.png", "3" * 64, 1, said))
     summary = results.summary()
-    assert summary.words == dict(zip(COUNTED, (0, 0, 2, 1), strict=True))
+    assert summary.words == dict(zip(COUNTED, (0, 0, 2, 2), strict=True))
     assert summary.contents == summary.words
-    assert by_verdict(summary.words)[Verdict.FAKE] == 3
+    assert by_verdict(summary.words)[Verdict.FAKE] == 4
 
 
 def test_very_many_pictures_that_share_a_look_are_counted_in_little_memory(tmp_path):

@@ -319,8 +319,10 @@ def _graveness_of(batch: Any) -> UInt8[np.ndarray, " n"]:
     """Return the place in ``COUNTED`` of what was found in each, from 1; 0: could not be examined."""
     columns = ("verdict", "edited_verdict", "generated_verdict")
     rows = zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+    # Where "generated" was not asked, the columns do not tell an edit from a fake that was edited, too.
+    others = (None, Verdict.FAKE)
     grave = (
-        _GRAVENESS[EDITED if verdict == edited == Verdict.FAKE != generated else verdict]
+        _GRAVENESS[EDITED if edited == Verdict.FAKE and generated not in others else verdict]
         for verdict, edited, generated in rows
     )
     return np.fromiter(grave, np.uint8, batch.num_rows)

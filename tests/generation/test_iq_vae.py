@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from gammascope.errors import RecipeError
 from gammascope.generation import base, iq_vae
@@ -86,6 +87,23 @@ def test_each_code_is_predicted_from_those_before_it_alone(network):
     after = network.logits(condition, network.picture_code(tokens))
     torch.testing.assert_close(before[:, :10], after[:, :10])
     assert (before[:, 10:] != after[:, 10:]).any()
+
+
+def test_a_short_training_finds_which_condition_belongs_to_which_cell():
+    torch.manual_seed(0)
+    small = dataclasses.replace(
+        iq_vae.GENERATOR.tiny, px=32, hidden=64, heads=4, layers=2, codes=32
+    )
+    network = base.build("iq_vae", small)
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-3)
+    for _ in range(200):
+        same = torch.randint(small.codes // 2, (8, 64))
+        logits = network.logits(same, network.picture_code(same))
+        loss = functional.cross_entropy(logits.flatten(0, 1), same.flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 0.1 * math.log(small.codes // 2)
 
 
 def test_drawing_one_by_one_sees_what_training_saw(network):

@@ -81,7 +81,7 @@ class Config:
     codes: int = 256
     latent: int = 32
     width: int = 24
-    coupling: float = 0.1
+    coupling: float = 10.0
     directions: int = 32
     layers: int = 4
     hidden: int = 192
@@ -159,6 +159,10 @@ def edges_of(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
 _Past: TypeAlias = tuple[Tensor, Tensor]
 
 
+_SPREAD = 0.02
+"""Standard deviation of codes and positions when training begins."""
+
+
 class _Layer(nn.Module):
     """Attention to what came before, and a perceptron."""
 
@@ -214,7 +218,12 @@ class IqVae(Generator):
         cells = (config.px // config.stride) ** 2
         self.condition_code = nn.Embedding(config.codes // 2, config.hidden)
         self.picture_code = nn.Embedding(config.codes, config.hidden)
-        self.position = nn.Parameter(0.02 * torch.randn(2 * cells, config.hidden))
+        for codes in (self.condition_code, self.picture_code):
+            nn.init.normal_(codes.weight, std=_SPREAD)
+        # The position that predicts a cell starts as that of the cell's condition, and no fainter than the codes:
+        # otherwise short trainings never find out which condition belongs to which cell.
+        places = _SPREAD * torch.randn(cells, config.hidden)
+        self.position = nn.Parameter(torch.cat([places, places.roll(-1, 0)]))
         self.layers = nn.ModuleList(
             _Layer(config.hidden, config.heads) for _ in range(config.layers)
         )
@@ -344,7 +353,9 @@ def _quantising(network: IqVae, shown: Shown) -> dict[str, Tensor]:
         latent = coder.free(given)
         coded = coder.quantised(latent, _book(coder))
         painted = coder.painted(coded.latent)
-        terms[name] = functional.l1_loss(painted, given)
+        terms[name] = (functional.l1_loss if name == "picture" else functional.mse_loss)(
+            painted, given
+        )
         terms[f"{name}_codes"] = coded.penalty
         latents.append(latent.movedim(1, -1).flatten(0, 2))
         _revive(coder, latents[-1].detach(), use)

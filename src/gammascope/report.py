@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -53,6 +53,9 @@ class Strength(StrEnum):
     NEUTRAL = "neutral"
 
 
+Repeats: TypeAlias = tuple[tuple[tuple[float, float], ...], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """One thing that supports or weakens a verdict.
@@ -66,6 +69,7 @@ class Evidence:
         strength: How far it carries; None for what an answer rests on, for that has a probability: maps, and forensic
             findings that answer "edited".
         limits: What it cannot show, for a person; empty if the answer it belongs to says so.
+        repeats: Groups of places that show the same piece, as (x, y), shares of the width and the height.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Evidence:
     strength: Strength | None = None
     limits: str = ""
     on_request: bool = False
+    repeats: Repeats = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,4 +334,6 @@ def _evidence_json(evidence: Evidence) -> dict[str, Any]:
         row["strength"] = str(evidence.strength)
     if evidence.limits:
         row["limits"] = evidence.limits
+    if evidence.repeats:
+        row["repeats"] = [[list(place) for place in places] for places in evidence.repeats]
     return row

@@ -503,9 +503,10 @@ def edited(browser, tmp_path):
     pixels = data.chelsea()
     area = np.zeros(pixels.shape[:2], np.float32)
     area[40:100, 40:100] = area[180:240, 300:360] = 1
+    repeats = (((0.15, 0.23), (0.73, 0.7)), ((0.2, 0.9), (0.5, 0.9), (0.8, 0.9)))
     evidence = (
         Evidence("mask:edited", "A part looks edited.", area),
-        Evidence("forensics:cloning", "Copies: a part is there twice.", area),
+        Evidence("forensics:cloning", "Copies: a part is there twice.", area, repeats=repeats),
         Evidence("forensics:noise", "Noise: a part.", area, Strength.WEAK),
     )
     copied = Report("copied.jpg", (451, 300), "m", "ab" * 32, True, answers, evidence)
@@ -553,7 +554,8 @@ def test_what_an_answer_rests_on_is_shown_at_first_and_its_reasons_on_a_click(ed
     assert shown_layers(edited) == ["edited"]
     marks = edited.locator("#stage .copies")
     assert marks.is_visible()
-    assert marks.locator("text").all_text_contents() == ["1", "1"]
+    assert marks.locator("text").all_text_contents() == ["1", "1", "2", "2", "2"]
+    assert marks.locator("line").count() == 3
     swatches = edited.eval_on_selector_all(
         "#layer-toggles .swatch", "all => all.map(one => getComputedStyle(one).backgroundColor)"
     )

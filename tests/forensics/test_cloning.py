@@ -19,6 +19,7 @@ from gammascope.forensics import (
     Silence,
     cloning,
     keypoints,
+    reasons_of,
     self_correlation,
 )
 from gammascope.forensics.copies import Copy, aligned, grown, repetition
@@ -78,6 +79,36 @@ def test_a_copy_survives_compression(photos, quality):
     found = cloning.examine(saved(edited, quality))
     assert METHODS["cloning"].clearness(found) > 1
     assert overlap(found, truth) > 0.6
+
+
+def repeats(image: np.ndarray) -> list[list[tuple[float, float]]]:
+    found = cloning.examine(Picture(image))
+    assert isinstance(found, Finding)
+    return [sorted(group) for group in found.repeats]
+
+
+def near(*places: tuple[float, float]) -> list[object]:
+    return [pytest.approx((x / 512, y / 512), abs=0.02) for x, y in sorted(places)]
+
+
+def test_all_places_of_a_piece_belong_together_and_those_of_another_piece_apart(photos):
+    edited, _ = cloned(photos["astronaut"], np.array)
+    assert repeats(edited) == [near((250, 110), (110, 300))]
+    again = edited.copy()
+    again[380:480, 20:120] = photos["astronaut"][60:160, 200:300]
+    assert repeats(again) == [near((250, 110), (110, 300), (70, 430))]
+    again[380:480, 20:120] = photos["astronaut"][400:500, 380:480]
+    assert sorted(map(len, repeats(again))) == [2, 2]
+    assert near((250, 110), (110, 300)) in repeats(again)
+    assert near((430, 450), (70, 430)) in repeats(again)
+
+
+def test_a_sentence_names_all_places_of_a_piece(photos):
+    edited, _ = cloned(photos["astronaut"], np.array)
+    edited[380:480, 20:120] = photos["astronaut"][60:160, 200:300]
+    (reason,) = reasons_of({"cloning": cloning.examine(Picture(edited))})
+    places = "at the bottom left is the same as one at the left and one at the top,"
+    assert places in reason.statement
 
 
 def test_a_copy_survives_halving(photos):

@@ -295,24 +295,13 @@ def test_every_forensic_method_has_a_name_and_a_colour_of_its_own_on_the_page(tm
         assert "#{:02x}{:02x}{:02x}".format(*_LAYER_COLOURS[f"forensics:{name}"]) == colour
 
 
-@pytest.mark.parametrize(
-    ("places", "linked"),
-    [
-        ([(20, 30), (200, 330)], [[0.089, 0.1], [0.754, 0.7]]),
-        ([(20, 30)], []),
-        ([(20, 30), (200, 330), (100, 200)], []),
-    ],
-)
-def test_the_two_places_of_a_copy_are_linked_and_of_more_none(tmp_path, places, linked):
+def test_the_page_is_told_which_places_show_the_same_piece(tmp_path):
     told = row()
-    marked = np.zeros((300, 451), np.float32)
-    for top, left in places:
-        marked[top - 10 : top + 30, left - 10 : left + 30] = 1
-    found = Evidence("forensics:cloning", "A part is there twice.", marked)
-    report = replace(told.report, evidence=(found,))
+    repeats = (((0.1, 0.1), (0.7, 0.75)), ((0.2, 0.5), (0.5, 0.5), (0.8, 0.5)))
+    found = Evidence("forensics:cloning", "A part is there again.", repeats=repeats)
+    report = replace(told.report, evidence=(*told.report.evidence, found))
     page = written(tmp_path, [PageRow(report, told.preview)])
-    copies = page.json("picture-0")["copies"]
-    assert copies == [pytest.approx(place, abs=0.02) for place in linked]
+    assert page.json("picture-0")["repeats"] == [[list(p) for p in group] for group in repeats]
 
 
 def test_an_empty_scan_gives_a_page(tmp_path):

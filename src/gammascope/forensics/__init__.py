@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from gammascope.forensics import cloning, consistency, grids, noise, quantisation, shifted, variance
 from gammascope.forensics.base import Finding, Method, Outcome, Picture, Silence, blobs
@@ -212,8 +211,8 @@ def reasons_of(outcomes: Mapping[str, Outcome]) -> Iterator[Evidence]:
         method = METHODS[name]
         if method.answers and isinstance(outcome, Finding) and outcome.score > method.threshold:
             shown = np.nan_to_num(outcome.map())
-            place, *others = _places(outcome.cells)
-            elsewhere = others[0] if others else "elsewhere"
+            place, *others = _places(outcome)
+            elsewhere = " and one ".join(others) or "elsewhere"
             parts.append(f"a part {place} {method.found.format(elsewhere=elsewhere)}")
             marked = shown if marked is None else np.maximum(marked, shown)
     if marked is not None:
@@ -221,17 +220,21 @@ def reasons_of(outcomes: Mapping[str, Outcome]) -> Iterator[Evidence]:
         yield Evidence("mask:edited", f"{share}: {'; '.join(parts)}.", marked)
 
 
-def _places(cells: Float[np.ndarray, "gh gw"]) -> list[str]:
-    """Say in which ninths of the picture the marked parts have their middles, that of the largest first."""
-    parts = blobs(cells > 0.5)
-    places = []
-    for number in range(1, int(parts.max()) + 1):
-        rows, columns = np.nonzero(parts == number)
-        ninth = (int(3 * rows.mean() / cells.shape[0]), int(3 * columns.mean() / cells.shape[1]))
-        down, across = ("top", "", "bottom")[ninth[0]], ("left", "", "right")[ninth[1]]
-        corner = " ".join(filter(None, (down, across)))
-        places.append(f"at the {corner}" if corner else "in the middle")
-    return places or ["somewhere"]
+def _places(finding: Finding) -> list[str]:
+    """Say in which ninths of the picture all places of a piece lie, or else the middle of the largest part."""
+    if finding.repeats:
+        return [_ninth(x, y) for x, y in finding.repeats[0]]
+    rows, columns = np.nonzero(blobs(finding.cells > 0.5) == 1)
+    if not len(rows):
+        return ["somewhere"]
+    height, width = finding.cells.shape
+    return [_ninth(columns.mean() / width, rows.mean() / height)]
+
+
+def _ninth(x: float, y: float) -> str:
+    down, across = ("top", "", "bottom")[int(3 * y)], ("left", "", "right")[int(3 * x)]
+    corner = " ".join(filter(None, (down, across)))
+    return f"at the {corner}" if corner else "in the middle"
 
 
 def _evidence(name: str, method: Described, outcome: Outcome) -> Evidence:
@@ -250,6 +253,7 @@ def _evidence(name: str, method: Described, outcome: Outcome) -> Evidence:
         marked,
         Strength.WEAK,
         method.limits,
+        repeats=outcome.repeats,
     )
 
 

@@ -20,6 +20,7 @@ from PIL.ExifTags import Base as Tag
 from gammascope.imaging import codecs
 from gammascope.imaging.codecs import jpeg_tables
 from gammascope.imaging.decode import opened
+from gammascope.report import Repeats
 from gammascope.sample import Image
 
 # Orientations whose picture lies on its side, and which of its sides then run backwards (columns, rows).
@@ -171,6 +172,7 @@ class Finding:
         cell_px: Side of a cell.
         size: Width and height of the picture.
         note: What it means for the picture as a whole, a sentence; empty: nothing.
+        repeats: Groups of places that show the same piece, as (x, y), shares of the width and the height.
     """
 
     score: float
@@ -179,6 +181,7 @@ class Finding:
     cell_px: int
     size: tuple[int, int]
     note: str = ""
+    repeats: Repeats = ()
 
     def map(self) -> Float[np.ndarray, "h w"]:
         """Return the cells in the picture's frame, interpolated; NaN beyond them."""

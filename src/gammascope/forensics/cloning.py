@@ -13,7 +13,7 @@ A copy repeats grain and all, under the same light; a second window of the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import safetensors.numpy
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from gammascope.forensics import keypoints, self_correlation
 from gammascope.forensics.base import (
@@ -30,6 +30,7 @@ from gammascope.forensics.base import (
     Outcome,
     Picture,
     Silence,
+    blobs,
     box_means,
     cell_variances,
     drawn,
@@ -47,6 +48,7 @@ from gammascope.forensics.copies import (
     repetition,
     sampled,
 )
+from gammascope.report import Repeats
 
 SMALLEST_PX = 96
 """Shorter side below which a part and its copy do not fit beside each other."""
@@ -133,14 +135,52 @@ def examine(picture: Picture) -> Outcome:
     luma = examined(picture)
     if isinstance(luma, str):
         return Silence(luma)
-    best, marked = _NOTHING, np.zeros(luma.shape, bool)
+    best, marked, copies = _NOTHING, np.zeros(luma.shape, bool), []
     for copy, likeness in found(luma):
         score = odds(likeness)
         best = max(best, score)
         if score > _MARKED:
             marked |= copy.marked(luma.shape)
+            copies.append(copy)
     shown = PIL.Image.fromarray(marked).resize(_cells(picture.size), PIL.Image.Resampling.NEAREST)
-    return Finding(best, np.asarray(shown, np.float32), (0, 0), _CELL_PX, picture.size)
+    cells = np.asarray(shown, np.float32)
+    repeats = _repeats(copies, blobs(marked)) if copies else ()
+    return Finding(best, cells, (0, 0), _CELL_PX, picture.size, repeats=repeats)
+
+
+def _repeats(copies: Sequence[Copy], parts: Int[np.ndarray, "h w"]) -> Repeats:
+    """Say which marked parts show the same piece: those that copies join, directly or through others."""
+    above = list(range(int(parts.max()) + 1))
+    touching = []
+    for copy in copies:
+        places = copy.places(parts.shape)
+        one, other = (_largest(parts[rows, columns]) for columns, rows in places)
+        if one == other:
+            touching.append(tuple(_share(place, parts.shape) for place in places))
+        else:
+            first, second = sorted((above[one], above[other]))
+            above = [first if group == second else group for group in above]
+    groups = (
+        [part for part in range(1, len(above)) if above[part] == group]
+        for group in sorted(set(above[1:]))
+    )
+    joined = (
+        tuple(_share(np.stack(np.nonzero(parts == part)[::-1]), parts.shape) for part in group)
+        for group in groups
+        if len(group) > 1
+    )
+    return (*joined, *touching)
+
+
+def _largest(numbers: Int[np.ndarray, " n"]) -> int:
+    counts = np.bincount(numbers, minlength=2)
+    return int(counts[1:].argmax()) + 1
+
+
+def _share(places: Int[np.ndarray, "2 n"], size: tuple[int, ...]) -> tuple[float, float]:
+    """Return the middle of columns and rows, as shares of the width and the height."""
+    x, y = (places.mean(1) + 0.5) / size[::-1]
+    return round(float(x), 3), round(float(y), 3)
 
 
 def examined(picture: Picture) -> Float[np.ndarray, "h w"] | str:

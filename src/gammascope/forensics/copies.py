@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from gammascope.forensics.base import blobs, box_means
 
@@ -83,12 +83,23 @@ class Copy:
         """Return where both parts are in a picture of the given height and width."""
         marked = np.zeros(size, bool)
         marked[self.box] = self.inside
-        rows, columns = np.nonzero(marked)
-        x, y = np.rint(self.matrix @ np.stack([columns, rows, np.ones(len(rows))])).astype(int)
+        x, y = self.places(size)[1]
         for shift in (0, 1):  # An enlarged copy has more pixels than the part.
             across = np.clip(x + shift, 0, size[1] - 1)
             marked[np.clip(y + shift, 0, size[0] - 1), across] = True
         return marked
+
+    def places(
+        self, size: tuple[int, ...]
+    ) -> tuple[Int[np.ndarray, "2 n"], Int[np.ndarray, "2 n"]]:
+        """Return columns and rows of the part, and where they are again, in a picture of the given height and width."""
+        rows, columns = (
+            found + axis.start
+            for found, axis in zip(np.nonzero(self.inside), self.box, strict=True)
+        )
+        there = np.rint(self.matrix @ np.stack([columns, rows, np.ones(len(rows))])).astype(int)
+        ends = np.array(size[::-1])[:, None] - 1
+        return np.stack([columns, rows]), np.clip(there, 0, ends)
 
 
 def sampled(values: Float[np.ndarray, "h w"], x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -29,7 +29,6 @@ from PIL import Image as PillowImage
 
 from gammascope import __version__
 from gammascope.files import complete_or_absent
-from gammascope.forensics.base import blobs
 from gammascope.pages import policy, template, web_part
 from gammascope.report import FORMAT, Report, without_numbers
 from gammascope.sample import Image
@@ -72,8 +71,6 @@ _FULL_TINT: Final = 0.4
 _REASON_TINT: Final = 0.15
 _FAINTEST: Final = 0.1  # below this a map is noise and is not drawn
 _HATCH_PERIOD_PX: Final = 12
-# Long side at which places of a copy are counted: specks are gone, and it is quick.
-_COPIES_PX: Final = 250
 
 _SCRIPTS: Final = (
     "words.js", "opinions.js", "model.js", "list.js", "viewer.js", "findings.js", "similar.js", "detail.js",
@@ -243,7 +240,7 @@ def _picture_json(row: PageRow, *, tiles: bool) -> dict[str, Any]:
             scores = {_key(names, place, name): one for name, one in found["scores"].items()}
             scored[names[place]] = found | {"scores": scores}
     return {
-        "copies": _copies(row.report),
+        "repeats": [places for one in row.report.evidence for places in one.repeats],
         "width": preview.width,
         "height": preview.height,
         "preview": preview.uri,
@@ -271,23 +268,6 @@ def _layers(report: Report, size: tuple[int, int]) -> dict[str, str]:
     if unseen.any():
         layers["unexamined"] = _hatching(unseen)
     return layers
-
-
-def _copies(report: Report) -> list[list[float]]:
-    """Return the middles of the two places of a copy, as shares of the picture; empty unless they are two.
-
-    The map does not say which of more places belong together.
-    """
-    maps = [one.map for one in report.evidence if one.name == "forensics:cloning"]
-    if not maps or maps[0] is None:
-        return []
-    shown = shrunk_map(maps[0], fitted(report.size, _COPIES_PX))
-    places = blobs(np.nan_to_num(shown) > 0.5)
-    middles = [np.argwhere(places == number).mean(0) for number in range(1, places.max() + 1)]
-    if len(middles) != 2:
-        return []
-    height, width = places.shape
-    return [[round((x + 0.5) / width, 3), round((y + 0.5) / height, 3)] for y, x in middles]
 
 
 def _tiles_json(report: Report) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class EvidenceShape(_Shape):
     marked_share: float | None = None
     strength: Literal["strong", "moderate", "weak", "neutral"] | None = None
     limits: str | None = None
+    repeats: list[list[tuple[float, float]]] | None = Field(
+        None,
+        description="Groups of places that show the same piece, as shares of width and height.",
+    )
     mask: MaskShape | None = None
 
 

@@ -31,7 +31,7 @@ function showPicture(item) {
   const photo = () => element("img", { class: "photo", src: found.preview, alt: `Preview of ${item.name}`, draggable: "false" });
   const layers = element("div", { class: "layers", "aria-hidden": "true" });
   for (const [name, source] of Object.entries(found.layers)) layers.append(layer(name, source));
-  if (found.copies && found.copies.length) layers.append(copyMarks(found));
+  if (found.repeats && found.repeats.length) layers.append(copyMarks(found));
   viewer.tiles = "";
   const tiled = [found.tiles, ...(found.further_tiles || [])].filter((tiles) => tiles && tiles.scores);
   for (const tiles of tiled) {
@@ -65,16 +65,18 @@ function drawing(parent, tag, attributes, text = "") {
   return node;
 }
 
-// The two places of one copy bear one number, and a line joins them.
-function copyMarks({ width, height, copies }) {
+// All places that show one piece bear one number, and lines join them.
+function copyMarks({ width, height, repeats }) {
   const svg = drawing(document.createDocumentFragment(), "svg", { class: "copies", viewBox: `0 0 ${width} ${height}` });
-  const [[x1, y1], [x2, y2]] = copies.map(([x, y]) => [x * width, y * height]);
   const radius = 0.025 * Math.max(width, height);
-  drawing(svg, "line", { x1, y1, x2, y2 });
-  for (const [x, y] of [[x1, y1], [x2, y2]]) {
-    drawing(svg, "circle", { cx: x, cy: y, r: radius });
-    drawing(svg, "text", { x, y, "font-size": 1.3 * radius }, "1");
-  }
+  repeats.forEach((shares, group) => {
+    const [[x1, y1], ...others] = shares.map(([x, y]) => [x * width, y * height]);
+    for (const [x2, y2] of others) drawing(svg, "line", { x1, y1, x2, y2 });
+    for (const [x, y] of [[x1, y1], ...others]) {
+      drawing(svg, "circle", { cx: x, cy: y, r: radius });
+      drawing(svg, "text", { x, y, "font-size": 1.3 * radius }, `${group + 1}`);
+    }
+  });
   return svg;
 }
 
@@ -140,7 +142,7 @@ function drawToggles(item, names, hatched, tiled) {
       viewer.quiet.includes(name) ? `${words(name).layer}: ${ON_REQUEST}` : words(name).layer));
     key.append(element("span", {}, "deeper tint: higher value; line: one half"));
     if (names.some(forensicLayer)) key.append(element("span", {}, "gaps inside a mark: too dark, bright or smooth to measure"));
-    if (document.querySelector("#stage .copies")) key.append(element("span", {}, "1 – 1: the same piece twice"));
+    if (document.querySelector("#stage .copies")) key.append(element("span", {}, "1 – 1: the same piece again"));
   }
   if (hatched) key.append(element("span", {}, element("span", { class: "swatch hatched" }), "not examined"));
   key.append(element("span", {}, PREVIEW_NOTE));

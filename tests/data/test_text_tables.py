@@ -20,8 +20,8 @@ TABLE = "path,label,error,Model\ncafé.png,real,,x\nb.png,fake,,y\n"
 WRONG = {
     "cp1252": (TABLE.encode("cp1252"), r"not encoded in UTF-8 \(byte 0xe9.*Windows-1252"),
     "utf16": (TABLE.encode("utf-16"), "not encoded in UTF-8.*UTF-16"),
-    "utf16 without mark": (TABLE.encode("utf-16-le"), "NUL|not encoded"),
-    "NUL": (TABLE.replace("b.png", "b\0.png").encode(), "line 3: holds a NUL"),
+    "utf16 without mark": (TABLE.encode("utf-16-le"), "so it is no text in UTF-8|not encoded"),
+    "NUL": (TABLE.replace("b.png", "b\0.png").encode(), "line 3: holds a NUL, as cameras .* tr -d"),
     "late": (
         ("path,label,error,Model\n" + "a.png,real,,x\n" * 20_000).encode() + b"\xe9\n",
         "0xe9",

@@ -69,10 +69,13 @@ class TextTable:
         try:
             for number, line in enumerate(text, start=1):
                 if "\0" in line:
-                    raise MissingDataError(
-                        f"{self.name}, line {number}: holds a NUL, so it is no text in UTF-8 (perhaps UTF-16, or no "
-                        f"table at all). {_SAVE}"
+                    wide = line.count("\0") > len(line) / 3
+                    reason = (
+                        f"so it is no text in UTF-8 (perhaps UTF-16, or no table at all). {_SAVE}"
+                        if wide
+                        else "as cameras fill up what they write. Take it out, for instance by tr -d '\\000'."
                     )
+                    raise MissingDataError(f"{self.name}, line {number}: holds a NUL, {reason}")
                 yield line
         except UnicodeDecodeError as error:
             wide = error.object.startswith(_UTF16_MARKS)

@@ -37,18 +37,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "gammascope").expanduser()
 
 
-def pyarrow_for(feature: str) -> tuple[Any, Any]:
+def pyarrow_for(feature: str, extra: str = "evaluate") -> tuple[Any, Any]:
     """Import and return ``pyarrow`` (with ``pyarrow.ipc``) and ``pyarrow.parquet``.
 
     Raises:
-        MissingExtraError: If it is not installed; the message names the feature.
+        MissingExtraError: If it is not installed; the message names the feature, and the extra that brings it.
     """
     try:
         import pyarrow
         import pyarrow.ipc
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError.of(feature, "pyarrow", "evaluate") from error
+        raise MissingExtraError.of(feature, "pyarrow", extra) from error
     return pyarrow, pyarrow.parquet
 
 

@@ -30,6 +30,9 @@ def parse(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
+        if not place:  # said by the class itself, which names what it refuses
+            reason = first["msg"].removeprefix("Value error, ").rstrip(".")
+            raise RecipeError(f"{where}: {reason}.") from None
         raise RecipeError(
             f"{where}: {place} = {first.get('input')!r}: {first['msg'].lower()}."
         ) from None

@@ -774,6 +774,18 @@ def test_detectors_stand_side_by_side_and_differences_are_said(opinions):
     assert opinions.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
+@pytest.mark.parametrize("width", [1120, 1280, 1400])
+def test_names_stay_readable_beside_four_answers(opinions, width):
+    opinions.set_viewport_size({"width": width, "height": 768})
+    assert opinions.locator("#columns th.answer").count() == 4
+    name = opinions.locator("#rows td.name").first
+    assert name.evaluate("cell => cell.getBoundingClientRect().width") > 140
+    answers = opinions.locator("#rows td.answer .number").all()
+    assert all(
+        one.evaluate("it => it.scrollWidth <= it.parentElement.clientWidth") for one in answers
+    )
+
+
 def test_what_is_downloaded_holds_every_opinion(opinions):
     with opinions.expect_download() as download:
         opinions.locator("#download").click()

@@ -17,7 +17,12 @@ from torch.nn import functional
 from gammascope import checkpoints
 from gammascope.checkpoints.conversion import convert
 from gammascope.detectors import linear_probe
-from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
+from gammascope.errors import (
+    IncompatibleCheckpointError,
+    MissingDataError,
+    RecipeError,
+    UnknownMethodError,
+)
 from gammascope.networks.backbones import TransformerBackbone
 
 SIZES = {
@@ -161,6 +166,16 @@ def test_effort_with_two_classes(tmp_path, parallel, rank):
     torch.testing.assert_close(logit_of(found).sigmoid(), expected, atol=1e-4, rtol=1e-4)
     assert found.facts.view.fit == "resize"
     assert "sha256" in found.facts.trained_on
+
+
+def test_our_own_checkpoints_and_unknown_names_are_called_so(tmp_path):
+    detector = linear_probe.build(linear_probe.METHOD.tiny)
+    facts = checkpoints.Facts("linear_probe", {}, detector.view)
+    checkpoints.save(tmp_path / "ours.safetensors", detector, facts)
+    with pytest.raises(IncompatibleCheckpointError, match="is a checkpoint of gammascope already"):
+        convert(tmp_path / "ours.safetensors", "npr", tmp_path / "out.safetensors")
+    with pytest.raises(UnknownMethodError, match="No key map for published files of 'nrp'"):
+        convert(tmp_path / "ours.safetensors", "nrp", tmp_path / "out.safetensors")
 
 
 def test_effort_with_one_class_beside_a_text_tower(tmp_path):

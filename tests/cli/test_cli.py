@@ -28,9 +28,10 @@ import gammascope
 from gammascope import checkpoints, forensics, settings
 from gammascope.cli import terminal
 from gammascope.cli.app import app
-from gammascope.cli.scan_results import meaning
+from gammascope.cli.scan_results import Results, meaning
 from gammascope.cli.terminal import TrainingDisplay
 from gammascope.data.manifest import read_manifest
+from gammascope.detection.opinions import Detectors
 from gammascope.detection.pipeline import Pipeline
 from gammascope.detectors import gamma, linear_probe
 from gammascope.evaluation.score_table import ScoreTable
@@ -446,6 +447,18 @@ def test_an_edit_alone_fails_a_scan_too(folder, tmp_path):
     assert run("scan", folder, "--weights", path, "--fail-on", "fake").exit_code == 10
 
 
+def test_findings_of_one_kind_hide_none_of_another_and_an_unseen_generator_comes_first():
+    results = Results([Path("a.jpg")], Detectors((), ()))
+    results.said += [(1, "edited", f"{number:02}.jpg", "A part.") for number in range(25)]
+    results.said += [(2, "says", f"{number:02}.jpg", "An editor.") for number in range(25)]
+    results.said += [(0, "says", "z.png", "A generator.")]
+    notes = [note[:2] for note in results._notes(())]
+    assert notes[0] == ("says: z.png", "A generator.")
+    assert notes[20][0] == "says"
+    assert notes[21] == ("edited: 00.jpg", "A part.")
+    assert notes[41] == ("edited", "5 more findings; see --report or --json.")
+
+
 def test_a_verdict_that_was_asked_for_outweighs_unreadable_files(folder, tmp_path):
     (folder / "broken.jpg").write_bytes(b"nothing")
     path = written_checkpoint(tmp_path / "w.safetensors", always(-99.0, -99.0))
@@ -463,7 +476,13 @@ def test_a_verdict_that_was_asked_for_outweighs_unreadable_files(folder, tmp_pat
         (["scan", "{folder}", "--weights", "no.safetensors"], 3, "No checkpoint at no.safetensors"),
         (["scan", "{folder}", "--weights", "{folder}/cat.png"], 3, "not a safetensors file"),
         (["scan", "{folder}", "--method", "gama"], 3, "not of 'gama'"),
+        (["scan", ""], 3, "An empty name is no file or folder"),
         (["scan", "{folder}", "--report", "{folder}"], 3, "Is a folder"),
+        (
+            ["scan", "{folder}", "--report", "{folder}/cat.png"],
+            3,
+            "Is a picture, which would be lost",
+        ),
         (["scan", "{folder}", "--report", "{folder}/cat.png/page.html"], 3, "Cannot write"),
         (["train", "{recipe}", "--out", "{empty}", "optimisation.stesp=3"], 2, "mean 'steps'?"),
         (["train", "{recipe}", "--out", "{empty}", "nonsense"], 2, "expected section.key=value"),
@@ -759,7 +778,8 @@ def test_a_scan_says_what_edited_costs_where_forensics_answers_it():
     }
     assert "edited" not in said["fast"]
     for profile, seen in (("default", forensics.QUICK), ("thorough", forensics.THOROUGH)):
-        share = f"{percent(seen.fake)} of {seen.photos:,} photos chosen as hard"
+        most = "at most " if profile == "thorough" else ""
+        share = f"{most}{percent(seen.fake)} of {seen.photos:,} photos chosen as hard"
         assert (
             f"'edited': a part was pasted, painted or processed by itself ({share}" in said[profile]
         )
@@ -1036,7 +1056,7 @@ def test_images_inside_a_table_are_evaluated(photos, weights, tmp_path):
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), table)
     command = ("evaluate", "--benchmark", "huggingface", "--root", tmp_path / "data")
     result = run(*command, "--weights", weights, "--out", tmp_path / "out", "--quiet")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 4, result.output
     scores = ScoreTable.read(tmp_path / "out" / "scores_native.csv")
     assert scores["path"][1] == str(table / "1.image")
     assert scores["error"].tolist()[:2] == ["", ""]

@@ -115,5 +115,5 @@ def test_a_published_file_without_key_map_is_refused(tmp_path, capsys, monkeypat
         "--out",
         tmp_path / "y",
     )
-    assert code == 3
+    assert code == 2
     assert "No key map for published files of 'mirage'" in " ".join(told.split())

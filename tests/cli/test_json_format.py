@@ -27,7 +27,7 @@ REPORT = {
     "weights_sha256",
 }
 ANSWER = {2: "verdict probability thresholds"}
-EVIDENCE = {2: "name statement examined_share marked_share strength limits"}
+EVIDENCE = {2: "name statement examined_share marked_share strength limits repeats"}
 RECHECK = {2: "change holds answers"}
 SUMMARY = {2: "format images verdicts answers unreadable copies alike once"}
 OVER_HTTP: dict[type[pydantic.BaseModel], dict[int, str]] = {
@@ -43,7 +43,10 @@ OVER_HTTP: dict[type[pydantic.BaseModel], dict[int, str]] = {
 def told() -> Report:
     answers = {"edited": Answer(0.91, Verdict.FAKE, (0.5, 0.7))}
     area = np.ones((4, 4), np.float32)
-    evidence = Evidence("mask:edited", "A region.", area, Strength.WEAK, "Not sharp.")
+    twice = (((0.1, 0.2), (0.5, 0.6)),)
+    evidence = Evidence(
+        "mask:edited", "A region.", area, Strength.WEAK, "Not sharp.", repeats=twice
+    )
     again = Recheck("reduced to half its size", answers, True)
     return Report("a", (64, 64), "gamma", "0" * 64, True, answers, (evidence,), stability=(again,))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from gammascope.evaluation.metrics import auroc
 from gammascope.evaluation.replay_file import Kept
 from gammascope.evaluation.tables import markdown, truth_of
 
+ROOT = Path(__file__).parents[2]
 MADE_ANEW = ("columns", "calibration", "calibrated", "method", "weights_sha256", "definitions")
 
 
@@ -65,7 +68,8 @@ def weights(tmp_path_factory) -> Path:
 def evaluated(data, weights, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("out")
     result = run("evaluate", data, "--weights", weights, "--out", out, "--quiet")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 4, result.output  # one of the pictures is broken
+    assert "No score: " in result.stderr
     return out
 
 
@@ -84,6 +88,24 @@ def test_a_replay_gives_every_number_without_pictures(data, evaluated, tmp_path)
     assert replayed["data"] == "secret folder"
     again_drawn = (tmp_path / "again" / "tables.md").read_text("utf-8")
     assert again_drawn == (evaluated / "tables.md").read_text("utf-8")
+
+
+def test_a_replay_needs_no_torch(evaluated):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        f"sys.argv = ['gammascope', 'evaluate', '--replay', {str(evaluated / 'replay.parquet')!r}]\n"
+        "from gammascope.cli.app import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "AUROC" in done.stdout
+
+
+def test_a_class_of_few_pictures_is_said_to_make_intervals_too_narrow(evaluated):
+    told = run("evaluate", "--replay", evaluated / "replay.parquet").stderr
+    assert "intervals of AUROC, error rates and calibration" in " ".join(told.split())
+    shipped = ROOT / "docs" / "results" / "clip-dev.parquet"
+    assert "too narrow" not in run("evaluate", "--replay", shipped).stderr
 
 
 def test_what_is_shipped_tells_no_paths(data, evaluated):
@@ -151,7 +173,7 @@ def detector(tmp_path, monkeypatch) -> str:
 def test_anybodys_detector_is_measured_like_ours(data, detector, tmp_path):
     out = tmp_path / "out"
     result = run("evaluate", data, "--predict", f"{detector}:darkness", "--json", "--out", out)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 4, result.output
     found = json.loads(result.stdout)
     native = found["columns"]["native"]["fake"]
     assert native["overall"]["auroc"]["value"] > 0.9
@@ -164,7 +186,7 @@ def test_anybodys_detector_is_measured_like_ours(data, detector, tmp_path):
 def test_errors_of_somebody_elses_detector_belong_to_their_pictures(data, detector, tmp_path):
     out = tmp_path / "out"
     result = run("evaluate", data, "--predict", f"{detector}:picky", "--out", out, "--quiet")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 4, result.output
     rows = pyarrow.parquet.read_table(out / "scores_native.parquet").to_pylist()
     errors = [row["error"] for row in rows if row["error"] and "broken" not in row["path"]]
     assert 0 < len(errors) < 12
@@ -248,7 +270,7 @@ def test_a_zoo_tells_the_numbers_of_each_of_its_methods(evaluated, data, detecto
     """One method answers *generated* and *edited*, the other *fake*."""
     other = tmp_path / "other"
     said = run("evaluate", data, "--predict", f"{detector}:darkness", "--json", "--out", other)
-    assert said.exit_code == 0, said.output
+    assert said.exit_code == 4, said.output
     folders = {"gamma": evaluated, "darkness": other}
     replaying.zoo(
         {name: Kept.read(folder / "replay.parquet") for name, folder in folders.items()},

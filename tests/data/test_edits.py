@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import PIL.Image
@@ -15,7 +16,7 @@ from gammascope.data.edits import KINDS, Generators, Plan, make_edits, photos_of
 from gammascope.data.manifest import load_sample, read_manifest
 from gammascope.data.products import MANIFEST, PLAN
 from gammascope.detection.runtime import openvino_core
-from gammascope.errors import MissingDataError, RecipeError
+from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
 from gammascope.generation import base
 from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.generation.restyling import load
@@ -46,6 +47,12 @@ def folder(photos, tmp_path):
 @pytest.fixture
 def entries(folder) -> list[Entry]:
     return photos_of(sorted(folder.rglob("*.*")), "test")
+
+
+def test_a_package_that_every_photo_needs_is_said_once(entries, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(MissingExtraError, match="needs opencv"):
+        make_edits(entries, tmp_path / "out", Plan(encoding=PNG))
 
 
 class Painter:

@@ -124,6 +124,18 @@ def test_folders_in_folders_are_left_out_on_request(tmp_path: Any) -> None:
     assert names_of(find_images([f"{tmp_path}/[y]"]), tmp_path) == ["y/c.webp"]
 
 
+def test_what_is_neither_file_nor_folder_is_called_what_it_is(tmp_path: Any) -> None:
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "gone.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    for name, words in (
+        (f"{tmp_path}/link.jpg", r"is a link to .*gone.jpg, which is not there"),
+        (f"{tmp_path}/pipe", "neither a file nor a folder, but a pipe or a device"),
+        ("", "is a variable not set"),
+    ):
+        with pytest.raises(MissingDataError, match=words):
+            find_images([name])
+
+
 def test_links_are_followed_once_and_loops_end(tmp_path: Any) -> None:
     tree(tmp_path, "x/a.jpg", "elsewhere/b.jpg")
     (tmp_path / "x/up").symlink_to(tmp_path / "x")

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -498,6 +500,13 @@ def test_the_image_is_not_written_to(weights, photos):
 def test_arrays_that_are_no_image_are_refused(pixels):
     with pytest.raises(UndecodableImageError, match="expected height x width x 3, uint8"):
         thermometer().report(pixels)
+
+
+def test_what_is_neither_path_nor_content_nor_array_is_refused(weights):
+    # In a process of its own, where annotations are not checked.
+    code = f"import gammascope; gammascope.detect(None, weights={str(weights)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "UndecodableImageError: A NoneType is no image: expected a path" in done.stderr
 
 
 def test_files_that_are_no_image_are_refused(weights, tmp_path):

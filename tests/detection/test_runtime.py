@@ -24,7 +24,12 @@ from gammascope.detection import export, runtime
 from gammascope.detection.pipeline import FAST_VIEWS, Execution, Pipeline
 from gammascope.detectors import base, gamma
 from gammascope.detectors.gamma import Readings
-from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
+from gammascope.errors import (
+    IncompatibleCheckpointError,
+    MissingDataError,
+    MissingExtraError,
+    RecipeError,
+)
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
 from gammascope.imaging.views import views_of
@@ -228,6 +233,12 @@ def test_exported_files_stand_alone_and_hold_all_facts(exported, alone, tmp_path
         assert found.logit_error < 1e-4
         with pytest.raises(IncompatibleCheckpointError, match="not of 'effort'"):
             runtime.load(file, method="effort")
+
+
+def test_a_runtime_that_is_not_installed_is_named_with_its_package(alone, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match="pip install onnxruntime"):
+        runtime.OnnxRuntimeNetwork(alone)
 
 
 def test_outputs_have_the_names_that_the_document_gives(alone):

@@ -288,6 +288,13 @@ def test_what_cannot_be_fitted_is_refused(recipe, tmp_path, monkeypatch):
         follow(recipe, tmp_path / "f")
 
 
+def test_a_recipe_without_its_pictures_leaves_nothing_to_resume(recipe, tmp_path):
+    lost = replace(recipe, data=replace(recipe.data, manifests=(str(tmp_path / "no.csv"),)))
+    with pytest.raises(MissingDataError):
+        follow(lost, tmp_path / "run")
+    assert follow(recipe, tmp_path / "run").is_file()
+
+
 def test_the_section_is_read_strictly():
     values = {"method": {"name": "linear_probe"}, "probing": {"view": 3}}
     with pytest.raises(RecipeError, match="Did you mean 'views'"):

@@ -59,6 +59,7 @@ from gammascope.errors import (
     IncompatibleCheckpointError,
     MissingDataError,
     RecipeError,
+    UnknownMethodError,
     did_you_mean,
     said_by,
 )
@@ -135,13 +136,14 @@ def convert(path: Path, method: str, out: Path, *, clip: str | None = None) -> s
         The sha256 of the new checkpoint.
 
     Raises:
+        UnknownMethodError: If there is no key map for the method.
         MissingDataError: If the file, or CLIP, is not there.
-        IncompatibleCheckpointError: If there is no key map for the method, the file is no checkpoint, or names or
-            shapes of its tensors are not those of the method.
+        IncompatibleCheckpointError: If the file is no checkpoint, or one of gammascope's already, or names or shapes
+            of its tensors are not those of the method.
     """
     method = ALSO_CALLED.get(method, method)
     if method not in CONVERTERS:
-        raise IncompatibleCheckpointError(
+        raise UnknownMethodError(
             f"No key map for published files of {method!r}.{did_you_mean(method, CONVERTERS)} "
             f"Known: {', '.join(CONVERTERS)}."
         )
@@ -419,6 +421,10 @@ CONVERTERS: Mapping[str, tuple[str, Callable[[_Source], Detector]]] = {
 def _opened(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise MissingDataError(f"No checkpoint at {path}.")
+    if _is_ours(path):
+        raise IncompatibleCheckpointError(
+            f"{path} is a checkpoint of gammascope already: scan and evaluate take it as --weights."
+        )
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about programs, which are refused below
         try:
@@ -436,6 +442,14 @@ def _opened(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise IncompatibleCheckpointError(f"{path} holds a {type(content).__name__}, not a table.")
     return content
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        checkpoints.read_facts(path)
+    except IncompatibleCheckpointError:
+        return False
+    return True
 
 
 def _filled(path: Path, detector: Detector, found: State, unknown: list[str]) -> Detector:

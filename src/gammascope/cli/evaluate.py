@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -10,13 +11,16 @@ import typer
 
 from gammascope import choices
 from gammascope.cli import detector, options
-from gammascope.cli.failures import refuse_unwritable
+from gammascope.cli.failures import PARTLY_DONE, refuse_unwritable
+
+_NAMED = 10  # files without a score that are named
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from gammascope.evaluation.comparing import Comparisons
     from gammascope.evaluation.replaying import Shown
+    from gammascope.evaluation.score_table import ScoreTable
     from gammascope.evaluation.tables import Grid
 
 EvaluationData: TypeAlias = Annotated[
@@ -152,6 +156,25 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     _tell(replaying.evaluation(told, fresh=True), out, as_json=as_json)
     if pipeline is not None and not as_json:
         detector.say_saving(pipeline)
+    _end(told.tables.values())
+
+
+def _end(tables: Iterable[ScoreTable]) -> None:
+    """Name files without a score, and leave with the exit code of work that is done but for some files."""
+    from gammascope.cli import terminal
+
+    unscored = {
+        str(path): str(error)
+        for table in tables
+        for path, error in zip(table["path"], table["error"], strict=True)
+        if error
+    }
+    for path, error in list(unscored.items())[:_NAMED]:
+        terminal.say(f"No score: {path}: {error.removeprefix(f'{Path(path).name}: ')}")
+    if len(unscored) > _NAMED:
+        terminal.say(f"No score: {len(unscored) - _NAMED} more.")
+    if unscored:
+        raise typer.Exit(PARTLY_DONE)
 
 
 def _refuse_beside_replay(
@@ -226,6 +249,7 @@ def robustness(  # noqa: PLR0913, PLR0917 - each is an option
     with terminal.progress_bar("Scoring", shown=not (as_json or quiet)) as advance:
         scores = running.scored(pipeline, entries, suite, out, advance)
     _tell(replaying.perturbed(scores, fresh=True), out, as_json=as_json)
+    _end(scores.tables.values())
 
 
 FirstEvaluation: TypeAlias = Annotated[

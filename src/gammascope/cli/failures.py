@@ -24,6 +24,7 @@ from gammascope.errors import (
     GammascopeError,
     MissingExtraError,
     RecipeError,
+    UndecodableImageError,
     UnknownBenchmarkError,
     UnknownMethodError,
     said_by,
@@ -36,6 +37,8 @@ be read or written; done, but some files were unreadable; a verdict named by --f
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """Exit codes as shells give them for Ctrl-C, and for output whose reader has left."""
 
+
+_SIGNATURE_BYTES = 4096  # by which formats of pictures are known
 
 T = TypeVar("T")
 
@@ -113,10 +116,14 @@ def refuse_unwritable(path: Path) -> None:
     """Find out before hours of work that a file cannot be written, and make its folder.
 
     Raises:
-        OSError: If the folder cannot be made or written to, or the path is a folder.
+        OSError: If the folder cannot be made or written to, or the path is a folder, or a picture that would be lost.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "Is a folder, expected the name of a file", str(path))
+    if path.is_file() and _is_picture(path):
+        raise FileExistsError(
+            errno.EEXIST, "Is a picture, which would be lost: choose another name", str(path)
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
@@ -124,6 +131,17 @@ def refuse_unwritable(path: Path) -> None:
     except OSError as error:
         # The name of the probe would puzzle people.
         raise OSError(error.errno, f"Cannot write ({error.strerror})", str(path)) from error
+
+
+def _is_picture(path: Path) -> bool:
+    from gammascope.imaging.decode import format_of
+
+    with path.open("rb") as file:
+        start = file.read(_SIGNATURE_BYTES)
+    try:
+        return bool(format_of(start))
+    except UndecodableImageError:
+        return False
 
 
 def until_interrupted(rows: Iterable[T]) -> Iterator[T]:

@@ -91,7 +91,8 @@ def method_table(described: list[dict[str, Any]]) -> Table:
 def _weights(row: dict[str, Any]) -> str:
     if row["embedded_weights"]:
         return "embedded, calibrated" if row["calibrated"] else "embedded, not calibrated"
-    return ", ".join(row["published_weights"]) or "train or convert"
+    of_ones_own = "train or convert" if row["converted_from"] else "train"
+    return ", ".join(row["published_weights"]) or of_ones_own
 
 
 def _score(measured: dict[str, Any] | None) -> tuple[str, str]:

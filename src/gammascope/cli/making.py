@@ -53,6 +53,8 @@ def photos_at(
         files = find_images(others, suffixes=SCANNED_SUFFIXES)
         # On a second run the folder of the photos may hold what was made of them.
         found = [p for p in files if not p.absolute().is_relative_to(made)]
+        if not found:
+            raise MissingDataError(f"--out {out} holds all the photos: name a folder beside them.")
         photos += photos_of(found, split or "test")
     if not photos:
         raise MissingDataError(f"No real photo in {', '.join(paths)}.")

@@ -120,6 +120,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     named = weights or ["default"]
     if out is not None:
         scan_into.refuse_beside_out(report, then, engine, named, labels_only=labels_only)
+    scan_into.refuse_without_out(out, engine, address, deduplicate=deduplicate)
     detector.refuse_beside_several(named, then, method)
     if report is not None:
         refuse_unwritable(report)
@@ -133,9 +134,8 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
         plan = Plan(tuple(paths), recursive, limits, deduplicate)
         pipeline = load(named[0], besides=besides)
         summary = scan_into.run(out, plan, pipeline, where, bar=not quiet)
-        typer.echo(
-            json.dumps(scan_into.plain(summary)) if as_json else scan_into.statement(summary, out)
-        )
+        told = json.dumps(scan_into.plain(summary)) if as_json else ""
+        typer.echo(told or scan_into.statement(summary, out))
         raise typer.Exit(scan_into.exit_code(summary, fail_on))
     files = scan_results.distinct(find_images(paths, recursive, suffixes=SCANNED_SUFFIXES))
     detectors = opinions.Detectors.load(named, besides, partial(load, then=then, zone=zone))

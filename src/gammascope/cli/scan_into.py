@@ -41,6 +41,21 @@ class Engine:
     execution: Execution
 
 
+def refuse_without_out(
+    out: Path | None, engine: Where, address: str | None, *, deduplicate: bool
+) -> None:
+    """Refuse options of a scan that are about a folder of rows.
+
+    Raises:
+        BadParameter: With the options' names.
+    """
+    if out is None and (engine != "local" or address is not None or not deduplicate):
+        raise typer.BadParameter(
+            "needs --out: it is about rows in a folder",
+            param_hint="--engine, --address, --no-deduplicate",
+        )
+
+
 def refuse_beside_out(
     report: Path | None,
     then: str | None,

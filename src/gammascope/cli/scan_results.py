@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class Results:
         numbers: Show numbers of confidence beside the labels.
         reports: One of each detector, by the file's name, in scan order.
         failed: Reasons by name.
-        said: What files say about their origin and show of parts: how loud, a heading with the name, and words.
+        said: What files say about their origin and show of parts: rank, kind, name of the file, words.
     """
 
     files: Sequence[Path]
@@ -64,7 +65,7 @@ class Results:
     numbers: bool = True
     reports: dict[str, tuple[Report, ...]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    said: list[tuple[Strength, str, str]] = field(default_factory=list)
+    said: list[tuple[int, str, str, str]] = field(default_factory=list)
     _folder: str = ""
 
     def __post_init__(self) -> None:
@@ -159,13 +160,14 @@ class Results:
         """Yield what is said of single files below the table: a heading, words, and a style."""
         for words, files in self._unreadable().items():
             yield "unreadable", f"{_files(files)}: {words}", "magenta"
-        loudest = sorted(self.said, key=lambda one: _ORDER.index(one[0]))
-        for what, notes, style in (
-            ("says", [(about, words) for _, about, words in loudest], "cyan"),
-            ("differ", [(f"differ: {name}", words) for name, words in self._differing()], "yellow"),
-        ):
-            for about, words in notes[:_FINDINGS_SHOWN]:
-                yield about, words, style
+        found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in _KINDS}
+        for _, kind, *note in sorted(self.said, key=itemgetter(0)):
+            found[kind].append((note[0], note[1]))
+        found["differ"] = self._differing()
+        for what, notes in found.items():
+            style = "yellow" if what == "differ" else "cyan"
+            for name, words in notes[:_FINDINGS_SHOWN]:
+                yield f"{what}: {name}", words, style
             if len(notes) > _FINDINGS_SHOWN:
                 more = len(notes) - _FINDINGS_SHOWN
                 yield what, f"{more} more findings; see --report or --json.", style
@@ -304,23 +306,23 @@ class Results:
         return (*common, *own)
 
 
-def _said(name: str, report: Report) -> Iterator[tuple[Strength, str, str]]:
-    """Yield what a file says and shows beside its verdict: how loud that is, a heading, and words."""
+def _said(name: str, report: Report) -> Iterator[tuple[int, str, str, str]]:
+    """Yield what a file says and shows beside its verdict: rank, 0 the loudest, kind, file and words."""
     unseen = report.declarations if report.verdict is Verdict.NO_SIGN else ()
     for item in report.evidence:
         plainly = item.strength in (Strength.STRONG, Strength.MODERATE)
         if any(item is one for one in unseen):
-            yield Strength.STRONG, f"says: {name}", f"{_UNSEEN} {item.statement}"
+            yield 0, "says", name, f"{_UNSEEN} {item.statement}"
         elif item.strength and (plainly or item.name in _WEAK_BUT_SAID):
-            yield item.strength, f"says: {name}", item.statement
+            yield 1 + _ORDER.index(item.strength), "says", name, item.statement
         elif item.name.startswith("forensics:") and item.map is not None:
             # What has no strength of its own is what the answer rests on.
-            about = "hint" if item.strength else "edited"
-            yield item.strength or Strength.STRONG, f"{about}: {name}", item.statement
+            yield 1, "hint" if item.strength else "edited", name, item.statement
 
 
 _UNSEEN = "The file itself declares a generator, though nothing was found in its pixels."
 _ORDER = list(Strength)
+_KINDS = ("says", "edited", "hint")
 # Hints that a person wants to know of; a camera's name, say, every photo has.
 _WEAK_BUT_SAID = frozenset(("provenance:editor", "provenance:dates"))
 
@@ -444,7 +446,8 @@ def meaning(pipeline: Pipeline) -> str:
     ways = {name: _rates(one) for name, one in known.items()}
     if ways and pipeline.answers_edited and "edited" not in known:
         seen = forensics.THOROUGH if pipeline.profile == "thorough" else forensics.QUICK
-        called = f"{percent(seen.fake)} of {seen.photos:,} photos chosen as hard were called so"
+        share = f"{'at most ' * seen.at_most}{percent(seen.fake)}"
+        called = f"{share} of {seen.photos:,} photos chosen as hard were called so"
         ways["edited"] = f"{called}, {percent(seen.uncertain)} with 'uncertain'"
     if ways:
         said = [

@@ -133,15 +133,27 @@ def find_images(
     return list(found)
 
 
+def _neither(name: str) -> str:
+    """Say why there is no file and no folder of this name."""
+    path = Path(name)
+    if not name:
+        return "An empty name is no file or folder: is a variable not set?"
+    if path.exists():
+        return f"{name} is neither a file nor a folder, but a pipe or a device."
+    if path.is_symlink():
+        return f"{name} is a link to {path.readlink()}, which is not there."
+    near = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+    return f"No file or folder {name}.{did_you_mean(path.name, near)}"
+
+
 def _images_at(name: str, recursive: bool, suffixes: Collection[str]) -> list[Path]:
     path = Path(name)
-    if path.is_file():  # before patterns: "photo[1].jpg" is a common name
+    if name and path.is_file():  # before patterns: "photo[1].jpg" is a common name
         return [path]
-    if path.is_dir():
+    if name and path.is_dir():
         return files_below(path, recursive=recursive, suffixes=suffixes)
-    if not glob.has_magic(name):
-        near = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise MissingDataError(f"No file or folder {name}.{did_you_mean(path.name, near)}")
+    if not glob.has_magic(name) or path.exists() or path.is_symlink():
+        raise MissingDataError(_neither(name))
     images: list[Path] = []
     for match in sorted(matching(name)):
         if not is_folder(match):

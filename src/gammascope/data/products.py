@@ -15,7 +15,7 @@ from jaxtyping import Bool, UInt8
 from gammascope import settings
 from gammascope.data.ledger import difference
 from gammascope.data.manifest import write_manifest
-from gammascope.errors import GammascopeError, MissingDataError, RecipeError
+from gammascope.errors import GammascopeError, MissingDataError, MissingExtraError, RecipeError
 from gammascope.files import complete_or_absent
 from gammascope.imaging import codecs
 from gammascope.sample import Entry, Image, Mask
@@ -75,6 +75,7 @@ def make_each(
 
     Raises:
         MissingDataError: If there is no picture; with the first reason.
+        MissingExtraError: If a job needs a package that is not installed.
     """
     entries: list[Entry] = []
     broken: list[tuple[Path, str]] = []
@@ -84,6 +85,8 @@ def make_each(
             for product in make(job):
                 entries.append(product.entry)
                 kept += product.kept
+        except MissingExtraError:
+            raise  # without it no job can be done
         except GammascopeError as error:
             broken.append((photo, str(error)))
         progress(done, len(jobs))

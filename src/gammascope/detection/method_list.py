@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from gammascope import checkpoints, weights
+from gammascope.checkpoints.conversion import CONVERTERS
 from gammascope.detectors import base
 
 
@@ -14,7 +15,8 @@ def rows() -> list[dict[str, Any]]:
 
     "parameters" are those of the embedded weights, "published_parameters" and "trained_parameters" those of the
     method's own config on ViT-L/14, where it wants a tower; with licence and measured score they come from a
-    file that the documentation quotes. None: not known, as of methods that other packages add.
+    file that the documentation quotes. None: not known, as of methods that other packages add. "converted_from": the
+    detectors whose published files ``gammascope convert`` takes.
     """
     embedded = {}
     for path in (weights.named(name) for name in weights.DETECTORS):
@@ -40,6 +42,9 @@ def rows() -> list[dict[str, Any]]:
                 "embedded_weights": facts is not None,
                 "calibrated": facts is not None and bool(facts.calibration),
                 "published_weights": sorted(method.weights),
+                "converted_from": sorted(
+                    other for other, (ours, _) in CONVERTERS.items() if ours == name
+                ),
                 "extras": _extras(method),
             }
         )

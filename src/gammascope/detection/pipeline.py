@@ -220,6 +220,11 @@ class Pipeline:
             _check(source)
             decoded, name = Decoded(source, "", (), None, 0), "<memory>"
         else:
+            if not isinstance(source, bytes | Path):
+                raise UndecodableImageError(
+                    f"A {type(source).__name__} is no image: expected a path, the content of a file, or an array of "
+                    "height x width x 3, uint8 (numpy.asarray of a Pillow image in mode RGB)."
+                )
             decoded = decode(source)
             name = "<memory>" if isinstance(source, bytes) else source.name
         return self.report_of(decoded, name)
@@ -454,9 +459,11 @@ def view_under(spec: ViewSpec, profile: Profile) -> ViewSpec:
 def _one_in(share: float) -> str:
     """Return a share for people.
 
-    >>> _one_in(0.62), _one_in(0.004), _one_in(0.0)
-    ('62 in 100', '1 in 250', 'fewer than 1 in 1,000')
+    >>> _one_in(0.62), _one_in(0.004), _one_in(0.0), _one_in(0.996)
+    ('62 in 100', '1 in 250', 'fewer than 1 in 1,000', 'more than 99 in 100')
     """
+    if 0.995 <= share < 1:
+        return "more than 99 in 100"
     if share >= 0.0095:
         return f"{round(100 * share)} in 100"
     return f"1 in {round(1 / share):,}" if share >= 0.001 else "fewer than 1 in 1,000"

@@ -234,7 +234,12 @@ class OnnxRuntimeNetwork(Network):
     at_once = TORCH_AT_ONCE
 
     def __init__(self, graph: Path) -> None:
-        import onnxruntime
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError(
+                "ONNX Runtime is not installed: pip install onnxruntime."
+            ) from error
 
         self.origin = Origin.parse(origin_text(graph), graph)
         options = onnxruntime.SessionOptions()

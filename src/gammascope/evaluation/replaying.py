@@ -20,7 +20,6 @@ from gammascope.evaluation import (
     robustness,
     robustness_run,
     run,
-    together,
 )
 from gammascope.evaluation.replay_file import FILE, Kept, not_replayable
 from gammascope.evaluation.score_table import ScoreTable
@@ -274,6 +273,8 @@ def _together(
         raise MissingDataError(f"No scores of {against}, which the three best are compared with.")
     known = made[against]
     at = known.calibration["generated"].fake_from if known.plain["calibrated"] else None
+    from gammascope.evaluation import together  # fits by torch; all other tables go without
+
     try:
         plain = together.judged(runs, against, at)
     except MissingDataError as error:

@@ -34,6 +34,9 @@ from gammascope.files import complete_or_absent, shown
 from gammascope.imaging import codecs
 from gammascope.sample import Entry, Label, Sample
 
+FEW = 30
+"""Pictures of a class, below which intervals that come from drawing them again are said to be too narrow."""
+
 NATIVE, ALIGNED, ALL_RECODED = "native", "fakes_aligned", "all_recoded"
 """The columns that are always there: images as they are; fakes re-encoded as the reals are; all images re-encoded."""
 
@@ -445,12 +448,12 @@ def grids(evaluation: Evaluation) -> list[laid_out.Grid]:
 
 
 def operating_points(evaluation: Evaluation) -> str:
-    """Return a line about the logits from which the answers are yes, and one about what fakes were aligned to."""
+    """Return lines about the logits from which answers are yes, what fakes were aligned to, and too few pictures."""
     origin = "of the calibration" if evaluation.plain["calibrated"] else "raw, for want of one"
     points = (
         f"{name} from {value.fake_from:.3f}" for name, value in evaluation.calibration.items()
     )
-    thresholds = f"Thresholds on logits ({origin}): {', '.join(points)}"
+    thresholds = f"Thresholds on logits ({origin}): {', '.join(points)}{_few(evaluation)}"
     aligned = evaluation.plain["definitions"].get(ALIGNED)
     if aligned is None:
         return f"{thresholds}\nNo real image to align the fakes' files to: no column {ALIGNED}."
@@ -458,6 +461,17 @@ def operating_points(evaluation: Evaluation) -> str:
     other, total = encodings.get("none", 0), sum(encodings.values())
     return (
         f"{thresholds}\nFakes aligned to {total - other} JPEG photos and {other} that are no JPEG"
+    )
+
+
+def _few(evaluation: Evaluation) -> str:
+    counts = evaluation.plain["columns"][NATIVE].values()
+    least = min((min(one["yes"], one["no"]) for one in counts), default=FEW)
+    if least >= FEW:
+        return ""
+    return (
+        f"\nOf one class there are {least} pictures only: intervals of AUROC, error rates and calibration, which come "
+        "from drawing the same pictures again, are too narrow."
     )
 
 

@@ -251,7 +251,7 @@ class _Examiner:
 
     def __call__(self, batch: Any) -> Any:
         """Examine a batch of the list, but for images that have rows already."""
-        arrow, _ = pyarrow_for(FEATURE)
+        arrow, _ = pyarrow_for(FEATURE, "bulk")
         items = [
             (values.pop("number"), Item.of(values))
             for values in batch.to_pylist()

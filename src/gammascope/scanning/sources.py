@@ -300,7 +300,7 @@ def _members(file: str) -> Iterator[Item]:
 
 def _rows(file: str) -> Iterator[Item]:
     """Yield the images of a Parquet table with bytes, or the files that a Parquet manifest names."""
-    arrow, parquet = pyarrow_for("Scanning tables")
+    arrow, parquet = pyarrow_for("Scanning tables", "bulk")
     with _opened(file) as opened:
         try:
             table = parquet.ParquetFile(opened)

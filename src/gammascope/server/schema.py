@@ -152,6 +152,7 @@ class MethodShape(_Shape):
     embedded_weights: bool
     calibrated: bool
     published_weights: list[str]
+    converted_from: list[str]
     extras: dict[str, str]
 
 

@@ -74,9 +74,10 @@ def fit(
         )
     refuse_untaught(recipe.config, detector)
     loop.keep_states(detector, recipe)
-    claim(folder, settings.plain(plain_recipe(recipe)), RECIPE, resume=resume)
     detector.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     features = _Features(recipe, detector, Path(how.cache or folder / FEATURES), report)
+    # Only now: a recipe whose pictures are not there leaves nothing behind that would have to be resumed.
+    claim(folder, settings.plain(plain_recipe(recipe)), RECIPE, resume=resume)
     training = features.seen("training", how.views)
     if training is None:
         raise MissingDataError("No image to train on: all belong to validation sources.")

@@ -44,6 +44,7 @@ function listKey(event) {
 
 function startList() {
   byId("list").classList.toggle("many", PAGE.questions.length > 1);
+  byId("list").classList.toggle("crowded", PAGE.questions.length > 3);
   drawCounts();
   drawControls();
   byId("controls").addEventListener("submit", (event) => event.preventDefault());

@@ -33,6 +33,8 @@ from gammascope.sample import Label
 MASKED = 0.85
 """Share of the tokens that are hidden: the middle of what training hides."""
 
+_AT_ONCE = 16  # pictures that are encoded together; a hundred of 256 px take more memory than most machines have
+
 
 def photos(
     manifest: Path, split: str, classes: dict[str, list[str]], count: int, network: Harmon
@@ -67,8 +69,8 @@ def error(network: Harmon, photo: Tensor, kind: int, seed: int) -> float:
 
 
 def features(network: Harmon, pixels: Tensor) -> Tensor:
-    tokens = network.tokens(pixels)
-    return torch.cat([tokens.mean(1), tokens.std(1)], 1)
+    few = [network.tokens(some) for some in pixels.split(_AT_ONCE)]
+    return torch.cat([torch.cat([tokens.mean(1), tokens.std(1)], 1) for tokens in few])
 
 
 def shown(values: np.ndarray) -> str:
@@ -81,7 +83,10 @@ def heard(network: Harmon, pixels: Tensor, kinds: Tensor) -> None:
     untold = [error(network, photo, -1, n) for n, photo in enumerate(pixels)]
     print(f"  error of the noise: told the class {shown(np.array(told))}")
     print(f"  told nothing {shown(np.array(untold))}")
-    print(f"  difference {shown(np.array(untold) - np.array(told))}")
+    brought = np.array(untold) - np.array(told)
+    print(
+        f"  what the class brings: {1000 * brought.mean():.2f} thousandths of it, {shown(brought)}"
+    )
 
 
 class Probe:

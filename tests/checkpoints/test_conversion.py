@@ -543,7 +543,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         converted(tmp_path, {"model": {"a": 1}}, "effort")
     with pytest.raises(IncompatibleCheckpointError, match="holds no tensors"):
         converted(tmp_path, {"model": 3}, "effort")
-    with pytest.raises(IncompatibleCheckpointError, match="Did you mean 'gapl'"):
+    with pytest.raises(UnknownMethodError, match="Did you mean 'gapl'"):
         convert(tmp_path / "text.pth", "gapel", out)
 
 

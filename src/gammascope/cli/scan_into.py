@@ -42,7 +42,7 @@ class Engine:
 
 
 def refuse_without_out(
-    out: Path | None, engine: Where, address: str | None, *, deduplicate: bool
+    out: str | None, engine: Where, address: str | None, *, deduplicate: bool
 ) -> None:
     """Refuse options of a scan that are about a folder of rows.
 

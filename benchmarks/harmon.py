@@ -69,7 +69,7 @@ def error(network: Harmon, photo: Tensor, kind: int, seed: int) -> float:
 
 
 def features(network: Harmon, pixels: Tensor) -> Tensor:
-    few = [network.tokens(some) for some in pixels.split(_AT_ONCE)]
+    few = [network.tokens(some) for some in torch.split(pixels, _AT_ONCE)]
     return torch.cat([torch.cat([tokens.mean(1), tokens.std(1)], 1) for tokens in few])
 
 

@@ -84,9 +84,7 @@ def heard(network: Harmon, pixels: Tensor, kinds: Tensor) -> None:
     print(f"  error of the noise: told the class {shown(np.array(told))}")
     print(f"  told nothing {shown(np.array(untold))}")
     brought = np.array(untold) - np.array(told)
-    print(
-        f"  what the class brings: {1000 * brought.mean():.2f} thousandths of it, {shown(brought)}"
-    )
+    print(f"  what the class brings, in thousandths {shown(1000 * brought)}")
 
 
 class Probe:

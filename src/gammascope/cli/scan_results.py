@@ -161,8 +161,8 @@ class Results:
         for words, files in self._unreadable().items():
             yield "unreadable", f"{_files(files)}: {words}", "magenta"
         found: dict[str, list[tuple[str, str]]] = {kind: [] for kind in _KINDS}
-        for _, kind, *note in sorted(self.said, key=itemgetter(0)):
-            found[kind].append((note[0], note[1]))
+        for _, kind, name, words in sorted(self.said, key=itemgetter(0)):
+            found[kind].append((name, words))
         found["differ"] = self._differing()
         for what, notes in found.items():
             style = "yellow" if what == "differ" else "cyan"

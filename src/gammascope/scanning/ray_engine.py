@@ -23,10 +23,9 @@ from typing import Any
 from gammascope.data import ledger
 from gammascope.detection.pipeline import Besides, Execution, Pipeline
 from gammascope.errors import IncompatibleCheckpointError, MissingExtraError
-from gammascope.files import pyarrow_for
 from gammascope.imaging.decode import Limits
 from gammascope.scanning.ordered import Plan, Progress, examine, prepared
-from gammascope.scanning.results import FEATURE, Forgetful, Memory, ResultsFolder, Row, Seen
+from gammascope.scanning.results import Forgetful, Memory, ResultsFolder, Row, Seen, pyarrow_here
 from gammascope.scanning.sources import Item
 
 IMAGES_AT_ONCE = 64
@@ -251,7 +250,7 @@ class _Examiner:
 
     def __call__(self, batch: Any) -> Any:
         """Examine a batch of the list, but for images that have rows already."""
-        arrow, _ = pyarrow_for(FEATURE, "bulk")
+        arrow, _ = pyarrow_here()
         items = [
             (values.pop("number"), Item.of(values))
             for values in batch.to_pylist()

@@ -29,7 +29,8 @@ from gammascope.imaging.storage import again, filesystem_of, is_remote
 from gammascope.report import COUNTED, EDITED, Verdict
 from gammascope.scanning.sources import Item
 
-FEATURE = "A scan into a folder"
+pyarrow_here = partial(pyarrow_for, "A scan into a folder", "bulk")
+"""``files.pyarrow_for`` of all that writes and reads rows."""
 
 _LISTED = "listed.json"
 _WHAT = "results"
@@ -132,7 +133,7 @@ class ResultsFolder:
         Raises:
             MissingDataError: If another process is writing to the folder.
         """
-        pyarrow_for(FEATURE, "bulk")
+        pyarrow_here()
         self.folder.mkdir(parents=True, exist_ok=True)
         with ledger.alone_in(self._ledger, _WHAT):
             for left in self.folder.glob(".*.part"):
@@ -174,7 +175,7 @@ class ResultsFolder:
 
     def items(self, total: int) -> Iterator[tuple[int, Item]]:
         """Yield the images that have no row yet, with their numbers."""
-        _, parquet = pyarrow_for(FEATURE, "bulk")
+        _, parquet = pyarrow_here()
         gaps = ledger.Gaps(ledger.missing(self.folder, total))
         for path, span in ledger.parts(self.listing):
             for batch in parquet.ParquetFile(path).iter_batches(4096) if gaps.meet(span) else ():
@@ -203,7 +204,7 @@ class ResultsFolder:
 
     def summary(self) -> Summary:
         """Count verdicts, copies and look-alikes; reads columns part by part, and holds 17 bytes for each image."""
-        _, parquet = pyarrow_for(FEATURE, "bulk")
+        _, parquet = pyarrow_here()
         images, failed = 0, 0
         digests, looks, graveness = [_NOTHING], [_NOTHING], [np.empty(0, np.uint8)]
         answers = {name: dict.fromkeys(Verdict, 0) for name in _QUESTIONS}
@@ -246,7 +247,7 @@ class ResultsFolder:
         )
 
     def _write_listing(self, first: int, items: list[Item]) -> None:
-        arrow, _ = pyarrow_for(FEATURE, "bulk")
+        arrow, _ = pyarrow_here()
         numbers, texts, names = arrow.int64(), arrow.string(), arrow.binary()
         kinds = {"start": numbers, "size": numbers, "name": names, "file": names}
         schema = arrow.schema(
@@ -347,7 +348,7 @@ def table_of(rows: list[Row]) -> Any:
     that decided it and its probability; the same for "generated" and "edited" where the method answers them; report
     (JSON, everything that is said); error. What is unknown is null.
     """
-    arrow, _ = pyarrow_for(FEATURE, "bulk")
+    arrow, _ = pyarrow_here()
     schema = arrow.schema(
         [
             *(("number", arrow.int64()), ("image", arrow.string()), ("sha256", arrow.string())),

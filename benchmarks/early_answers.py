@@ -1,13 +1,13 @@
 """What answering early finds, misses and saves: the first views alone, few views, and a cascade, side by side.
 
-    python benchmarks/early_answers.py MANIFEST --split dev [--images 100] [--repeats 5] [--json FILE]
+    python benchmarks/early_answers.py MANIFEST --split dev [--images 100] [--timed 48] [--repeats 5] [--json FILE]
 
 On labelled pictures, at the thresholds that ship, for the profiles ``fast`` and default: the embedded detector with all
 views of the profile, the same where the first views may settle the matter (as it ships), the small detector, and a
 cascade of both (``scan --weights mobilenet --then default``), by default also with few views of the small one (from
 Python: ``fusion.cascade``). Counted are pictures called generated: fakes found, and photos as false alarms. Every
-picture goes through all of them in turn; CPU-ms are of looking alone (``labelled.py``), and of ``--repeats`` runs the
-median is shown.
+picture goes through all of them in turn; CPU-ms are of looking alone (``labelled.py``), and medians of ``--repeats``
+runs on ``--timed`` of the pictures.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from labelled import Way, decoded, entries_of, rates, share, told
-from scan_speed import middle, repeated
+from labelled import Way, decoded, entries_of, judged_and_timed, rates, share, told
 
 from gammascope import machine
 from gammascope.report import Verdict
@@ -109,7 +108,7 @@ def ratios(found: dict[str, Any]) -> dict[str, float]:
 def markdown(result: dict[str, Any]) -> str:
     found = result["found"]
     lines = [
-        f"{result['machine']}; medians of {result['repeats']} runs.\n",
+        f"{result['machine']}; CPU-ms are medians of {result['repeats']} runs on {result['timed']} pictures.\n",
         "| way | fakes found | photos called fake | AUROC | CPU-ms a picture | speed, of all views | views "
         "| other verdict than all views | passed on |",
         f"| --- |{' ---: |' * 8}",
@@ -137,11 +136,13 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--split", default="dev")
     parser.add_argument("--images", type=int, help="so many, evenly spread; default: all of it")
+    parser.add_argument("--timed", type=int, default=48, help="pictures that are timed")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    found: dict[str, Any] = middle(repeated(measured, chosen))
-    result = {"machine": machine.name(), "repeats": chosen.repeats, "found": found}
+    found = judged_and_timed(measured, chosen, ("cpu_ms",))
+    result = {"machine": machine.name(), "found": found}
+    result |= {name: getattr(chosen, name) for name in ("timed", "repeats")}
     result["ratios"] = ratios(found)
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1) + "\n", "utf-8")

@@ -1,19 +1,22 @@
 """Labelled pictures, several ways of looking at each of them, and how many fakes and photos each way calls fake.
 
 Every picture goes through all ways in turn, so what disturbs one disturbs all. Times are the processor's, of looking
-alone: what a report says besides (origin, forensic methods) is the same for all of them, and so is decoding.
+alone: what a report says besides (origin, forensic methods) is the same for all of them, and so is decoding. What is
+said of a picture does not change from run to run, so all pictures are looked at once, and some of them often.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scan_speed import middle, repeated
 
 from gammascope.evaluation.intervals import wilson
 from gammascope.evaluation.metrics import auroc, tpr_at_fpr
@@ -77,6 +80,32 @@ def decoded(entries: Iterable[Entry]) -> Iterator[tuple[Entry, Image]]:
             yield entry, decode(entry.path).image
         except UndecodableImageError as error:
             print(f"left out: {error}", file=sys.stderr)
+
+
+def judged_and_timed(
+    measure: Callable[[argparse.Namespace], dict[str, Any]],
+    chosen: argparse.Namespace,
+    times: Sequence[str],
+) -> dict[str, Any]:
+    """Measure all pictures once, for what is said of them, and some of them several times, for how long it takes.
+
+    Args:
+        measure: Returns figures by the name of a way of looking.
+        chosen: ``images``: how many pictures there are (None: all of them); ``timed``: how many are looked at
+            ``repeats`` times.
+        times: Names of the figures that are medians over those.
+    """
+
+    def asked(**other: int) -> argparse.Namespace:
+        return argparse.Namespace(**(vars(chosen) | other))
+
+    (judged,) = repeated(measure, asked(repeats=1))
+    often = middle(
+        repeated(measure, asked(images=min(chosen.timed, chosen.images or chosen.timed)))
+    )
+    return {
+        name: row | {time_: often[name][time_] for time_ in times} for name, row in judged.items()
+    }
 
 
 def share(count: int, of: int) -> dict[str, Any]:

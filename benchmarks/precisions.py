@@ -1,12 +1,12 @@
 """What bf16, int8 and "auto" change, and what they save: verdicts on whole images, beside float32 in the same run.
 
-    python benchmarks/precisions.py MANIFEST --split dev [--images 200] [--int8 DETECTOR.int8.xml]
+    python benchmarks/precisions.py MANIFEST --split dev [--images 200] [--timed 48] [--int8 DETECTOR.int8.xml]
     python benchmarks/precisions.py --synthetic
 
 "auto" is what ships: of weights that are int8, activations are, too. int8 files of other checkpoints are made by
 ``gammascope export CHECKPOINT --out FOLDER --data MANIFEST``. Every image goes through all precisions in turn, so what
-disturbs one disturbs all; times are the processor's, and of speeds the median of ``--repeats`` runs is shown. Leaves
-with 1 if more verdicts change than ``--most`` allows: a gate for build machines.
+disturbs one disturbs all; times are the processor's, and medians of ``--repeats`` runs on ``--timed`` of the pictures.
+Leaves with 1 if more verdicts change than ``--most`` allows: a gate for build machines.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from labelled import Way, decoded, entries_of, look_at, share, told
-from scan_speed import PHOTOS, middle, repeated
+from labelled import Way, decoded, entries_of, judged_and_timed, look_at, share, told
+from scan_speed import PHOTOS
 
 from gammascope.report import Verdict
 
@@ -147,12 +147,13 @@ def main() -> None:
     parser.add_argument(
         "--most", type=float, default=1.0, help="share of images with other verdicts"
     )
+    parser.add_argument("--timed", type=int, default=48, help="pictures that are timed")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     if (chosen.manifest is None) != chosen.synthetic:
         parser.error("name a MANIFEST, or --synthetic.")
-    found: dict[str, Any] = middle(repeated(measured, chosen))
+    found = judged_and_timed(measured, chosen, ("cpu_ms_a_view", "speed_of_f32"))
     print(markdown(found))
     if chosen.json:
         pictures = "synthetic" if chosen.synthetic else chosen.split

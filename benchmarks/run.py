@@ -69,13 +69,13 @@ JOBS = (
     Job(
         "own_commands",
         "Beside another tool, by the commands of both",
-        "DATA --peer PEER --json OUT.json",
+        "DATA --peer PEER --timed 24 --json OUT.json",
         "DATA --peer PEER --images 4 --timed 1 --repeats 1 --json OUT.json",
     ),
     Job(
         "scan_memory",
         "Memory of a scan",
-        "--images 200 2000 10000 --json OUT.json",
+        "--images 200 2000 --repeats 3 --json OUT.json",
         "--images 20 60 --repeats 1 --json OUT.json",
     ),
     Job(
@@ -89,7 +89,7 @@ JOBS = (
         "early_answers",
         "Early exits and the cascade",
         "DATA --json OUT.json",
-        "DATA --images 4 --repeats 1 --json OUT.json",
+        "DATA --images 4 --timed 2 --repeats 1 --json OUT.json",
     ),
     Job("evaluation_speed", "Speed of an evaluation", "PHOTOS --images 40 --json OUT.json",
         "PHOTOS --images 4 --rounds 1 --json OUT.json"),
@@ -108,7 +108,7 @@ JOBS = (
     Job(
         "server_load",
         "The server under load",
-        "PHOTOS --json OUT.json --plot OUT.png",
+        "PHOTOS --clients 1 64 --seconds 60 --compare-seconds 10 --cold 1 --warm 3 --json OUT.json --plot OUT.png",
         "PHOTOS --clients 1 4 --seconds 3 --burst 100 --compare-seconds 2 --cold 0 --warm 0 --images 4 --repeats 1 "
         "--weights mobilenet --profile fast --json OUT.json --plot OUT.png",
     ),

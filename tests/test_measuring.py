@@ -211,6 +211,27 @@ def test_fakes_found_and_false_alarms_are_counted_apart(script):
     json.dumps(found | photos)
 
 
+def test_all_pictures_are_judged_once_and_some_are_timed_often(script, monkeypatch):
+    labelled, asked = script("labelled"), []
+
+    def here(measure: Any, chosen: argparse.Namespace) -> list[Any]:
+        return [measure(chosen) for _ in range(chosen.repeats)]
+
+    def measure(chosen: argparse.Namespace) -> dict[str, Any]:
+        asked.append(chosen.images)
+        return {"fast": {"found": chosen.images, "cpu_ms": len(asked), "speed": [len(asked)]}}
+
+    monkeypatch.setattr(labelled, "repeated", here)  # which would start a process for each
+    chosen = argparse.Namespace(images=None, timed=48, repeats=3)
+    found = labelled.judged_and_timed(measure, chosen, ("cpu_ms",))
+    assert asked == [None, 48, 48, 48]
+    assert found == {"fast": {"found": None, "cpu_ms": 3, "speed": [1]}}
+    asked.clear()
+    few = argparse.Namespace(images=4, timed=48, repeats=1)
+    labelled.judged_and_timed(measure, few, ("cpu_ms",))
+    assert asked == [4, 4]
+
+
 def way(script: ModuleType, seconds: float, *said: tuple[Verdict, float]) -> Any:
     """Return a way of looking with what it said of each picture: verdict and logit."""
     answers = [{"generated": Answer(0.5, verdict, (0.4, 0.6))} for verdict, _ in said]
@@ -251,7 +272,7 @@ def test_answering_early_is_judged_beside_all_views_of_the_same_profile(script):
         "fast, early exits: verdicts of all views that stay": pytest.approx(2 / 3, abs=1e-6),
         "fast, early exits: fakes found, of those by all views": 0.5,
     }
-    table = early.markdown({"machine": "a desk", "repeats": 1, "found": found})
+    table = early.markdown({"machine": "a desk", "timed": 3, "repeats": 1, "found": found})
     assert "| fast, early exits | 1 of 2, 50.0 % [9.5, 90.5] | 0 of 1, 0.0 % [0.0, 79.3] |" in table
 
 

@@ -579,7 +579,7 @@ def test_a_number_that_led_to_no_verdict_is_not_compared_with_thresholds(edited)
     assert line.locator(".number, .bar").count() == 0
     panel = opened(edited, "tiny.png")
     assert "Too small." in panel
-    assert "0.1" not in panel.split("What weakens")[0]
+    assert "0.1" not in panel.split("What to bear in mind")[0]
     assert "Between the two thresholds" not in panel
 
 

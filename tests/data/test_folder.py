@@ -18,7 +18,7 @@ from gammascope.data.folder import (
 )
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.errors import MissingDataError, UndecodableImageError
-from gammascope.imaging.decode import decode
+from gammascope.imaging.decode import content_of, decode
 from gammascope.sample import Label
 from gammascope.scanning.sources import listed
 
@@ -140,9 +140,22 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Any) -> None:
     tree(tmp_path, "x/a.jpg", "elsewhere/b.jpg")
     (tmp_path / "x/up").symlink_to(tmp_path / "x")
     (tmp_path / "x/link").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "x/nowhere.jpg").symlink_to(tmp_path / "gone.jpg")
     found = find_images([str(tmp_path / "x")])
     assert names_of(found, tmp_path) == ["x/a.jpg", "x/link/b.jpg"]
+
+
+def test_links_that_lead_nowhere_are_listed_so_that_who_opens_them_says_so(tmp_path: Any) -> None:
+    tree(tmp_path, "x/a.jpg")
+    (tmp_path / "x/gone.jpg").symlink_to("away.jpg")
+    (tmp_path / "x/itself.jpg").symlink_to("itself.jpg")
+    (tmp_path / "x/text").symlink_to("away.txt")
+    for asked in (tmp_path / "x", tmp_path / "**", tmp_path / "x/*.jpg"):
+        found = find_images([str(asked)])
+        assert names_of(found, tmp_path) == ["x/a.jpg", "x/gone.jpg", "x/itself.jpg"]
+    with pytest.raises(UndecodableImageError, match="no such file"):
+        content_of(tmp_path / "x/gone.jpg")
+    with pytest.raises(UndecodableImageError, match="too many levels of symbolic links"):
+        content_of(tmp_path / "x/itself.jpg")
 
 
 def test_folders_may_be_left_out_and_other_files_looked_for(tmp_path: Any) -> None:

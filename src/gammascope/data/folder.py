@@ -229,15 +229,15 @@ def _fitting(folder: Path, part: str) -> list[tuple[Path, bool]]:
         (folder / part).stat()  # Listing may be forbidden where passing through is not.
         return [(folder / part, True)]
     with os.scandir(folder) as items:
-        return [(folder / item.name, item.is_dir()) for item in items if _fits(item, part)]
+        return [(folder / item.name, _is_folder(item)) for item in items if _fits(item, part)]
 
 
 def _fits(item: os.DirEntry[str], part: str) -> bool:
     if part == "**":
-        return not item.name.startswith(".") and (item.is_dir() or item.is_file())
+        return not item.name.startswith(".") and (_is_folder(item) or _is_file(item))
     if item.name.startswith(".") and not part.startswith("."):
         return False
-    return fnmatch.fnmatchcase(item.name, part) and (item.is_dir() or item.is_file())
+    return fnmatch.fnmatchcase(item.name, part) and (_is_folder(item) or _is_file(item))
 
 
 def files_below(
@@ -304,11 +304,26 @@ def _walk(folder: Path, walk: _Walk) -> Iterator[Path]:
         ) from error
     for item in visible:
         path = folder / item.name
-        if item.is_dir():
+        if _is_folder(item):
             if walk.recursive and walk.enter(path):
                 yield from _walk(path, walk)
-        elif path.suffix.lower() in walk.suffixes and item.is_file():
+        elif path.suffix.lower() in walk.suffixes and _is_file(item):
             yield path
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _is_file(item: os.DirEntry[str]) -> bool:
+    """Tell whether something is a file, or a link that leads nowhere, which opening it will tell."""
+    try:
+        return item.is_file() or not Path(item.path).exists()
+    except OSError:
+        return True
 
 
 def _word(folder: str) -> str:

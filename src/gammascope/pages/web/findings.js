@@ -1,4 +1,4 @@
-// What was found in one picture: verdicts, what weakens them, what they rest on, where all that comes from.
+// What was found in one picture: verdicts, what to bear in mind, what they rest on, where all that comes from.
 
 const DECLARED = "The file itself declares a generator, though nothing was found in its pixels: see “What the file says about its " +
   "origin”. Anyone can write that, and fakes are missed: weigh both.";
@@ -23,7 +23,7 @@ function pixels({ report, answers: given }) {
       "They rank pictures; they are no probabilities, and the thresholds promise no rate of false alarms."));
   }
   if (report.caveats.length) {
-    parts.push(listOf("What weakens these verdicts", report.caveats.map((caveat) => element("li", {}, printable(caveat))), "weak"));
+    parts.push(listOf("What to bear in mind", report.caveats.map((caveat) => element("li", {}, printable(caveat))), "weak"));
   }
   const seen = report.evidence.filter((one) => !aboutFile(one) && !aboutParts(one));
   if (seen.length) parts.push(listOf("What they rest on", seen.map(evidenceItem), "strong"));

@@ -3,10 +3,11 @@
     python benchmarks/edits_found.py SCORES.csv LISTED/manifest.csv [--edited 90] [--methods quantisation consistency]
 
 The manifest is that of ``listed_pictures.py``: photos chosen as hard, of whose owners only those count here that no
-network learnt from. Each is judged as its file is. The first few, cut to 0.15 to 1.2 megapixels by a seed that is the
-name, are judged untouched and after an edit of each kind of ``fit_parts.py``, in five forms. A second call goes on from
-the table. F1 is that of what the clearest method marks, 0 where it is not called edited. A method that is silent counts
-as its lowest score. Intervals: 95 %, Wilson's over photos; shares by owner weigh each owner the same.
+network learnt from; with ``--others``, all count. Each is judged as its file is. The first few, cut to 0.15 to 1.2
+megapixels by a seed that is the name, are judged untouched and after an edit of each kind of ``fit_parts.py``, in five
+forms. A second call goes on from the table. F1 is that of what the clearest method marks, 0 where it is not called
+edited. A method that is silent counts as its lowest score. Intervals: 95 %, Wilson's over photos; shares by owner weigh
+each owner the same.
 
 Last come the curves by which an answer becomes a probability (``fit_curve``), fitted to all of this: clearness, chance.
 """
@@ -69,9 +70,10 @@ def main() -> None:
     parser.add_argument("manifests", type=Path, nargs="*")
     parser.add_argument("--edited", type=int, default=90, help="photos that are edited")
     parser.add_argument("--methods", nargs="+", default=["quantisation", "consistency"])
+    parser.add_argument("--others", action="store_true", help="nothing was learnt from any of them")
     chosen = parser.parse_args()
     entries = [e for path in chosen.manifests for e in read_manifest(path, "train")]
-    photos = drawn([e for e in entries if not is_learnt(e)], None)
+    photos = drawn([e for e in entries if chosen.others or not is_learnt(e)], None)
     table = Table(chosen.scores, chosen.methods)
     for number, entry in enumerate(photos):
         judge(entry, photos, table, with_edits=number < chosen.edited)
@@ -174,6 +176,8 @@ def show(rows: list[Row]) -> None:
         spoken = [row for row in ways[way] if not np.isnan(row.score)]
         clear = np.array([row.clearness for row in spoken])
         labels = np.array([row.edit != UNTOUCHED for row in spoken])
+        if not labels.any():
+            continue
         knots = fit_curve(clear.astype(np.float32), labels.astype(np.int64))
         curve = ", ".join(f"{at:.2f}: {1 / (1 + np.exp(-odds)):.2f}" for at, odds in knots)
         print(f"\n{way}, clearness: chance: {curve}")

@@ -157,7 +157,7 @@ def test_verdicts_follow_the_calibration_and_it_is_told_of(folder, tmp_path):
     result = run("scan", folder, "--weights", path)
     assert result.stdout.count("◐ uncertain") == 9
     assert "3 files: 3 uncertain" in result.stdout
-    assert "(1 % of 200 held-out photos were called so" in result.stdout
+    assert "(at most 1 % of 200 held-out photos were called so" in result.stdout
     assert ", 5 % with 'uncertain')" in result.stdout
 
 
@@ -166,7 +166,7 @@ def test_half_a_per_cent_is_not_told_as_none(folder, tmp_path):
         name: replace(known, rates=(0.025, 0.005)) for name, known in always(-99.0, 99.0).items()
     }
     result = run("scan", folder, "--weights", written_checkpoint(tmp_path / "w.safetensors", rare))
-    assert "(0.5 % of 200 held-out photos were called so" in result.stdout
+    assert "(at most 0.5 % of 200 held-out photos were called so" in result.stdout
     assert ", 2.5 % with 'uncertain')" in result.stdout
 
 
@@ -484,6 +484,12 @@ def test_a_verdict_that_was_asked_for_outweighs_unreadable_files(folder, tmp_pat
             "Is a picture, which would be lost",
         ),
         (["scan", "{folder}", "--report", "{folder}/cat.png/page.html"], 3, "Cannot write"),
+        (
+            ["scan", "{folder}", "--report", "{recipe}"],
+            3,
+            "Does not end in .html and would be lost",
+        ),
+        (["fuse", "default", "mobilenet", "--data", "no.csv", "--out", "f.csv"], 2, ".json"),
         (["train", "{recipe}", "--out", "{empty}", "optimisation.stesp=3"], 2, "mean 'steps'?"),
         (["train", "{recipe}", "--out", "{empty}", "nonsense"], 2, "expected section.key=value"),
         (["train", "{recipe}", "--out", "{empty}", "method.name=gama"], 2, "mean 'gamma'?"),

@@ -90,6 +90,16 @@ def test_a_replay_gives_every_number_without_pictures(data, evaluated, tmp_path)
     assert again_drawn == (evaluated / "tables.md").read_text("utf-8")
 
 
+def test_a_replay_does_not_replace_the_numbers_of_an_evaluation(evaluated):
+    before = (evaluated / "summary.json").read_bytes()
+    code, said = run_in_main(
+        "evaluate", "--replay", evaluated / "replay.parquet", "--out", evaluated
+    )
+    assert code == 3
+    assert "Holds scores of an evaluation, whose numbers would be replaced" in said
+    assert (evaluated / "summary.json").read_bytes() == before
+
+
 def test_a_replay_needs_no_torch(evaluated):
     code = (
         "import sys; sys.modules['torch'] = None\n"

@@ -473,6 +473,8 @@ def test_golden(name):
 
     GAMMASCOPE_UPDATE_GOLDEN=1 rewrites the entry.
     """
+    if type(base.get(name).config).__module__.partition(".")[0] != "gammascope":
+        pytest.skip("numbers are kept of this package's own methods")
     now = fingerprint(name)
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("GAMMASCOPE_UPDATE_GOLDEN") == "1":

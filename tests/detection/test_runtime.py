@@ -285,13 +285,14 @@ def test_the_python_of_the_document_runs_an_exported_graph(
     np.testing.assert_allclose(found["logits"], seen, atol=1e-4)
 
 
-def test_int8_stays_near(exported, tmp_path):
+def test_int8_stays_near_and_leaves_stdout_to_json(exported, tmp_path, capfd):
     pytest.importorskip("nncf")
     graph = export.to_onnx(exported, tmp_path / "alone.onnx")
     views = batches(checkpoints.read_facts(exported).view, (4, 4))
     loaded = runtime.load(export.to_openvino(graph, tmp_path / "alone.int8.xml", views))
     found = export.parity(export.reference(exported), loaded.network, loaded.facts, views)
     assert 1e-6 < found.logit_error < 1.0
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,19 @@ def test_reals_are_not_touched_and_every_fake_is_stored_as_some_real(entries, ta
     qualities = np.repeat([e.quality for e in counts if e], [counts[e] for e in counts if e])
     found = np.mean([each.quality for each in drawn if each])
     assert found == pytest.approx(qualities.mean(), abs=2.5)
+
+
+def test_reals_in_an_archive_are_aligned_to_as_well(entries, tmp_path):
+    reals = [entry for entry in entries if entry.label is Label.REAL]
+    archive = tmp_path / "reals.tar"
+    with tarfile.open(archive, "w") as file:
+        for number, entry in enumerate(reals):
+            file.add(entry.path, f"{number}{entry.path.suffix}")
+    inside = [
+        dataclasses.replace(entry, path=archive / f"{number}{entry.path.suffix}")
+        for number, entry in enumerate(reals)
+    ]
+    assert FakesAligned.to_reals_of(inside) == FakesAligned.to_reals_of(reals)
 
 
 def test_the_draw_follows_the_pixels_and_not_the_name_or_the_order(entries, tmp_path):

@@ -16,6 +16,7 @@ from gammascope.errors import MissingDataError
 from gammascope.evaluation.fitting import (
     COLDEST,
     HOTTEST,
+    MARGIN,
     fit_conformal,
     fit_curve,
     fit_scale,
@@ -91,10 +92,17 @@ def test_a_lower_rate_never_gives_a_lower_threshold(whole: Any) -> None:
     assert uncertain <= fake
 
 
-def test_with_too_few_photos_the_threshold_is_just_above_the_highest() -> None:
+def test_with_too_few_photos_the_threshold_is_above_the_highest() -> None:
     logits = np.array([-3.0, 0.5, -1.0])
     (threshold,) = fit_thresholds(logits, ["a", "a", "a"], (0.05,))
-    assert threshold == np.nextafter(0.5, np.inf)
+    assert threshold == 0.5 + MARGIN
+
+
+def test_a_logit_that_another_machine_rounds_otherwise_raises_no_alarm() -> None:
+    logits = np.array([-1.0, 0.5, 0.51, 3.0])
+    (threshold,) = fit_thresholds(logits, ["a"] * 4, (0.5,))
+    assert threshold == pytest.approx(0.505)  # halfway to the next photo
+    assert (logits + 1e-4 >= threshold).mean() == (logits - 1e-4 >= threshold).mean() == 0.5
 
 
 def test_exactly_the_rate_is_allowed() -> None:

@@ -183,7 +183,9 @@ def test_a_run_is_never_overwritten(recipe, finished):
 
 def test_another_recipe_is_not_resumed(recipe, finished):
     other = replace(recipe, optimisation=replace(recipe.optimisation, learning_rate=0.5))
-    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+    with pytest.raises(
+        RecipeError, match=r"another recipe \(optimisation.learning_rate is .*, 0.5 here\)"
+    ):
         train(other, finished, resume=True)
 
 

@@ -71,7 +71,7 @@ def notes(calibrated: Calibrated) -> list[str]:
             )
         else:
             lines.append(
-                f"{question}: {percent(known.rates[1])} of these {known.photos} photos are called fake and "
+                f"{question}: at most {percent(known.rates[1])} of these {known.photos} photos are called fake and "
                 f"{percent(known.rates[0])} uncertain or fake, {_SPREAD[known.zone]}; of new ones "
                 "it may be more (--zone conformal limits that)."
             )

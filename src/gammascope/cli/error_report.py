@@ -84,7 +84,7 @@ def report_error(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.errors import UndecodableImageError
     from gammascope.imaging.decode import decode
 
-    refuse_unwritable(out)
+    refuse_unwritable(out, ".json")
     pipeline = detector.load(weights, execution=Execution(runtime, precision, profile))
     try:
         decoded = decode(picture)

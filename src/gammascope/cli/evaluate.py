@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -130,9 +131,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
 
     if replay is not None:
         _refuse_beside_replay(data, benchmark, predict, recode)
-        measured = replaying.replayed(replay, black)
         if out is not None:
+            _refuse_own_scores(out)
             refuse_unwritable(out / run.SUMMARY)
+        measured = replaying.replayed(replay, black)
         _tell(measured, out, as_json=as_json)
         return
     columns = run.columns_of(recode or ())
@@ -157,6 +159,17 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     if pipeline is not None and not as_json:
         detector.say_saving(pipeline)
     _end(told.tables.values())
+
+
+def _refuse_own_scores(out: Path) -> None:
+    from gammascope.evaluation import run
+
+    if (out / run.PARTS).exists():
+        raise FileExistsError(
+            errno.EEXIST,
+            "Holds scores of an evaluation, whose numbers would be replaced: choose another folder",
+            str(out),
+        )
 
 
 def _end(tables: Iterable[ScoreTable]) -> None:
@@ -320,7 +333,7 @@ def leaderboard(
     from gammascope.pages import leaderboard_page as page
 
     if out is not None:
-        refuse_unwritable(out)
+        refuse_unwritable(out, ".html", ".htm")
     made = page.made_of(tables)
     if out is not None:
         page.write(made, out, title)

@@ -11,6 +11,7 @@ import typer
 from gammascope.choices import Fusing
 from gammascope.cli import options
 from gammascope.cli.failures import refuse_unwritable
+from gammascope.errors import RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,8 +96,14 @@ def fuse(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope import checkpoints, settings
     from gammascope.cli import detector, terminal
     from gammascope.evaluation import fusing
+    from gammascope.evaluation.fitting import lowest_rate
+    from gammascope.report import percent
 
-    refuse_unwritable(out)
+    if out.suffix.lower() != ".json":
+        raise typer.BadParameter(
+            f"{out}: a fusion is told by its ending, .json.", param_hint="--out"
+        )
+    refuse_unwritable(out, ".json")
     paths = [checkpoints.resolve(name) for name in members]
     entries = fusing.entries_of(paths, data, source or ())
     with terminal.progress_bar("Fusing", shown=not (as_json or quiet)) as advance:
@@ -111,6 +118,12 @@ def fuse(  # noqa: PLR0913, PLR0917 - each is an option
         )
     else:
         terminal.output().print(_costs(costs))
+        known = plan.calibration["generated"]
+        if known.rates[1] < lowest_rate(known.photos):
+            terminal.say(
+                f"{known.photos} real photos cannot promise {percent(known.rates[1])} of false alarms on new ones: "
+                f"at least {round(1 / known.rates[1] - 1)} are needed. So its threshold lies above all of them."
+            )
         terminal.say(f"Fusion: {out}. Next: gammascope evaluate DATA --weights {out}")
 
 
@@ -139,7 +152,7 @@ def average(members: AveragedMembers, out: UncalibratedFile) -> None:
     from gammascope.checkpoints import averaging
     from gammascope.cli import terminal
 
-    refuse_unwritable(out)
+    refuse_unwritable(out, ".safetensors")
     digest = averaging.average(members, out)
     terminal.say(f"Checkpoint: {out} (sha256 {digest}), the mean of {len(members)}.")
     terminal.say(f"Next: gammascope calibrate {out} --data MANIFEST")
@@ -155,7 +168,7 @@ def convert(
     from gammascope.checkpoints import conversion, read_facts
     from gammascope.cli import terminal
 
-    refuse_unwritable(out)
+    refuse_unwritable(out, ".safetensors")
     digest = conversion.convert(published, name, out, clip=clip)
     terminal.say(f"Checkpoint: {out} (sha256 {digest}), {read_facts(out).trained_on}.")
     terminal.say(f"Next: gammascope calibrate {out} --data MANIFEST")

@@ -112,11 +112,16 @@ def _line_and_code(error: BaseException) -> tuple[str, int]:
     return f"Internal error, please report it ({what}). More: gammascope --debug ...", INTERNAL
 
 
-def refuse_unwritable(path: Path) -> None:
+def refuse_unwritable(path: Path, *endings: str) -> None:
     """Find out before hours of work that a file cannot be written, and make its folder.
 
+    Args:
+        path: The file.
+        endings: How names of what is written end; a file of another ending is not replaced. None: any is.
+
     Raises:
-        OSError: If the folder cannot be made or written to, or the path is a folder, or a picture that would be lost.
+        OSError: If the folder cannot be made or written to, or the path is a folder, or a picture or another kind of
+            file that would be lost.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "Is a folder, expected the name of a file", str(path))
@@ -124,6 +129,9 @@ def refuse_unwritable(path: Path) -> None:
         raise FileExistsError(
             errno.EEXIST, "Is a picture, which would be lost: choose another name", str(path)
         )
+    if path.is_file() and endings and path.suffix.lower() not in endings:
+        what = f"Does not end in {endings[0]} and would be lost: choose another name"
+        raise FileExistsError(errno.EEXIST, what, str(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):

@@ -123,7 +123,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     scan_into.refuse_without_out(out, engine, address, deduplicate=deduplicate)
     detector.refuse_beside_several(named, then, method)
     if report is not None:
-        refuse_unwritable(report)
+        refuse_unwritable(report, ".html", ".htm")
     besides = Besides(provenance, scan_results.trusted(trust), stability, report is not None)
     execution = Execution(runtime, precision, profile)
     load = partial(detector.load, method=method, device=device, execution=execution)

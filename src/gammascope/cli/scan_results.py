@@ -471,7 +471,7 @@ def _rates(known: checkpoints.Calibration) -> str:
         sources = len(known.sources)
         how = "in the mean over" if known.zone == "quantile" else "at most, in each of"
         where = f" {how} {sources} sources" if sources > 1 else ""
-        share = f"{called} of {known.photos:,} held-out photos were called so{where}"
+        share = f"at most {called} of {known.photos:,} held-out photos were called so{where}"
         return f"{share}, {unsure} with 'uncertain'"
     promised = f"at most {called} of new photos like the {known.photos} held-out ones are called so"
     if known.missed is None:

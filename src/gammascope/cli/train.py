@@ -54,13 +54,15 @@ def train(
         wanted = generators.recipe_of(values, where)
         with terminal.TrainingDisplay() as display:
             path = generators.train(wanted, out, resume=resume, stop_after=steps, report=display)
-        following = "gammascope synthesize --generator" if display.finished else "--resume"
+        ended = display.finished or steps is None  # a run that was through before takes no step
+        following = "gammascope synthesize --generator" if ended else "--resume"
         terminal.say(f"Generator: {path}. Next: {following}")
         return
     plan = recipe_of(values, where)
     with terminal.TrainingDisplay() as display:
         path = follow(plan, out, resume=resume, stop_after=steps, report=display)
-    following = f"gammascope calibrate {path} --data MANIFEST" if display.finished else "--resume"
+    ended = display.finished or steps is None
+    following = f"gammascope calibrate {path} --data MANIFEST" if ended else "--resume"
     terminal.say(f"Checkpoint: {path}. Next: {following}")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,7 +128,8 @@ def to_openvino(
         except ImportError:
             raise MissingExtraError.of("Quantising", "nncf", "export") from None
         samples = [one[None] for batch in views for one in batch]
-        model = nncf.quantize(model, nncf.Dataset(samples), subset_size=len(samples))
+        with contextlib.redirect_stdout(sys.stderr):  # It draws its progress where JSON may go.
+            model = nncf.quantize(model, nncf.Dataset(samples), subset_size=len(samples))
     model.set_rt_info(runtime.origin_text(graph), [runtime.KEY])
     target.parent.mkdir(parents=True, exist_ok=True)
     openvino.save_model(model, target, compress_to_fp16=False)

@@ -545,12 +545,12 @@ def _tasks(config: Config, prediction: Prediction, batch: Batch) -> dict[str, Te
     if COARSE not in batch.tags:
         raise RecipeError(_NO_FACES)
     nothing = torch.full_like(batch.tags[COARSE], math.nan)
-    similarity = prediction.features["similarity"]
+    similarity = prediction.features["similarity"].float()
     parts = {task: similarity[:, place] for task, place in columns().items()}
     result = {}
     for tag in ORDINAL:
         levels = parts[tag].softmax(1)
-        level = levels @ torch.arange(1.0, 1.0 + levels.shape[1], device=levels.device)
+        level = (levels * torch.arange(1.0, 1.0 + levels.shape[1], device=levels.device)).sum(1)
         value = batch.tags.get(tag, nothing)
         result[tag] = losses.ranking_fidelity(level, value, sigma=config.sigma)
     for tag in CATEGORICAL:

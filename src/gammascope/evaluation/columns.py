@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from gammascope.errors import MissingDataError
+from gammascope.errors import MissingDataError, UndecodableImageError
 from gammascope.imaging import codecs
 from gammascope.imaging.codecs import Encoding, Subsampling
+from gammascope.imaging.decode import content_of
 from gammascope.sample import Entry, Image, Label, Sample
 
 _HEADER_BYTES = 2**18  # enough for nearly any header; the whole file is read where it is not
@@ -129,11 +130,14 @@ class FakesAligned:
 def _heads_of(path: Path) -> Iterator[bytes]:
     """Yield what says a file's encoding; nothing if it cannot be read."""
     try:
+        if not path.is_file():  # in an archive or a table
+            yield content_of(path)
+            return
         with path.open("rb") as file:
             data = file.read(_HEADER_BYTES)
             if data[:2] == b"\xff\xd8" and codecs.jpeg_quality(data) is None:
                 data += file.read()
-    except OSError:
+    except (OSError, UndecodableImageError):
         return
     yield data
 

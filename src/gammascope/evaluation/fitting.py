@@ -16,6 +16,8 @@ from gammascope.sample import Label
 COLDEST, HOTTEST = 0.05, 20.0
 """Bounds of a temperature: separable data would ask for 0, data without a signal for infinity."""
 
+MARGIN = 0.05
+"""How far a threshold lies above a photo that must not alarm, at most, in logits. Our choice."""
 _SHRINK = (
     math.sqrt(5.0) - 1.0
 ) / 2.0  # golden section: each step keeps one of its two inner points
@@ -252,8 +254,9 @@ def fit_thresholds(
     Each source counts the same however many photos it has, so that one large collection does not
     set the threshold for all cameras; the price is that each photo of a small source counts much.
     Without a name, photos form one source together. The share is kept on these photos exactly,
-    never by interpolation: where it would allow less than one photo, the threshold lies just above
-    the highest logit. So more photos can only lower it.
+    never by interpolation: where it would allow less than one photo, the threshold lies above the highest logit. So
+    more photos can only lower it. Above the first logit that is one too many it lies halfway to the next one, at most
+    ``MARGIN``: on another machine, or with other threads, the same photo's logit differs a little.
 
     Args:
         real_logits: Logits of real photos that were not trained on.
@@ -288,8 +291,10 @@ def _threshold(
 ) -> float:
     _check_rate(rate)
     # The rounding of the sum must not cost a photo: 5 of 100 is 0.05. The last always exceeds.
-    first_too_many = int(np.argmax(alarms > rate + 1e-9))
-    return float(np.nextafter(ranked[first_too_many], np.inf))
+    first = ranked[int(np.argmax(alarms > rate + 1e-9))]
+    higher = ranked[ranked > first]
+    above = min((higher[-1] - first) / 2, MARGIN) if higher.size else MARGIN
+    return float(max(first + above, np.nextafter(first, np.inf)))
 
 
 def _zero(rising: Callable[[float], tuple[float, float]], low: float, high: float) -> float:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,20 @@ def claim(
     if resume and not there:
         raise MissingDataError(f"Nothing to resume in {folder}: it has no {begun}.")
     if resume:
-        if known(json.loads(place.read_text("utf-8"))) != recipe:
+        other = list(_different(known(json.loads(place.read_text("utf-8"))), recipe))
+        if other:
             raise RecipeError(
-                f"{folder} holds a run of another recipe: resume with {place}'s values."
+                f"{folder} holds a run of another recipe ({'; '.join(other[:3])}): resume with {place}'s values."
             )
         return
     with complete_or_absent(place) as unfinished:
         unfinished.write_text(json.dumps(recipe, indent=1), "utf-8")
+
+
+def _different(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """Tell the values that two recipes do not share."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys([*before, *now]):
+            yield from _different(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif before != now:
+        yield f"{name} is {before} there, {now} here"

@@ -100,9 +100,7 @@ def fuse(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.report import percent
 
     if out.suffix.lower() != ".json":
-        raise typer.BadParameter(
-            f"{out}: a fusion is told by its ending, .json.", param_hint="--out"
-        )
+        raise RecipeError(f"--out {out}: a fusion is known by its ending, .json.")
     refuse_unwritable(out, ".json")
     paths = [checkpoints.resolve(name) for name in members]
     entries = fusing.entries_of(paths, data, source or ())

@@ -916,6 +916,8 @@ def test_two_evaluations_are_compared_on_the_same_images(collection, weights, tm
     assert re.search(r"fakes_aligned +generated +AUROC .* 0\.000 \[0\.000, 0\.000\]", result.stdout)
     assert "p = " in result.stdout
     assert "15 images that both answered for" in result.stderr
+    assert "native, generated: which ranks better may be chance." in result.stderr
+    assert "of one class there are 5 pictures only" in result.stderr.lower()
     as_json = json.loads(run("compare", tmp_path / "a", tmp_path / "b", "--json").stdout)
     native = as_json["columns"]["native"]["generated"]
     assert (native["yes"], native["no"]) == (10, 5)

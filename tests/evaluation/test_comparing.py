@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from gammascope.errors import MissingDataError
-from gammascope.evaluation.comparing import compare, mcnemar, pair
+from gammascope.evaluation.comparing import compare, mcnemar, notes, pair
 from gammascope.evaluation.score_table import ScoreTable
 
 
@@ -79,6 +79,24 @@ def test_pairing_sees_a_difference_that_separate_intervals_do_not(two):
     ).auroc
     assert other.low < one.high  # the intervals overlap
     assert difference.low > 0  # and still the second is better
+
+
+def test_what_a_comparison_comes_to_is_said_in_words(two):
+    first, second, label = two
+    pairs = {"better": (first, second), "worse": (second, first), "same": (first, first)}
+    said = {}
+    for name, (one, other) in pairs.items():
+        found = compare(pair(table(one, label), table(other, label), "generated"))
+        said[name] = notes({("native", "generated"): found}).splitlines()
+    assert said["better"][0] == "native, generated: the second ranks these images better."
+    assert said["worse"][0] == "native, generated: the first ranks these images better."
+    assert said["same"][0] == "native, generated: which ranks better may be chance."
+    assert len(said["same"]) == 2
+    few = [*range(10), *range(150, 160)]
+    found = compare(
+        pair(table(first[few], label[few]), table(second[few], label[few]), "generated")
+    )
+    assert "there are 10 pictures only" in notes({("native", "generated"): found})
 
 
 def test_a_detector_does_not_differ_from_itself(two):

@@ -107,7 +107,8 @@ def read_manifest(path: Path, split: str | None = None) -> list[Entry]:
         counts = Counter(entry.split for entry in entries)
         known = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
         raise MissingDataError(
-            f"{path} has no row in split {split!r}.{did_you_mean(split, counts)} Known: {known}."
+            f"{path} has no row in split {split!r}.{did_you_mean(split, counts)} Known: {known}. (Rows that name no "
+            "split are of 'test': a column 'split' names others.)"
         )
     return chosen
 

@@ -274,11 +274,27 @@ def notes(comparisons: Comparisons) -> str:
     """Say what the numbers rest on, and what they do not account for."""
     pairs = next(iter(comparisons.values())).pairs
     left_out = pairs.only_first + pairs.only_second
-    return (
+    told = [
+        f"{', '.join(where)}: {_concluded(one.auroc[2])}." for where, one in comparisons.items()
+    ]
+    told.append(
         f"{len(pairs.truth)} images that both answered for"
         + (f", {left_out} left out because only one did" if left_out else "")
         + f". {len(comparisons)} comparisons: p is not corrected for their number."
     )
+    least = int(min((pairs.truth == 1).sum(), (pairs.truth == 0).sum()))
+    if least < run.FEW:
+        told.append(run.too_few(least))
+    return "\n".join(told)
+
+
+def _concluded(difference: Value) -> str:
+    """Say in words what the interval of a difference in AUROC means."""
+    if not (math.isfinite(difference.low) and math.isfinite(difference.high)):
+        return "the images do not tell which ranks better"
+    if difference.low > 0 or difference.high < 0:
+        return f"the {'second' if difference.low > 0 else 'first'} ranks these images better"
+    return "which ranks better may be chance"
 
 
 def summary_of(folder: Path) -> dict[str, Any]:

@@ -467,10 +467,13 @@ def operating_points(evaluation: Evaluation) -> str:
 def _few(evaluation: Evaluation) -> str:
     counts = evaluation.plain["columns"][NATIVE].values()
     least = min((min(one["yes"], one["no"]) for one in counts), default=FEW)
-    if least >= FEW:
-        return ""
+    return f"\n{too_few(least)}" if 0 < least < FEW else ""
+
+
+def too_few(pictures: int) -> str:
+    """Say what so few pictures of a class mean for intervals."""
     return (
-        f"\nOf one class there are {least} pictures only: intervals of AUROC, error rates and calibration, which come "
+        f"Of one class there are {pictures} pictures only: intervals of AUROC, error rates and calibration, which come "
         "from drawing the same pictures again, are too narrow."
     )
 

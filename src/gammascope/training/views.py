@@ -50,7 +50,10 @@ def entries_of(recipe: Recipe, cache: ShardCache | None = None) -> tuple[list[En
         )
     apart = recipe.data.apart
     for what, names, _ in apart.absent(entries):
-        raise MissingDataError(f"No image of validation {what} {', '.join(names)} in the data.")
+        raise MissingDataError(
+            f"No image of validation {what} {', '.join(names)} in the data: name others as "
+            f"data.validation_{what}s=[...], or none as []."
+        )
     hosts = {entry.path.resolve() for entry in entries if apart.holds(entry)}
     divided: tuple[list[Entry], list[Entry]] = [], []
     for entry in entries:

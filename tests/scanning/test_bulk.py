@@ -430,6 +430,14 @@ def test_a_finished_scan_does_nothing_and_another_is_refused(contents, counting,
         scanned(tmp_path / "out", counting, tmp_path / "in" / "40.png")
 
 
+def test_a_scan_of_nothing_leaves_its_folder_to_the_right_command(contents, pipeline, tmp_path):
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "in", contents)
+    with pytest.raises(MissingDataError, match="No image found"):
+        scanned(tmp_path / "out", pipeline, tmp_path / "empty")
+    assert len(scanned(tmp_path / "out", pipeline, tmp_path / "in")) == len(contents)
+
+
 def test_an_interruption_keeps_what_was_found(contents, counting, tmp_path):
     write(tmp_path / "in", contents)
     plan = Plan((str(tmp_path / "in"),))

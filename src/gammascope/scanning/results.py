@@ -147,6 +147,8 @@ class ResultsFolder:
         Raises:
             RecipeError: If it is another's.
         """
+        if not (self._ledger / _LISTED).exists():  # No row was begun: sources were wrong, say.
+            (self._ledger / ledger.RUN).unlink(missing_ok=True)
         ledger.claim(self._ledger, run, _WHAT)
 
     def list_once(self, items: Iterable[Item]) -> int:

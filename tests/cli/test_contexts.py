@@ -46,6 +46,33 @@ def test_a_broken_rule_has_exact_masks_and_a_run_goes_on(tmp_path):
     assert "hoose another folder" in other.stderr
 
 
+def test_masks_are_no_pictures_to_test(tmp_path):
+    broken = tmp_path / "broken"
+    asked = ("draw", "alphabet", "--out", broken, "--side", 64, "--breaks", "order")
+    assert run(*asked, "--count", 2, "--quiet").exit_code == 0
+    for named in (broken, broken / "**" / "*.png"):
+        found = run("test", "alphabet", named, "--json")
+        assert found.exit_code == 0, found.stderr
+        assert json.loads(found.stdout)["pictures"] == 2
+        assert "4 masks left out" in found.stderr
+    only = run("test", "alphabet", broken / "masks")
+    assert only.exit_code == 3
+    assert "Only masks in" in only.stderr
+
+
+def test_masks_that_a_manifest_names_are_left_out_and_folders_above_may_be_called_masks(tmp_path):
+    made = tmp_path / "masks" / "made"
+    assert run("draw", "alphabet", "--out", made, "--side", 64, "--count", 2).exit_code == 0
+    (made / "alphabet" / "000001.png").rename(made / "alphabet" / "of_0.png")
+    (made / "manifest.csv").write_text(
+        "path,label,edited_mask\nalphabet/000000.png,fake,alphabet/of_0.png\n"
+    )
+    found = run("test", "alphabet", made, "--json")
+    assert json.loads(found.stdout)["pictures"] == 1
+    named = run("test", "alphabet", made / "alphabet" / "of_0.png", "--json")
+    assert json.loads(named.stdout)["pictures"] == 1
+
+
 def test_pictures_that_cannot_be_tested_are_told_and_counted(tmp_path):
     assert run("draw", "alphabet", "--out", tmp_path, "--count", 1, "--side", 64).exit_code == 0
     Image.fromarray(np.zeros((65, 64), np.uint8)).save(tmp_path / "alphabet" / "odd.png")

@@ -65,13 +65,13 @@ def _tested(
 ) -> tuple[Any, list[str]]:
     """Test what can be tested, and tell why the rest cannot."""
     from gammascope.cli import terminal
-    from gammascope.data.folder import SCANNED_SUFFIXES, find_images
+    from gammascope.data.context_pictures import pictures_to_test
     from gammascope.errors import MissingDataError, UndecodableImageError
     from gammascope.evaluation import context_tests
     from gammascope.imaging.decode import decode
 
-    # Camera raws are listed, so that each is reported.
-    paths, found, broken = find_images(pictures, suffixes=SCANNED_SUFFIXES), [], []
+    paths, masks = pictures_to_test(pictures)
+    found, broken = [], []
     with terminal.progress_bar("Testing", shown=not quiet) as advance:
         for done, path in enumerate(paths, start=1):
             try:
@@ -81,6 +81,8 @@ def _tested(
             advance(done, len(paths))
     if not found:
         raise MissingDataError(f"None of {len(paths)} pictures could be tested; {broken[0]}")
+    if masks:
+        terminal.say(f"{masks} masks left out")
     return context_tests.report(name, found), broken
 
 

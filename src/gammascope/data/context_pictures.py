@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import glob
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from gammascope.data.manifest import write_manifest
+from gammascope.data.folder import SCANNED_SUFFIXES, find_images, hold_masks
+from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.data.products import MANIFEST, claim, write_mask, write_picture
-from gammascope.errors import RecipeError
+from gammascope.errors import MissingDataError, RecipeError
 from gammascope.generation.spatial_context import draw
 from gammascope.imaging.codecs import Encoding
 from gammascope.sample import Entry, Label
@@ -88,3 +90,53 @@ def _made(folder: Path, plan: ContextPlan, number: int) -> Entry:
         generated_path=masks["generated"],
         edited_path=masks["edited"],
     )
+
+
+def pictures_to_test(names: Sequence[str]) -> tuple[list[Path], int]:
+    """List pictures as ``find_images`` does, without masks: they are no pictures, and break every rule.
+
+    A mask lies in a folder that is called so, or is named by the manifest of the folder. A file that is named itself
+    is always a picture.
+
+    Args:
+        names: Files, folders and patterns.
+
+    Returns:
+        The pictures, and how many masks were left out. Camera raws are listed, so that each is reported.
+
+    Raises:
+        MissingDataError: If a name leads nowhere, or to nothing but masks.
+    """
+    # Not name by name: a name that leads nowhere is refused first, and nothing is listed twice.
+    every = find_images(names, suffixes=SCANNED_SUFFIXES)
+    masks = {path for name in names if not Path(name).is_file() for path in _masks_at(name)}
+    masks -= {Path(name) for name in names if Path(name).is_file()}
+    pictures = [path for path in every if path not in masks]
+    if not pictures:
+        raise MissingDataError(
+            f"Only masks in {', '.join(names)}: name the folder of the pictures."
+        )
+    return pictures, len(every) - len(pictures)
+
+
+def _masks_at(name: str) -> Iterator[Path]:
+    """Yield the files at a folder or pattern that are masks."""
+    root = Path(name)
+    while glob.has_magic(str(root)) and not root.exists():
+        root = root.parent
+    named = _masks_named_in(root / MANIFEST)
+    for path in find_images([name], suffixes=SCANNED_SUFFIXES):
+        # The folder's own name counts, those above it are the user's.
+        folders = path.absolute().parent.relative_to(root.absolute().parent).parts
+        if hold_masks(folders) or path.absolute() in named:
+            yield path
+
+
+def _masks_named_in(manifest: Path) -> set[Path]:
+    """Return the masks that a manifest names; none if there is no manifest, or the file is some other table."""
+    try:
+        entries = read_manifest(manifest)
+    except MissingDataError:
+        return set()
+    named = [p for e in entries for p in (e.generated_path, e.edited_path, *e.object_paths) if p]
+    return {path.absolute() for path in named}

@@ -10,10 +10,13 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from gammascope.errors import MissingExtraError
+from gammascope.errors import BrokenPackageError, MissingExtraError, said_by
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -50,6 +53,27 @@ def pyarrow_for(feature: str, extra: str = "evaluate") -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingExtraError.of(feature, "pyarrow", extra) from error
     return pyarrow, pyarrow.parquet
+
+
+def of_package(point: EntryPoint, kind: type[T]) -> T:
+    """Load what another package adds, whose code may fail in any way.
+
+    Raises:
+        BrokenPackageError: If it cannot be imported, or is nothing of this kind.
+    """
+    package = "of another package" if point.dist is None else f"of the package {point.dist.name}"
+    what = f"{point.name} {package} (entry point {point.value} in {point.group})"
+    try:
+        found = point.load()
+    except Exception as error:
+        raise BrokenPackageError(
+            f"{what} cannot be loaded: {type(error).__name__}: {said_by(error)}. Mend or uninstall that package."
+        ) from error
+    if not isinstance(found, kind):
+        raise BrokenPackageError(
+            f"{what} is of the type {type(found).__name__}, expected a {kind.__name__}. Mend or uninstall that package."
+        )
+    return found
 
 
 _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -342,7 +343,7 @@ def _usable_methods() -> list[dict[str, Any]]:
         return []
     from gammascope.detection import method_list  # imports torch
 
-    return method_list.rows()
+    return method_list.rows(lambda reason: log("method left out", logging.WARNING, reason=reason))
 
 
 @router.get("/healthz", summary="Is it alive", responses=schema.responses({}, "wrong-host"))

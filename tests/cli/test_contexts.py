@@ -46,6 +46,15 @@ def test_a_broken_rule_has_exact_masks_and_a_run_goes_on(tmp_path):
     assert "hoose another folder" in other.stderr
 
 
+def test_fewer_than_are_there_are_refused_and_the_manifest_stays(tmp_path):
+    asked = ("draw", "alphabet", "--out", tmp_path, "--side", 64, "--quiet")
+    assert run(*asked, "--count", 3).exit_code == 0
+    fewer = run(*asked, "--count", 2)
+    assert fewer.exit_code == 2
+    assert "Give --count 3 or more, or choose another folder" in " ".join(fewer.stderr.split())
+    assert len(read_manifest(tmp_path / "manifest.csv")) == 3
+
+
 def test_masks_are_no_pictures_to_test(tmp_path):
     broken = tmp_path / "broken"
     asked = ("draw", "alphabet", "--out", broken, "--side", 64, "--breaks", "order")

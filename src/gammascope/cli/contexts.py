@@ -36,7 +36,7 @@ def contexts(  # noqa: PLR0913, PLR0917 - each is an option
 ) -> None:
     """Draw pictures whose rules are known, or test whether a generator that was trained on such pictures keeps them.
 
-    What is drawn already is kept. Exit code 4: some pictures could not be tested.
+    What is drawn already is kept; --count may grow, not shrink. Exit code 4: some pictures could not be tested.
     """
     if action == "draw":
         if out is None or pictures:

@@ -56,12 +56,18 @@ def make_contexts(
         progress: Called with (done, all).
 
     Raises:
-        RecipeError: If the plan is impossible, or the folder holds another one's pictures.
+        RecipeError: If the plan is impossible, or the folder holds another one's pictures, or more of them.
     """
     if count < 1:
         raise RecipeError(f"count={count}: expected 1 or more.")
     draw(plan.family, np.random.default_rng(0), side=plan.side, breaks=plan.breaks)
     claim(folder, plan)
+    there = _there(folder, plan)
+    if count < there:
+        raise RecipeError(
+            f"--count {count}: {folder} holds more, which its manifest would forget. Give --count {there} or more, "
+            "or choose another folder."
+        )
     entries = []
     for number in range(count):
         entries.append(_made(folder, plan, number))
@@ -70,8 +76,19 @@ def make_contexts(
     return entries
 
 
+def _place(folder: Path, plan: ContextPlan, number: int) -> Path:
+    return folder / plan.family / f"{number:06}.png"
+
+
+def _there(folder: Path, plan: ContextPlan) -> int:
+    number = 0
+    while _place(folder, plan, number).exists():
+        number += 1
+    return number
+
+
 def _made(folder: Path, plan: ContextPlan, number: int) -> Entry:
-    path = folder / plan.family / f"{number:06}.png"
+    path = _place(folder, plan, number)
     masks = {name: folder / "masks" / f"{number:06}.{name}.png" for name in ("generated", "edited")}
     if not path.exists():
         rng = np.random.default_rng((plan.seed, number))

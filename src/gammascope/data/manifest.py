@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from gammascope.data.text_tables import TextTable
+from gammascope.data.text_tables import TextTable, refuse_twins
 from gammascope.errors import MissingDataError, did_you_mean
 from gammascope.files import complete_or_absent, path_of, pyarrow_for, shown
 from gammascope.imaging import storage
@@ -91,7 +91,7 @@ def read_manifest(path: Path, split: str | None = None) -> list[Entry]:
         split: Keep only rows of this split; None keeps all.
 
     Raises:
-        MissingDataError: If the file is not there, lacks a column, holds a label that is not
+        MissingDataError: If the file is not there, lacks a column or has it twice, holds a label that is not
             understood (with the row number), or has no row in the split.
         MissingExtraError: If it is a Parquet file and pyarrow is not installed.
     """
@@ -257,6 +257,8 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, st
     if path.suffix.lower() == ".parquet":
         arrow, parquet = pyarrow_for("A Parquet manifest")
         try:
+            # Before reading, which fails of columns with one name in words of its own.
+            refuse_twins(shown(path), parquet.read_schema(path).names)
             table = parquet.read_table(path)
         except arrow.ArrowException as error:
             raise MissingDataError(f"{shown(path)} is no Parquet table ({error}).") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,15 @@ class TextTable:
         delimiter: Between values.
 
     Raises:
-        MissingDataError: If it is not UTF-8, holds NUL, or is no CSV; so does asking for rows.
+        MissingDataError: If it is not UTF-8, holds NUL, is no CSV, or has two columns of one name; asking for rows
+            does so, too.
     """
 
     def __init__(self, opened: Any, name: str | Path, delimiter: str = ",") -> None:
         self.name = shown(name)
         self._values = csv.reader(self._lines(opened), delimiter=delimiter)
         self.columns = tuple(next(self._guarded(), []))
+        refuse_twins(self.name, self.columns)
 
     def lists(self) -> Iterator[list[str]]:
         """Yield the values of each row that is not blank."""
@@ -91,11 +94,31 @@ class TextTable:
 _SAVE = "Save it as CSV in UTF-8."
 
 
+def refuse_twins(name: str, columns: Sequence[str]) -> None:
+    """Refuse a table with two columns of one name: which of them is meant cannot be known.
+
+    Columns without a name, which spreadsheets leave behind, hold nothing that is read.
+
+    Args:
+        name: Of the file.
+        columns: Their names.
+
+    Raises:
+        MissingDataError: With the column.
+    """
+    counts = Counter(columns)
+    twins = [column for column in counts if column and counts[column] > 1]
+    if twins:
+        raise MissingDataError(
+            f"{name} has {counts[twins[0]]} columns {twins[0]!r}: rename or delete all but one."
+        )
+
+
 def read_lists(path: Path, delimiter: str = ",") -> tuple[tuple[str, ...], list[list[str]]]:
     """Read a whole table: its header, and the values of each row.
 
     Raises:
-        MissingDataError: If it cannot be read, is not UTF-8, or is no CSV.
+        MissingDataError: If it cannot be read, is not UTF-8, is no CSV, or has two columns of one name.
     """
     try:
         with path.open("rb") as file:

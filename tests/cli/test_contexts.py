@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -105,6 +106,36 @@ def test_a_flag_of_a_side_without_bounds_is_named_and_the_others_are_tested(tmp_
         "odd.png: There are no calibrated thresholds for flags of 96 px" in line
         for line in report["not_tested"]
     ] == [True]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("draw", "flags", "--amount", 6), "--amount: draw without --breaks has no use for it"),
+        (
+            ("draw", "flags", "--breaks", "prevalence", "--amount", 6),
+            "--amount: draw with --breaks 'prevalence' has no use for it",
+        ),
+        (("draw", "flags", "--thresholds", "paper"), "--thresholds: draw has no use for it"),
+        (("draw", "flags", "--json"), "--json: draw has no use for it"),
+        (
+            ("draw", "flags", "--breaks", "texture", "--amount", 1000),
+            "amount=1000: a picture of flags has 256 parts at most",
+        ),
+    ],
+)
+def test_what_drawing_cannot_heed_is_refused(tmp_path, asked, said):
+    refused = run(*asked, "--out", tmp_path / "new", "--count", 1, "--quiet")
+    assert refused.exit_code == 2
+    assert said in " ".join(refused.stderr.replace("│", " ").split())
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("option", [("--breaks", "position"), ("--count", 600), ("--seed", 1)])
+def test_what_testing_cannot_heed_is_refused(tmp_path, option):
+    refused = run("test", "flags", tmp_path, *option)
+    assert refused.exit_code == 2
+    assert f"{option[0]}: test has no use for it" in " ".join(refused.stderr.split())
 
 
 def test_wrong_words_are_one_line(tmp_path):

@@ -220,6 +220,18 @@ def test_unknown_addresses_methods_and_parameters(client, pictures):
     assert "query masks" in document["detail"]
 
 
+def test_a_mistyped_parameter_is_refused_with_those_that_are_known(client, pictures):
+    files = {"f": ("a.png", pictures["cat.png"])}
+    mistyped = client.post("/v1/detect?mask=true", files=files)
+    assert problem_of(mistyped, 422, "invalid-parameter")["detail"] == (
+        "There is no parameter 'mask' here. Did you mean 'masks'? Known: labels_only, masks, quiet_masks."
+    )
+    problem_of(client.post("/v1/jobs?masks=true", files=files), 422, "invalid-parameter")
+    problem_of(client.get("/v1/jobs/unknown?label_only=true"), 422, "invalid-parameter")
+    problem_of(client.get("/v1/methods?all=1"), 422, "invalid-parameter")
+    assert client.get("/healthz?probe=1").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("sent", "shown"),
     [
@@ -262,16 +274,15 @@ def test_uploads_never_touch_a_disk(serve, pictures, monkeypatch):
 
 def test_logs_hold_neither_names_nor_content_nor_addresses(client, pictures, caplog):
     caplog.set_level("DEBUG")
-    client.post(
-        "/v1/detect?secret=word", files={"f": ("holiday with anna.png", pictures["cat.png"])}
-    )
+    client.post("/v1/detect", files={"f": ("holiday with anna.png", pictures["cat.png"])})
+    client.post("/v1/detect?secret=word", files={"f": ("anna.png", pictures["cat.png"])})
     client.post("/v1/detect", files={"f": ("holiday with anna.png", b"broken anna")})
     client.get("/anna")
     from gammascope.server.telemetry import JsonLines
 
     records = [one for one in caplog.records if one.name == "gammascope.server"]
     lines = [json.loads(JsonLines().format(record)) for record in records]
-    assert [line["status"] for line in lines] == [200, 415, 404]
+    assert [line["status"] for line in lines] == [200, 422, 415, 404]
     assert lines[0].keys() == {
         "time", "level", "event", "request", "method", "route", "status", "seconds", "bytes", "files",
         "failed",

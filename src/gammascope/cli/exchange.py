@@ -11,6 +11,7 @@ import typer
 from gammascope.choices import Fusing
 from gammascope.cli import options
 from gammascope.cli.failures import refuse_unwritable
+from gammascope.errors import RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,6 +97,10 @@ def fuse(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.cli import detector, terminal
     from gammascope.evaluation import fusing
 
+    if zone is not None and kind != "cascade":
+        raise RecipeError(
+            f"--zone {zone} belongs to a cascade: add --kind cascade, or leave it out."
+        )
     refuse_unwritable(out)
     paths = [checkpoints.resolve(name) for name in members]
     entries = fusing.entries_of(paths, data, source or ())

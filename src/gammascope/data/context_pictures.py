@@ -13,7 +13,7 @@ from gammascope.data.folder import SCANNED_SUFFIXES, find_images, hold_masks
 from gammascope.data.manifest import read_manifest, write_manifest
 from gammascope.data.products import MANIFEST, claim, write_mask, write_picture
 from gammascope.errors import MissingDataError, RecipeError
-from gammascope.generation.spatial_context import draw
+from gammascope.generation.spatial_context import FAMILIES, draw
 from gammascope.imaging.codecs import Encoding
 from gammascope.sample import Entry, Label
 
@@ -61,6 +61,10 @@ def make_contexts(
     if count < 1:
         raise RecipeError(f"count={count}: expected 1 or more.")
     draw(plan.family, np.random.default_rng(0), side=plan.side, breaks=plan.breaks)
+    if plan.amount > FAMILIES[plan.family].parts:
+        raise RecipeError(
+            f"amount={plan.amount}: a picture of {plan.family} has {FAMILIES[plan.family].parts} parts at most."
+        )
     claim(folder, plan)
     there = _there(folder, plan)
     if count < there:

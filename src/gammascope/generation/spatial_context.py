@@ -75,6 +75,10 @@ _GLYPHS = {
 _DARKEST, _LIGHTEST = 64, 255
 
 
+UNCOUNTED: Final = ("", "prevalence", "independence")
+"""Rules, "" among them, whose breaking has no number of tiles, cells or letters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """One picture.
@@ -97,11 +101,13 @@ class Family:
     Attributes:
         kinds: How many there are, all equally frequent.
         multiple: Sides are multiples of this, pixels.
+        parts: Most tiles, cells or letters of a picture.
         breaks: How a rule can be broken, and what that means.
     """
 
     kinds: int
     multiple: int
+    parts: int
     breaks: Mapping[str, str]
 
 
@@ -109,6 +115,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "flags": Family(
         8,
         TILES,
+        TILES * TILES,
         {
             "position": "light and dark tiles change places",
             "intensity": "light tiles have half the spread of grey levels",
@@ -119,6 +126,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "voronoi": Family(
         len(CELLS),
         8,
+        max(CELLS),
         {
             "order": "a large and a small cell exchange their grey levels",
             "flatness": "pixels of a cell differ",
@@ -126,6 +134,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     ),
     "alphabet": Family(
         1,
+        PLACES * PLACES,
         PLACES * PLACES,
         {
             "count": "an L stands for an H",

@@ -207,6 +207,16 @@ def test_a_job_without_files_or_with_an_endless_field_is_refused(client):
     problem_of(long, 400, "malformed-request")
 
 
+def test_text_in_place_of_a_file_is_named_with_what_to_send(client):
+    text = form(part(b"hello", 'name="files"'))
+    answer = client.post("/v1/detect", content=text, headers=FORM)
+    detail = problem_of(answer, 400, "malformed-request")["detail"]
+    assert detail == "The part 'files' holds text and no file: with curl, -F files=@photo.jpg."
+    answer = client.post("/v1/jobs", content=text, headers=FORM)
+    detail = problem_of(answer, 400, "malformed-request")["detail"]
+    assert detail.endswith("Fields of text known here: webhook.")
+
+
 def test_unknown_addresses_methods_and_parameters(client, pictures):
     problem_of(client.get("/v1/nothing"), 404, "not-found")
     problem_of(client.get("/v1/jobs/unknown"), 404, "not-found")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -23,6 +25,11 @@ WRONG = {
     "cp1252": (TABLE.encode("cp1252"), r"not encoded in UTF-8 \(byte 0xe9.*Windows-1252"),
     "utf16": (TABLE.encode("utf-16"), "not encoded in UTF-8.*UTF-16"),
     "utf16 without mark": (TABLE.encode("utf-16-le"), "so it is no text in UTF-8|not encoded"),
+    "semicolons": (
+        b"path;label;error;Model\na.png;real;;x\n",
+        "is separated by semicolons: save it",
+    ),
+    "tabs": (b"path\tlabel\na.png\treal\n", "is separated by tabs: save it with commas"),
     "twins": (
         b"path,label,error,path,Model\na.png,real,,b.png,x\n",
         r"has 2 columns 'path': rename",
@@ -84,6 +91,17 @@ def test_columns_without_a_name_may_be_several(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("path,label,,\na.png,real,,\n", "utf-8")
     assert [entry.label for entry in read_manifest(path)] == [Label.REAL]
+
+
+def test_a_picture_in_place_of_a_manifest_is_called_a_picture(tmp_path: Path) -> None:
+    path = tmp_path / "cut.jpg"
+    whole = io.BytesIO()
+    PIL.Image.effect_noise((64, 64), 60).save(whole, "JPEG")
+    path.write_bytes(whole.getvalue()[:700])
+    with pytest.raises(
+        MissingDataError, match=r"cut\.jpg is a picture \(jpeg\): expected a manifest"
+    ):
+        read_manifest(path)
 
 
 def test_rows_are_numbered_as_editors_do(tmp_path: Path) -> None:

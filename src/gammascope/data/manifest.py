@@ -16,10 +16,10 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
 from gammascope.data.text_tables import TextTable, refuse_twins
-from gammascope.errors import MissingDataError, did_you_mean
+from gammascope.errors import MissingDataError, UndecodableImageError, did_you_mean
 from gammascope.files import complete_or_absent, path_of, pyarrow_for, shown
 from gammascope.imaging import storage
-from gammascope.imaging.decode import DEFAULT_LIMITS, decode
+from gammascope.imaging.decode import DEFAULT_LIMITS, decode, format_of
 from gammascope.sample import Entry, Image, Label, Mask, Origin, Sample
 
 MASK_TABLE = "masks.csv"
@@ -237,6 +237,7 @@ _WHERE: Mapping[str, Callable[[PillowImage.Image], np.ndarray[Any, np.dtype[np.f
     "green": _greenness,
 }
 
+_SIGNATURE_BYTES = 4096  # by which formats of pictures are known
 _UNREADABLE = (UnidentifiedImageError, OSError, ValueError, PillowImage.DecompressionBombError)
 
 
@@ -270,10 +271,25 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, st
             )
         return
     with path.open("rb") as file:
+        _refuse_picture(path, file.read(_SIGNATURE_BYTES))
+        file.seek(0)
         table = TextTable(file, path)
         _check_columns(path, table.columns, needed)
         for number, texts in table.rows():
             yield f"{path}, row {number}", {name: text.strip() for name, text in texts.items()}
+
+
+def _refuse_picture(path: Path, start: bytes) -> None:
+    """Refuse a picture where a table is wanted, before its bytes are called badly encoded letters."""
+    if path.suffix.lower() == ".csv":
+        return
+    try:
+        kind = format_of(start)
+    except UndecodableImageError:
+        return
+    raise MissingDataError(
+        f"{shown(path)} is a picture ({kind}): expected a manifest (CSV or Parquet) that lists pictures."
+    )
 
 
 def _check_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,8 +30,8 @@ class TextTable:
         delimiter: Between values.
 
     Raises:
-        MissingDataError: If it is not UTF-8, holds NUL, is no CSV, or has two columns of one name; asking for rows
-            does so, too.
+        MissingDataError: If it is not UTF-8, holds NUL, is no CSV, is separated by other signs, or has two columns of
+            one name; asking for rows does so, too.
     """
 
     def __init__(self, opened: Any, name: str | Path, delimiter: str = ",") -> None:
@@ -38,6 +39,8 @@ class TextTable:
         self._values = csv.reader(self._lines(opened), delimiter=delimiter)
         self.columns = tuple(next(self._guarded(), []))
         refuse_twins(self.name, self.columns)
+        if delimiter == "," and len(self.columns) == 1:
+            self._refuse_other_delimiter(self.columns[0])
 
     def lists(self) -> Iterator[list[str]]:
         """Yield the values of each row that is not blank."""
@@ -59,6 +62,13 @@ class TextTable:
                 )
             lacking = [""] * (len(self.columns) - len(values))
             yield number, dict(zip(self.columns, [*values, *lacking], strict=True))
+
+    def _refuse_other_delimiter(self, header: str) -> None:
+        for sign, name in _DELIMITERS.items():
+            if re.fullmatch(rf"{_NAME}({sign}{_NAME})+", header):
+                raise MissingDataError(
+                    f"{self.name} is separated by {name}: save it with commas, as CSV in UTF-8."
+                )
 
     def _guarded(self) -> Iterator[list[str]]:
         try:
@@ -91,6 +101,8 @@ class TextTable:
             text.close()  # Where the file is closed already, nothing happens.
 
 
+_DELIMITERS = {";": "semicolons", "\t": "tabs"}
+_NAME = r"\w[\w .-]*"  # what columns are called
 _SAVE = "Save it as CSV in UTF-8."
 
 

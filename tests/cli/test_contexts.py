@@ -119,6 +119,10 @@ def test_a_flag_of_a_side_without_bounds_is_named_and_the_others_are_tested(tmp_
         (("draw", "flags", "--thresholds", "paper"), "--thresholds: draw has no use for it"),
         (("draw", "flags", "--json"), "--json: draw has no use for it"),
         (
+            ("draw", "flags", "--side", 100000),
+            "side=100000: flags needs a multiple of 16 from 64 to 2048",
+        ),
+        (
             ("draw", "flags", "--breaks", "texture", "--amount", 1000),
             "amount=1000: a picture of flags has 256 parts at most",
         ),

@@ -10,7 +10,7 @@ import typer
 
 from gammascope.choices import Fusing
 from gammascope.cli import options
-from gammascope.cli.failures import refuse_unwritable
+from gammascope.cli.failures import refuse_unwritable, refuse_unwritable_folder
 from gammascope.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -180,6 +180,8 @@ def export(
     from gammascope.cli import exporting, terminal
 
     path = resolve(checkpoint)
+    if out is not None:
+        refuse_unwritable_folder(out)
     files, compared = exporting.exported(path, out, data)
     if as_json:
         typer.echo(json.dumps(exporting.plain(files, compared), allow_nan=False))

@@ -46,6 +46,9 @@ PLACES: Final = 8
 CELLS: Final = (16, 32, 48, 64)
 """Numbers of Voronoi cells, by kind."""
 
+SIDES: Final = (64, 2048)
+"""Smallest and largest side of a picture; the cells of larger ones would take gigabytes to divide."""
+
 FORE: Final = (96.0, 152.0)
 BACK: Final = (8.0, 192.0)
 """Lowest grey level and range of light and dark pixels: ``low + range * Beta(4, 2)``, ``low + range * Beta(2, 4)``."""
@@ -180,8 +183,10 @@ def draw(
         raise RecipeError(
             f"{name} has no rule {breaks!r} to break.{near} Known: {', '.join(known.breaks)}."
         )
-    if side < 64 or side % known.multiple:
-        raise RecipeError(f"side={side}: {name} needs a multiple of {known.multiple} from 64 on.")
+    if not SIDES[0] <= side <= SIDES[1] or side % known.multiple:
+        raise RecipeError(
+            f"side={side}: {name} needs a multiple of {known.multiple} from {SIDES[0]} to {SIDES[1]}."
+        )
     if amount < 1:
         raise RecipeError(f"amount={amount}: expected 1 or more.")
     grey, kind, broken = _DRAWN[name](rng, side, breaks, amount)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,6 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
+from gammascope.errors import BrokenPackageError
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "adding_a_method.md"
@@ -70,6 +75,39 @@ def test_it_is_listed_beside_our_own(installed):
 
     assert {"residue", "gamma"} <= set(base.names())
     assert base.get("residue").title == "Residue (example)"
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("def METHOD(:", "cannot be loaded: SyntaxError"),
+        ("import no_such_package", "cannot be loaded: ModuleNotFoundError: No module named"),
+        ("METHOD = 1", "is of the type int, expected a Method"),
+    ],
+)
+def test_one_that_cannot_be_loaded_is_named_and_the_others_are_listed(
+    package, tmp_path, monkeypatch, module, said
+):
+    from gammascope.cli.app import app
+    from gammascope.detectors import base
+
+    broken = tmp_path / "installed"
+    shutil.copytree(package, broken)
+    (broken / "residue.py").write_text(module, "utf-8")
+    monkeypatch.syspath_prepend(str(broken))
+    sys.modules.pop("residue", None)
+    listed = CliRunner().invoke(app, ["methods", "--json"])
+    assert listed.exit_code == 4
+    rows = {row["name"] for row in json.loads(listed.stdout)}
+    assert "gamma" in rows
+    assert "residue" not in rows
+    message = " ".join(listed.stderr.split())
+    assert "residue of the package my-methods (entry point residue:METHOD" in message
+    assert said in message
+    with pytest.raises(BrokenPackageError, match="Mend or uninstall that package"):
+        base.get("residue")
+    assert base.get("gamma").title
+    sys.modules.pop("residue", None)
 
 
 def test_its_recipe_trains_a_checkpoint_that_scans(installed, collection, tmp_path):

@@ -14,6 +14,7 @@
     ├── IncompatibleCheckpointError    a file that is not a checkpoint of this method or version
     ├── InterruptedScanError           told to stop before an image was examined
     ├── ForeignDetectorError           a user's own detector failed on an image
+    ├── BrokenPackageError             a method or benchmark of another package cannot be loaded
     └── RecipeError                    a recipe with an unknown key or an impossible value
 """
 
@@ -79,6 +80,10 @@ class InterruptedScanError(GammascopeError):
 
 class ForeignDetectorError(GammascopeError):
     """Somebody else's detector failed on an image, or answered with what is no probability."""
+
+
+class BrokenPackageError(GammascopeError):
+    """A method or benchmark that another package adds cannot be loaded."""
 
 
 class RecipeError(GammascopeError):

@@ -10,10 +10,13 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from gammascope.errors import MissingExtraError
+from gammascope.errors import BrokenPackageError, MissingDataError, MissingExtraError, said_by
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -50,6 +53,65 @@ def pyarrow_for(feature: str, extra: str = "evaluate") -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingExtraError.of(feature, "pyarrow", extra) from error
     return pyarrow, pyarrow.parquet
+
+
+def of_package(point: EntryPoint, kind: type[T]) -> T:
+    """Load what another package adds, whose code may fail in any way.
+
+    Raises:
+        BrokenPackageError: If it cannot be imported, or is nothing of this kind.
+    """
+    package = "of another package" if point.dist is None else f"of the package {point.dist.name}"
+    what = f"{point.name} {package} (entry point {point.value} in {point.group})"
+    try:
+        found = point.load()
+    except Exception as error:
+        raise BrokenPackageError(
+            f"{what} cannot be loaded: {type(error).__name__}: {said_by(error)}. Mend or uninstall that package."
+        ) from error
+    if not isinstance(found, kind):
+        raise BrokenPackageError(
+            f"{what} is of the type {type(found).__name__}, expected a {kind.__name__}. Mend or uninstall that package."
+        )
+    return found
+
+
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+def refuse_no_model(what: str, place: str | os.PathLike[str]) -> None:
+    """Refuse what is neither here nor the form of a hub id; libraries would try to download it for half a minute.
+
+    Args:
+        what: Is looked for.
+        place: Local folder or hub id.
+
+    Raises:
+        MissingDataError: If it cannot be a model.
+    """
+    if not Path(place).exists() and not _HUB_ID.fullmatch(str(place)):
+        raise MissingDataError(f"No {what}: no folder {str(place)!r}; a hub id is owner/name.")
+
+
+def why_no_model(place: str | os.PathLike[str], error: BaseException) -> str:
+    """Return why a library could not load a folder or a hub id, for a message of ours.
+
+    Args:
+        place: Local folder or hub id.
+        error: What the library raised; of some hub ids it says only that a file is missing.
+    """
+    said = said_by(error)
+    if Path(place).exists():
+        return said
+    causes: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        causes.append(type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
+    # Raised by huggingface_hub where its cache has no copy and the hub cannot be asked.
+    unreached = "LocalEntryNotFoundError" in causes
+    hub = "the Hugging Face hub could not be reached" if unreached else f"of the hub id: {said}"
+    return f"there is no such folder here, and {hub}".removesuffix(".") + "."
 
 
 _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -826,6 +827,46 @@ def test_a_promise_that_photos_are_too_few_for_leaves_the_checkpoint_alone(
         "2 promise 33.3 % at best; to accept that, say so: --false-alarms 0.3334" in result.stderr
     )
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["default", "mobilenet"])
+def test_an_embedded_detector_is_not_rewritten_and_its_file_is_named(collection, name):
+    refused = run("calibrate", name, "--data", collection)
+    assert refused.exit_code == 2
+    assert re.search(r"is not rewritten\. Copy \S+\.safetensors, and calibrate", one_line(refused))
+
+
+@pytest.mark.parametrize("command", [("export",), ("calibrate", "--data", "none.csv")])
+def test_a_fusion_in_place_of_a_checkpoint_is_said_to_be_one(tmp_path, command):
+    fusion = tmp_path / "f.json"
+    fusion.write_text('{"kind": "any", "members": ["a", "b"], "format": 1}', "utf-8")
+    refused = run(*command, fusion)
+    assert refused.exit_code == 3
+    assert "If it is a fusion: scan, evaluate, robustness and serve take it" in one_line(refused)
+
+
+def test_a_file_where_export_wants_a_folder_is_refused_before_the_work(
+    weights, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("gammascope.cli.exporting.exported", None)
+    place = tmp_path / "taken"
+    place.write_text("mine", "utf-8")
+    refused = run("export", weights, "--out", place)
+    assert refused.exit_code == 3
+    assert "Is a file, expected a folder" in one_line(refused)
+    assert place.read_text("utf-8") == "mine"
+
+
+def test_what_holds_many_pictures_is_scanned_with_out_and_the_scan_says_so(
+    folder, weights, tmp_path
+):
+    place = tmp_path / "shards.tar"
+    with tarfile.open(place, "w") as archive:
+        archive.add(folder / "cat.png", "cat.png")
+    scanned = run("scan", place, "--weights", weights)
+    assert scanned.exit_code == 3
+    said = " ".join(scanned.stderr.split())
+    assert "shards.tar: to scan the pictures in it, add --out FOLDER." in said
 
 
 def test_calibrating_on_a_source_that_is_not_there_offers_the_nearest(collection, tmp_path):

@@ -64,6 +64,17 @@ def test_a_fusion_is_fitted_evaluated_and_scans(folder, capsys, monkeypatch):
     assert len(said.splitlines()) == 8
 
 
+def test_a_zone_without_a_cascade_is_refused_before_anything_is_fitted(folder, capsys, monkeypatch):
+    out = folder / "any.json"
+    members = (folder / "1.safetensors", folder / "2.safetensors")
+    data = ("--data", folder / "manifest.csv", "--source", "a", "--out", out)
+    wrong = ("--kind", "any", "--zone", "0.1,0.9")
+    code, _, told = run(capsys, monkeypatch, "fuse", *members, *data, *wrong)
+    assert code == 2
+    assert "--zone 0.1,0.9 belongs to a cascade: add --kind cascade" in " ".join(told.split())
+    assert not out.exists()
+
+
 def test_a_cascade_tells_what_it_saved(folder, capsys, monkeypatch):
     both = ("--weights", folder / "1.safetensors", "--then", folder / "2.safetensors")
     code, _, told = run(capsys, monkeypatch, "scan", folder / "data", *both, "--zone", "0,1", "-q")

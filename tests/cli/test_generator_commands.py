@@ -217,6 +217,14 @@ def test_a_source_held_out_is_left_alone_without_a_policy_too(folder, tmp_path):
     assert {entry.source for entry in read_manifest(tmp_path / "manifest.csv")} == {"b"}
 
 
+def test_an_unknown_policy_is_told_with_those_that_exist(folder, tmp_path):
+    for more in ((), ("--budget", "2")):
+        refused = run("synthesize", folder, "--out", tmp_path / "out", "--policy", "foo", *more)
+        assert refused.exit_code == 2
+        said = " ".join(refused.stderr.split())
+        assert "Unknown policy 'foo'. Known: actgen, genmix, interventions." in said
+
+
 def test_a_policy_needs_a_generator(folder, tmp_path):
     asked = ("--policy", "interventions", "--budget", 1)
     wrong = run("synthesize", folder / "m.csv", "--out", tmp_path, *asked)

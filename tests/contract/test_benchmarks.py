@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from tests.data.benchmarks.layouts import LAYOUTS, SIDE, Layout, Row
+from typer.testing import CliRunner
 
+from gammascope.cli.app import app
 from gammascope.data import benchmarks
 from gammascope.data.manifest import load_sample, read_manifest, write_manifest
-from gammascope.errors import MissingDataError, UnknownBenchmarkError
+from gammascope.errors import BrokenPackageError, MissingDataError, UnknownBenchmarkError
 from gammascope.sample import Entry, Label
 
 every_benchmark = pytest.mark.parametrize("name", benchmarks.names())
@@ -268,6 +271,17 @@ def test_other_packages_add_benchmarks(monkeypatch):
     monkeypatch.setattr(benchmarks, "entry_points", lambda **_: [point])
     assert "mine" in benchmarks.names()
     assert benchmarks.get("mine").title == "WildRF"
+
+
+def test_one_of_another_package_that_cannot_be_loaded_leaves_the_others_listed(monkeypatch):
+    point = EntryPoint("mine", "no_such_module:MINE", "gammascope.benchmarks")
+    monkeypatch.setattr(benchmarks, "entry_points", lambda **_: [point])
+    listed = CliRunner().invoke(app, ["benchmarks", "--json"])
+    assert listed.exit_code == 4
+    assert "genimage" in {row["name"] for row in json.loads(listed.stdout)}
+    assert "mine of another package (entry point no_such_module:MINE" in listed.stderr
+    with pytest.raises(BrokenPackageError, match="No module named 'no_such_module'"):
+        benchmarks.get("mine")
 
 
 @every_benchmark

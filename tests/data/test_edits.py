@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -220,6 +221,25 @@ def test_more_pictures_per_photo_may_be_added_later(entries, tmp_path):
     made = make_edits(entries, tmp_path / "out", Plan(("copy_move",), per_photo=2, controls=1))
     assert made.kept == 3
     assert len(made.entries) == 7
+
+
+@pytest.mark.parametrize(
+    ("fewer", "message"),
+    [
+        ({"per_photo": 2}, r"--per-photo 2: .* Give --per-photo 4 or more, or choose another"),
+        ({"controls": 1}, r"--controls 1: .* Give --controls 3 or more, or choose another"),
+    ],
+)
+def test_fewer_pictures_than_are_there_are_refused_and_nothing_changes(
+    entries, tmp_path, fewer, message
+):
+    plan = Plan(("copy_move", "telea"), per_photo=4, encoding=PNG)
+    make_edits(entries, tmp_path / "out", plan)
+    before = contents(tmp_path / "out")
+    with pytest.raises(RecipeError, match=message):
+        make_edits(entries, tmp_path / "out", replace(plan, **fewer))
+    assert contents(tmp_path / "out") == before
+    assert make_edits(entries, tmp_path / "out", plan).kept == len(entries) * 5
 
 
 def test_a_folder_of_another_plan_is_refused(entries, tmp_path):

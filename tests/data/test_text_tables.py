@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from gammascope.data.camera import read_camera_tables
@@ -21,6 +25,15 @@ WRONG = {
     "cp1252": (TABLE.encode("cp1252"), r"not encoded in UTF-8 \(byte 0xe9.*Windows-1252"),
     "utf16": (TABLE.encode("utf-16"), "not encoded in UTF-8.*UTF-16"),
     "utf16 without mark": (TABLE.encode("utf-16-le"), "so it is no text in UTF-8|not encoded"),
+    "semicolons": (
+        b"path;label;error;Model\na.png;real;;x\n",
+        "is separated by semicolons: save it",
+    ),
+    "tabs": (b"path\tlabel\na.png\treal\n", "is separated by tabs: save it with commas"),
+    "twins": (
+        b"path,label,error,path,Model\na.png,real,,b.png,x\n",
+        r"has 2 columns 'path': rename",
+    ),
     "NUL": (TABLE.replace("b.png", "b\0.png").encode(), "line 3: holds a NUL, as cameras .* tr -d"),
     "late": (
         ("path,label,error,Model\n" + "a.png,real,,x\n" * 20_000).encode() + b"\xe9\n",
@@ -38,7 +51,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_no_utf8_is_refused_by_every_reader(
+def test_what_is_no_table_is_refused_by_every_reader(
     wrong: str, reader: str, tmp_path: Path
 ) -> None:
     content, message = WRONG[wrong]
@@ -61,6 +74,33 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.parquet"
     path.write_bytes(b"path,label\na.png,real\n")
     with pytest.raises(MissingDataError, match="is no Parquet table"):
+        read_manifest(path)
+
+
+def test_a_parquet_table_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    columns = [pyarrow.array(texts) for texts in (["a.png"], ["real"], ["b.png"])]
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_arrays(columns, names=["path", "label", "path"]), path
+    )
+    with pytest.raises(MissingDataError, match="has 2 columns 'path'"):
+        read_manifest(path)
+
+
+def test_columns_without_a_name_may_be_several(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("path,label,,\na.png,real,,\n", "utf-8")
+    assert [entry.label for entry in read_manifest(path)] == [Label.REAL]
+
+
+def test_a_picture_in_place_of_a_manifest_is_called_a_picture(tmp_path: Path) -> None:
+    path = tmp_path / "cut.jpg"
+    whole = io.BytesIO()
+    PIL.Image.effect_noise((64, 64), 60).save(whole, "JPEG")
+    path.write_bytes(whole.getvalue()[:700])
+    with pytest.raises(
+        MissingDataError, match=r"cut\.jpg is a picture \(jpeg\): expected a manifest"
+    ):
         read_manifest(path)
 
 

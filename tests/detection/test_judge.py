@@ -169,6 +169,10 @@ def test_an_adapter_of_another_model_is_refused(judge, tmp_path):
 def test_no_model_and_no_pair_are_missing(judge, tmp_path):
     with pytest.raises(MissingDataError, match="No model with its processor"):
         Judge.load(tmp_path)
+    with pytest.raises(MissingDataError, match="no folder 'nope'; a hub id is owner/name"):
+        Judge.load("nope")
+    with pytest.raises(MissingDataError, match="no such folder here, and the Hugging Face hub"):
+        Judge.load("owner/nope")
     with pytest.raises(MissingDataError, match="No pair"):
         tune(judge, [], Tuning())
 

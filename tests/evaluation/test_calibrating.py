@@ -11,7 +11,7 @@ import torch
 from gammascope import checkpoints, settings
 from gammascope.data.manifest import read_manifest
 from gammascope.detectors import base
-from gammascope.errors import IncompatibleCheckpointError, MissingDataError
+from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.evaluation.calibrating import (
     Plan,
     _fit,
@@ -139,6 +139,13 @@ def test_what_it_kept_apart_itself_it_answers_itself(checkpoint_of, collection):
         calibrate(one, mine, ROUGH, like=[other]).calibration
         == calibrate(one, mine, ROUGH).calibration
     )
+
+
+def test_the_same_checkpoint_twice_cannot_help(checkpoint_of, collection):
+    one = checkpoint_of("one", ["held-out"])
+    with pytest.raises(RecipeError, match=r"--like .*one\.safetensors is the same checkpoint as"):
+        calibrate(one, read_manifest(collection), ROUGH, like=[one])
+    assert not checkpoints.read_facts(one).calibration
 
 
 def test_another_design_cannot_help(checkpoint_of, collection):

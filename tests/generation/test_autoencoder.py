@@ -243,6 +243,22 @@ def test_the_autoencoder_of_a_pipeline_is_in_a_subfolder(tmp_path):
     assert from_diffusers(tmp_path, subfolder="vae").stride == 2
 
 
+@pytest.mark.parametrize("name", ["nope", "./nope", "runs/nope/vae"])
+def test_a_mistyped_folder_is_refused_before_anything_is_downloaded(name, monkeypatch):
+    monkeypatch.setattr("diffusers.AutoModel.from_pretrained", None)
+    with pytest.raises(MissingDataError, match=f"no folder '{name}'; a hub id is owner/name"):
+        from_diffusers(name)
+
+
+@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`")  # the hub's, of diffusers
+def test_where_neither_folder_nor_hub_is_there_both_are_said():
+    with pytest.raises(
+        MissingDataError,
+        match="no such folder here, and the Hugging Face hub could not be reached",
+    ):
+        from_diffusers("owner/nope")
+
+
 def test_folders_without_an_autoencoder_are_refused(tmp_path):
     with pytest.raises(MissingDataError, match="No autoencoder at"):
         from_diffusers(tmp_path)

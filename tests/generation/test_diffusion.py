@@ -137,6 +137,19 @@ def test_a_folder_without_a_pipeline_is_refused(tmp_path):
         InpaintingPipeline.load(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`")  # the hub's, of diffusers
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nope", "no folder 'nope'; a hub id is owner/name"),
+        ("owner/nope", "no such folder here, and the Hugging Face hub could not be reached"),
+    ],
+)
+def test_a_mistyped_folder_is_said_to_be_missing(name, said):
+    with pytest.raises(MissingDataError, match=said):
+        InpaintingPipeline.load(name)
+
+
 def test_precision_can_be_chosen(folder):
     loaded = InpaintingPipeline.load(folder, dtype=torch.bfloat16)
     assert loaded.pipeline.unet.dtype == torch.bfloat16

@@ -207,6 +207,16 @@ def test_a_job_without_files_or_with_an_endless_field_is_refused(client):
     problem_of(long, 400, "malformed-request")
 
 
+def test_text_in_place_of_a_file_is_named_with_what_to_send(client):
+    text = form(part(b"hello", 'name="files"'))
+    answer = client.post("/v1/detect", content=text, headers=FORM)
+    detail = problem_of(answer, 400, "malformed-request")["detail"]
+    assert detail == "The part 'files' holds text and no file: with curl, -F files=@photo.jpg."
+    answer = client.post("/v1/jobs", content=text, headers=FORM)
+    detail = problem_of(answer, 400, "malformed-request")["detail"]
+    assert detail.endswith("Fields of text known here: webhook.")
+
+
 def test_unknown_addresses_methods_and_parameters(client, pictures):
     problem_of(client.get("/v1/nothing"), 404, "not-found")
     problem_of(client.get("/v1/jobs/unknown"), 404, "not-found")
@@ -218,6 +228,18 @@ def test_unknown_addresses_methods_and_parameters(client, pictures):
         client.post("/v1/detect?masks=perhaps", files=files), 422, "invalid-parameter"
     )
     assert "query masks" in document["detail"]
+
+
+def test_a_mistyped_parameter_is_refused_with_those_that_are_known(client, pictures):
+    files = {"f": ("a.png", pictures["cat.png"])}
+    mistyped = client.post("/v1/detect?mask=true", files=files)
+    assert problem_of(mistyped, 422, "invalid-parameter")["detail"] == (
+        "There is no parameter 'mask' here. Did you mean 'masks'? Known: labels_only, masks, quiet_masks."
+    )
+    problem_of(client.post("/v1/jobs?masks=true", files=files), 422, "invalid-parameter")
+    problem_of(client.get("/v1/jobs/unknown?label_only=true"), 422, "invalid-parameter")
+    problem_of(client.get("/v1/methods?all=1"), 422, "invalid-parameter")
+    assert client.get("/healthz?probe=1").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -262,16 +284,15 @@ def test_uploads_never_touch_a_disk(serve, pictures, monkeypatch):
 
 def test_logs_hold_neither_names_nor_content_nor_addresses(client, pictures, caplog):
     caplog.set_level("DEBUG")
-    client.post(
-        "/v1/detect?secret=word", files={"f": ("holiday with anna.png", pictures["cat.png"])}
-    )
+    client.post("/v1/detect", files={"f": ("holiday with anna.png", pictures["cat.png"])})
+    client.post("/v1/detect?secret=word", files={"f": ("anna.png", pictures["cat.png"])})
     client.post("/v1/detect", files={"f": ("holiday with anna.png", b"broken anna")})
     client.get("/anna")
     from gammascope.server.telemetry import JsonLines
 
     records = [one for one in caplog.records if one.name == "gammascope.server"]
     lines = [json.loads(JsonLines().format(record)) for record in records]
-    assert [line["status"] for line in lines] == [200, 415, 404]
+    assert [line["status"] for line in lines] == [200, 422, 415, 404]
     assert lines[0].keys() == {
         "time", "level", "event", "request", "method", "route", "status", "seconds", "bytes", "files",
         "failed",

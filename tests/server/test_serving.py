@@ -169,6 +169,7 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (["--limit", "files"], 2, "--limit files: expected name=value, as in --limit files=4"),
         (["--limit", "fils=3"], 2, "mean 'files'?"),
         (["--keys", "nowhere.toml"], 3, "Cannot read the keys in nowhere.toml"),
         (["--weights", "no.safetensors"], 3, "No checkpoint at no.safetensors"),

@@ -171,6 +171,11 @@ def read_facts(path: Path) -> Facts:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(_KEY)
     except (SafetensorError, OSError) as error:
+        if path.suffix.lower() == ".json":
+            raise IncompatibleCheckpointError(
+                f"{path} is no checkpoint. If it is a fusion: scan, evaluate, robustness and serve take it as "
+                "--weights; what is calibrated or exported are its members."
+            ) from error
         raise IncompatibleCheckpointError(f"{path} is not a safetensors file: {error}.") from error
     if text is None:
         raise IncompatibleCheckpointError(

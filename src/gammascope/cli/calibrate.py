@@ -10,6 +10,7 @@ import typer
 from gammascope import choices
 from gammascope.cli import options
 from gammascope.cli.failures import refuse_unwritable
+from gammascope.errors import RecipeError
 
 CheckpointFile: TypeAlias = Annotated[
     Path, typer.Argument(help="Checkpoint; rewritten with the same weights.")
@@ -74,6 +75,22 @@ CalibrationFolder: TypeAlias = Annotated[
 ]
 
 
+def refuse_embedded(checkpoint: Path) -> None:
+    """Refuse the name of an embedded detector, whose file is the installation's and is not rewritten.
+
+    Raises:
+        RecipeError: With what to do instead.
+    """
+    from gammascope.checkpoints import resolve
+
+    embedded = resolve(checkpoint)
+    if embedded != checkpoint and not checkpoint.exists():
+        raise RecipeError(
+            f"{checkpoint} is embedded and calibrated already; its file is not rewritten. Copy {embedded}, and "
+            "calibrate the copy."
+        )
+
+
 def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     checkpoint: CheckpointFile,
     data: options.CalibrationData,
@@ -90,6 +107,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.cli import calibration_page, terminal
     from gammascope.evaluation import calibrating
 
+    refuse_embedded(checkpoint)
     helping = like or []
     entries = calibrating.entries_of([checkpoint, *helping], data, source or ())
     if out is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,7 +13,11 @@ from gammascope.choices import ContextBounds, ContextFamily
 from gammascope.cli import options
 from gammascope.cli.failures import PARTLY_DONE
 
+if TYPE_CHECKING:
+    from gammascope.data.context_pictures import ContextPlan
+
 _BROKEN_SHOWN = 10
+_COUNT = 600
 
 
 def contexts(  # noqa: PLR0913, PLR0917 - each is an option
@@ -25,38 +29,71 @@ def contexts(  # noqa: PLR0913, PLR0917 - each is an option
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for drawn pictures, masks, manifest.csv.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many to draw.")] = 600,
-    side: Annotated[int, typer.Option(help="Of drawn pictures, pixels.")] = 256,
+    count: Annotated[
+        int | None, typer.Option(min=1, help=f"How many to draw. Default: {_COUNT}.")
+    ] = None,
+    side: Annotated[
+        int | None, typer.Option(help="Of drawn pictures, pixels. Default: 256.")
+    ] = None,
     breaks: Annotated[str, typer.Option(help="Rule to break in every picture drawn.")] = "",
-    amount: Annotated[int, typer.Option(min=1, help="Tiles, cells or letters that do.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
-    thresholds: Annotated[ContextBounds, typer.Option(help="Bounds of the tests.")] = "calibrated",
+    amount: Annotated[
+        int | None, typer.Option(min=1, help="Tiles, cells or letters that do. Default: 4.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of all draws. Default: 0.")] = None,
+    thresholds: Annotated[
+        ContextBounds | None, typer.Option(help="Bounds of the tests. Default: calibrated.")
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Draw pictures whose rules are known, or test whether a generator that was trained on such pictures keeps them.
 
-    What is drawn already is kept. Exit code 4: some pictures could not be tested.
+    What is drawn already is kept; --count may grow, not shrink. Exit code 4: some pictures could not be tested.
     """
     if action == "draw":
         if out is None or pictures:
             raise typer.BadParameter("draw takes --out FOLDER and no pictures", param_hint="draw")
-        _draw(out, (family, side, breaks, amount, seed), count, quiet=quiet)
+        _refuse_useless("draw", thresholds=thresholds, json=as_json)
+        _draw(out, _plan(family, side, breaks, amount, seed), count or _COUNT, quiet=quiet)
         return
     if out is not None or not pictures:
         raise typer.BadParameter("test takes pictures and no --out", param_hint="test")
-    found, broken = _tested(family, pictures, thresholds, quiet=quiet or as_json)
+    useless = {"count": count, "side": side, "breaks": breaks or None, "amount": amount}
+    _refuse_useless("test", **useless, seed=seed)
+    bounds = thresholds or "calibrated"
+    found, broken = _tested(family, pictures, bounds, quiet=quiet or as_json)
     _tell(family, found, broken, as_json=as_json)
     raise typer.Exit(PARTLY_DONE if broken else 0)
 
 
-def _draw(out: Path, plan: tuple[str, int, str, int, int], count: int, *, quiet: bool) -> None:
+def _refuse_useless(doing: str, **given: object) -> None:
+    """Refuse options that would change nothing; what is false or None was not given."""
+    for name, value in given.items():
+        if value is not None and value is not False:
+            raise typer.BadParameter(f"{doing} has no use for it", param_hint=f"--{name}")
+
+
+def _plan(
+    family: ContextFamily, side: int | None, breaks: str, amount: int | None, seed: int | None
+) -> ContextPlan:
+    from gammascope.data.context_pictures import ContextPlan
+    from gammascope.generation.spatial_context import UNCOUNTED
+
+    if breaks in UNCOUNTED:
+        how = f"with --breaks {breaks!r}" if breaks else "without --breaks"
+        _refuse_useless(f"draw {how}", amount=amount)
+    given = {"side": side, "amount": amount, "seed": seed}
+    known = {name: value for name, value in given.items() if value is not None}
+    return ContextPlan(family, breaks=breaks, **known)
+
+
+def _draw(out: Path, plan: ContextPlan, count: int, *, quiet: bool) -> None:
     from gammascope.cli import terminal
-    from gammascope.data.context_pictures import ContextPlan, make_contexts
+    from gammascope.data.context_pictures import make_contexts
     from gammascope.data.products import MANIFEST
 
     with terminal.progress_bar("Drawing", shown=not quiet) as advance:
-        made = make_contexts(out, ContextPlan(*plan), count, progress=advance)
+        made = make_contexts(out, plan, count, progress=advance)
     terminal.say(f"{len(made)} pictures: {out / MANIFEST}")
 
 
@@ -65,13 +102,13 @@ def _tested(
 ) -> tuple[Any, list[str]]:
     """Test what can be tested, and tell why the rest cannot."""
     from gammascope.cli import terminal
-    from gammascope.data.folder import SCANNED_SUFFIXES, find_images
+    from gammascope.data.context_pictures import pictures_to_test
     from gammascope.errors import MissingDataError, UndecodableImageError
     from gammascope.evaluation import context_tests
     from gammascope.imaging.decode import decode
 
-    # Camera raws are listed, so that each is reported.
-    paths, found, broken = find_images(pictures, suffixes=SCANNED_SUFFIXES), [], []
+    paths, masks = pictures_to_test(pictures)
+    found, broken = [], []
     with terminal.progress_bar("Testing", shown=not quiet) as advance:
         for done, path in enumerate(paths, start=1):
             try:
@@ -81,6 +118,8 @@ def _tested(
             advance(done, len(paths))
     if not found:
         raise MissingDataError(f"None of {len(paths)} pictures could be tested; {broken[0]}")
+    if masks:
+        terminal.say(f"{masks} masks left out")
     return context_tests.report(name, found), broken
 
 

@@ -10,7 +10,7 @@ import typer
 
 from gammascope.choices import Fusing
 from gammascope.cli import options
-from gammascope.cli.failures import refuse_unwritable
+from gammascope.cli.failures import refuse_unwritable, refuse_unwritable_folder
 from gammascope.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -99,6 +99,10 @@ def fuse(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.evaluation.fitting import lowest_rate
     from gammascope.report import percent
 
+    if zone is not None and kind != "cascade":
+        raise RecipeError(
+            f"--zone {zone} belongs to a cascade: add --kind cascade, or leave it out."
+        )
     if out.suffix.lower() != ".json":
         raise RecipeError(f"--out {out}: a fusion is known by its ending, .json.")
     refuse_unwritable(out, ".json")
@@ -186,6 +190,8 @@ def export(
     from gammascope.cli import exporting, terminal
 
     path = resolve(checkpoint)
+    if out is not None:
+        refuse_unwritable_folder(out)
     files, compared = exporting.exported(path, out, data)
     if as_json:
         typer.echo(json.dumps(exporting.plain(files, compared), allow_nan=False))

@@ -141,6 +141,17 @@ def refuse_unwritable(path: Path, *endings: str) -> None:
         raise OSError(error.errno, f"Cannot write ({error.strerror})", str(path)) from error
 
 
+def refuse_unwritable_folder(path: Path) -> None:
+    """Find out before hours of work that nothing can be written into a folder, and make it.
+
+    Raises:
+        OSError: If it cannot be made or written to, or is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "Is a file, expected a folder", str(path))
+    refuse_unwritable(path / ".probe")
+
+
 def _is_picture(path: Path) -> bool:
     from gammascope.imaging.decode import format_of
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from gammascope.cli import options
+from gammascope.cli.failures import PARTLY_DONE
+from gammascope.errors import BrokenPackageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,22 +24,27 @@ OneBenchmark: TypeAlias = Annotated[
 
 
 def methods(as_json: options.Json = False) -> None:
-    """List the detection methods."""
+    """List the detection methods. Exit code 4: a method of another package cannot be loaded."""
     from gammascope.detection import method_list
 
-    _show(method_list.rows(), method_table, as_json=as_json)
+    broken: list[str] = []
+    _show(method_list.rows(broken.append), method_table, as_json=as_json)
+    _tell(broken)
 
 
 def benchmarks(name: OneBenchmark = None, as_json: options.Json = False) -> None:
-    """List the public datasets that can be evaluated by name, or show how one of them must lie on disk."""
-    from gammascope.data import benchmarks
+    """List the public datasets that can be evaluated by name, or show how one of them must lie on disk.
 
+    Exit code 4: a benchmark of another package cannot be loaded.
+    """
     if name and as_json:
         typer.echo(json.dumps(benchmark(name)))
     elif name:
         typer.echo(benchmark_sheet(name))
     else:
-        _show([benchmark(known) for known in benchmarks.names()], benchmark_table, as_json=as_json)
+        broken: list[str] = []
+        _show(_benchmarks(broken.append), benchmark_table, as_json=as_json)
+        _tell(broken)
 
 
 def generators(as_json: options.Json = False) -> None:
@@ -54,6 +61,29 @@ def _show(
         typer.echo(json.dumps(rows))
     else:
         terminal.output().print(table(rows))
+
+
+def _benchmarks(tell: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Describe every benchmark that can be loaded, and tell why the others cannot."""
+    from gammascope.data import benchmarks
+
+    made = []
+    for known in benchmarks.names():
+        try:
+            made.append(benchmark(known))
+        except BrokenPackageError as error:
+            tell(str(error))
+    return made
+
+
+def _tell(broken: list[str]) -> None:
+    """Say what was left out; the list of the others is done."""
+    from gammascope.cli import terminal
+
+    for line in broken:
+        terminal.say(f"left out: {line}")
+    if broken:
+        raise typer.Exit(PARTLY_DONE)
 
 
 def method_table(described: list[dict[str, Any]]) -> Table:

@@ -12,6 +12,7 @@ from gammascope.data.edits import Generators, photos_of
 from gammascope.data.folder import SCANNED_SUFFIXES, find_images
 from gammascope.data.manifest import read_manifest
 from gammascope.data.pictures import Pictures
+from gammascope.data.policies import base as policies
 from gammascope.data.products import MANIFEST, Edits
 from gammascope.detection.runtime import openvino_core
 from gammascope.errors import MissingDataError, RecipeError, did_you_mean
@@ -112,8 +113,10 @@ def refuse_beside_policy(
         given: Options that go with kinds of edits alone; what is false was not given.
 
     Raises:
-        RecipeError: With what does not go together.
+        RecipeError: With what does not go together, or if there is no such policy.
     """
+    if policy is not None:
+        policies.get(policy, accepted=True)
     if policy is None or budget is None:
         raise RecipeError(
             "--policy and --budget belong together (--accept-patent-notice to both): give both."

@@ -111,7 +111,6 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
     """
     from gammascope import checkpoints
     from gammascope.cli import scan_into, scan_results, terminal
-    from gammascope.data.folder import SCANNED_SUFFIXES, find_images
     from gammascope.detection import opinions
     from gammascope.detection.pipeline import Besides, Execution
     from gammascope.imaging.decode import Limits
@@ -137,10 +136,20 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
         told = json.dumps(scan_into.plain(summary)) if as_json else ""
         typer.echo(told or scan_into.statement(summary, out))
         raise typer.Exit(scan_into.exit_code(summary, fail_on))
-    files = scan_results.distinct(find_images(paths, recursive, suffixes=SCANNED_SUFFIXES))
+    files = _listed(paths, recursive)
     detectors = opinions.Detectors.load(named, besides, partial(load, then=then, zone=zone))
     results = scan_results.Results(files, detectors, as_json, numbers=not labels_only)
     results.run(limits, report, bar=not (as_json or quiet))
     if report is not None:
         terminal.say(f"Page: {report}")
     raise typer.Exit(results.exit_code(fail_on))
+
+
+def _listed(paths: list[str], recursive: bool) -> list[Path]:
+    """List the files to examine, and say of those that hold many pictures how they are scanned."""
+    from gammascope.cli import scan_into, scan_results, terminal
+    from gammascope.data.folder import SCANNED_SUFFIXES, find_images
+
+    for line in scan_into.hints(paths):
+        terminal.say(line)
+    return scan_results.distinct(find_images(paths, recursive, suffixes=SCANNED_SUFFIXES))

@@ -18,6 +18,7 @@ from gammascope.detection.pipeline import Execution, Pipeline
 from gammascope.report import COUNTED, FORMAT, Verdict
 from gammascope.scanning.ordered import Plan, Progress, scan_into
 from gammascope.scanning.results import Destination, ResultsFolder, Summary, by_verdict
+from gammascope.scanning.sources import LISTS, PACKED_SHARDS, SHARDS
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -54,6 +55,17 @@ def refuse_without_out(
             "needs --out: it is about rows in a folder",
             param_hint="--engine, --address, --no-deduplicate",
         )
+
+
+def hints(paths: Sequence[str]) -> Iterator[str]:
+    """Say of files that hold or list many pictures how they are scanned: without --out each is one broken picture."""
+    for path in paths:
+        if not Path(path).is_file():
+            continue
+        if path.lower().endswith(PACKED_SHARDS):
+            yield f"{path}: to scan the pictures in it, unpack it, and name the folder."
+        elif path.lower().endswith((*SHARDS, *LISTS)):
+            yield f"{path}: to scan the pictures in it, add --out FOLDER."
 
 
 def refuse_beside_out(

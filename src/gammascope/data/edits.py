@@ -225,8 +225,8 @@ def make_edits(
     Raises:
         MissingDataError: If there is no photo, a kind lacks its generator, splices lack a second photo, or nothing
             could be made.
-        RecipeError: If the folder holds another plan's run, one with other photos or weights, or a fake is among the
-            photos.
+        RecipeError: If the folder holds another plan's run, one with other photos or weights, or more pictures than
+            the plan makes, or a fake is among the photos.
     """
     generators = generators or Generators()
     photos = without(photos, KeptApart(frozenset(plan.held_out)))
@@ -235,9 +235,10 @@ def make_edits(
     named = sorted((work.inside(photo), photo.path) for photo in photos)
     needed = {KINDS[kind].needs for kind in plan.kinds} - {""}
     networks = {name: network_sha256(getattr(generators, name)) for name in sorted(needed)}
-    # How many are made may grow: what is there stays valid.
+    # How many are made may grow, for what is there stays valid.
     unnumbered = replace(plan, per_photo=1, controls=None)
     claim(folder, unnumbered, Plan(), photos=photos_sha256(named), **networks)
+    work.refuse_fewer()
     return make_each(
         [(photo.path, photo) for photo in photos],
         work.made_of,
@@ -258,12 +259,41 @@ class _Work:
         self.pictures = Pictures(_MEMORY_BYTES)
         self._root = os.path.commonpath([photo.path.absolute().parent for photo in photos])
         ranked = sorted(photos, key=lambda photo: (_code(photo.path), str(photo.path)))
+        self._ranked = ranked
         self._controls = {photo.path for photo in ranked[: plan.controls]}
         self._frame = Frame(plan.largest_side, plan.square)
 
     def inside(self, photo: Entry) -> str:
         """Return where a photo is within the photos' common folder."""
         return os.path.relpath(photo.path.absolute(), self._root)
+
+    def refuse_fewer(self) -> None:
+        """Refuse to make fewer pictures than are there: the new manifest would not name the others.
+
+        Raises:
+            RecipeError: With how many there are.
+        """
+        edits = max(self._edits_there(photo) for photo in self.photos)
+        controls = max(
+            (n for n, photo in enumerate(self._ranked, 1) if self._control_at(photo).exists()),
+            default=0,
+        )
+        asked = self.plan.controls
+        for option, given, there in (
+            ("per-photo", self.plan.per_photo, edits),
+            ("controls", controls if asked is None else asked, controls),
+        ):
+            if given < there:
+                raise RecipeError(
+                    f"--{option} {given}: {self.folder} holds more, which its manifest would forget. Give "
+                    f"--{option} {there} or more, or choose another folder."
+                )
+
+    def _edits_there(self, photo: Entry) -> int:
+        number = 0
+        while self._edit_at(photo, number).exists():
+            number += 1
+        return number
 
     def made_of(self, photo: Entry) -> Iterator[Product]:
         """Make everything of one photo that is not there yet."""
@@ -273,7 +303,7 @@ class _Work:
             yield self._edit(photo, number)
 
     def _control(self, photo: Entry) -> Product:
-        path = self._place(photo, "authentic", "")
+        path = self._control_at(photo)
         kept = path.exists()
         if not kept:
             write_picture(path, self._photo(photo.path), self.plan.encoding)
@@ -288,9 +318,9 @@ class _Work:
         return Product(control, kept)
 
     def _edit(self, photo: Entry, number: int) -> Product:
-        kind = self.plan.kinds[(_code(photo.path) + number) % len(self.plan.kinds)]
+        kind = self._kind(photo, number)
         known = KINDS[kind]
-        path = self._place(photo, kind, f".{number + 1}")
+        path = self._edit_at(photo, number)
         masks = {
             name: self._place(photo, f"masks/{kind}", f".{number + 1}.{name}", ".png")
             for name in ("generated", "edited")
@@ -316,6 +346,15 @@ class _Work:
             origin=self._origin(photo, kind, number),
         )
         return Product(edited, kept)
+
+    def _kind(self, photo: Entry, number: int) -> str:
+        return self.plan.kinds[(_code(photo.path) + number) % len(self.plan.kinds)]
+
+    def _control_at(self, photo: Entry) -> Path:
+        return self._place(photo, "authentic", "")
+
+    def _edit_at(self, photo: Entry, number: int) -> Path:
+        return self._place(photo, self._kind(photo, number), f".{number + 1}")
 
     def _draws(self, photo: Entry, number: int) -> np.random.Generator:
         return np.random.default_rng((self.plan.seed, _content_code(photo.path), number))

@@ -84,7 +84,7 @@ def read_folder(root: Path) -> LabelledFolder:
         parts = path.relative_to(root).parts
         # A folder that cannot be read stands for its images, which its own name may label.
         folders = parts[:-1] if path.suffix.lower() in IMAGE_SUFFIXES else parts
-        if any(_word(name) in _NOT_IMAGES for name in folders):
+        if hold_masks(folders):
             continue
         place = _label_place(path, folders)
         if place is None:
@@ -99,6 +99,15 @@ def read_folder(root: Path) -> LabelledFolder:
             f"{_EXPECTED_TREE}."
         )
     return LabelledFolder(tuple(entries), _assumption(words, unlabelled, unreadable))
+
+
+def hold_masks(folders: Sequence[str]) -> bool:
+    """Tell whether one of these folder names says that what lies in it is masks and no pictures.
+
+    >>> hold_masks(["broken", "Masks"])
+    True
+    """
+    return any(_word(name) in _NOT_IMAGES for name in folders)
 
 
 def find_images(

@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from gammascope.data.text_tables import TextTable
-from gammascope.errors import MissingDataError, did_you_mean
+from gammascope.data.text_tables import TextTable, refuse_twins
+from gammascope.errors import MissingDataError, UndecodableImageError, did_you_mean
 from gammascope.files import complete_or_absent, path_of, pyarrow_for, shown
 from gammascope.imaging import storage
-from gammascope.imaging.decode import DEFAULT_LIMITS, decode
+from gammascope.imaging.decode import DEFAULT_LIMITS, decode, format_of
 from gammascope.sample import Entry, Image, Label, Mask, Origin, Sample
 
 MASK_TABLE = "masks.csv"
@@ -91,7 +91,7 @@ def read_manifest(path: Path, split: str | None = None) -> list[Entry]:
         split: Keep only rows of this split; None keeps all.
 
     Raises:
-        MissingDataError: If the file is not there, lacks a column, holds a label that is not
+        MissingDataError: If the file is not there, lacks a column or has it twice, holds a label that is not
             understood (with the row number), or has no row in the split.
         MissingExtraError: If it is a Parquet file and pyarrow is not installed.
     """
@@ -238,6 +238,7 @@ _WHERE: Mapping[str, Callable[[PillowImage.Image], np.ndarray[Any, np.dtype[np.f
     "green": _greenness,
 }
 
+_SIGNATURE_BYTES = 4096  # by which formats of pictures are known
 _UNREADABLE = (UnidentifiedImageError, OSError, ValueError, PillowImage.DecompressionBombError)
 
 
@@ -258,6 +259,8 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, st
     if path.suffix.lower() == ".parquet":
         arrow, parquet = pyarrow_for("A Parquet manifest")
         try:
+            # Before reading, which fails of columns with one name in words of its own.
+            refuse_twins(shown(path), parquet.read_schema(path).names)
             table = parquet.read_table(path)
         except arrow.ArrowException as error:
             raise MissingDataError(f"{shown(path)} is no Parquet table ({error}).") from error
@@ -269,10 +272,25 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, st
             )
         return
     with path.open("rb") as file:
+        _refuse_picture(path, file.read(_SIGNATURE_BYTES))
+        file.seek(0)
         table = TextTable(file, path)
         _check_columns(path, table.columns, needed)
         for number, texts in table.rows():
             yield f"{path}, row {number}", {name: text.strip() for name, text in texts.items()}
+
+
+def _refuse_picture(path: Path, start: bytes) -> None:
+    """Refuse a picture where a table is wanted, before its bytes are called badly encoded letters."""
+    if path.suffix.lower() == ".csv":
+        return
+    try:
+        kind = format_of(start)
+    except UndecodableImageError:
+        return
+    raise MissingDataError(
+        f"{shown(path)} is a picture ({kind}): expected a manifest (CSV or Parquet) that lists pictures."
+    )
 
 
 def _check_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> None:

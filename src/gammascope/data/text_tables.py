@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +30,17 @@ class TextTable:
         delimiter: Between values.
 
     Raises:
-        MissingDataError: If it is not UTF-8, holds NUL, or is no CSV; so does asking for rows.
+        MissingDataError: If it is not UTF-8, holds NUL, is no CSV, is separated by other signs, or has two columns of
+            one name; asking for rows does so, too.
     """
 
     def __init__(self, opened: Any, name: str | Path, delimiter: str = ",") -> None:
         self.name = shown(name)
         self._values = csv.reader(self._lines(opened), delimiter=delimiter)
         self.columns = tuple(next(self._guarded(), []))
+        refuse_twins(self.name, self.columns)
+        if delimiter == "," and len(self.columns) == 1:
+            self._refuse_other_delimiter(self.columns[0])
 
     def lists(self) -> Iterator[list[str]]:
         """Yield the values of each row that is not blank."""
@@ -56,6 +62,13 @@ class TextTable:
                 )
             lacking = [""] * (len(self.columns) - len(values))
             yield number, dict(zip(self.columns, [*values, *lacking], strict=True))
+
+    def _refuse_other_delimiter(self, header: str) -> None:
+        for sign, name in _DELIMITERS.items():
+            if re.fullmatch(rf"{_NAME}({sign}{_NAME})+", header):
+                raise MissingDataError(
+                    f"{self.name} is separated by {name}: save it with commas, as CSV in UTF-8."
+                )
 
     def _guarded(self) -> Iterator[list[str]]:
         try:
@@ -88,14 +101,36 @@ class TextTable:
             text.close()  # Where the file is closed already, nothing happens.
 
 
+_DELIMITERS = {";": "semicolons", "\t": "tabs"}
+_NAME = r"\w[\w .-]*"  # what columns are called
 _SAVE = "Save it as CSV in UTF-8."
+
+
+def refuse_twins(name: str, columns: Sequence[str]) -> None:
+    """Refuse a table with two columns of one name: which of them is meant cannot be known.
+
+    Columns without a name, which spreadsheets leave behind, hold nothing that is read.
+
+    Args:
+        name: Of the file.
+        columns: Their names.
+
+    Raises:
+        MissingDataError: With the column.
+    """
+    counts = Counter(columns)
+    twins = [column for column in counts if column and counts[column] > 1]
+    if twins:
+        raise MissingDataError(
+            f"{name} has {counts[twins[0]]} columns {twins[0]!r}: rename or delete all but one."
+        )
 
 
 def read_lists(path: Path, delimiter: str = ",") -> tuple[tuple[str, ...], list[list[str]]]:
     """Read a whole table: its header, and the values of each row.
 
     Raises:
-        MissingDataError: If it cannot be read, is not UTF-8, or is no CSV.
+        MissingDataError: If it cannot be read, is not UTF-8, is no CSV, or has two columns of one name.
     """
     try:
         with path.open("rb") as file:

@@ -40,7 +40,7 @@ from gammascope.errors import (
     UndecodableImageError,
     said_by,
 )
-from gammascope.files import complete_or_absent
+from gammascope.files import complete_or_absent, refuse_no_model, why_no_model
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
 from gammascope.imaging.views import ViewSpec
@@ -212,12 +212,13 @@ class Judge:
         except ImportError as error:
             raise MissingExtraError.of("A judge", "transformers", "backbones") from error
         how = how or JudgeSettings.at(place)
+        refuse_no_model("model", how.base)
         try:
             model = AutoModelForImageTextToText.from_pretrained(how.base, use_safetensors=True)
             processor = AutoProcessor.from_pretrained(how.base)
         except (OSError, ValueError, KeyError) as error:
             raise MissingDataError(
-                f"No model with its processor at {how.base!r}: {said_by(error)}"
+                f"No model with its processor at {how.base!r}: {why_no_model(how.base, error)}"
             ) from error
         except (
             ImportError

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from gammascope import checkpoints, weights
 from gammascope.checkpoints.conversion import CONVERTERS
 from gammascope.detectors import base
+from gammascope.errors import BrokenPackageError
 
 
-def rows() -> list[dict[str, Any]]:
+def rows(tell: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
     """Describe every method in plain types.
 
     "parameters" are those of the embedded weights, "published_parameters" and "trained_parameters" those of the
     method's own config on ViT-L/14, where it wants a tower; with licence and measured score they come from a
     file that the documentation quotes. None: not known, as of methods that other packages add. "converted_from": the
     detectors whose published files ``gammascope convert`` takes.
+
+    Args:
+        tell: Called with the reason for each method that is left out, because its package cannot be loaded.
     """
     embedded = {}
     for path in (weights.named(name) for name in weights.DETECTORS):
@@ -26,7 +31,11 @@ def rows() -> list[dict[str, Any]]:
     about = json.loads(weights.methods_path().read_text("utf-8"))
     made = []
     for name in base.names():
-        method = base.get(name)
+        try:
+            method = base.get(name)
+        except BrokenPackageError as error:
+            tell(str(error))
+            continue
         known = about.get(name, {})
         path, facts = embedded.get(name, (None, None))
         made.append(

@@ -19,6 +19,7 @@ from gammascope.data.batches import Draws
 from gammascope.data.camera import Change, PretextStream
 from gammascope.data.pictures import Pictures
 from gammascope.errors import RecipeError, UnknownMethodError, did_you_mean
+from gammascope.files import of_package
 from gammascope.imaging.views import Fit, Pool, ViewSpec
 from gammascope.networks.backbones import Training
 from gammascope.networks.base import Backbone
@@ -370,6 +371,7 @@ def get(name: str) -> Method[Any]:
 
     Raises:
         UnknownMethodError: If no method has this name; the message lists the known ones.
+        BrokenPackageError: If it is another package's, and cannot be loaded.
     """
     known = names()
     if name not in known:
@@ -378,7 +380,6 @@ def get(name: str) -> Method[Any]:
         )
     for point in entry_points(group=_ENTRY_POINTS):
         if point.name == name:
-            outside: Method[Any] = point.load()
-            return outside
+            return of_package(point, Method)
     method: Method[Any] = importlib.import_module(f"gammascope.detectors.{name}").METHOD
     return method

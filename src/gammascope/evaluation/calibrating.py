@@ -21,6 +21,7 @@ from gammascope.detection.pipeline import Pipeline
 from gammascope.errors import (
     IncompatibleCheckpointError,
     MissingDataError,
+    RecipeError,
     UndecodableImageError,
     did_you_mean,
 )
@@ -189,9 +190,11 @@ def calibrate(
         MissingDataError: If there is no real photo, a source was trained on according to the checkpoint, or the
             images are too few for what the plan promises; the checkpoint is then left as it was.
         IncompatibleCheckpointError: If a file is no checkpoint, or those named in ``like`` are of another design.
+        RecipeError: If one checkpoint is named twice.
     """
     pipelines, pictures = [Pipeline.load(each) for each in (path, *like)], Pictures(_DONORS_BYTES)
     _refuse_unlike([pipeline.facts for pipeline in pipelines])
+    _refuse_twice([path, *like], [pipeline.weights_sha256 for pipeline in pipelines])
     asked = [_never_saw(entry, pipelines) for entry in entries]
     photos = [entry for entry in entries if entry.label is Label.REAL]
     if not photos:
@@ -364,6 +367,16 @@ def _refuse_unlike(facts: Sequence[checkpoints.Facts]) -> None:
             raise IncompatibleCheckpointError(
                 f"A checkpoint of {other.method!r} with other settings than the one to calibrate cannot help it: "
                 "its logits have another scale."
+            )
+
+
+def _refuse_twice(paths: Sequence[Path], sha256: Sequence[str]) -> None:
+    for number, (path, digest) in enumerate(zip(paths, sha256, strict=True)):
+        if digest in sha256[:number]:
+            other = paths[sha256.index(digest)]
+            raise RecipeError(
+                f"--like {path} is the same checkpoint as {other}: it kept nothing else apart. Name another, or leave "
+                "it out."
             )
 
 

@@ -28,8 +28,8 @@ from gammascope.errors import (
     IncompatibleCheckpointError,
     MissingDataError,
     MissingExtraError,
-    said_by,
 )
+from gammascope.files import refuse_no_model, why_no_model
 from gammascope.generation.base import tensors_of
 from gammascope.manipulation.inpainting import Inpainter
 from gammascope.sample import Image, Mask
@@ -303,11 +303,13 @@ def from_diffusers(model: str | Path | nn.Module, *, subfolder: str | None = Non
         from diffusers import AutoModel
     except ImportError as error:
         raise MissingExtraError.of(_FEATURE, "diffusers", "diffusion") from error
+    refuse_no_model("autoencoder", model)
     try:
         network = AutoModel.from_pretrained(str(model), subfolder=subfolder)
     except OSError as error:
+        within = f" (subfolder {subfolder})" if subfolder else ""
         raise MissingDataError(
-            f"No autoencoder at {model} (subfolder {subfolder}): {said_by(error)}"
+            f"No autoencoder at {model}{within}: {why_no_model(model, error)}"
         ) from error
     if not (hasattr(network, "encode") and hasattr(network, "decode")):
         raise IncompatibleCheckpointError(

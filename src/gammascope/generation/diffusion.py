@@ -11,7 +11,8 @@ import PIL.Image
 import torch
 from jaxtyping import Float
 
-from gammascope.errors import GammascopeError, MissingDataError, MissingExtraError, said_by
+from gammascope.errors import GammascopeError, MissingDataError, MissingExtraError
+from gammascope.files import refuse_no_model, why_no_model
 from gammascope.sample import Image, Mask
 
 _FEATURE = "Diffusion inpainting"
@@ -73,11 +74,12 @@ class InpaintingPipeline:
             from diffusers import AutoPipelineForInpainting
         except ImportError as error:
             raise MissingExtraError.of(_FEATURE, "diffusers", "diffusion") from error
+        refuse_no_model("inpainting pipeline", model)
         try:
             pipeline = AutoPipelineForInpainting.from_pretrained(str(model))
         except (OSError, ValueError) as error:
             raise MissingDataError(
-                f"No inpainting pipeline at {model}: {said_by(error)}"
+                f"No inpainting pipeline at {model}: {why_no_model(model, error)}"
             ) from error
         pipeline.set_progress_bar_config(disable=True)
         return cls(pipeline.to(device, dtype), **ours)

@@ -46,6 +46,9 @@ PLACES: Final = 8
 CELLS: Final = (16, 32, 48, 64)
 """Numbers of Voronoi cells, by kind."""
 
+SIDES: Final = (64, 2048)
+"""Smallest and largest side of a picture; the cells of larger ones would take gigabytes to divide."""
+
 FORE: Final = (96.0, 152.0)
 BACK: Final = (8.0, 192.0)
 """Lowest grey level and range of light and dark pixels: ``low + range * Beta(4, 2)``, ``low + range * Beta(2, 4)``."""
@@ -75,6 +78,10 @@ _GLYPHS = {
 _DARKEST, _LIGHTEST = 64, 255
 
 
+UNCOUNTED: Final = ("", "prevalence", "independence")
+"""Rules, "" among them, whose breaking has no number of tiles, cells or letters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """One picture.
@@ -97,11 +104,13 @@ class Family:
     Attributes:
         kinds: How many there are, all equally frequent.
         multiple: Sides are multiples of this, pixels.
+        parts: Most tiles, cells or letters of a picture.
         breaks: How a rule can be broken, and what that means.
     """
 
     kinds: int
     multiple: int
+    parts: int
     breaks: Mapping[str, str]
 
 
@@ -109,6 +118,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "flags": Family(
         8,
         TILES,
+        TILES * TILES,
         {
             "position": "light and dark tiles change places",
             "intensity": "light tiles have half the spread of grey levels",
@@ -119,6 +129,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "voronoi": Family(
         len(CELLS),
         8,
+        max(CELLS),
         {
             "order": "a large and a small cell exchange their grey levels",
             "flatness": "pixels of a cell differ",
@@ -126,6 +137,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     ),
     "alphabet": Family(
         1,
+        PLACES * PLACES,
         PLACES * PLACES,
         {
             "count": "an L stands for an H",
@@ -171,8 +183,10 @@ def draw(
         raise RecipeError(
             f"{name} has no rule {breaks!r} to break.{near} Known: {', '.join(known.breaks)}."
         )
-    if side < 64 or side % known.multiple:
-        raise RecipeError(f"side={side}: {name} needs a multiple of {known.multiple} from 64 on.")
+    if not SIDES[0] <= side <= SIDES[1] or side % known.multiple:
+        raise RecipeError(
+            f"side={side}: {name} needs a multiple of {known.multiple} from {SIDES[0]} to {SIDES[1]}."
+        )
     if amount < 1:
         raise RecipeError(f"amount={amount}: expected 1 or more.")
     grey, kind, broken = _DRAWN[name](rng, side, breaks, amount)

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gammascope.errors import MissingDataError, MissingExtraError, RecipeError, said_by
+from gammascope.errors import MissingDataError, MissingExtraError, RecipeError
+from gammascope.files import refuse_no_model, why_no_model
 
 
 class Sentences(nn.Module):
@@ -158,6 +159,7 @@ def model_and_tokenizer(name_or_path: str) -> tuple[Any, Any]:
         from transformers import AutoConfig, AutoModel, AutoTokenizer
     except ImportError as error:
         raise MissingExtraError.of("A text tower", "transformers", "backbones") from error
+    refuse_no_model("text tower", name_or_path)
     try:
         config = AutoConfig.from_pretrained(name_or_path)
         if config.model_type not in {"clip", "siglip"}:
@@ -169,7 +171,7 @@ def model_and_tokenizer(name_or_path: str) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except (OSError, ValueError, KeyError) as error:
         raise MissingDataError(
-            f"No text tower with its tokenizer at {name_or_path!r}: {said_by(error)}"
+            f"No text tower with its tokenizer at {name_or_path!r}: {why_no_model(name_or_path, error)}"
         ) from error
     # Where the files of a tokenizer are missing, an empty one is made without a word, to which all captions are alike.
     words = model.config.text_config.vocab_size

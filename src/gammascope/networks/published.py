@@ -16,6 +16,7 @@ from gammascope.errors import (
     MissingExtraError,
     said_by,
 )
+from gammascope.files import refuse_no_model, why_no_model
 
 
 def transformers_package() -> Any:
@@ -39,6 +40,7 @@ def settings_of(name: str, revision: str | None) -> Mapping[str, Any]:
         MissingDataError: If there is none.
     """
     config_class = transformers_package().PreTrainedConfig
+    refuse_no_model("backbone", name)
     try:
         settings: dict[str, Any] = config_class.get_config_dict(name, revision=revision)[0]
     except (OSError, ValueError) as error:
@@ -143,8 +145,7 @@ def fill(network: nn.Module, path: Path, kind: str, names: Mapping[str, str]) ->
 
 
 def _not_found(name: str, wanted: str, error: Exception) -> MissingDataError:
-    tried = "as a local folder" if Path(name).is_dir() else "as a local folder, then on the hub"
     return MissingDataError(
-        f"No backbone {name!r}: looked for {wanted} {tried} ({said_by(error).rstrip('.')}); "
+        f"No backbone {name!r}: looked for {wanted} ({why_no_model(name, error).rstrip('.')}); "
         "give a local folder with config.json and safetensors."
     )

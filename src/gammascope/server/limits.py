@@ -119,6 +119,9 @@ def limits_of(assignments: Sequence[str]) -> ServerLimits:
     Raises:
         RecipeError: On an unknown name or an impossible value.
     """
+    for assignment in assignments:
+        if "=" not in assignment:
+            raise RecipeError(f"--limit {assignment}: expected name=value, as in --limit files=4.")
     values = settings.override({}, list(assignments))
     if any(isinstance(value, dict) for value in values.values()):
         raise RecipeError(f"--limit {' '.join(assignments)}: expected name=value without a dot.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -28,6 +29,7 @@ from starlette.routing import Route
 
 from gammascope import __version__
 from gammascope.detection.opinions import Detectors
+from gammascope.errors import did_you_mean
 from gammascope.report import FORMAT, without_numbers
 from gammascope.server import batching, problems, schema, telemetry
 from gammascope.server.access import Caller, Guard, Keys
@@ -185,12 +187,26 @@ def _caller(
     return caller
 
 
+def _refuse_unknown(request: Request) -> None:
+    """Refuse a query parameter that an address does not know: a mistyped one would change nothing, silently."""
+    known = sorted(field.alias for field in request.scope["route"].dependant.query_params)
+    for name in request.query_params:
+        if name not in known:
+            raise Problem(
+                "invalid-parameter",
+                f"There is no parameter {name!r} here.{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}.",
+            )
+
+
+_ONLY_KNOWN = [Depends(_refuse_unknown)]
+
 Serving = Annotated[Service, Depends(_service)]
 Asking = Annotated[Caller, Depends(_caller)]
 
 
 @router.post(
     "/v1/detect",
+    dependencies=_ONLY_KNOWN,
     summary="Examine pictures now",
     responses=schema.responses({200: {"model": schema.DetectShape}}, *schema.UPLOAD_PROBLEMS),
     openapi_extra=schema.form(webhook=False),
@@ -240,6 +256,7 @@ async def detect(
 
 @router.post(
     "/v1/jobs",
+    dependencies=_ONLY_KNOWN,
     status_code=202,
     summary="Examine pictures later",
     responses=schema.responses(
@@ -272,6 +289,7 @@ async def accept_job(request: Request, service: Serving, caller: Asking) -> Resp
 
 @router.get(
     "/v1/jobs/{job}",
+    dependencies=_ONLY_KNOWN,
     summary="Ask for a job",
     responses=schema.responses(
         {200: {"model": schema.JobShape}},
@@ -279,6 +297,7 @@ async def accept_job(request: Request, service: Serving, caller: Asking) -> Resp
         "not-found",
         "wrong-host",
         "job-outdated",
+        "invalid-parameter",
         "results-unreadable",
     ),
 )
@@ -301,9 +320,13 @@ async def get_job(
 
 @router.get(
     "/v1/methods",
+    dependencies=_ONLY_KNOWN,
     summary="List the detection methods",
     responses=schema.responses(
-        {200: {"model": schema.MethodsShape}}, "not-authenticated", "wrong-host"
+        {200: {"model": schema.MethodsShape}},
+        "not-authenticated",
+        "wrong-host",
+        "invalid-parameter",
     ),
 )
 async def methods(service: Serving, caller: Asking) -> Response:  # noqa: ARG001 - only to ask for a key
@@ -342,7 +365,7 @@ def _usable_methods() -> list[dict[str, Any]]:
         return []
     from gammascope.detection import method_list  # imports torch
 
-    return method_list.rows()
+    return method_list.rows(lambda reason: log("method left out", logging.WARNING, reason=reason))
 
 
 @router.get("/healthz", summary="Is it alive", responses=schema.responses({}, "wrong-host"))

@@ -213,8 +213,9 @@ class _Parts:
                 detail = f"At most {self.limits.files} files at once."
                 raise Problem("too-many-files", detail)
         elif self._name not in self.limits.fields:
-            known = ", ".join(sorted(self.limits.fields)) or "none"
-            detail = f"A part that is no file has another name than those known here ({known})."
+            known = ", ".join(sorted(self.limits.fields))
+            detail = f"The part {shown_name(self._name)!r} holds text and no file: with curl, -F files=@photo.jpg."
+            detail += f" Fields of text known here: {known}." if known else ""
             raise Problem("malformed-request", detail)
 
     def data(self, more: bytes) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from gammascope.data.layouts import Reader, plain
 from gammascope.errors import MissingDataError, UnknownBenchmarkError, did_you_mean
+from gammascope.files import of_package
 from gammascope.sample import Entry, Label
 
 _ENTRY_POINTS = "gammascope.benchmarks"
@@ -185,10 +186,10 @@ def get(name: str) -> Benchmark:
 
     Raises:
         UnknownBenchmarkError: If no benchmark has this name; the message lists the known ones.
+        BrokenPackageError: If it is another package's, and cannot be loaded.
     """
     name = named(name)
     for point in entry_points(group=_ENTRY_POINTS):
         if point.name == name:
-            outside: Benchmark = point.load()
-            return outside
+            return of_package(point, Benchmark)
     return _own()[name]

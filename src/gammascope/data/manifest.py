@@ -289,7 +289,8 @@ def _refuse_picture(path: Path, start: bytes) -> None:
     except UndecodableImageError:
         return
     raise MissingDataError(
-        f"{shown(path)} is a picture ({kind}): expected a manifest (CSV or Parquet) that lists pictures."
+        f"{shown(path)} is a picture ({kind}): expected a manifest (CSV or Parquet); doctor and evaluate also take a "
+        "folder of pictures."
     )
 
 

@@ -40,6 +40,7 @@ class Stage:
 WINDOW = ("method.size=224", "method.fit=center_crop")
 SDAIE = ("method.fit=center_crop",)
 PHOTOGRAPHED = ("train.csv", "cameras.csv")
+HALF = ("optimisation.precision=bf16", "optimisation.channels_last=true")
 DENSITY = ("method.covariance=diag", "method.density_views=640")
 PLAIN = ("plain_regression", "plain_tuning")
 CONTROLS = ("mpft_random", "mpft_smooth")
@@ -111,15 +112,15 @@ ROWS: dict[str, tuple[Stage, ...]] = {
     "sdaie_one_class": (
         Stage("sdaie_one_class_full", (*SDAIE, *DENSITY), pictures=PHOTOGRAPHED, cameras=True),
     ),
-    "sdaie": (Stage("sdaie_full", (*SDAIE, "optimisation.precision=bf16"), start="extractor"),),
+    "sdaie": (Stage("sdaie_full", (*SDAIE, HALF[0]), start="extractor"),),
     "blades": (
         Stage(
             "blades_one_class_full",
-            (*DENSITY, "method.components=3"),
+            (*DENSITY, "method.components=3", *HALF),
             pictures=PHOTOGRAPHED,
             cameras=True,
         ),
-        Stage("blades_full", DENSITY, start="encoder", pictures=("faces.csv",)),
+        Stage("blades_full", (*DENSITY, *HALF), start="encoder", pictures=("faces.csv",)),
     ),
     EMBEDDED: (),
 }

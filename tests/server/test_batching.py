@@ -155,7 +155,7 @@ def test_what_cannot_be_decoded_raises_for_its_own_file_only(embedded, pictures)
         (["files=many"], "valid integer"),
         (["answer_seconds=inf"], "expected 1 or more"),
         (["a.b=1"], "without a dot"),
-        (["nonsense"], "expected section.key=value"),
+        (["nonsense"], "expected name=value, as in --limit files=4"),
     ],
 )
 def test_impossible_limits_are_told(assignments, message):

@@ -466,8 +466,9 @@ def operating_points(evaluation: Evaluation) -> str:
 
 def _few(evaluation: Evaluation) -> str:
     counts = evaluation.plain["columns"][NATIVE].values()
-    least = min((min(one["yes"], one["no"]) for one in counts), default=FEW)
-    return f"\n{too_few(least)}" if 0 < least < FEW else ""
+    # Where a class is missing there is no interval.
+    least = min((each for one in counts if (each := min(one["yes"], one["no"]))), default=FEW)
+    return f"\n{too_few(least)}" if least < FEW else ""
 
 
 def too_few(pictures: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -135,30 +136,44 @@ def seen(image: Image, name: str, chosen: Collection[str]) -> tuple[dict[str, Im
     shown: dict[str, Image] = {}
     if "square" in chosen:
         shown |= {"square": square(image), "window": window(image, 0.5, 0.5)}
-    # Large pictures are passed on reduced.
-    shared = min(1.0, (SHARED_PX / (image.shape[0] * image.shape[1])) ** 0.5)
     graded = False
     if "window 2" in chosen:
         shown |= {"window 2": window(image, 0.15, 0.2), "window 3": window(image, 0.85, 0.8)}
-        rng = np.random.default_rng(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
-        graded, scaled = rng.random(2) < 0.5
-        scale = float(np.exp(rng.uniform(np.log(0.4), np.log(1.3)))) if scaled else 1.0
-        # Smaller pictures are scaled first, too, so that reworking ends in a few pixels.
-        scale *= shared
-        changed = codecs.rescale(image, scale) if scale != 1 else image
-        if graded:
-            changed = reworked(changed, rng)
-        law = codecs.EncodingLaw(untouched=0.0, jpeg=0.8, double_jpeg=0.0, webp=0.2)
-        changed = law(changed, rng)
+        rng = chance_of(name)
+        changed, graded = perturbed(image, rng)
         shown["square, perturbed"] = square(changed)
         shown["window, perturbed"] = window(changed, rng.random(), rng.random())
     if POOR[0] in chosen:
         rng = np.random.default_rng(int(name[:16], 16))
+        shared = share_of(image)
         changed = in_poor_light(codecs.rescale(image, shared) if shared != 1 else image, rng)
         law = codecs.EncodingLaw(untouched=0.2, jpeg=0.8, double_jpeg=0.0, webp=0.0)
         changed = law(changed, rng)
         shown |= {POOR[0]: square(changed), POOR[1]: window(changed, rng.random(), rng.random())}
-    return shown, bool(graded)
+    return shown, graded
+
+
+def chance_of(name: str) -> np.random.Generator:
+    """Return what decides how a picture is perturbed."""
+    return np.random.default_rng(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
+
+
+def share_of(image: Image) -> float:
+    """Return the factor on its sides by which a large picture is passed on reduced."""
+    return min(1.0, math.sqrt(SHARED_PX / (image.shape[0] * image.shape[1])))
+
+
+def perturbed(image: Image, rng: np.random.Generator) -> tuple[Image, bool]:
+    """Rework, resize and re-encode a picture, each by chance; return whether it was reworked, too."""
+    graded, scaled = rng.random(2) < 0.5
+    scale = float(np.exp(rng.uniform(np.log(0.4), np.log(1.3)))) if scaled else 1.0
+    # Smaller pictures are scaled first, too, so that reworking ends in a few pixels.
+    scale *= share_of(image)
+    changed = codecs.rescale(image, scale) if scale != 1 else image
+    if graded:
+        changed = reworked(changed, rng)
+    law = codecs.EncodingLaw(untouched=0.0, jpeg=0.8, double_jpeg=0.0, webp=0.2)
+    return law(changed, rng), bool(graded)
 
 
 def before_head(graph: Path, *, streams: int | None = None, cells: bool = False) -> Any:

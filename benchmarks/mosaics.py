@@ -20,13 +20,11 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
-import eyes_reading
 import numpy as np
 import torch
 from eyes import CONFIG, FOLDS, NOT_PHOTOS, Readings, Space, listed
-from eyes_reading import SIDE, Picture, Tower, read, square
+from eyes_reading import SIDE, Picture, Tower, chance_of, perturbed, read
 from made_pictures import fold_of, shown, step, tokens_of
 
 from gammascope.detectors import linear_probe
@@ -128,19 +126,6 @@ def made(image: Image, name: str, which: Sequence[str]) -> dict[str, Image]:
     }
 
 
-def perturbed(image: Image, name: str) -> Image:
-    """Return a picture after the chain that ``eyes_reading.seen`` puts its perturbed views through."""
-    passed: list[Image] = []
-
-    def watched(image: Image) -> Image:
-        passed.append(image)
-        return square(image)
-
-    with patch.object(eyes_reading, "square", watched):
-        eyes_reading.seen(image, name, ("window 2",))
-    return passed[-1]
-
-
 def mosaics_of(asked: argparse.Namespace, found: Sequence[Picture]) -> Iterator[Picture]:
     """Yield pictures with the features of their mosaics, which are kept in a folder."""
     folder: Path = asked.out / "features"
@@ -153,7 +138,7 @@ def mosaics_of(asked: argparse.Namespace, found: Sequence[Picture]) -> Iterator[
             image = decode(places[picture.name].entry.path).image
             shown_as = made(image, picture.name, list(MAKERS))
             if asked.perturbed:
-                again = made(perturbed(image, picture.name), picture.name, PERTURBED)
+                again = made(perturbed(image, chance_of(picture.name))[0], picture.name, PERTURBED)
                 shown_as |= {f"{name}, perturbed": view for name, view in again.items()}
             told = tower([views.normalised(view, spec) for view in shown_as.values()])
             np.savez(kept, **dict(zip(shown_as, told, strict=True)))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,13 +163,23 @@ class Readings:
             x, truth, PENALTY, (trust - mean.square()).sqrt(), weight, gradient=GRADIENT
         )
 
-    def cross_fitted(self) -> dict[str, float]:
-        """Return what fits to other collections say of each picture, by its name and view: "NAME/VIEW"."""
+    def cross_fitted(
+        self,
+        part_of: Callable[[Picture], int] = fold_of,
+        learnt: Sequence[Picture] | None = None,
+    ) -> dict[str, float]:
+        """Return what fits to other collections say of each picture, by its name and view: "NAME/VIEW".
+
+        Args:
+            part_of: Which sixth of the collections a picture belongs to.
+            learnt: Pictures that fits may see; None: all.
+        """
         said: dict[str, float] = {}
         for fold in range(FOLDS):
-            found = self.fit({p for p in self.pictures if fold_of(p) != fold})
+            seen = self.pictures if learnt is None else learnt
+            found = self.fit({p for p in seen if part_of(p) != fold})
             for view, of in self.rows.items():
-                own = [n for n, place in enumerate(of) if fold_of(self.pictures[place]) == fold]
+                own = [n for n, place in enumerate(of) if part_of(self.pictures[place]) == fold]
                 logits = found.logits(self.x[view][own]).tolist()
                 names = [self.pictures[of[n]].name for n in own]
                 said |= {f"{name}/{view}": z for name, z in zip(names, logits, strict=True)}

@@ -24,6 +24,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -110,21 +111,10 @@ class Judge:
         if not kept.is_file():
             said: dict[str, float] = {}
             for readings in self.readings:
-                said |= self._said(readings, learnt, arm.seed)
+                seen = [p for p in readings.pictures if p.name in learnt]
+                said |= readings.cross_fitted(partial(fold_of, seed=arm.seed), seen)
             kept.write_text(json.dumps(said))
         return dict(json.loads(kept.read_text()))
-
-    def _said(self, readings: Readings, learnt: frozenset[str], seed: int) -> dict[str, float]:
-        said: dict[str, float] = {}
-        for fold in range(FOLDS):
-            seen = (p for p in readings.pictures if p.name in learnt)
-            found = readings.fit({p for p in seen if fold_of(p, seed) != fold})
-            for view, of in readings.rows.items():
-                own = [n for n, at in enumerate(of) if fold_of(readings.pictures[at], seed) == fold]
-                names = [readings.pictures[of[n]].name for n in own]
-                logits = found.logits(readings.x[view][own]).tolist()
-                said |= {f"{name}/{view}": z for name, z in zip(names, logits, strict=True)}
-        return said
 
 
 def key_of(pictures: Sequence[Picture], components: int) -> str:

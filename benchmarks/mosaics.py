@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from eyes import CONFIG, FOLDS, NOT_PHOTOS, Readings, Space, listed
+from eyes import CONFIG, NOT_PHOTOS, Readings, Space, listed
 from eyes_reading import SIDE, Picture, Tower, chance_of, perturbed, read
 from made_pictures import fold_of, shown, step, tokens_of
 
@@ -150,18 +152,13 @@ def mosaics_of(asked: argparse.Namespace, found: Sequence[Picture]) -> Iterator[
             )
 
 
-def said_by(readings: Mapping[str, Readings], division: int) -> dict[str, dict[str, float]]:
+def said_by(readings: Iterable[Readings], division: int) -> dict[str, dict[str, float]]:
     """Return, for each view, the logits of pictures by fits that left their collections out."""
-    said: dict[str, dict[str, float]] = {}
-    for read_as in readings.values():
-        pictures = read_as.pictures
-        for fold in range(FOLDS):
-            fitted = read_as.fit({p for p in pictures if fold_of(p, division) != fold})
-            for view, of in read_as.rows.items():
-                own = [n for n, at in enumerate(of) if fold_of(pictures[at], division) == fold]
-                logits = fitted.logits(read_as.x[view][own]).tolist()
-                names = [pictures[of[n]].name for n in own]
-                said.setdefault(view, {}).update(zip(names, logits, strict=True))
+    said: dict[str, dict[str, float]] = defaultdict(dict)
+    for of_kind in readings:
+        for place, logit in of_kind.cross_fitted(partial(fold_of, seed=division)).items():
+            name, _, view = place.partition("/")
+            said[view][name] = logit
     return said
 
 
@@ -201,9 +198,7 @@ def main() -> None:
         replace(picture, read={v: x for v, x in picture.read.items() if not v.endswith(left_out)})
         for picture in mosaics_of(asked, found)
     ]
-    readings = {
-        k: Readings(pictures, k, Space.of(tokens_of(pictures, k), COMPONENTS)) for k in kinds
-    }
+    readings = [Readings(pictures, k, Space.of(tokens_of(pictures, k), COMPONENTS)) for k in kinds]
     judged = [p for p in pictures if not p.source.startswith(NOT_PHOTOS)]
     label = np.array([int(p.fake) for p in judged])
     sources = np.array([p.source for p in judged])

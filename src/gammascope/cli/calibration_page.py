@@ -54,7 +54,7 @@ def grids(calibrated: Calibrated) -> list[Grid]:
 
 _SPREAD = {
     "quantile": "each source weighing the same",
-    "worst": "at most, in every source that has enough photos to tell",
+    "worst": "in every source that has enough photos to tell",
 }
 
 

@@ -96,7 +96,7 @@ def fuse(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope import checkpoints, settings
     from gammascope.cli import detector, terminal
     from gammascope.evaluation import fusing
-    from gammascope.evaluation.fitting import lowest_rate
+    from gammascope.evaluation.fitting import fewest
     from gammascope.report import percent
 
     if zone is not None and kind != "cascade":
@@ -121,10 +121,11 @@ def fuse(  # noqa: PLR0913, PLR0917 - each is an option
     else:
         terminal.output().print(_costs(costs))
         known = plan.calibration["generated"]
-        if known.rates[1] < lowest_rate(known.photos):
+        needed = fewest(known.rates[1])
+        if known.photos < needed:
             terminal.say(
                 f"{known.photos} real photos cannot promise {percent(known.rates[1])} of false alarms on new ones: "
-                f"at least {round(1 / known.rates[1] - 1)} are needed. So its threshold lies above all of them."
+                f"at least {needed} are needed. So its threshold lies above all of them."
             )
         terminal.say(f"Fusion: {out}. Next: gammascope evaluate DATA --weights {out}")
 

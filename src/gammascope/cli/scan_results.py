@@ -469,7 +469,7 @@ def _rates(known: checkpoints.Calibration) -> str:
     unsure, called = map(percent, known.rates)
     if known.zone != "conformal":
         sources = len(known.sources)
-        how = "in the mean over" if known.zone == "quantile" else "at most, in each of"
+        how = "in the mean over" if known.zone == "quantile" else "in each of"
         where = f" {how} {sources} sources" if sources > 1 else ""
         share = f"at most {called} of {known.photos:,} held-out photos were called so{where}"
         return f"{share}, {unsure} with 'uncertain'"

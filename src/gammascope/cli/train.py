@@ -50,20 +50,22 @@ def train(
     if data:
         assignments.append(f"data.manifests={json.dumps([str(path) for path in data])}")
     values, where = read_values(recipe, assignments), f"recipe {recipe.name}"
+
+    def following(command: str) -> str:
+        # A run that was through before takes no step.
+        return command if display.finished or steps is None else "--resume"
+
     if "generator" in values:
         wanted = generators.recipe_of(values, where)
         with terminal.TrainingDisplay() as display:
             path = generators.train(wanted, out, resume=resume, stop_after=steps, report=display)
-        ended = display.finished or steps is None  # a run that was through before takes no step
-        following = "gammascope synthesize --generator" if ended else "--resume"
-        terminal.say(f"Generator: {path}. Next: {following}")
+        terminal.say(f"Generator: {path}. Next: {following('gammascope synthesize --generator')}")
         return
     plan = recipe_of(values, where)
     with terminal.TrainingDisplay() as display:
         path = follow(plan, out, resume=resume, stop_after=steps, report=display)
-    ended = display.finished or steps is None
-    following = f"gammascope calibrate {path} --data MANIFEST" if ended else "--resume"
-    terminal.say(f"Checkpoint: {path}. Next: {following}")
+    then = following(f"gammascope calibrate {path} --data MANIFEST")
+    terminal.say(f"Checkpoint: {path}. Next: {then}")
 
 
 def rounds(  # noqa: PLR0913, PLR0917 - each is an option

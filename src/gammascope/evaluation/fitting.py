@@ -150,6 +150,15 @@ def lowest_rate(images: int) -> float:
     return 1.0 / (images + 1)
 
 
+def fewest(rate: float) -> int:
+    """Return how many images can promise a rate.
+
+    >>> fewest(0.01)
+    99
+    """
+    return math.ceil(1.0 / rate - 1.0 - 1e-9)
+
+
 def refuse_too_few(images: int, rate: float, what: str) -> None:
     """Refuse a rate that so many images cannot promise, and say which they can.
 
@@ -158,7 +167,7 @@ def refuse_too_few(images: int, rate: float, what: str) -> None:
     """
     lowest = lowest_rate(images)
     if rate < lowest - 1e-9:
-        least = math.ceil(1.0 / rate - 1.0 - 1e-9)
+        least = fewest(rate)
         option = {"real photos": "--false-alarms", "fakes": "--missed"}.get(what, "a higher rate")
         accepted = math.ceil(1e4 * lowest - 1e-6) / 1e4
         raise MissingDataError(

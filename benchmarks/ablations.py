@@ -185,9 +185,9 @@ def exam(eyes: Eyes, images: Iterator[Image]) -> Exam:
     for image in images:
         first.append(len(pixels))
         size = (image.shape[1], image.shape[0])
-        boxes = views.boxes_of(size, eyes.view)
+        places = views.places_of(size, eyes.view)
         overview.append(views.has_overview(size, eyes.view))
-        pixels += [views.pixels_at(image, box, eyes.view).astype(np.float16) for box in boxes]
+        pixels += [views.pixels_at(image, one, eyes.view).astype(np.float16) for one in places]
     return Exam(eyes.see([p.astype(np.float32) for p in pixels]), first, overview)
 
 

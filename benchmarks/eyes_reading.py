@@ -80,7 +80,7 @@ def square(image: Image) -> Image:
     spec = views.ViewSpec(SIDE, "resize", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     if side > SIDE:
         spec = dataclasses.replace(spec, fit="tiles", overview=0.5)
-    pixels = views.pixels_at(image, box, spec)
+    pixels = views.pixels_at(image, views.Place(box, "overview"), spec)
     return (pixels.transpose(1, 2, 0) * 255).round().astype(np.uint8)
 
 

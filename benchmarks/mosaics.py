@@ -5,6 +5,7 @@
 
 A picture of any size becomes one view of 224 px: patches side by side, each at the picture's own resolution.
 ``jittered``: of every cell of a grid over the picture a patch at a random place, so that what was above lies above.
+``even``: patches evenly spread, without chance, as detectors see them (``imaging.views.mosaic``).
 ``drawn``: cells of a grid of 32 px, drawn at random, in their order. ``entropy``: of these cells those of lowest and
 highest spectral entropy (NS-Net's choice, arXiv:2508.01248), of the whole picture or of its middle 448 px.
 ``anywhere``: patches at random places in any order. All are read by the tower of ``eyes.py``, whose features of squares
@@ -104,6 +105,7 @@ def by_entropy(image: Image) -> Image:
 
 Maker = Callable[[Image, np.random.Generator], Image]
 MAKERS: Mapping[str, tuple[int, Maker]] = {
+    "even 16": (0, lambda image, _: views.mosaic(image, SIDE)),
     "jittered 8": (7, lambda image, rng: jittered(image, 8, rng)),
     "jittered 16": (4, lambda image, rng: jittered(image, 16, rng)),
     "jittered 32": (1, lambda image, rng: jittered(image, 32, rng)),
@@ -116,7 +118,7 @@ MAKERS: Mapping[str, tuple[int, Maker]] = {
     "middle by entropy 32": (0, lambda image, _: by_entropy(middle(image, MIDDLE))),
 }
 """How each is made, and a number that its chance follows from besides the picture's bytes."""
-PERTURBED = ("jittered 8", "jittered 16", "jittered 32")
+PERTURBED = ("even 16", "jittered 8", "jittered 16", "jittered 32")
 
 
 def made(image: Image, name: str, which: Sequence[str]) -> dict[str, Image]:
@@ -163,7 +165,7 @@ def said_by(readings: Iterable[Readings], division: int) -> dict[str, dict[str, 
 
 
 def ways_of(z: Mapping[str, np.ndarray], ending: str) -> dict[str, np.ndarray]:
-    """Return logits by what is looked at: the square counts as much as all native views together."""
+    """Return logits by what is looked at: if nothing else is said, the square weighs as much as all native views."""
     square = z[f"square{ending}"]
     windows = [z[f"{name}{ending}"] for name in WINDOWS if f"{name}{ending}" in z]
     ways = {"window and square": (windows[0] + square) / 2}
@@ -175,6 +177,8 @@ def ways_of(z: Mapping[str, np.ndarray], ending: str) -> dict[str, np.ndarray]:
             ways[kind] = mosaic
             ways[f"{kind} and square"] = (mosaic + square) / 2
             ways[f"{kind}, window and square"] = (mosaic / 2 + windows[0] / 2 + square) / 2
+            ways[f"{kind}, twice as heavy as the square"] = (2 * mosaic + square) / 3
+            ways[f"{kind}, window and square, a third each"] = (mosaic + windows[0] + square) / 3
     return ways
 
 

@@ -140,12 +140,11 @@ def stages(paths: list[Path], weights: str) -> dict[str, float]:
         decoded = step("decode", decode, data)
         step("provenance", partial(provenance_of, quick=True), data)
         image = decoded.image
-        boxes = views.boxes_of((image.shape[1], image.shape[0]), spec)
-        tiles = len(boxes) - views.has_overview((image.shape[1], image.shape[0]), spec)
-        for name, some in (("tiles", boxes[:tiles]), ("overview", boxes[tiles:])):
-            for box in some:
-                step(name, views.pixels_at, image, box, spec)
-        pixels = np.stack([views.pixels_at(image, box, spec) for box in boxes])
+        places = views.places_of((image.shape[1], image.shape[0]), spec)
+        for place in places:
+            name = "overview" if place.kind == "overview" else "tiles"
+            step(name, views.pixels_at, image, place, spec)
+        pixels = np.stack([views.pixels_at(image, place, spec) for place in places])
         for start in range(0, len(pixels), at_once):
             part = pixels[start : start + at_once]
             step("network", pipeline.network.look, part)

@@ -119,6 +119,7 @@ class Coverage:
         tiles: How many were examined at full resolution.
         possible: Of how many.
         whole: Whether it also saw the whole picture reduced.
+        mosaic: Whether it also saw small patches from all over the picture at full resolution.
         settled: Whether it stopped because more would not have changed the verdict.
     """
 
@@ -126,21 +127,29 @@ class Coverage:
     possible: int
     whole: bool
     settled: bool
+    mosaic: bool = False
 
     @property
     def brief(self) -> str:
-        """For a table: "whole + 1 of 9 tiles"."""
-        return f"{'whole + ' if self.whole else ''}{self.tiles} of {self.possible} tiles"
+        """For a table: "whole + patches + 1 of 9 tiles"."""
+        whole, patches = "whole + " * self.whole, "patches + " * self.mosaic
+        return f"{whole}{patches}{self.tiles} of {self.possible} tiles"
 
     def __str__(self) -> str:
         """In a sentence."""
+        verb = "were" if self.tiles > 1 else "was"
+        count = (
+            f"{self.tiles or 'None'} of {self.possible} tiles {verb} examined at full resolution"
+        )
+        patches = ["small patches from all over the picture"] * self.mosaic
         if self.settled and not self.tiles:
-            none = f"None of {self.possible} tiles was examined at full resolution"
-            return f"{none}: the reduced whole settled the matter."
-        spread = "" if self.settled else ", evenly spread"
-        whole = ", and the whole picture reduced" if self.whole else ""
+            seen = " and ".join(patches + ["the reduced whole"] * self.whole)
+            return f"{count}: {seen} settled the matter."
+        spread = ", evenly spread" if self.tiles > 1 and not self.settled else ""
+        also = " and ".join(patches + ["the whole picture reduced"] * self.whole)
+        beside = f", {'and' if self.tiles else 'but'} {also}" if also else ""
         enough = ": they settled the matter" if self.settled else ""
-        return f"{self.tiles} of {self.possible} tiles were examined at full resolution{spread}{whole}{enough}."
+        return f"{count}{spread}{beside}{enough}."
 
 
 @dataclass(frozen=True, slots=True)

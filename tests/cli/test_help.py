@@ -21,7 +21,7 @@ from gammascope.detection import fusion
 from gammascope.detection.pipeline import ORDINARY_PROCESSING, Execution, Pipeline
 from gammascope.evaluation.robustness import suite
 from gammascope.generation.spatial_context import FAMILIES
-from gammascope.imaging.views import boxes_of
+from gammascope.imaging.views import places_of
 
 COMMANDS: Any = typer.main.get_command(app)
 EXAMPLES = {name: line for commands in GROUPS.values() for name, line in commands.items()}
@@ -94,7 +94,7 @@ def test_help_of_stability_is_what_the_code_does():
 
 def test_help_names_the_views_of_the_embedded_detector():
     views = {
-        name: len(boxes_of((9999, 9999), Pipeline.load(execution=Execution(profile=name)).view))
+        name: len(places_of((9999, 9999), Pipeline.load(execution=Execution(profile=name)).view))
         for name in ("default", "fast")
     }
     text = " ".join(shown("scan").split())

@@ -605,7 +605,9 @@ def test_an_answer_for_the_whole_is_added_once_and_not_to_edits(image, added):
     plain = Pipeline(Thermometer(view), replace(pipeline.facts, view=view), "abc").scores(image)
     scores = Pipeline(WithWhole(view), replace(pipeline.facts, view=view), "abc").scores(image)
     if added == "overview":
-        added = 255 * float(views.pixels_at(image, scores.boxes[-1], view)[:, 0, 0].mean())
+        added = 255 * float(
+            views.pixels_at(image, views.Place(scores.boxes[-1], "overview"), view)[:, 0, 0].mean()
+        )
         assert added not in (50.0, 90.0) or image[0, 0, 0] == added
     assert scores.logit == pytest.approx(plain.logit + added, abs=1e-3)
     assert scores.answers == {

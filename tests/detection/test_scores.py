@@ -131,7 +131,7 @@ def test_a_report_says_how_much_was_looked_at_and_why(monkeypatch):
     said = (
         (
             two,
-            "1 of 15 tiles were examined at full resolution, and the whole picture reduced: they settled the matter.",
+            "1 of 15 tiles was examined at full resolution, and the whole picture reduced: they settled the matter.",
         ),
         (
             one,
@@ -172,3 +172,96 @@ def test_thorough_looks_at_all_tiles_and_answers_by_those_of_the_default():
     assert seen.logit == pytest.approx(answer.logit, abs=1e-4)
     tiles = seen.by_view[""][:-1]
     assert np.mean(tiles) != pytest.approx(np.mean(answer.by_view[""][:-1]), abs=1)
+
+
+LAID = replace(VIEW, size=16, max_tiles=1, overview=0.25, mosaic=0.5)
+
+
+class WithMosaic(Thermometer):
+    """Of a mosaic it says 1000 more, of what shows all of a picture 40."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view = LAID
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
+        """Read the temperature."""
+        found = super().forward(pixels)
+        more = {views.WHOLE: 0.0 * found.logit + 40, views.MOSAIC: 0.0 * found.logit + 1000}
+        return replace(found, answers={**found.answers, **more})
+
+
+def with_mosaic(settled: Settled | None = None, profile: Profile = "default") -> Pipeline:
+    known = Calibration(1.0, 0.0, 50.0, (0.05, 0.01), 100, ("s",))
+    given = {"default": settled, "fast": settled} if settled else {}
+    facts = Facts("thermometer", {}, LAID, calibration={"generated": known}, settled=given)
+    return Pipeline(WithMosaic(), facts, "abc", profile=profile)
+
+
+@pytest.mark.parametrize(
+    ("profile", "settled", "kinds", "logit"),
+    [
+        # A tile says -40, a mosaic 960, the reduced whole -40 and 40 more when its weight is taken off.
+        ("default", None, (1, True, True), 0.75 * (0.5 * -40 + 0.5 * 960) + 0.25 * -40 + 40),
+        ("fast", None, (0, True, True), 0.75 * 960 + 0.25 * -40 + 40),
+        ("default", Settled(2, 0.0, 1.0), (0, True, True), 0.75 * 960 + 0.25 * -40 + 40),
+        ("fast", Settled(1, 0.0, 1.0), (0, True, False), 960),
+        ("fast", Settled(1, 959.0, 961.0), (0, True, True), 0.75 * 960 + 0.25 * -40 + 40),
+    ],
+)
+def test_a_mosaic_is_looked_at_first_and_weighs_as_its_spec_says(profile, settled, kinds, logit):
+    looked = with_mosaic(settled, profile)
+    scores = looked.scores(grey(60, 200, 200))
+    assert (scores.tiles, scores.mosaic, scores.overview) == kinds
+    assert scores.views == shown(looked) == sum(kinds)
+    assert scores.logit == pytest.approx(logit, abs=0.5)
+    assert views.MOSAIC not in scores.by_view
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 100)])
+def test_what_no_view_shows_all_of_is_judged_by_tile_and_mosaic(height, width):
+    scores = with_mosaic().scores(grey(60, height, width))
+    assert (scores.tiles, scores.mosaic, scores.overview) == (1, width > 16, False)
+    near = 0.5 * (-40 + 960) if width > 16 else -40
+    assert scores.logit == pytest.approx(near + 40, abs=0.5)
+
+
+def test_thorough_looks_at_all_tiles_beside_the_mosaic_and_answers_as_the_default():
+    image = lit(200).repeat(9, 0).repeat(9, 1)
+    thorough, default = with_mosaic(profile="thorough"), with_mosaic()
+    assert thorough.scores(image).tiles > 20
+    assert thorough.scores(image).logit == pytest.approx(default.scores(image).logit, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("profile", "settled", "words", "brief"),
+    [
+        (
+            "default",
+            None,
+            "1 of 169 tiles was examined at full resolution, and small patches from all over the picture and the "
+            "whole picture reduced.",
+            "whole + patches + 1 of 169 tiles",
+        ),
+        (
+            "fast",
+            None,
+            "None of 169 tiles was examined at full resolution, but small patches from all over the picture and the "
+            "whole picture reduced.",
+            "whole + patches + 0 of 169 tiles",
+        ),
+        (
+            "fast",
+            Settled(1, 0.0, 1.0),
+            "None of 169 tiles was examined at full resolution: small patches from all over the picture settled the "
+            "matter.",
+            "patches + 0 of 169 tiles",
+        ),
+    ],
+)
+def test_a_report_says_that_patches_were_looked_at(monkeypatch, profile, settled, words, brief):
+    monkeypatch.setattr("gammascope.detection.pipeline.PLAIN_LEVELS", -1)
+    report = with_mosaic(settled, profile).report(grey(60, 200, 200))
+    assert report.coverage is not None
+    assert (str(report.coverage), report.coverage.brief) == (words, brief)
+    assert not report.tiles

@@ -15,11 +15,13 @@ from skimage import data
 from gammascope.imaging.views import (
     View,
     ViewSpec,
-    boxes_of,
     crop_at,
+    has_mosaic,
     has_overview,
+    mosaic,
     normalised,
     paste,
+    places_of,
     pool_logits,
     tile_grid,
     views_of,
@@ -31,6 +33,10 @@ sizes = st.integers(1, 40)
 
 def picture(width: Any, height: Any, seed: Any = 0) -> Any:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def boxes_of(size: Any, spec: Any) -> Any:
+    return [place.box for place in places_of(size, spec)]
 
 
 def pixels_of(view: Any, spec: Any) -> Any:
@@ -50,6 +56,10 @@ def pixels_of(view: Any, spec: Any) -> Any:
         ({"mean": (0.5, 0.5, math.nan)}, "mean="),
         ({"std": (1.0, 1.0)}, "std="),
         ({"std": (0.0, 1.0, 1.0)}, "std="),
+        ({"mosaic": 1.5, "size": 16}, "mosaic=1.5"),
+        ({"mosaic": 0.5, "size": 16, "fit": "resize"}, "mosaic=0.5 beside fit='resize'"),
+        ({"mosaic": 0.5, "size": 24}, "size=24: a mosaic"),
+        ({"mosaic": 0.5, "size": 16, "max_tiles": -1}, "max_tiles=-1"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
@@ -301,6 +311,55 @@ def test_the_overview_hides_what_lies_outside_of_the_square():
     assert np.array_equal(
         views_of(image, OVERVIEW)[-1].pixels, views_of(changed, OVERVIEW)[-1].pixels
     )
+
+
+MOSAIC = ViewSpec(
+    48, "tiles", max_tiles=1, mean=(0.0,) * 3, std=(1.0,) * 3, overview=0.5, mosaic=0.5
+)
+
+
+def test_a_mosaic_stands_between_tiles_and_overview() -> None:
+    kinds = [place.kind for place in places_of((200, 300), MOSAIC)]
+    assert kinds == ["tile", "mosaic", "overview"]
+    views = views_of(picture(200, 300), MOSAIC)
+    assert [view.box for view in views][1:] == [(0, 0, 200, 300), (0, 50, 200, 200)]
+    assert {view.pixels.shape for view in views} == {(3, 48, 48)}
+
+
+@pytest.mark.parametrize("size", [(200, 300), (49, 60), (1999, 481), (301, 20)])
+def test_patches_of_a_mosaic_are_native_in_order_and_reach_all_borders(size: Any) -> None:
+    width, height = size
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    image = np.stack([x % 256, x // 256, y % 256], 2).astype(np.uint8)
+    made = mosaic(image, 48)
+    across = made[0, :, 0] + 256 * made[0, :, 1].astype(int)
+    for start in range(0, 48, 16):
+        patch = across[start : start + 16]
+        assert (np.diff(patch) == 1).all()
+    assert (across[0], across[-1]) == (0, width - 1)
+    assert (np.diff(across[::16]) > 0).all()
+    if height > 48:
+        assert {made[0, 0, 2], made[-1, 0, 2]} == {0, (height - 1) % 256}
+    else:
+        assert np.array_equal(np.unique(made[..., 2]), np.arange(height)), "mirrored"
+    # Of a square picture the mosaic and the overview lie in the same box and show different things.
+    assert np.array_equal(pixels_of(views_of(image, replace(MOSAIC, max_tiles=0))[0], MOSAIC), made)
+
+
+def test_a_mosaic_and_an_overview_of_a_square_are_not_mistaken_for_each_other() -> None:
+    *_, laid, reduced = views_of(picture(200, 200), MOSAIC)
+    assert laid.box == reduced.box
+    assert laid.pixels.std() > 2 * reduced.pixels.std(), "noise is averaged in the overview alone"
+
+
+@pytest.mark.parametrize("size", [(48, 48), (20, 48), (3, 5)])
+def test_what_is_no_larger_than_a_view_has_no_mosaic_but_always_a_tile(size: Any) -> None:
+    assert not has_mosaic(size, MOSAIC)
+    for most in (0, 1, None):
+        (only,) = places_of(size, replace(MOSAIC, max_tiles=most))
+        assert only.kind == "tile"
+    kinds = [place.kind for place in places_of((49, 20), replace(MOSAIC, max_tiles=0))]
+    assert kinds == ["mosaic"], "a strip"
 
 
 @pytest.mark.parametrize("size", [(8, 8), (8, 30), (3, 5)])

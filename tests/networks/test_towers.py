@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,25 @@ def test_readings_fitted_apart_are_averaged_by_the_overviews_weight(tower):
     added = found.answers["whole"].double()
     mean = 0.5 * tiles.logits(features) + 0.5 * whole.logits(features)
     assert torch.allclose(found.logit.double() + added, mean, atol=1e-4)
+
+
+def test_a_reading_of_mosaics_is_what_the_network_says_of_one(tower):
+    from gammascope.networks.fitted import Logistic
+
+    detector = linear_probe.build(replace(PROBE, mosaic=0.5)).eval()
+    length = detector.head.in_features
+    features = torch.randn(4, length)
+    with torch.inference_mode():
+        assert not detector.answer(features).answers["mosaic"].any(), "nothing is added untaught"
+    tiles, mosaic = (
+        Logistic(torch.randn(length).double(), torch.tensor(bias).double()) for bias in (0.5, -2.0)
+    )
+    detector.set(tiles, mosaic=mosaic)
+    with torch.inference_mode():
+        found = detector.answer(features)
+    said = found.logit + found.answers["mosaic"]
+    assert torch.allclose(said.double(), mosaic.logits(features), atol=1e-4)
+    assert torch.allclose(found.logit.double(), tiles.logits(features), atol=1e-4)
 
 
 def test_the_tower_that_comes_with_the_package_says_where_it_is_from():

@@ -229,6 +229,7 @@ def _scores_json(scores: Scores) -> dict[str, Any]:
         "boxes": [list(box) for box in scores.boxes],
         "by_view": {name or "main": values.tolist() for name, values in scores.by_view.items()},
         "overview": scores.overview,
+        "mosaic": scores.mosaic,
     }
 
 

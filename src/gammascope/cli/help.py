@@ -85,13 +85,13 @@ def _filled(text: str) -> str:
     from gammascope.choices import Profile
     from gammascope.detection import fusion
     from gammascope.detection.pipeline import view_under
-    from gammascope.imaging.views import boxes_of
+    from gammascope.imaging.views import places_of
 
     spec = checkpoints.read_facts(checkpoints.default_path()).view
     large = (100 * spec.size, 100 * spec.size)
 
     def views(profile: Profile) -> int:
-        return len(boxes_of(large, view_under(spec, profile)))
+        return len(places_of(large, view_under(spec, profile)))
 
     low, high = fusion.ZONE
     return text.format(

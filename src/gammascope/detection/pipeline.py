@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from gammascope.detectors.base import Detector
 
 FAST_VIEWS = 3
-"""Views, the overview included, that the fast profile looks at at most; never more than half of the default's."""
+"""Views, the overview included, that the fast profile looks at at most; never more than half of the default's. Of a
+detector that reads mosaics it takes these and the overview, and no tiles."""
 
 SMALLEST_PX = 64
 """Shorter side below which there is no verdict, or half of a view if that is less (our choice): too little is left."""
@@ -307,11 +308,10 @@ class Pipeline:
         if self.view.fit != "tiles":
             return None
         height, width = decoded.image.shape[:2]
-        seen = scores.views - scores.overview
         possible = len(views.tile_grid((width, height), self.view.size))
-        return (
-            Coverage(seen, possible, scores.overview, scores.settled) if possible > seen else None
-        )
+        if possible <= scores.tiles:
+            return None
+        return Coverage(scores.tiles, possible, scores.overview, scores.settled, scores.mosaic)
 
     def _edited(
         self, picture: forensics.Picture, answers: Mapping[str, Answer]
@@ -349,7 +349,7 @@ class Pipeline:
             yield Recheck(change, again, holds)
 
     def _tiles(self, scores: Scores) -> tuple[Tile, ...]:
-        boxes = scores.boxes[: scores.views - scores.overview]
+        boxes = scores.boxes[: scores.tiles]
         if len(boxes) < 2:
             return ()
         logits = {scores.question: scores.by_view[""]} | {
@@ -450,6 +450,10 @@ def view_under(spec: ViewSpec, profile: Profile) -> ViewSpec:
         return spec
     if profile == "thorough":
         return replace(spec, max_tiles=None)
+    if (
+        spec.mosaic
+    ):  # It stands in for tiles: with the overview it ranks as well (docs/experiments/e47.md).
+        return replace(spec, max_tiles=0)
     whole = int(spec.overview > 0)
     most = spec.max_tiles if spec.max_tiles is not None else 2 * FAST_VIEWS
     views = min(FAST_VIEWS, (most + whole) // 2)

@@ -29,6 +29,7 @@ class Scores:
         boxes: Where they lie, in pixels of the image.
         by_view: Logits of each view by question; the main question's under "".
         overview: Whether the last view is no tile, but the reduced whole.
+        mosaic: Whether the last view, or the one before the overview, is the mosaic.
         settled: Whether the first views were enough, so that others were not read.
     """
 
@@ -39,7 +40,13 @@ class Scores:
     boxes: tuple[Box, ...] = ()
     by_view: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
     overview: bool = False
+    mosaic: bool = False
     settled: bool = False
+
+    @property
+    def tiles(self) -> int:
+        """How many of the views, the first ones, are tiles."""
+        return self.views - self.overview - self.mosaic
 
     @property
     def question(self) -> str:
@@ -88,6 +95,10 @@ class Maps(Mapping[str, Float[np.ndarray, "h w"]]):
         return len(self._cells)
 
 
+_FIRST: Sequence[views.Kind] = ("mosaic", "overview", "tile")
+"""The order in which kinds of views are read where few may be enough."""
+
+
 class _Seen:
     """What the network said of one image's views so far.
 
@@ -108,32 +119,34 @@ class _Seen:
         self.image, self._spec, self._settled = image, spec, settled
         self.size = (image.shape[1], image.shape[0])
         self._count = (
-            None if most is None else set(views.boxes_of(self.size, replace(spec, max_tiles=most)))
+            None if most is None else set(views.places_of(self.size, replace(spec, max_tiles=most)))
         )
-        self.boxes = views.boxes_of(self.size, spec)
-        self.overview = views.has_overview(self.size, spec)
+        self.places = views.places_of(self.size, spec)
         self.shown: list[int] = []
         self._logits: list[np.float32] = []
         self._answers: dict[str, list[np.float32]] = {}
         self._masks: dict[str, list[Float[np.ndarray, "gh gw"]]] = {}
 
     def first(self) -> list[int]:
-        """Return which views are looked at first: the reduced whole and what lies nearest to the middle."""
-        every = list(range(len(self.boxes)))
-        if self._settled is None or not self.overview or len(every) <= self._settled.views:
+        """Return which views are looked at first: those of the whole picture and what lies nearest to the middle."""
+        every = list(range(len(self.places)))
+        # No view shows all of a narrow strip: there the first ones settle nothing.
+        overview = views.has_overview(self.size, self._spec)
+        if self._settled is None or not overview or len(every) <= self._settled.views:
             return every
-        *tiles, whole = every
         middle = np.array(self.size) / 2
 
-        def apart(number: int) -> float:
-            left, top, width, height = self.boxes[number]
-            return float(np.hypot(*(middle - (left + width / 2, top + height / 2))))
+        def rank(number: int) -> tuple[int, float]:
+            place = self.places[number]
+            left, top, width, height = place.box
+            apart = float(np.hypot(*(middle - (left + width / 2, top + height / 2))))
+            return _FIRST.index(place.kind), apart
 
-        return sorted([*sorted(tiles, key=apart)[: self._settled.views - 1], whole])
+        return sorted(sorted(every, key=rank)[: self._settled.views])
 
     def left(self) -> list[int]:
         """Return which views are still to be looked at: none where the first ones settle the matter."""
-        rest = sorted(set(range(len(self.boxes))) - set(self.shown))
+        rest = sorted(set(range(len(self.places))) - set(self.shown))
         if not rest or self._settled is None or not self._settled.by(self.scores().logit):
             return rest
         return []
@@ -151,35 +164,45 @@ class _Seen:
         """Pool what was said of the views that were looked at."""
         spec = self._spec
         order = np.argsort(self.shown)
-        boxes = [self.boxes[self.shown[place]] for place in order]
+        places = [self.places[self.shown[at]] for at in order]
+        kinds = [place.kind for place in places]
+        overview, mosaic = "overview" in kinds, "mosaic" in kinds
         main = np.array(self._logits, np.float32)[order]
         by_view = {
             name: np.array(values, np.float32)[order] for name, values in self._answers.items()
         }
+        tiles = kinds.count("tile")
+        wholes, patched = (
+            by_view.pop(name, np.zeros(len(places), np.float32))
+            for name in (views.WHOLE, views.MOSAIC)
+        )
         # Counts for the view that shows all of the picture. A narrow strip of tiles has none, so all of them do.
-        wholes = by_view.pop(views.WHOLE, np.zeros(1, np.float32))
-        whole = float(wholes[-1] if self.overview else wholes.mean())
-        tiles = len(boxes) - self.overview
-        counts = [self._count is None or box in self._count for box in boxes[:tiles]]
+        shows_all = wholes[-1:] if overview else wholes[:tiles]
+        whole = float(shows_all.mean()) if len(shows_all) else 0.0
+        counts = [self._count is None or place in self._count for place in places[:tiles]]
 
         def pooled(name: str, logits: Float[np.ndarray, " n"]) -> float:
-            if not tiles:  # The reduced whole alone, which then counts all.
-                return float(logits[-1]) + whole / spec.overview
             # An edit is local, so the most suspicious quarter of the tiles decides; one view alone is too noisy. Chosen
             # on held-out sources (docs/experiments.md). Other questions pool as the label does.
-            if name == "edited":
+            if name == "edited" and tiles:
                 return views.pool_logits(logits[:tiles], "top")
-            near = views.pool_logits(logits[:tiles][counts], spec.pool)
-            if self.overview:
+            if kinds == ["overview"]:  # The reduced whole alone, which then counts all.
+                return float(logits[-1]) + whole / spec.overview
+            near = views.pool_logits(logits[:tiles][counts], spec.pool) if tiles else 0.0
+            if mosaic:
+                laid = float(logits[tiles] + patched[tiles])
+                near += (spec.mosaic if tiles else 1.0) * (laid - near)
+            if overview:
                 near += spec.overview * (float(logits[-1]) - near)
             return near + whole
 
+        boxes = [place.box for place in places]
         return Scores(
             logit=pooled("", main),
             answers={name: pooled(name, values) for name, values in by_view.items()},
             maps=Maps(
                 {
-                    name: np.stack([maps[place] for place in order[:tiles]])
+                    name: np.stack([maps[at] for at in order[:tiles]])
                     for name, maps in self._masks.items()
                     if tiles
                 },
@@ -189,8 +212,9 @@ class _Seen:
             views=len(boxes),
             boxes=tuple(boxes),
             by_view={"": main} | by_view,
-            overview=self.overview,
-            settled=len(boxes) < len(self.boxes),
+            overview=overview,
+            mosaic=mosaic,
+            settled=len(boxes) < len(self.places),
         )
 
 
@@ -226,7 +250,7 @@ def scores_of(
             if stop is not None and stop.is_set():
                 raise InterruptedScanError("Stopped before the image was examined.")
             some = places[start : start + network.at_once]
-            pixels = np.stack([views.pixels_at(o.image, o.boxes[at], spec) for o, at in some])
+            pixels = np.stack([views.pixels_at(o.image, o.places[at], spec) for o, at in some])
             found = network.look(pixels)
             for row, (one, number) in enumerate(some):
                 one.note(number, found, row)

@@ -138,6 +138,7 @@ class ViewConfig:
         pool: How tile logits become one.
         max_tiles: Most tiles of a large image; None: all.
         overview: Weight of the reduced whole image beside its tiles; 0: without it.
+        mosaic: Weight of native patches from all over the image beside its tiles; 0: without them.
     """
 
     size: int = 224
@@ -145,6 +146,7 @@ class ViewConfig:
     pool: Pool = "mean"
     max_tiles: int | None = None
     overview: float = 0.0
+    mosaic: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ def view_of(
     """Make the view spec of a method's config and the statistics that its network wants.
 
     Args:
-        config: Its ``size``, ``fit``, ``pool``, ``max_tiles`` and ``overview`` count, as in ``ViewSpec``.
+        config: Its ``size``, ``fit``, ``pool``, ``max_tiles``, ``overview`` and ``mosaic`` count, as in ``ViewSpec``.
         mean: Per channel, of pixels 0..1.
         std: Likewise.
 
@@ -203,7 +205,8 @@ def view_of(
     """
     try:
         return ViewSpec(
-            config.size, config.fit, config.pool, config.max_tiles, mean, std, config.overview
+            *(config.size, config.fit, config.pool, config.max_tiles),
+            *(mean, std, config.overview, config.mosaic),
         )
     except ValueError as error:
         raise RecipeError(f"section method: {error}") from error

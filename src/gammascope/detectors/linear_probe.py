@@ -18,7 +18,7 @@ from torch.nn import functional
 from gammascope import losses
 from gammascope.detectors.base import BackboneConfig, FittedDetector, Loss, Method, Seen, view_of
 from gammascope.errors import RecipeError
-from gammascope.imaging.views import WHOLE
+from gammascope.imaging.views import MOSAIC, WHOLE
 from gammascope.networks.base import Backbone, Features
 from gammascope.networks.compact import CompactConfig
 from gammascope.networks.fitted import Logistic, fit_logistic, log_loss
@@ -30,8 +30,8 @@ from gammascope.prediction import Prediction
 class Config(BackboneConfig):
     """What is probed, and how.
 
-    With ``overview`` above 0 the reduced whole has a reading of its own: what that adds stands in ``whole``, and is 0
-    until it is fitted (``LinearProbe.set``).
+    With ``overview`` above 0 the reduced whole has a reading of its own, with ``mosaic`` the mosaic: what these add
+    stands in ``whole`` and ``mosaic``, and is 0 until they are fitted (``LinearProbe.set``).
 
     Attributes:
         feature: What is read: the image token, the mean of the patch tokens, or both.
@@ -74,11 +74,10 @@ class LinearProbe(FittedDetector):
         parts = {"token": token, "patches": backbone.grid_channels}
         wanted = parts if config.feature == "both" else {config.feature: parts[config.feature]}
         self.reads = tuple(wanted)
-        self.head = nn.Linear(sum(wanted.values()), 1)
-        self.whole = nn.Linear(sum(wanted.values()), 1) if config.overview else None
-        if self.whole is not None:
-            nn.init.zeros_(self.whole.weight)
-            nn.init.zeros_(self.whole.bias)
+        width = sum(wanted.values())
+        self.head = nn.Linear(width, 1)
+        self.whole = _nothing_added(width) if config.overview else None
+        self.mosaic = _nothing_added(width) if config.mosaic else None
 
     @property
     def seen_through(self) -> Mapping[str, Any]:
@@ -115,13 +114,17 @@ class LinearProbe(FittedDetector):
         answers = {"generated": logit}
         if self.whole is not None:
             answers[WHOLE] = self.whole(features).squeeze(1).float()
+        if self.mosaic is not None:
+            answers[MOSAIC] = self.mosaic(features).squeeze(1).float()
         return Prediction(logit, answers)
 
     @torch.no_grad()
-    def set(self, tiles: Logistic, whole: Logistic | None = None) -> None:
-        """Take over readings that were fitted apart: one of native tiles, one of reduced whole images.
+    def set(
+        self, tiles: Logistic, whole: Logistic | None = None, mosaic: Logistic | None = None
+    ) -> None:
+        """Take over readings that were fitted apart: of native tiles, of reduced whole images, of mosaics.
 
-        An image's logit is then the weighted mean of both, by ``Config.overview``.
+        An image's logit is then their weighted mean, by ``Config.overview`` and ``Config.mosaic``.
         """
         self.head.weight.copy_(tiles.weight[None])
         self.head.bias.copy_(tiles.bias[None])
@@ -129,6 +132,9 @@ class LinearProbe(FittedDetector):
             share = self.config.overview
             self.whole.weight.copy_(share * (whole.weight - tiles.weight)[None])
             self.whole.bias.copy_(share * (whole.bias - tiles.bias)[None])
+        if mosaic is not None and self.mosaic is not None:
+            self.mosaic.weight.copy_((mosaic.weight - tiles.weight)[None])
+            self.mosaic.bias.copy_((mosaic.bias - tiles.bias)[None])
 
     @torch.no_grad()
     def fit(self, training: Seen, validation: Seen | None) -> dict[str, float]:
@@ -144,6 +150,14 @@ class LinearProbe(FittedDetector):
         self.set(fitted[best])
         fit_loss = log_loss(fitted[best].logits(training.features), training.generated)
         return {"penalty": best, "log_loss": fit_loss, "log_loss_judged": loss[best]}
+
+
+def _nothing_added(width: int) -> nn.Linear:
+    """Make a reading that adds nothing until it is fitted."""
+    layer = nn.Linear(width, 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def build(config: Config) -> LinearProbe:

@@ -20,11 +20,17 @@ from gammascope.sample import Image
 
 Fit: TypeAlias = Literal["resize", "center_crop", "tiles"]
 Pool: TypeAlias = Literal["mean", "max", "top"]
+Kind: TypeAlias = Literal["tile", "mosaic", "overview"]
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, width, height in image pixels; may stick out of the image where it was padded."""
 
-WHOLE = "whole"
-"""Name under which a network answers for the whole of a picture; it counts for the one view that shows all of it."""
+WHOLE, MOSAIC = "whole", "mosaic"
+"""Names under which a network answers for the view that shows all of a picture, and for its mosaic: each is added to
+its logit of that view alone."""
+
+PATCH_PX = 16
+"""Side of the patches of a mosaic: those that vision transformers see. Smaller and larger ones tell less
+(docs/experiments/e47.md)."""
 
 BAND_PX = 2**17
 """Pixels of a map that are worked on at once: whole rows, so few that they stay in the processor's cache."""
@@ -50,6 +56,8 @@ class ViewSpec:
         std: Divided by per channel.
         overview: With tiles, also read the largest centred square, reduced to one view, and give its logit this
             weight (0..1) beside the tiles'; 0: do not look. Only where that is a reduction.
+        mosaic: With tiles, also read patches of ``PATCH_PX`` from all over the image, laid side by side as one view,
+            and give its logit this weight (0..1) beside the tiles'; 0: do not look. Only of what is larger than a view.
     """
 
     size: int
@@ -59,6 +67,7 @@ class ViewSpec:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     overview: float = 0.0
+    mosaic: float = 0.0
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -67,18 +76,38 @@ class ViewSpec:
             raise ValueError(f"fit={self.fit!r}: expected one of {', '.join(get_args(Fit))}.")
         if self.pool not in get_args(Pool):
             raise ValueError(f"pool={self.pool!r}: expected one of {', '.join(get_args(Pool))}.")
-        if self.max_tiles is not None and self.max_tiles < 1:
-            raise ValueError(f"max_tiles={self.max_tiles}: expected at least 1, or None for all.")
         if len(self.mean) != 3 or not all(math.isfinite(value) for value in self.mean):
             raise ValueError(f"mean={self.mean}: expected three finite numbers.")
         if len(self.std) != 3 or not all(0 < value < math.inf for value in self.std):
             raise ValueError(f"std={self.std}: expected three positive numbers.")
-        if not 0 <= self.overview <= 1:
-            raise ValueError(f"overview={self.overview}: expected a weight of 0 to 1.")
-        if self.overview and self.fit != "tiles":
+        self._check_tiles()
+
+    def _check_tiles(self) -> None:
+        least = 0 if self.mosaic else 1
+        if self.max_tiles is not None and self.max_tiles < least:
             raise ValueError(
-                f"overview={self.overview} beside fit={self.fit!r}: it goes with tiles."
+                f"max_tiles={self.max_tiles}: expected at least {least}, or None for all."
             )
+        for name, weight in (("overview", self.overview), ("mosaic", self.mosaic)):
+            if not 0 <= weight <= 1:
+                raise ValueError(f"{name}={weight}: expected a weight of 0 to 1.")
+            if weight and self.fit != "tiles":
+                raise ValueError(f"{name}={weight} beside fit={self.fit!r}: it goes with tiles.")
+        if self.mosaic and self.size % PATCH_PX:
+            raise ValueError(f"size={self.size}: a mosaic is made of patches of {PATCH_PX} px.")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a view lies in an image.
+
+    Attributes:
+        box: Of a mosaic and of a squeezed image the whole image.
+        kind: What part of that the view holds.
+    """
+
+    box: Box
+    kind: Kind = "tile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,37 +124,53 @@ class View:
 
 
 def views_of(image: Image, spec: ViewSpec) -> list[View]:
-    """Cut or squeeze an image into the views a detector asks for, row by row from the top left; the overview last."""
+    """Cut or squeeze an image into the views a detector asks for, in the order of ``places_of``."""
     height, width = image.shape[:2]
-    return [View(pixels_at(image, box, spec), box) for box in boxes_of((width, height), spec)]
+    places = places_of((width, height), spec)
+    return [View(pixels_at(image, place, spec), place.box) for place in places]
 
 
-def boxes_of(image_size: tuple[int, int], spec: ViewSpec) -> list[Box]:
-    """List where the views of an image lie, without touching a pixel; the same for the same size. The overview is last.
+def places_of(image_size: tuple[int, int], spec: ViewSpec) -> list[Place]:
+    """List where the views of an image lie, without touching a pixel; the same for the same size.
+
+    Tiles come first, row by row from the top left, then the mosaic, last the overview. Of ``max_tiles`` = 0 one tile is
+    left, in the middle, where there is no mosaic.
 
     Args:
         image_size: Width and height, pixels.
         spec: How the detector wants to see the image.
     """
     width, height = image_size
+    everything = (0.0, 0.0, float(width), float(height))
     if spec.fit == "resize":
-        return [(0.0, 0.0, float(width), float(height))]
+        return [Place(everything)]
     if spec.fit == "center_crop":
         corners = [((width - spec.size) // 2, (height - spec.size) // 2)]
     else:
         corners = tile_grid(image_size, spec.size)
-        if spec.max_tiles is not None and len(corners) > spec.max_tiles:
+        mosaic = has_mosaic(image_size, spec)
+        most = spec.max_tiles if spec.max_tiles != 0 or mosaic else 1
+        if most is not None and len(corners) > most:
             columns = len(_starts(width, spec.size))
-            spread = _spread(columns, len(corners) // columns, spec.max_tiles)
+            spread = _spread(columns, len(corners) // columns, most) if most else []
             corners = [corners[row * columns + column] for row, column in spread]
     side = float(spec.size)
-    boxes = [(float(left), float(top), side, side) for left, top in corners]
-    return boxes + [_overview(image_size)] * has_overview(image_size, spec)
+    tiles = [Place((float(left), float(top), side, side)) for left, top in corners]
+    return [
+        *tiles,
+        *[Place(everything, "mosaic")] * has_mosaic(image_size, spec),
+        *[Place(_overview(image_size), "overview")] * has_overview(image_size, spec),
+    ]
 
 
 def has_overview(image_size: tuple[int, int], spec: ViewSpec) -> bool:
     """Whether the last view of an image (width, height) is the overview."""
     return spec.overview > 0 and min(image_size) > spec.size
+
+
+def has_mosaic(image_size: tuple[int, int], spec: ViewSpec) -> bool:
+    """Whether a mosaic is among the views of an image (width, height)."""
+    return spec.mosaic > 0 and max(image_size) > spec.size
 
 
 def _overview(image_size: tuple[int, int]) -> Box:
@@ -135,21 +180,47 @@ def _overview(image_size: tuple[int, int]) -> Box:
     return (float((width - side) // 2), float((height - side) // 2), float(side), float(side))
 
 
-def pixels_at(image: Image, box: Box, spec: ViewSpec) -> Float[np.ndarray, "3 s s"]:
+def pixels_at(image: Image, place: Place, spec: ViewSpec) -> Float[np.ndarray, "3 s s"]:
     """Make one view's pixels: for scans that cannot hold all views of a huge image at once.
 
     Args:
         image: The whole image.
-        box: One of ``boxes_of`` for this image and spec.
+        place: One of ``places_of`` for this image and spec.
         spec: How the detector wants to see the image.
     """
-    left, top, width, height = box
+    left, top, width, height = place.box
     if spec.fit == "resize":
         part = (left, top, left + width, top + height)
         return normalised(_squeezed(PIL.Image.fromarray(image), part, spec.size), spec)
-    if width > spec.size:
-        return normalised(_reduced(image, box, spec.size), spec)
+    if place.kind == "overview":
+        return normalised(_reduced(image, place.box, spec.size), spec)
+    if place.kind == "mosaic":
+        return normalised(mosaic(image, spec.size), spec)
     return normalised(crop_at(image, int(left), int(top), spec.size), spec)
+
+
+def mosaic(image: Image, size: int) -> UInt8[np.ndarray, "_s _s 3"]:
+    """Lay patches from all over an image side by side: what was above lies above, at the image's own resolution.
+
+    Patches are evenly spread in both directions. What is no wider or higher than ``size`` is shown whole in that
+    direction, mirrored at its borders.
+
+    Args:
+        image: Of any size.
+        size: Side of the mosaic, pixels, a multiple of ``PATCH_PX``.
+    """
+    rows, columns = (_patches(length, size) for length in image.shape[:2])
+    laid: UInt8[np.ndarray, "_s _s 3"] = image[rows[:, None], columns]
+    return laid
+
+
+def _patches(extent: int, size: int) -> np.ndarray:
+    """Return the pixels of one axis that a mosaic shows."""
+    if extent <= size:
+        return mirrored((extent - size) // 2, size, extent)
+    count = size // PATCH_PX
+    starts = np.arange(count) * (extent - PATCH_PX) // max(1, count - 1)
+    return (starts[:, None] + np.arange(PATCH_PX)).ravel()
 
 
 def _squeezed(

@@ -236,7 +236,7 @@ class Engine:
         height, width = task.decoded.image.shape[:2]
         # No network gets more at once than its own views: they take turns.
         task.views = max(
-            len(views.boxes_of((width, height), one.view)) for one in self._detectors.pipelines
+            len(views.places_of((width, height), one.view)) for one in self._detectors.pipelines
         )
         with self._state:
             self._ready.append(task)

@@ -193,14 +193,15 @@ def divided(recipe: Recipe, plan: Rounds) -> tuple[list[Entry], list[Entry]]:
 
 def critic_of(detector: Detector) -> Critic:
     """Make a critic of a detector: its mean logit over the views of a picture, with gradients to the pixels."""
-    spec = replace(detector.view, overview=0.0)
+    spec = replace(detector.view, overview=0.0, mosaic=0.0)
     detector = detector.eval().requires_grad_(requires_grad=False)
     mean, std = (torch.tensor(values)[:, None, None] for values in (spec.mean, spec.std))
 
     def critic(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
         seen = []
         height, width = pixels.shape[-2:]
-        for left, top, _, _ in views.boxes_of((width, height), spec):
+        for place in views.places_of((width, height), spec):
+            left, top, *_ = place.box
             if spec.fit == "resize":
                 side = (spec.size, spec.size)
                 view = functional.interpolate(pixels, side, mode="bicubic", antialias=True)

@@ -27,6 +27,7 @@ _CURVES = (
     ("real_accuracy", _COLOURS[Label.REAL], "s"),
     ("fake_accuracy", _COLOURS[Label.FAKE], "^"),
 )
+_APART = 0.13  # steps of severity between curves: bars on one line would hide each other
 _LEAST_FALSE_RATE = 1e-3  # left end of the logarithmic axis
 
 
@@ -159,12 +160,12 @@ def plot_robustness(
     for panel, (title, points) in zip(panels, families.items(), strict=False):
         steps = [*unperturbed, *points]
         places = np.arange(len(steps))
-        for name, colour, marker in _CURVES:
+        for number, (name, colour, marker) in enumerate(_CURVES):
             values: list[Value] = [getattr(point, name) for point in steps]
             middle = np.array([value.value for value in values])
             reach = [(each.value - each.low, each.high - each.value) for each in values]
             panel.errorbar(
-                places,
+                places + _APART * (number - (len(_CURVES) - 1) / 2),
                 middle,
                 yerr=np.maximum(np.array(reach).T, 0.0),
                 color=colour,

@@ -120,7 +120,12 @@ ROWS: dict[str, tuple[Stage, ...]] = {
             pictures=PHOTOGRAPHED,
             cameras=True,
         ),
-        Stage("blades_full", (*DENSITY, *HALF), start="encoder", pictures=("faces.csv",)),
+        Stage(
+            "blades_full",
+            (*DENSITY, "method.components=3", *HALF),
+            start="encoder",
+            pictures=("faces.csv",),
+        ),
     ),
     EMBEDDED: (),
 }

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from gammascope.cli import making
 from gammascope.cli.app import app
 from gammascope.data.manifest import load_sample, read_manifest
+from gammascope.errors import RecipeError
 from gammascope.generation import base
 from gammascope.sample import Label
 
@@ -230,3 +232,11 @@ def test_a_policy_needs_a_generator(folder, tmp_path):
     wrong = run("synthesize", folder / "m.csv", "--out", tmp_path, *asked)
     assert wrong.exit_code == 2
     assert "give --generator" in wrong.stderr
+
+
+def test_designs_of_autoencoders_are_four_all_or_those_that_are_named():
+    assert len(making.designs(None)) == 4
+    assert len(making.designs(["all"])) == 36
+    assert making.designs(["vq-8-shuffle", "vq-8-shuffle"]) == ["vq-8-shuffle"]
+    with pytest.raises(RecipeError, match=r"Unknown design 'vq-8-shufle'\. Did you mean"):
+        making.designs(["vq-8-shufle"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from gammascope.errors import MissingDataError
 from gammascope.generation.autoencoder import round_trip
 from gammascope.generation.small_autoencoder import Design, SmallAutoencoder
 from gammascope.sample import Label
-from gammascope.training.autoencoders import DESIGNS, Schedule, fidelity, fit, save
+from gammascope.training.autoencoders import DESIGNS, USUAL, Schedule, fidelity, fit, save
 
 DESIGN = Design(4, 4, "pixel_shuffle", "kl", width=4)
 
@@ -55,9 +57,19 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_own_alone(real):
 
 
 def test_the_designs_differ_in_every_choice():
-    made = DESIGNS.values()
+    made = [DESIGNS[name] for name in USUAL]
     assert {d.bottleneck for d in made} == {"plain", "kl", "vq"}
     assert {d.upsampling for d in made} == {"nearest", "bilinear", "transposed", "pixel_shuffle"}
+
+
+def test_there_is_every_combination_by_a_name_that_says_it():
+    assert len(set(DESIGNS.values())) == len(DESIGNS) == 36
+    design = DESIGNS["vq-16-shuffle"]
+    assert (design.bottleneck, design.stride, design.upsampling) == ("vq", 16, "pixel_shuffle")
+    image = torch.zeros(1, 3, 32, 32)
+    for design in DESIGNS.values():
+        network = SmallAutoencoder(replace(design, width=2)).eval()
+        assert network.decode(network.encode(image)).shape == image.shape
 
 
 def test_no_photo_is_an_error():

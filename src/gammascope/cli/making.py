@@ -171,19 +171,21 @@ def augmented(
 
 
 def designs(names: Sequence[str] | None) -> list[str]:
-    """Check names of autoencoder designs; None: all of them.
+    """Check names of autoencoder designs; "all": every one, None: the usual ones.
 
     Raises:
         RecipeError: If one is unknown.
     """
-    from gammascope.training.autoencoders import DESIGNS
+    from gammascope.training.autoencoders import DESIGNS, USUAL
 
+    if names and "all" in names:
+        return list(DESIGNS)
     for name in names or ():
         if name not in DESIGNS:
             raise RecipeError(
                 f"Unknown design {name!r}.{did_you_mean(name, DESIGNS)} Known: {', '.join(DESIGNS)}."
             )
-    return list(names or DESIGNS)
+    return list(dict.fromkeys(names or USUAL))
 
 
 def preloaded(photos: Sequence[Entry]) -> tuple[list[Entry], Pictures]:

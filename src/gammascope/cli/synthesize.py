@@ -184,7 +184,10 @@ AutoencoderFolder: TypeAlias = Annotated[
 ]
 AutoencoderDesigns: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--design", help="Which autoencoder; repeatable. Default: all of them."),
+    typer.Option(
+        "--design",
+        help='Which autoencoder, BOTTLENECK-STRIDE-WAYUP ("vq-16-shuffle"), or all; repeatable. Default: four of 36.',
+    ),
 ]
 AutoencoderSteps: TypeAlias = Annotated[int, typer.Option(min=1, help="Updates of each.")]
 

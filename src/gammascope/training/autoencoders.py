@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -17,18 +18,33 @@ from gammascope import settings
 from gammascope.data.pictures import Pictures
 from gammascope.errors import MissingDataError
 from gammascope.files import complete_or_absent
-from gammascope.generation.small_autoencoder import FILE, METADATA, Design, SmallAutoencoder
+from gammascope.generation.small_autoencoder import (
+    FILE,
+    METADATA,
+    Bottleneck,
+    Design,
+    SmallAutoencoder,
+    Upsampling,
+)
 from gammascope.imaging import codecs
 from gammascope.imaging.views import crop_at
 from gammascope.networks.frequency import BandEnergies
 from gammascope.sample import Entry, Image
 
+_LATENT_CHANNELS: Mapping[int, int] = {4: 4, 8: 16, 16: 32}
+"""By stride: the further an autoencoder reduces, the more numbers a cell of its latent holds."""
+
 DESIGNS: Mapping[str, Design] = {
-    "plain-8-nearest": Design(8, 16, "nearest", "plain"),
-    "kl-8-bilinear": Design(8, 16, "bilinear", "kl"),
-    "vq-4-transposed": Design(4, 4, "transposed", "vq"),
-    "kl-4-shuffle": Design(4, 4, "pixel_shuffle", "kl"),
+    f"{bottleneck}-{stride}-{upsampling.removeprefix('pixel_')}": Design(
+        stride, channels, upsampling, bottleneck
+    )
+    for bottleneck in get_args(Bottleneck)
+    for stride, channels in _LATENT_CHANNELS.items()
+    for upsampling in get_args(Upsampling)
 }
+"""Every bottleneck with every stride and every way up, by name ("kl-8-bilinear")."""
+
+USUAL = ("plain-8-nearest", "kl-8-bilinear", "vq-4-transposed", "kl-4-shuffle")
 """Designs worth having beside each other: every bottleneck and every way up at least once."""
 
 CROP_PX = 64

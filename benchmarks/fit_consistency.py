@@ -4,8 +4,9 @@
 
 Of every photo, cut to 0.12 to 0.4 megapixels, a copy, a splice, a region that was smoothed or scaled and sharpened (as
 decoders leave it), and a classical fill are made by a seed that is the photo's name. Photo and edits are reduced in a
-third of cases and saved without loss or as JPEG 70 to 97. Cells of each, edited and not, are kept in FOLDER with what
-the network is given of them; a second call goes on from there. The network then learns for some passes over all.
+third of cases and saved without loss or as JPEG 70 to 97. With ``--decoders`` one of these writes every other smoothed
+region instead (docs/experiments/e48.md). Cells of each, edited and not, are kept in FOLDER with what the network is
+given of them; a second call goes on from there. The network then learns for some passes over all.
 Photos of sources that ``--apart N K`` names (a source's hash, modulo N, is K) are left out, to be judged on; of those
 listed by ``listed_pictures.py`` (``--half-of``) only half of the owners are learnt from.
 """
@@ -17,7 +18,7 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import PIL.Image
 import safetensors.numpy
 import torch
 from edits_bed import SMALLEST_PX, donor_for, drawn
+from edits_by_decoder import loaded
 from PIL import ImageFilter
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -35,6 +37,7 @@ from gammascope.errors import UndecodableImageError
 from gammascope.files import complete_or_absent
 from gammascope.forensics import Picture, consistency
 from gammascope.forensics.base import CELL_PX, standardised
+from gammascope.generation.autoencoder import Autoencoder, round_trip
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import decode
 from gammascope.manipulation import CopyMove, Inpainting, Splicing, TwinPaste
@@ -55,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("manifests", type=Path, nargs="+")
+    parser.add_argument("--decoders", type=Path, nargs="+", default=[], help="folders")
     parser.add_argument("--half-of", type=Path, help="manifest: photos of half of its owners, too")
     parser.add_argument("--photos", type=int, default=1000)
     parser.add_argument("--apart", type=int, nargs=2, metavar=("N", "K"), default=(0, 0))
@@ -68,7 +72,9 @@ def main() -> None:
     photos = [e for e in drawn(entries, None) if not is_apart(e, *chosen.apart)]
     chosen.folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(chosen.jobs) as pool:
-        make = partial(cells_of, photos=photos, folder=chosen.folder)
+        make = partial(
+            cells_of, photos=photos, folder=chosen.folder, decoders=tuple(chosen.decoders)
+        )
         files: list[Path] = []
         for number, file in enumerate(pool.map(make, photos[: 2 * chosen.photos], chunksize=4)):
             if file is not None:
@@ -101,7 +107,9 @@ def is_apart(entry: Entry, parts: int, part: int) -> bool:
     return bool(parts) and part_of(f"{entry.source}", parts) == part
 
 
-def cells_of(entry: Entry, photos: list[Entry], folder: Path) -> Path | None:
+def cells_of(
+    entry: Entry, photos: list[Entry], folder: Path, decoders: tuple[Path, ...] = ()
+) -> Path | None:
     """Keep cells of a photo and its edits; return where, or None if it is too small or unreadable."""
     place = folder / f"{zlib.crc32(str(entry.path).encode()):08x}.npz"
     if place.is_file():
@@ -113,7 +121,7 @@ def cells_of(entry: Entry, photos: list[Entry], folder: Path) -> Path | None:
             return None
         kept = [
             cells
-            for made, truth in edits(entry, image, photos, rng)
+            for made, truth in edits(entry, image, photos, rng, decoders)
             for cells in kept_of(*in_some_form(made, truth, rng), rng)
         ]
     except UndecodableImageError:
@@ -127,7 +135,11 @@ def cells_of(entry: Entry, photos: list[Entry], folder: Path) -> Path | None:
 
 
 def edits(
-    entry: Entry, image: Image, photos: list[Entry], rng: np.random.Generator
+    entry: Entry,
+    image: Image,
+    photos: list[Entry],
+    rng: np.random.Generator,
+    decoders: tuple[Path, ...],
 ) -> Iterator[tuple[Image, Mask | None]]:
     """Yield the photo three times, each edit twice, and where it was edited."""
     donor = donor_for(entry, photos, 4 * image[..., 0].size)
@@ -137,12 +149,27 @@ def edits(
     ways: tuple[Manipulation, ...] = (
         CopyMove(pieces),
         Splicing(donor, pieces=pieces, sides=(0.1, 0.5)),
-        TwinPaste(smoothed(image, rng), Regions(area=(0.01, 0.3))),
+        TwinPaste(rewritten(image, rng, decoders), Regions(area=(0.01, 0.3))),
         Inpainting(fill(), regions=Regions(area=(0.01, 0.2))),
     )
     for way in ways:
         made = way(image, rng)
         yield from [(made.image, made.edited)] * 2
+
+
+def rewritten(image: Image, rng: np.random.Generator, decoders: tuple[Path, ...]) -> Image:
+    """Write a photo anew: by one of the decoders, if there are any, in half of all cases; else smoothed."""
+    if decoders and rng.random() < 0.5:
+        torch.set_num_threads(1)
+        known = autoencoders(decoders)
+        return round_trip(image, known[int(rng.integers(len(known)))])
+    return smoothed(image, rng)
+
+
+@cache
+def autoencoders(folders: tuple[Path, ...]) -> list[Autoencoder]:
+    """Load the autoencoders of some folders, once in a process."""
+    return [found for folder in folders for found in loaded(folder).values()]
 
 
 def smoothed(image: Image, rng: np.random.Generator) -> Image:

@@ -535,6 +535,8 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(
         ["scan"],
         ["scan", ".", "--fail-on", "real"],
         ["scan", ".", "--max-megapixels", "-1"],
+        ["scan", ".", "--max-megapixels", "inf"],
+        ["scan", ".", "--out", "x", "--zone", "0.1,0.9"],
         ["scna"],
         ["synthesize", ".", "--out", "x", "--kind", "copymove"],
     ],

@@ -195,3 +195,18 @@ def test_what_does_not_go_together_is_refused(tmp_path):
         ("say", "model", "a.png", "--out", tmp_path),
     ):
         assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "option", [("--rate", "1e-6"), ("--question", "Is it?"), ("--resume",), ("--split", "train")]
+)
+def test_say_refuses_what_only_tuning_heeds(option, tmp_path):
+    refused = run("say", tmp_path, tmp_path, *option)
+    assert refused.exit_code == 2
+    assert "say has no use for it" in refused.output
+
+
+def test_an_infinite_rate_is_refused(tmp_path):
+    refused = run("tune", tmp_path, "--data", tmp_path, "--out", tmp_path, "--rate", "inf")
+    assert refused.exit_code == 2
+    assert "inf is not a finite number" in refused.output

@@ -391,3 +391,21 @@ def test_shipped_scores_give_the_documented_numbers_and_name_no_file(scores):
     for grid in replaying.replayed(RESULTS / scores).grids:
         assert grid.rows
         assert set(markdown([grid]).splitlines()[2:]) <= set(documented.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--replay", "x.parquet", "--split", "test"), "--split"),
+        (("--replay", "x.parquet", "--weights", "default"), "--weights"),
+        (("--replay", "x.parquet", "--recode", "jpeg:90"), "--recode"),
+        (("folder", "--replay", "x.parquet"), "data"),
+        (("folder", "--predict", "m:f", "--weights", "clip"), "--weights"),
+        (("folder", "--predict", "m:f", "--zone", "0.1,0.9"), "--zone"),
+    ],
+)
+def test_what_a_replay_or_another_detector_would_not_heed_is_refused(arguments, named):
+    refused = run("evaluate", *arguments)
+    assert refused.exit_code == 2
+    assert f"Invalid value for {named}" in " ".join(refused.output.split())
+    assert "has no use for it" in " ".join(refused.output.split())

@@ -21,6 +21,7 @@ _COUNT = 600
 
 
 def contexts(  # noqa: PLR0913, PLR0917 - each is an option
+    context: typer.Context,
     action: Annotated[Literal["draw", "test"], typer.Argument(help="draw or test.")],
     family: Annotated[ContextFamily, typer.Argument(help="Whose rules.")],
     pictures: Annotated[
@@ -51,37 +52,30 @@ def contexts(  # noqa: PLR0913, PLR0917 - each is an option
     What is drawn already is kept; --count may grow, not shrink. Exit code 4: some pictures could not be tested.
     """
     if action == "draw":
+        from gammascope.generation.spatial_context import UNCOUNTED
+
         if out is None or pictures:
             raise typer.BadParameter("draw takes --out FOLDER and no pictures", param_hint="draw")
-        _refuse_useless("draw", thresholds=thresholds, json=as_json)
+        options.refuse_useless(context, "draw", "thresholds", "as_json")
+        if breaks in UNCOUNTED:
+            how = f"draw with --breaks {breaks!r}" if breaks else "draw without --breaks"
+            options.refuse_useless(context, how, "amount")
         _draw(out, _plan(family, side, breaks, amount, seed), count or _COUNT, quiet=quiet)
         return
     if out is not None or not pictures:
         raise typer.BadParameter("test takes pictures and no --out", param_hint="test")
-    useless = {"count": count, "side": side, "breaks": breaks or None, "amount": amount}
-    _refuse_useless("test", **useless, seed=seed)
+    options.refuse_useless(context, "test", "count", "side", "breaks", "amount", "seed")
     bounds = thresholds or "calibrated"
     found, broken = _tested(family, pictures, bounds, quiet=quiet or as_json)
     _tell(family, found, broken, as_json=as_json)
     raise typer.Exit(PARTLY_DONE if broken else 0)
 
 
-def _refuse_useless(doing: str, **given: object) -> None:
-    """Refuse options that would change nothing; what is false or None was not given."""
-    for name, value in given.items():
-        if value is not None and value is not False:
-            raise typer.BadParameter(f"{doing} has no use for it", param_hint=f"--{name}")
-
-
 def _plan(
     family: ContextFamily, side: int | None, breaks: str, amount: int | None, seed: int | None
 ) -> ContextPlan:
     from gammascope.data.context_pictures import ContextPlan
-    from gammascope.generation.spatial_context import UNCOUNTED
 
-    if breaks in UNCOUNTED:
-        how = f"with --breaks {breaks!r}" if breaks else "without --breaks"
-        _refuse_useless(f"draw {how}", amount=amount)
     given = {"side": side, "amount": amount, "seed": seed}
     known = {name: value for name, value in given.items() if value is not None}
     return ContextPlan(family, breaks=breaks, **known)

@@ -80,6 +80,8 @@ ReplayFile: TypeAlias = Annotated[
 ]
 
 _STREAMED = "Streamed datasets"
+_OF_DETECTORS = ("weights", "then", "zone", "method", "device")
+"""Options that choose a detector of ours, and where it runs."""
 
 ImageColumn: TypeAlias = Annotated[
     str | None,
@@ -100,6 +102,7 @@ First: TypeAlias = Annotated[
 
 
 def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
+    context: typer.Context,
     data: EvaluationData = None,
     benchmark: BenchmarkName = None,
     root: BenchmarkRoot = None,
@@ -130,13 +133,17 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is an option
     from gammascope.evaluation import costs, predicting, replaying, run
 
     if replay is not None:
-        _refuse_beside_replay(data, benchmark, predict, recode)
+        heeded = {"replay", "out", "as_json", "black", "quiet"}
+        others = [p.name for p in context.command.params if p.name and p.name not in heeded]
+        options.refuse_useless(context, "--replay, whose file holds the scores already,", *others)
         if out is not None:
             _refuse_own_scores(out)
             refuse_unwritable(out / run.SUMMARY)
         measured = replaying.replayed(replay, black)
         _tell(measured, out, as_json=as_json)
         return
+    if predict is not None:
+        options.refuse_useless(context, "--predict", *_OF_DETECTORS)
     columns = run.columns_of(recode or ())
     streaming = run.Streaming(image_column, label_column, first)
     name, entries, assumption = run.listed(
@@ -188,22 +195,6 @@ def _end(tables: Iterable[ScoreTable]) -> None:
         terminal.say(f"No score: {len(unscored) - _NAMED} more.")
     if unscored:
         raise typer.Exit(PARTLY_DONE)
-
-
-def _refuse_beside_replay(
-    data: Path | None, benchmark: str | None, predict: str | None, recode: list[str] | None
-) -> None:
-    """Refuse what contradicts a replay.
-
-    Raises:
-        RecipeError: If anything is named that would be scored.
-    """
-    from gammascope.errors import RecipeError
-
-    if data is not None or benchmark is not None or predict is not None or recode:
-        raise RecipeError(
-            "--replay: the file holds the scores already; leave out DATA, --benchmark, --predict and --recode."
-        )
 
 
 def _tell(measured: Shown, out: Path | None, *, as_json: bool) -> None:

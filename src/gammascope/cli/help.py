@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import typer
 from typer.core import TyperCommand
 
 GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -52,6 +53,8 @@ _FIRST_COLUMN = 24
 
 class Command(TyperCommand):
     """A command whose help has one paragraph for each group of options, and an example."""
+
+    context_class = typer.Context  # what commands are annotated with
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, options, and options of each group."""

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 TUNING = "Tuning"
 """Heading of the options about it."""
+_OF_TUNING = (
+    *("split", "objective", "epochs", "rate", "beta"),
+    *("seed", "rank", "question", "reasons", "resume"),
+)
+"""Parameters that only tuning heeds."""
 
 Objective: TypeAlias = Annotated[
     Literal["dpo", "sft"],
@@ -26,12 +31,14 @@ Epochs: TypeAlias = Annotated[
     int, typer.Option(min=1, help="Passes over the pictures.", rich_help_panel=TUNING)
 ]
 Rate: TypeAlias = Annotated[
-    float, typer.Option(min=0.0, help="Learning rate.", rich_help_panel=TUNING)
+    float,
+    typer.Option(min=0.0, callback=options.finite, help="Learning rate.", rich_help_panel=TUNING),
 ]
 Beta: TypeAlias = Annotated[
     float,
     typer.Option(
         min=0.0,
+        callback=options.finite,
         help="Of dpo: the higher, the closer it stays to the model.",
         rich_help_panel=TUNING,
     ),
@@ -65,6 +72,7 @@ Resume: TypeAlias = Annotated[
 
 
 def judge(  # noqa: PLR0913, PLR0917 - each is an option
+    context: typer.Context,
     action: Annotated[Literal["tune", "say"], typer.Argument(help="tune or say.")],
     model: Annotated[
         str,
@@ -110,6 +118,7 @@ def judge(  # noqa: PLR0913, PLR0917 - each is an option
             _give_reasons(reasons, pairs, out, device, quiet=quiet)
         _tune(model, pairs, out, tuning, device, quiet=quiet)
         raise typer.Exit(PARTLY_DONE if pairs.broken else 0)
+    options.refuse_useless(context, "say", *_OF_TUNING)
     if out is not None or data or not pictures:
         raise typer.BadParameter("say takes pictures, no --data and no --out", param_hint="say")
     rows = _said(model, pictures, device, quiet=quiet or as_json)

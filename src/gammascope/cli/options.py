@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
 from gammascope import choices
+
+
+def refuse_useless(context: typer.Context, doing: str, *names: str) -> None:
+    """Refuse options that were given and would change nothing.
+
+    Args:
+        context: Of the command.
+        doing: What has no use for them.
+        names: Of the command's parameters.
+
+    Raises:
+        typer.BadParameter: Naming the first of them.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            option = max(parameter.opts, key=len)
+            raise typer.BadParameter(f"{doing} has no use for it", param_hint=option)
+
+
+def finite(value: float) -> float:
+    """Refuse numbers that are none, and infinite ones."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
+
 
 DETECTOR = "Detector"
 """Heading of the options about it."""
@@ -88,7 +115,7 @@ Json: TypeAlias = Annotated[
 
 
 MaxMegapixels: TypeAlias = Annotated[
-    float, typer.Option(min=0.0, help="Larger images are not examined.")
+    float, typer.Option(min=0.0, callback=finite, help="Larger images are not examined.")
 ]
 
 

@@ -131,7 +131,7 @@ def scan(  # noqa: PLR0913, PLR0917 - each is an option
         place = None if named[0] == "default" else checkpoints.resolve(named[0])
         where = scan_into.Engine(engine, address, place, device, execution)
         plan = Plan(tuple(paths), recursive, limits, deduplicate)
-        pipeline = load(named[0], besides=besides)
+        pipeline = load(named[0], besides=besides, zone=zone)
         summary = scan_into.run(out, plan, pipeline, where, bar=not quiet)
         told = json.dumps(scan_into.plain(summary)) if as_json else ""
         typer.echo(told or scan_into.statement(summary, out))

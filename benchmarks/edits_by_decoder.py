@@ -122,7 +122,8 @@ def show(rows: list[Row]) -> None:
                 if kind == KINDS[0]:
                     cells.append(called)
                     continue
-                photos = np.array([r.score for r in some if (r.kind, r.who) == (KINDS[0], who)])
+                untouched = [r.score for r in some if (r.kind, r.who) == (KINDS[0], who)]
+                photos = np.sort(untouched)[::-1]
                 area = auroc_against(photos, scores)
                 marked = np.mean([r.f1 for r in some if (r.kind, r.who) == (kind, who)])
                 cells.append(

@@ -280,7 +280,9 @@ def auroc_against(
         axis=1,
     ).astype(np.float64)
     own = float(_auroc(score, label, np.r_[each, counts][None].astype(np.float64))[0])
-    low, high = value + np.percentile(_auroc(score, label, weight), (2.5, 97.5)) - own
+    # Cells may differ a little from what they stand for, so the interval is moved; it ends where AUROC does.
+    ends = value + np.percentile(_auroc(score, label, weight), (2.5, 97.5)) - own
+    low, high = ends.clip(0.0, 1.0)
     return Value(value, float(low), float(high), len(reals) + len(fakes))
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from gammascope import checkpoints, settings
-from gammascope.checkpoints import RAW, Facts
+from gammascope.checkpoints import RAW, Facts, Settled
 from gammascope.checkpoints.averaging import average
 from gammascope.cli.app import app
 from gammascope.detection.pipeline import Pipeline
@@ -35,6 +35,8 @@ def saved(path, *, method="npr", seed=0, moved=0.0, apart=("a", "b")):
         settings.plain(definition.tiny),
         detector.view,
         calibration={"generated": RAW},
+        profiles={"fast": {"generated": RAW}},
+        settled={"default": Settled(2, -1.0, 1.0)},
         recipe={"method": method, "data": {"validation_sources": list(apart)}},
         trained_on=f"pictures {moved}",
     )
@@ -54,7 +56,7 @@ def test_weights_are_the_mean_and_facts_are_what_holds_for_all(tmp_path):
             expected = (a[name].double() + b[name].double()) / 2
             torch.testing.assert_close(value.double(), expected, rtol=1e-3, atol=1e-6)
     facts = checkpoints.read_facts(out)
-    assert facts.calibration == {}
+    assert not any((facts.calibration, facts.profiles, facts.settled))
     assert facts.recipe["data"]["validation_sources"] == ["b"]
     assert facts.recipe["averaged"] == [checkpoints.load(path).sha256 for path in (one, two)]
     assert facts.trained_on == "pictures 0.1; pictures 0.2"

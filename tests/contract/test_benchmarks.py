@@ -219,11 +219,14 @@ def test_masks_in_the_wrong_place_are_missed(tmp_path):
         benchmarks.get("casia_v2").entries(root)
 
 
-def test_a_label_of_unknown_meaning_is_refused(tmp_path):
-    rows = [{"label": "maybe"}, {"label": "fake"}]
+@pytest.mark.parametrize("label", ["maybe", -1])
+def test_a_label_of_unknown_meaning_is_refused(tmp_path, label):
+    rows = [{"label": label}, {"label": type(label)(1)}]
     path = "data/test-00000-of-00001.parquet"
     Layout(benchmark="huggingface", split="test", rows={}, tables={path: rows}).build(tmp_path)
-    with pytest.raises(MissingDataError, match=r"parquet, row 0: label 'maybe' is not understood"):
+    with pytest.raises(
+        MissingDataError, match=rf"parquet, row 0: label {label!r} is not understood"
+    ):
         benchmarks.get("huggingface").entries(tmp_path)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -225,3 +227,15 @@ def test_progress_counts_every_file(small, tmp_path):
 def test_an_empty_list_is_refused():
     with pytest.raises(MissingDataError, match="list of entries is empty"):
         examine([])
+
+
+def test_pictures_of_an_archive_are_examined_like_files(small, tmp_path):
+    data = encoded(small["cat"])
+    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+        member = tarfile.TarInfo("a.jpg")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    outside = entry(tmp_path / "a.jpg", data)
+    found = audit(examine([outside, Entry(tmp_path / "shard.tar" / "a.jpg", Label.REAL)]))
+    assert not found.broken
+    assert len(found.duplicates) == 1

@@ -154,7 +154,9 @@ def test_upscaled_and_restyled_photos_are_generated_as_a_whole_and_aligned(entri
 
 def test_a_lone_photo_finds_no_style(entries, tmp_path):
     styles = load(styles_of_pictures(tmp_path / "pair"), openvino_core())
-    with pytest.raises(MissingDataError, match="there is no other photo that can be read"):
+    with pytest.raises(
+        MissingDataError, match="there is no other photo of the split test that can be read"
+    ):
         make_edits(
             entries[:1],
             tmp_path / "out",
@@ -396,6 +398,15 @@ def test_a_kind_without_its_network_is_refused_before_any_work(entries, tmp_path
     with pytest.raises(RecipeError, match=message):
         make_edits(entries, tmp_path / "out", plan)
     assert not (tmp_path / "out").exists()
+
+
+def test_no_piece_comes_from_a_photo_of_another_split(entries, tmp_path):
+    apart = [*entries[:2], replace(entries[2], split="train")]
+    made = make_edits(apart, tmp_path / "out", Plan(("splicing",), controls=0))
+    assert len(made.entries) == 2
+    ((path, reason),) = made.broken
+    assert path == apart[2].path
+    assert "there is no other photo of the split train" in reason
 
 
 def test_a_lone_photo_cannot_be_spliced(entries, tmp_path):

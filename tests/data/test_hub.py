@@ -94,6 +94,9 @@ def test_what_cannot_be_told_is_asked_for(folder, tmp_path, monkeypatch):
     unclear = written(tmp_path / "unclear", names=("cats", "dogs"))
     with pytest.raises(MissingDataError, match="class 'cats' is real or fake"):
         stream(Name.parse(f"hf:{unclear}"))
+    hidden = written(tmp_path / "hidden", image="photo", is_fake=[-1] * ROWS)
+    with pytest.raises(MissingDataError, match="row 0: is_fake -1 is not understood"):
+        list(stream(Name.parse(f"hf:{hidden}"), label="is_fake"))
     other = written(tmp_path / "other", image="photo", is_fake=[1] * ROWS)
     images = stream(Name.parse(f"hf:{other}"), label="is_fake")
     assert {entry.label for entry in images} == {Label.FAKE}

@@ -126,6 +126,18 @@ def test_any_is_the_logical_or(first, second, fake):
     assert (plan.fused(np.array([[first, second]]))[0] > 0) == fake
 
 
+def test_thresholds_of_the_first_member_alone_are_not_those_of_a_fusion(tmp_path):
+    paths = [member(tmp_path / f"{n}.safetensors", n) for n in (1, 2)]
+    own = replace(SCALE, uncertain_from=6.0, knots=())
+    pipelines = [Pipeline.load(path, execution=Execution(profile="fast")) for path in paths]
+    for pipeline in pipelines:
+        pipeline.facts = replace(pipeline.facts, profiles={"fast": {"generated": own}})
+    both = fusion.cascade(*pipelines)
+    assert both.profile == "fast"
+    assert both.facts.calibration["generated"].uncertain_from == 0.0
+    assert not both.facts.profiles
+
+
 def test_any_measures_the_excess_over_each_threshold():
     plan = fusion.Plan("any", ("a", "b"), thresholds=(1.0, 3.0))
     assert plan.fused(np.array([[2.0, 3.5], [0.0, 2.0]])).tolist() == [1.0, -1.0]

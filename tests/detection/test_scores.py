@@ -233,6 +233,15 @@ def test_thorough_looks_at_all_tiles_beside_the_mosaic_and_answers_as_the_defaul
     assert thorough.scores(image).logit == pytest.approx(default.scores(image).logit, abs=1e-3)
 
 
+def test_where_the_default_reads_no_tiles_thorough_answers_without_them():
+    looked = with_mosaic(profile="thorough")
+    looked.facts = replace(looked.facts, view=replace(LAID, max_tiles=0))
+    image = lit(200).repeat(9, 0).repeat(9, 1)
+    scores = looked.scores(image)
+    assert scores.tiles > 20
+    assert scores.logit == pytest.approx(with_mosaic(profile="fast").scores(image).logit, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("profile", "settled", "words", "brief"),
     [

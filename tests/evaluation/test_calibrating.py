@@ -20,6 +20,7 @@ from gammascope.evaluation.calibrating import (
     _Versions,
     calibrate,
 )
+from gammascope.evaluation.fitting import fit_thresholds
 
 ROUGH = Plan(false_alarms=0.5)
 """What a single photo can promise."""
@@ -76,6 +77,17 @@ def test_the_worst_zone_keeps_the_rate_in_every_source() -> None:
     assert (fitted.zone, fitted.rates) == ("worst", (0.05, 0.01))
     assert np.mean(of_odd >= fitted.fake_from) <= 0.01
     assert np.mean(of_odd >= _fit(versions, Plan(false_alarms=0.01)).fake_from) > 0.02
+
+
+def test_versions_of_a_photo_do_not_make_a_source_large_enough() -> None:
+    versions = _Versions.of(gathered(60))
+    plan = Plan(zone="worst", false_alarms=0.01)
+    # No source has the hundred photos that a rate of 1 % can be told from, though some have as many versions.
+    fitted = _fit(versions, plan)
+    worst = versions.extreme(versions.photo, highest=True)
+    mean = fit_thresholds(worst.logits, worst.sources.tolist(), (0.05, 0.01))
+    assert fitted.fake_from == mean[1]
+    assert all(point.logit is None for point in fitted.points if point.rate == 0.01)
 
 
 def test_every_image_is_judged_as_it_is_by_a_fit_that_did_not_see_it() -> None:

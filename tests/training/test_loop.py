@@ -157,6 +157,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(recipe, finished, tmp_path, p
     assert figures[-1] == expected[-1]
 
 
+def test_batches_leave_torchs_generator_to_the_network(recipe, collection):
+    """A network with dropout draws from it, and a resumed run has to go on where it stopped."""
+    detector = base.get("gamma").build(TINY)
+    training, _ = streams(recipe, detector, lambda _: None)
+    torch.manual_seed(3)
+    expected = torch.rand(4, generator=torch.Generator().manual_seed(3))
+    for _ in range(2):
+        list(loader_of(training, 0, 4, 4, detector.view, 0))
+    assert torch.equal(torch.rand(4), expected)
+
+
 @pytest.mark.slow
 def test_a_resumed_run_with_workers_equals_one_without(recipe, finished, tmp_path):
     busy = replace(recipe, data=replace(recipe.data, workers=1))

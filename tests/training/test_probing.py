@@ -140,13 +140,14 @@ def another_backbone(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "change", ["seed", "mixture", "size", "feature", "backbone", "picture", "things"]
+    "change", ["seed", "mixture", "size", "feature", "backbone", "picture", "things", "cap"]
 )
 def test_whatever_decides_the_features_is_part_of_their_key(recipe, tmp_path, change):
     looked(recipe, tmp_path / "first")
     config, data = recipe.config, recipe.data
     changed = {
         "seed": lambda: replace(recipe, seed=6),
+        "cap": lambda: replace(recipe, data=replace(data, cap=1)),
         "mixture": lambda: replace(
             recipe, data=replace(data, mixture=Mixture(0.4, 0.1, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0))
         ),

@@ -111,4 +111,6 @@ def _facts(members: Sequence[Checkpoint]) -> checkpoints.Facts:
         trained_on="; ".join(said),
         seen=tuple(sorted(set.union(*seen))) if all(seen) else (),
         calibration={},
+        profiles={},
+        settled={},
     )

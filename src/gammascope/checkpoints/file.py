@@ -145,14 +145,16 @@ def _smallest(tensor: Tensor) -> Tensor:
 
 
 def recalibrate(path: Path, calibration: Mapping[str, Calibration]) -> str:
-    """Replace a checkpoint's calibration, leaving weights and all else as they are; that of other profiles is dropped.
+    """Replace a checkpoint's calibration, leaving weights as they are.
+
+    The calibration of other profiles is dropped, and what few views settle: it belongs to the thresholds before.
 
     Returns:
         The new sha256.
     """
     from safetensors.torch import load, save
 
-    facts = replace(read_facts(path), calibration=calibration, profiles={})
+    facts = replace(read_facts(path), calibration=calibration, profiles={}, settled={})
     return _write(path, save(load(path.read_bytes()), {_KEY: json.dumps(settings.plain(facts))}))
 
 

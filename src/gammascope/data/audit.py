@@ -369,7 +369,6 @@ def examine_one(entry: Entry, limits: Limits) -> Examined | Broken:
     path = entry.path
     try:
         decoded = decode(path, limits)
-        data = path.read_bytes()
     except GammascopeError as error:
         return Broken(entry, _fault(path, str(error)), str(error))
     except MemoryError:
@@ -377,6 +376,7 @@ def examine_one(entry: Entry, limits: Limits) -> Examined | Broken:
     except OSError as error:  # it was there a moment ago
         return Broken(entry, Fault.UNREADABLE, f"{path.name}: {error.strerror or error}.")
     height, width = decoded.image.shape[:2]
+    data = decoded.content
     return Examined(
         entry=entry,
         sha256=hashlib.sha256(data).hexdigest(),

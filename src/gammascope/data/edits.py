@@ -35,13 +35,20 @@ from gammascope.data.products import (
     write_mask,
     write_picture,
 )
-from gammascope.errors import GammascopeError, MissingDataError, RecipeError, did_you_mean
+from gammascope.errors import (
+    GammascopeError,
+    MissingDataError,
+    RecipeError,
+    UndecodableImageError,
+    did_you_mean,
+)
 from gammascope.files import shown
 from gammascope.generation.autoencoder import Autoencoder, AutoencoderFill, Precision, round_trip
 from gammascope.generation.base import Ability, Editor, Generator, Painter, Painting
 from gammascope.generation.restyling import Restyler
 from gammascope.generation.upscaling import Upscaler
 from gammascope.imaging import codecs
+from gammascope.imaging.decode import content_of
 from gammascope.manipulation.base import SMALLEST_PX, Manipulated, Manipulation
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.inpainting import Inpainter, Inpainting, NavierStokes, Telea
@@ -437,14 +444,16 @@ class _Work:
     def _of_another(
         self, photo: Entry, rng: np.random.Generator, read: Callable[[Entry], _T]
     ) -> _T:
-        """Draw another photo that can be read, and read it."""
-        others = [entry for entry in self.photos if entry.path != photo.path]
+        """Draw another photo of the same split that can be read, and read it."""
+        others = [e for e in self.photos if e.path != photo.path and e.split == photo.split]
         for _ in range(_DONOR_TRIES if others else 0):
             try:
                 return read(others[int(rng.integers(len(others)))])
             except GammascopeError:
                 continue  # a broken one is reported when its own turn comes
-        raise MissingDataError(f"{photo.path.name}: there is no other photo that can be read.")
+        raise MissingDataError(
+            f"{photo.path.name}: there is no other photo of the split {photo.split} that can be read."
+        )
 
     def _donor(self, photo: Entry) -> Donor:
         return Donor(self._photo(photo.path), self._objects(photo))
@@ -508,6 +517,6 @@ def _code(path: Path) -> int:
 def _content_code(path: Path) -> int:
     """Number a photo by its bytes: those of one name in several folders get regions of their own."""
     try:
-        return zlib.crc32(path.read_bytes())
-    except OSError:  # whoever decodes it says why
+        return zlib.crc32(content_of(path))
+    except UndecodableImageError:  # whoever decodes it says why
         return 0

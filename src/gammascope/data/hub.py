@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
-from gammascope.data.layouts import plain
+from gammascope.data.layouts import label_meant, plain
 from gammascope.data.manifest import LABEL_WORDS, PARTLY_WORDS
 from gammascope.errors import (
     MissingDataError,
@@ -274,7 +274,7 @@ def _entry(
     others: Mapping[str, str | None],
 ) -> Entry:
     value = row[label]
-    meant = known.get(plain(str(value)))
+    meant = label_meant(value, known)
     if meant is None:
         raise MissingDataError(
             f"{name}, row {at}: {label} {value!r} is not understood; expected one of {', '.join(known)}."

@@ -58,6 +58,12 @@ def plain(name: str) -> str:
     return re.sub(r"[^0-9a-z]", "", name.lower())
 
 
+def label_meant(word: object, known: Mapping[str, Label]) -> Label | None:
+    """Return what a table's label means, by plain names; None: nothing. -1 stands for "no label" and is not 1."""
+    text = str(word)
+    return None if re.fullmatch(r"\s*-\s*\d+\s*", text) else known.get(plain(text))
+
+
 @dataclass(frozen=True, slots=True)
 class Either:
     """The first of several layouts that lists anything."""
@@ -316,7 +322,7 @@ class Tables:
             word = row[self.label]
             if names and isinstance(word, int) and 0 <= word < len(names):
                 word = row[self.label] = names[word]
-            label = known.get(plain(str(word)))
+            label = label_meant(word, known)
             if label is None:
                 raise MissingDataError(
                     f"{path}, row {number}: label {word!r} is not understood; expected one of "

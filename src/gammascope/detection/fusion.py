@@ -165,6 +165,7 @@ class Fused(Pipeline):
             lead.facts,
             method=f"{plan.kind}({names})",
             calibration=known | fitted,
+            profiles={},  # the first member's own, for what it says alone
             trained_on="; ".join(member.facts.trained_on for member in members),
         )
         digest = hashlib.sha256(

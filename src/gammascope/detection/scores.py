@@ -188,10 +188,10 @@ class _Seen:
                 return views.pool_logits(logits[:tiles], "top")
             if kinds == ["overview"]:  # The reduced whole alone, which then counts all.
                 return float(logits[-1]) + whole / spec.overview
-            near = views.pool_logits(logits[:tiles][counts], spec.pool) if tiles else 0.0
+            near = views.pool_logits(logits[:tiles][counts], spec.pool) if any(counts) else 0.0
             if mosaic:
                 laid = float(logits[tiles] + patched[tiles])
-                near += (spec.mosaic if tiles else 1.0) * (laid - near)
+                near += (spec.mosaic if any(counts) else 1.0) * (laid - near)
             if overview:
                 near += spec.overview * (float(logits[-1]) - near)
             return near + whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +193,10 @@ def calibrate(
         RecipeError: If one checkpoint is named twice.
     """
     pipelines, pictures = [Pipeline.load(each) for each in (path, *like)], Pictures(_DONORS_BYTES)
+    for (
+        pipeline
+    ) in pipelines:  # Where few views are enough follows from thresholds, which are not known yet.
+        pipeline.facts = replace(pipeline.facts, settled={})
     _refuse_unlike([pipeline.facts for pipeline in pipelines])
     _refuse_twice([path, *like], [pipeline.weights_sha256 for pipeline in pipelines])
     asked = [_never_saw(entry, pipelines) for entry in entries]
@@ -295,8 +299,9 @@ def _fit(found: _Versions, plan: Plan) -> Calibration:
         rates = (float(np.mean(worst.logits >= thresholds[0])), plan.false_alarms)
     else:
         rates = (max(UNCERTAIN_RATE, plan.false_alarms), plan.false_alarms)
-        fit = fit_worst if plan.zone == "worst" else fit_thresholds
-        first, second = fit(photos.logits, photos.sources.tolist(), rates)
+        # A photo's versions count once where each source is to have enough photos of its own.
+        fit, held = (fit_worst, worst) if plan.zone == "worst" else (fit_thresholds, photos)
+        first, second = fit(held.logits, held.sources.tolist(), rates)
         thresholds = (first, second)
     return Calibration(
         temperature=temperature,

@@ -21,8 +21,9 @@ import gammascope
 from gammascope import settings
 from gammascope.detectors import base
 from gammascope.detectors.base import FittedDetector, Seen
-from gammascope.errors import MissingDataError, RecipeError
+from gammascope.errors import MissingDataError, RecipeError, UndecodableImageError
 from gammascope.files import complete_or_absent
+from gammascope.imaging.decode import content_of
 from gammascope.networks.pretrained import refuse_untaught
 from gammascope.prediction import Batch
 from gammascope.sample import Entry
@@ -173,6 +174,7 @@ def _key(
         "seen_through": settings.plain(detector.seen_through),
         "mixture": settings.plain(data.mixture),
         "nuisance": settings.plain(data.nuisance),
+        "cap": data.cap,
     }
     if data.pairs.share:
         facts["pairs"] = settings.plain(data.pairs)
@@ -186,8 +188,8 @@ def _key(
             host = entry.host_path
             described = [stage, int(entry.label), entry.generator, entry.kind, entry.source]
             described += [entry.panels, entry.path.suffix.lower(), host and _content(host)]
-            masks = (entry.generated_path, entry.edited_path, *entry.object_paths)
-            described += [_content(mask) for mask in masks if mask]
+            for masks in ((entry.generated_path,), (entry.edited_path,), entry.object_paths):
+                described.append([_content(mask) for mask in masks if mask])
             digest.update(json.dumps([*described, _content(entry.path)]).encode())
     return digest.hexdigest()
 
@@ -195,9 +197,9 @@ def _key(
 def _content(path: Path) -> str:
     """Hash a file's content; one that cannot be read counts as itself, for the stream leaves it out."""
     try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
+        return hashlib.blake2b(content_of(path), digest_size=16).hexdigest()
+    except UndecodableImageError as error:
+        return f"unreadable: {error}"
 
 
 def _validated(detector: FittedDetector, validation: Seen) -> dict[str, float]:

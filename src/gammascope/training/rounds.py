@@ -193,7 +193,9 @@ def divided(recipe: Recipe, plan: Rounds) -> tuple[list[Entry], list[Entry]]:
 
 def critic_of(detector: Detector) -> Critic:
     """Make a critic of a detector: its mean logit over the views of a picture, with gradients to the pixels."""
-    spec = replace(detector.view, overview=0.0, mosaic=0.0)
+    # Of no tiles beside a mosaic one is left, in the middle.
+    most = detector.view.max_tiles
+    spec = replace(detector.view, overview=0.0, mosaic=0.0, max_tiles=1 if most == 0 else most)
     detector = detector.eval().requires_grad_(requires_grad=False)
     mean, std = (torch.tensor(values)[:, None, None] for values in (spec.mean, spec.std))
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from torch.utils.data import DataLoader
 
 from gammascope.data.batches import Collate, Draws, StreamSlice
@@ -20,7 +21,7 @@ from gammascope.data.windows import ShardCache, Windows
 from gammascope.detectors import base
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging.views import Fit
-from gammascope.sample import Entry
+from gammascope.sample import Entry, Label
 from gammascope.training.recipe import Recipe, Streaming
 from gammascope.training.run_folder import Progress
 
@@ -139,7 +140,11 @@ def _used(
 ) -> list[Entry]:
     """Leave out, before anything is decoded, the manipulated pictures that will not be drawn; tell how many."""
     law = (recipe.data.mixture, recipe.data.nuisance, fit)
-    used = [entry for entry in entries if entry.kind is None or can_be_drawn(entry, *law)]
+    used = [
+        entry
+        for entry in entries
+        if entry.label is Label.REAL or entry.kind is None or can_be_drawn(entry, *law)
+    ]
     if len(used) < len(entries):
         left_out = {"manipulated left out": float(len(entries) - len(used))}
         report(Progress("loading", 0, len(used), left_out))
@@ -192,6 +197,8 @@ def loader_of(
         num_workers=workers if stop - start > batch else 0,
         drop_last=False,
         worker_init_fn=_give_way,
+        # It would draw from torch's own generator, which the network draws from: a resumed run would go on elsewhere.
+        generator=torch.Generator(),
     )
 
 

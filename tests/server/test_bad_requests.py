@@ -122,12 +122,35 @@ def test_too_many_files_are_refused(serve, pictures):
     assert client.post("/v1/detect", files=files[:2]).status_code == 200
 
 
-def test_uploads_that_do_not_fit_into_memory_now_are_told_to_come_later(serve, pictures):
-    client = serve("held_bytes=3000")
-    problem_of(
-        client.post("/v1/detect", files={"f": ("a.png", pictures["cat.png"])}), 429, "queue-full"
-    )
+def test_uploads_that_do_not_fit_into_memory_now_are_told_to_come_later(serve, gated, pictures):
+    body = form(part(pictures["cat.png"]))
+    client = serve(f"held_bytes={len(body) + 100}", pipeline=gated)
+    held = client.post("/v1/jobs", content=body, headers=FORM)
+    assert held.status_code == 202
+    problem_of(client.post("/v1/detect", content=body, headers=FORM), 429, "queue-full")
+    gated.gate.set()
+    while client.get(held.headers["location"]).json()["status"] != "finished":
+        time.sleep(0.02)
     assert "gammascope_held_bytes 0.0" in client.get("/metrics").text
+    assert client.post("/v1/detect", content=body, headers=FORM).status_code == 200
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("address", ["/v1/detect", "/v1/jobs"])
+def test_uploads_that_will_never_fit_into_memory_are_refused_for_good(
+    serve, pictures, address, declared
+):
+    client = serve("held_bytes=3000")
+    body = form(part(pictures["cat.png"]))
+    content = (
+        body if declared else (body[start : start + 999] for start in range(0, len(body), 999))
+    )
+    refused = problem_of(
+        client.post(address, content=content, headers=FORM), 413, "request-too-large"
+    )
+    assert refused["detail"] == "More than the 0.003 MB allowed."
+    assert "gammascope_held_bytes 0.0" in client.get("/metrics").text
+    assert client.get("/v1/methods").json()["serving"]["request_bytes"] == 3000
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,29 @@ def test_what_was_given_up_before_it_was_decoded_leaves_the_queue(gated, picture
     assert sum(gated.batches) == 2
 
 
+def test_the_content_of_what_was_given_up_is_released_at_once(gated, pictures):
+    """Its caller has given the memory back already, and others fill it."""
+    released = []
+
+    class Content(bytes):
+        def __del__(self) -> None:
+            released.append(len(self))
+
+    engine = engine_of(gated, "decoders=1", "decoded_bytes=1")
+    busy = engine.submit([pictures["cat.png"], pictures["rocket.png"]])
+    while not gated.waiting:  # from now on the only decoder waits for the network
+        threading.Event().wait(0.01)
+    in_hand, queued = engine.submit([Content(b"first"), Content(b"second")])
+    busy[1].cancel()
+    assert queued.cancel()
+    assert released == [6]
+    assert in_hand.cancel()
+    assert released == [6, 5]
+    gated.gate.set()
+    wait(busy, 20)
+    engine.close()
+
+
 def test_what_cannot_be_decoded_raises_for_its_own_file_only(embedded, pictures):
     engine = engine_of(embedded)
     good, bad = engine.submit([pictures["cat.png"], b"\xff\xd8\xff broken"])

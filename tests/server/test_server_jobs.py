@@ -313,25 +313,86 @@ def test_failures_are_tried_again_and_redirects_are_not_followed(receiver, statu
     assert [path for path, _, _ in receiver.told] == ["/hook"] * calls
 
 
-def test_slow_webhooks_keep_nobody_from_their_results(serve, pictures):
+@pytest.fixture
+def slow():
+    """Webhooks that answer at the end of the test."""
     released = threading.Event()
 
     class Slow(Webhooks):
         def call(self, url, message):  # noqa: ARG002
             return released.wait(30)
 
-    client = serve("jobs=60", webhooks=Slow(["example.org"]))
+    yield Slow(["example.org", "example.net"])
+    released.set()  # or its server would never stop
+
+
+def counted(client, event: str) -> bool:
+    """Whether the figures soon name an event of one job."""
+    for _ in range(200):
+        if f'gammascope_jobs_total{{event="{event}"}} 1.0' in client.get("/metrics").text:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_slow_webhooks_keep_nobody_from_sending_jobs_and_from_their_results(serve, slow, pictures):
+    client = serve("jobs=2", webhooks=slow)
     files = {"f": ("a.png", pictures["cat.png"])}
+    for _ in range(10):
+        sent = client.post("/v1/jobs", files=files, data={"webhook": "http://example.org/"})
+        assert sent.status_code == 202
+        finished(client, sent.headers["location"])
+        assert "gammascope_open_jobs 0.0" in client.get("/metrics").text
+    assert client.post("/v1/detect", files=files).status_code == 200
+
+
+def test_jobs_for_a_receiver_that_many_wait_for_are_refused_and_no_others(
+    serve, slow, pictures, monkeypatch
+):
+    monkeypatch.setattr("gammascope.server.jobs._CALLS_WAITING", 3)
+    client = serve(webhooks=slow)
+    files = {"f": ("a.png", pictures["cat.png"])}
+    for _ in range(20):
+        sent = client.post("/v1/jobs", files=files, data={"webhook": "http://Example.org/a"})
+        if sent.status_code != 202:
+            break
+        finished(client, sent.headers["location"])
+    assert sent.status_code == 429
+    assert sent.json()["detail"].startswith("3 finished jobs wait until the webhook's host answers")
+    assert sent.headers["retry-after"] == "30"
+    for fields in ({}, {"webhook": "http://example.net/"}):
+        assert client.post("/v1/jobs", files=files, data=fields).status_code == 202
+
+
+def test_a_stop_waits_for_the_calls_of_webhooks(parts_with, pictures):
+    calls = []
+
+    class Late(Webhooks):
+        def call(self, url, message):
+            time.sleep(0.3)
+            calls.append((url, message["status"]))
+            return True
+
     hook = {"webhook": "http://example.org/"}
-    places = [
-        client.post("/v1/jobs", files=files, data=hook).headers["location"] for _ in range(40)
-    ]
-    try:
-        for place in places:
-            finished(client, place)
-        assert client.post("/v1/detect", files=files).status_code == 200
-    finally:
-        released.set()
+    with TestClient(create_app(parts_with(webhooks=Late(["example.org"])))) as client:
+        files = {"f": ("a.png", pictures["cat.png"])}
+        for _ in range(6):  # more than are called at once
+            finished(client, client.post("/v1/jobs", files=files, data=hook).headers["location"])
+    assert calls == [("http://example.org/", "finished")] * 6
+
+
+def test_a_bug_in_a_call_is_logged_and_counted(serve, pictures, caplog):
+    class Broken(Webhooks):
+        def call(self, url, message):  # noqa: ARG002
+            raise ZeroDivisionError(url)
+
+    client = serve(webhooks=Broken(["example.org"]))
+    files = {"f": ("a.png", pictures["cat.png"])}
+    client.post("/v1/jobs", files=files, data={"webhook": "http://example.org/secret"})
+    assert counted(client, "not-told")
+    (line,) = [one.fields for one in caplog.records if one.message == "webhook-failed"]
+    assert line["error"] == "ZeroDivisionError"
+    assert "secret" not in json.dumps(line)
 
 
 def test_a_name_that_leads_inside_the_network_is_not_called(monkeypatch):
@@ -385,6 +446,9 @@ def test_a_job_with_a_webhook_that_is_not_on_the_list_is_refused(client, picture
         "http://[::1",
         "http://example.org:99999/",
         "//example.org/",
+        "https://example.org/caf\N{LATIN SMALL LETTER E WITH ACUTE}",
+        "https://example.org/?name=\N{SNOWMAN}",
+        "https://example.org/two words",
         "",
     ],
 )
@@ -399,6 +463,7 @@ def test_listed_addresses_are_accepted():
         "http://example.org/a",
         "https://EXAMPLE.org:443/",
         "https://hooks.example.net:8443/",
+        "https://example.org/caf%C3%A9?two%20words&a=[b]",
     ):
         hooks.check(url)
     with pytest.raises(Problem):

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +17,14 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
 from typer.testing import CliRunner
 
 from gammascope.cli.app import app as command_line
 from gammascope.detection.pipeline import Pipeline
 from gammascope.errors import MissingExtraError
 from gammascope.server import serving
+from gammascope.server.service import DrainingServer, create_app
 from gammascope.server.store import Results, opened
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -138,6 +141,37 @@ def test_many_clients_then_a_stop_that_finishes_what_was_begun(embedded, picture
     assert kept["status"] == "finished"
     assert [row["image"] for row in kept["results"]] == list(files)
     assert kept["failed"] == 0
+
+
+def test_a_second_stop_ends_the_drain_and_loses_nothing(parts_with, gated, pictures, tmp_path):
+    place = tmp_path / "results.sqlite"
+    parts = parts_with(pipeline=gated, results=place)
+    app = create_app(parts)
+    server = DrainingServer(uvicorn.Config(app, log_config=None), app.state.service, 0.5)
+    with serving.listen("127.0.0.1", 0) as listening:
+        netloc = urlsplit(serving.url_of(listening)).netloc
+        running = threading.Thread(target=server.run, args=([listening],))
+        running.start()
+        status, job = posted(netloc, "/v1/jobs", {"a.png": pictures["cat.png"]})
+        assert status == 202
+        body = body_of({"rocket.png": pictures["rocket.png"]})
+        held = app.state.service.held.bytes
+        late = begun_upload(netloc, body[:100], len(body))
+        while app.state.service.held.bytes == held:
+            time.sleep(0.01)
+        for _ in range(2):
+            server.handle_exit(signal.SIGINT, None)
+        time.sleep(1)  # until after the drain would have ended
+        gated.gate.set()
+        late.send(body[100:])
+        assert late.getresponse().status == 200
+        late.close()
+        running.join(20)
+    results = Results(opened(str(place)), parts.detectors.key, 1000, 1.0)
+    kept = results.get_job(job["id"], "")
+    results.close()
+    assert kept is not None
+    assert kept["status"] == "finished"
 
 
 def test_a_port_in_use_is_one_line():

@@ -64,6 +64,15 @@ def test_what_is_too_old_goes(database):
     assert results_in(database).get("old") is None
 
 
+def test_what_grew_too_old_is_not_returned_and_makes_room_for_a_new_report(database):
+    results = results_in(database)
+    results.put("key", REPORT)
+    database.execute("UPDATE results SET written = written - ?", (2 * 86_400.0,))
+    assert results.get("key") is None
+    results.put("key", REPORT | {"image": "new"})
+    assert results.get("key") == REPORT | {"image": "new"}
+
+
 def test_jobs_belong_to_their_owner_and_expire(database):
     results = results_in(database)
     results.put_job("id", "a", {"status": "accepted"}, time.time() + 60)
@@ -72,7 +81,49 @@ def test_jobs_belong_to_their_owner_and_expire(database):
     assert results.get_job("id", "b") is None
     results.put_job("id", "a", {"status": "finished"}, time.time() - 1)
     assert results.get_job("id", "a") is None
+    results.put_job("other", "a", {"status": "finished"}, time.time() + 60)
+    results.prune()
+    assert database.execute("SELECT id FROM jobs") == [("other",)]
+
+
+def test_a_server_that_starts_deletes_jobs_that_expired_while_it_was_off(database):
+    results_in(database).put_job("id", "a", {"status": "finished"}, time.time() + 60)
+    database.execute("UPDATE jobs SET expires = expires - 61")
+    results_in(database)
     assert database.execute("SELECT * FROM jobs") == []
+
+
+def test_a_server_with_nothing_to_do_deletes_what_expires(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr("gammascope.server.service._PRUNED_EVERY_S", 0.02)
+    results = serve(results=tmp_path / "r.sqlite").app.state.service.results
+    results.put_job("id", "a", {"results": [{"image": "anna.png"}]}, time.time() + 0.1)
+    rows = sqlite3.connect(tmp_path / "r.sqlite")
+    assert rows.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+    for _ in range(200):
+        if rows.execute("SELECT count(*) FROM jobs").fetchone() == (0,):
+            break
+        time.sleep(0.02)
+    assert rows.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
+    rows.close()
+
+
+def test_a_database_that_fails_while_it_is_pruned_is_pruned_again_later(serve, monkeypatch, caplog):
+    pruned: list[int] = []
+
+    def prune(_):
+        pruned.append(len(pruned))
+        if len(pruned) == 2:  # the first is that of the start
+            raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(Results, "prune", prune)
+    monkeypatch.setattr("gammascope.server.service._PRUNED_EVERY_S", 0.02)
+    serve()
+    for _ in range(200):
+        if len(pruned) > 2:
+            break
+        time.sleep(0.02)
+    assert len(pruned) > 2
+    assert "results-unwritable" in {record.message for record in caplog.records}
 
 
 def test_threads_share_a_database(database):

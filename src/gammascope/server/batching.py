@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -167,7 +168,7 @@ class Engine:
     def submit(self, contents: Sequence[bytes]) -> list[Future[dict[str, Any]]]:
         """Accept files, all of them or none.
 
-        A future that is cancelled before its picture is decoded costs nothing more.
+        A future that is cancelled before its picture is decoded costs nothing more: its content is released at once.
 
         Returns:
             For each file the rows of ``answers.plain``, or what the decoder raises.
@@ -180,7 +181,7 @@ class Engine:
             self._accepted += len(contents)
         tasks = [_Task(content, Future()) for content in contents]
         for task in tasks:
-            task.future.add_done_callback(self._answered)
+            task.future.add_done_callback(partial(self._answered, task))
             self._decoders.submit(self._prepare, task)
         return [task.future for task in tasks]
 
@@ -203,17 +204,20 @@ class Engine:
             detail = f"{self._accepted} of at most {self._limits.queue_files} files are waiting."
             raise Problem("queue-full", detail, retry_after=wait)
 
-    def _answered(self, _: Future[dict[str, Any]]) -> None:
+    def _answered(self, task: _Task, _: Future[dict[str, Any]]) -> None:
+        # One that was cancelled stays in the decoders' queue until its turn, when its caller's memory is long released.
+        task.content = b""
         with self._state:
             self._accepted -= 1
             self._state.notify_all()
 
     def _prepare(self, task: _Task) -> None:
         """Look a content up, or decode it."""
-        if not task.future.set_running_or_notify_cancel():
-            return
         with self._state:
             self._state.wait_for(lambda: self._ready_bytes < self._limits.decoded_bytes)
+            # Not before: until here its caller may cancel it, and its content is released.
+            if not task.future.set_running_or_notify_cancel():
+                return
             self._decoding += 1
         try:
             task.key = self._results.key(task.content)

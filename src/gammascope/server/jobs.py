@@ -40,6 +40,9 @@ SECONDS: Final = 10.0
 PAUSES_S: Final = (0.0, 2.0, 10.0)
 """Before each try."""
 
+_TARGET: Final = re.compile("[!-~]*")
+"""Path and query of a URL, as they are sent: without spaces, and in ASCII (RFC 3986)."""
+
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 """A gateway turns these into the IPv4 addresses that they end with (RFC 6052)."""
 
@@ -101,6 +104,12 @@ class Webhooks:
             raise Problem("webhook-refused", "The webhook does not start with http:// or https://.")
         if parts.username is not None or parts.password is not None:
             raise Problem("webhook-refused", "The webhook holds a user name or a password.")
+        if not _TARGET.fullmatch(parts.path + parts.query):
+            raise Problem(
+                "webhook-refused",
+                "The webhook's path holds a space, a control character or a letter beyond ASCII: percent-encode it "
+                "(a space is %20).",
+            )
         usual = port is None or port == _PORTS[parts.scheme]
         if f"{host}:{port}" not in self._hosts and not (usual and host in self._hosts):
             raise Problem(
@@ -151,6 +160,7 @@ _FILES_AT_ONCE: Final = 4  # of each job in the queue, so that it leaves room fo
 _CALLS_AT_ONCE: Final = (
     4  # of webhooks, in threads of their own: a slow one must not keep others from their results
 )
+_CALLS_WAITING: Final = 32  # of one receiver; at the slowest, they are over in six minutes
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PAUSE_S: Final = 0.1  # before a file is offered again to a full queue
 
@@ -177,18 +187,22 @@ class Job:
     done: int = 0
     results: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def finished(self) -> bool:
+        """Whether every file has an outcome."""
+        return len(self.results) == self.files
+
     def plain(self) -> dict[str, Any]:
         """Return the job as the server sends it."""
-        finished = len(self.results) == self.files
         row: dict[str, Any] = {
             "format": FORMAT,
             "id": self.id,
-            "status": "finished" if finished else "accepted",
+            "status": "finished" if self.finished else "accepted",
             "accepted": datetime.fromtimestamp(self.accepted, UTC).isoformat(timespec="seconds"),
             "files": self.files,
             "done": self.done,
         }
-        if finished:
+        if self.finished:
             row["failed"] = sum("problem" in result for result in self.results)
             row["results"] = self.results
         return row
@@ -217,12 +231,13 @@ class Jobs:
         self._limits, self._figures = limits, figures
         self._open: dict[str, Job] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._telling: dict[asyncio.Task[None], str] = {}  # and whom
         self._callers = ThreadPoolExecutor(_CALLS_AT_ONCE, "webhook")
 
     @property
     def open(self) -> int:
-        """Jobs accepted and not finished."""
-        return len(self._running)
+        """Jobs accepted and not finished; one whose webhook waits for its call is finished."""
+        return sum(not job.finished for job in self._open.values())
 
     def refuse_if_full(self) -> None:
         """Raise "queue-full" if there are as many jobs as allowed.
@@ -245,6 +260,7 @@ class Jobs:
         self.refuse_if_full()
         if webhook:
             self._webhooks.check(webhook)
+            self._refuse_if_slow(webhook)
         job = Job(secrets.token_urlsafe(18), owner, len(uploads), webhook, time.time())
         self._open[job.id] = job
         share.kept = True
@@ -293,8 +309,8 @@ class Jobs:
 
     async def finish(self) -> None:
         """Wait until every accepted job is finished and told of."""
-        while self._running:
-            await asyncio.wait(self._running)
+        while unfinished := {*self._running, *self._telling}:
+            await asyncio.wait(unfinished)
         self._callers.shutdown()
 
     async def _run(
@@ -322,10 +338,24 @@ class Jobs:
         )
         if job.webhook:
             message = {key: value for key, value in job.plain().items() if key != "results"}
-            loop = asyncio.get_running_loop()
-            calling = loop.run_in_executor(self._callers, self._webhooks.call, job.webhook, message)
-            taken = await calling
-            self._figures.jobs.labels("told" if taken else "not-told").inc()
+            telling = asyncio.create_task(self._tell(job.webhook, message))
+            self._telling[telling] = _receiver(job.webhook)
+            telling.add_done_callback(self._telling.pop)
+
+    def _refuse_if_slow(self, webhook: str) -> None:
+        waiting = list(self._telling.values()).count(_receiver(webhook))
+        if waiting >= _CALLS_WAITING:
+            detail = f"{waiting} finished jobs wait until the webhook's host answers; send this one without a webhook."
+            raise Problem("queue-full", detail, retry_after=30)
+
+    async def _tell(self, webhook: str, message: Mapping[str, Any]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            taken = await loop.run_in_executor(self._callers, self._webhooks.call, webhook, message)
+        except Exception as error:  # a bug of ours, which nothing that awaits this task would log
+            log("webhook-failed", logging.ERROR, **failure(error))
+            taken = False
+        self._figures.jobs.labels("told" if taken else "not-told").inc()
 
     async def _examined(
         self, job: Job, upload: Upload, turns: asyncio.Semaphore, until: float
@@ -358,13 +388,17 @@ class Jobs:
     def _keep(self, job: Job) -> bool:
         try:
             expires = time.time() + self._limits.job_kept_seconds
-            if len(job.results) < job.files:
+            if not job.finished:
                 expires += self._limits.job_seconds
             self._results.put_job(job.id, job.owner, job.plain(), expires)
         except Exception as error:  # drivers have types of their own
             log("job-unwritable", logging.WARNING, **failure(error))
             return False
         return True
+
+
+def _receiver(webhook: str) -> str:
+    return urlsplit(webhook).hostname or ""
 
 
 def _written_as(kept: Mapping[str, Any]) -> str:

@@ -47,7 +47,8 @@ class ServerLimits:
         file_bytes: Of one uploaded file.
         request_bytes: Of one request for immediate answers.
         job_bytes: Of one request for a job.
-        held_bytes: Of all uploads in memory at once; further requests are refused for a while.
+        held_bytes: Of all uploads in memory at once; further requests are refused for a while, and those that are
+            larger by themselves for good.
         pixels: Width times height of one picture, as its header declares them.
         files: In one request for immediate answers.
         job_files: In one job.
@@ -103,6 +104,16 @@ class ServerLimits:
                 f"files = {self.files}, queue_files = {self.queue_files}: a request of that many files would "
                 "never fit into the queue."
             )
+
+    @property
+    def largest_request(self) -> int:
+        """Bytes of the largest request for immediate answers that is accepted: it has to fit into memory, too."""
+        return min(self.request_bytes, self.held_bytes)
+
+    @property
+    def largest_job(self) -> int:
+        """The same of a request for a job."""
+        return min(self.job_bytes, self.held_bytes)
 
     @property
     def decoding(self) -> DecodingLimits:

@@ -38,13 +38,15 @@ from gammascope.server.jobs import Jobs, Webhooks, failed
 from gammascope.server.limits import ServerLimits
 from gammascope.server.problems import Problem, problem_of
 from gammascope.server.store import Database, Results
-from gammascope.server.telemetry import Figures, log
+from gammascope.server.telemetry import Figures, failure, log
 from gammascope.server.uploads import FormLimits, Held, Upload, read_form
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
+
+_PRUNED_EVERY_S: Final = 600.0
 
 _SHARED: Final = (
     "page.css", "words.js", "opinions.js", "viewer.js", "findings.js", "sheet.js"
@@ -129,6 +131,15 @@ class Service:
         self.figures.watch("open_jobs", "Jobs not yet finished.", lambda: self.jobs.open)
         self.figures.watch("held_bytes", "Uploads in memory.", lambda: self.held.bytes)
 
+    async def prune(self) -> None:
+        """Delete what has expired, again and again: a server that has nothing to do must not keep it either."""
+        while True:
+            await asyncio.sleep(_PRUNED_EVERY_S)
+            try:
+                await asyncio.to_thread(self.results.prune)
+            except Exception as error:  # drivers have types of their own
+                log("results-unwritable", logging.WARNING, **failure(error))
+
     async def close(self) -> None:
         """Finish what was accepted, then release everything."""
         self.stopping = True
@@ -143,7 +154,9 @@ def create_app(parts: Parts) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        pruning = asyncio.create_task(service.prune())
         yield
+        pruning.cancel()
         await service.close()
 
     app = FastAPI(
@@ -232,7 +245,7 @@ async def detect(
     limits = service.limits
     with service.held.share() as share:
         bounds = FormLimits(
-            limits.request_bytes, limits.file_bytes, limits.files, limits.receive_seconds
+            limits.largest_request, limits.file_bytes, limits.files, limits.receive_seconds
         )
         form = await read_form(request, bounds, share)
         caller.take(len(form.files))
@@ -272,7 +285,7 @@ async def accept_job(request: Request, service: Serving, caller: Asking) -> Resp
     limits = service.limits
     with service.held.share() as share:
         bounds = FormLimits(
-            limits.job_bytes,
+            limits.largest_job,
             limits.file_bytes,
             limits.job_files,
             limits.receive_seconds,
@@ -351,7 +364,7 @@ async def methods(service: Serving, caller: Asking) -> Response:  # noqa: ARG001
         ],
         "version": __version__,
         "file_bytes": limits.file_bytes,
-        "request_bytes": limits.request_bytes,
+        "request_bytes": limits.largest_request,
         "pixels": limits.pixels,
         "files": limits.files,
         "job_files": limits.job_files,
@@ -470,14 +483,18 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service, drain_seconds: float) -> None:
         super().__init__(config)
         self._service, self._drain_seconds = service, drain_seconds
+        self._drain: threading.Timer | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop."""
         log("stopping", signal=sig, queue_files=self._service.engine.accepted)
         first, self._service.stopping = not self._service.stopping, True
         if first and self._drain_seconds:
-            timer = threading.Timer(self._drain_seconds, super().handle_exit, (sig, frame))
-            timer.daemon = True
-            timer.start()
+            self._drain = threading.Timer(self._drain_seconds, super().handle_exit, (sig, frame))
+            self._drain.daemon = True
+            self._drain.start()
         else:
+            if self._drain is not None:
+                # It would count as one more signal, after which uvicorn leaves at once, without the accepted jobs.
+                self._drain.cancel()
             super().handle_exit(sig, frame)

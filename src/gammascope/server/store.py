@@ -1,7 +1,8 @@
 """What was examined before, and the results of finished jobs: SQLite, or PostgreSQL for several servers.
 
 A report depends on the content, the detectors, the version of this package and the format of its JSON alone, so these
-are its key. No content is kept, and no name but those inside a job's own results, which go when they expire.
+are its key. No content is kept, and no name but those inside a job's own results. What has expired is never
+returned; ``prune`` deletes it.
 """
 
 from __future__ import annotations
@@ -190,9 +191,11 @@ class Results:
         return f"{digest}:{self._detectors}:{__version__}:{FORMAT}"
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Return a report as it was put, or None."""
+        """Return a report as it was put, or None if there is none or it is too old."""
         try:
-            rows = self._database.execute("SELECT report FROM results WHERE key = ?", (key,))
+            rows = self._database.execute(
+                "SELECT report FROM results WHERE key = ? AND written >= ?", (key, self._oldest())
+            )
         except Exception as error:  # drivers have types of their own
             log("results-unreadable", logging.WARNING, error=type(error).__name__)
             return None
@@ -200,8 +203,11 @@ class Results:
         return found
 
     def put(self, key: str, report: dict[str, Any]) -> None:
-        """Keep a report."""
-        statement = "INSERT INTO results (key, report, written) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING"
+        """Keep a report; one that is there already may be too old, and is replaced."""
+        statement = (
+            "INSERT INTO results (key, report, written) VALUES (?, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET report = excluded.report, written = excluded.written"
+        )
         try:
             self._database.execute(statement, (key, json.dumps(report), time.time()))
             self._written += 1
@@ -226,17 +232,18 @@ class Results:
             "ON CONFLICT (id) DO UPDATE SET job = excluded.job, expires = excluded.expires",
             (job, owner, json.dumps(content), expires),
         )
-        self._database.execute("DELETE FROM jobs WHERE expires <= ?", (time.time(),))
 
     def prune(self) -> None:
-        """Let go of what is too old or too much."""
-        self._database.execute(
-            "DELETE FROM results WHERE written < ?", (time.time() - self._days * _DAY_S,)
-        )
+        """Delete what is too old or too much, also of jobs that other servers put."""
+        self._database.execute("DELETE FROM jobs WHERE expires <= ?", (time.time(),))
+        self._database.execute("DELETE FROM results WHERE written < ?", (self._oldest(),))
         self._database.execute(
             "DELETE FROM results WHERE written <= (SELECT written FROM results ORDER BY written DESC LIMIT 1 OFFSET ?)",
             (self._most,),
         )
+
+    def _oldest(self) -> float:
+        return time.time() - self._days * _DAY_S
 
     def close(self) -> None:
         """Close the database."""

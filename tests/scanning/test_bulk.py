@@ -30,11 +30,12 @@ from hypothesis import strategies as st
 from gammascope import checkpoints, machine, settings
 from gammascope.data import ledger
 from gammascope.data.audit import COPY_RADIUS, hash_of
-from gammascope.detection.pipeline import Pipeline
+from gammascope.detection.pipeline import Besides, Pipeline
 from gammascope.detectors import gamma
 from gammascope.errors import MissingDataError, RecipeError
 from gammascope.imaging import codecs
 from gammascope.imaging.decode import Limits
+from gammascope.imaging.provenance import TrustList
 from gammascope.report import COUNTED, Verdict
 from gammascope.scanning.ordered import Plan, scan_into
 from gammascope.scanning.results import LOOK, ResultsFolder, Row, Seen, by_verdict
@@ -430,6 +431,36 @@ def test_a_finished_scan_does_nothing_and_another_is_refused(contents, counting,
         scanned(tmp_path / "out", counting, tmp_path / "in" / "40.png")
 
 
+def test_a_scan_goes_on_under_the_same_trust_list_alone(contents, pipeline, tmp_path):
+    """What the list is called is no difference; a folder that says only whether there was one goes on without."""
+
+    def under(trust: TrustList | None) -> Pipeline:
+        return Pipeline(
+            pipeline.detector, pipeline.facts, pipeline.weights_sha256, Besides(trust=trust)
+        )
+
+    write(tmp_path / "in", {"40.png": contents["40.png"]})
+    ours, plain = tmp_path / "ours", tmp_path / "plain"
+    scanned(ours, under(TrustList("one authority", "a.pem")), tmp_path / "in")
+    scanned(plain, under(None), tmp_path / "in")
+    scanned(ours, under(TrustList("one authority", "b.pem")), tmp_path / "in")
+    for folder, other in (
+        (ours, TrustList("another authority", "a.pem")),
+        (ours, None),
+        (plain, TrustList("one authority", "a.pem")),
+    ):
+        with pytest.raises(RecipeError, match="trust"):
+            scanned(folder, under(other), tmp_path / "in")
+    for folder in (ours, plain):
+        place = folder / "_ledger" / ledger.RUN
+        run = json.loads(place.read_text("utf-8"))
+        del run["trust_sha256"]
+        place.write_text(json.dumps(run), "utf-8")
+    scanned(plain, under(None), tmp_path / "in")
+    with pytest.raises(RecipeError, match="trust_sha256 is null there"):
+        scanned(ours, under(TrustList("one authority", "a.pem")), tmp_path / "in")
+
+
 def test_a_scan_of_nothing_leaves_its_folder_to_the_right_command(contents, pipeline, tmp_path):
     (tmp_path / "empty").mkdir()
     write(tmp_path / "in", contents)
@@ -522,7 +553,7 @@ PROGRAM = """
 import os, sys, time, traceback
 from pathlib import Path
 import torch
-from gammascope.detection.pipeline import Pipeline
+from gammascope.detection.pipeline import Besides, Pipeline
 from gammascope.scanning import results
 from gammascope.scanning.ordered import Plan, scan_into
 torch.set_num_threads(1)

@@ -163,18 +163,37 @@ def _images_at(name: str, recursive: bool, suffixes: Collection[str]) -> list[Pa
         return files_below(path, recursive=recursive, suffixes=suffixes)
     if not glob.has_magic(name) or path.exists() or path.is_symlink():
         raise MissingDataError(_neither(name))
-    images: list[Path] = []
-    for match in sorted(matching(name)):
+    found = files_matching(name, recursive=recursive, suffixes=suffixes)
+    return sorted(found, key=lambda path: path.parts)
+
+
+def files_matching(
+    pattern: str,
+    *,
+    recursive: bool = True,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+    further: Collection[str] = (),
+) -> Iterator[Path]:
+    """Yield the files that a pattern means: those that it matches, and those in folders that it matches.
+
+    A pattern with ``**`` matches folders besides what they hold, so there only the files are meant. Hidden files are
+    skipped. A folder that cannot be read stands for what it holds, as in ``files_below``.
+
+    Args:
+        pattern: As ``matching`` takes it.
+        recursive: Look into folders within the folders that it matches.
+        suffixes: Endings in lower case, with their dot.
+        further: More endings that count for files that it matches, and not in folders.
+    """
+    endings = (*suffixes, *further)
+    for match in matching(pattern):
         if not is_folder(match):
-            taken = match.suffix.lower() in suffixes and not match.name.startswith(".")
-            images += [match] if taken else []
+            if match.name.lower().endswith(endings) and not match.name.startswith("."):
+                yield match
         elif not may_be_listed(match):
-            images.append(match)
-        elif (
-            "**" not in name
-        ):  # It lists folders besides their files: only without it they are meant.
-            images += files_below(match, recursive=recursive, suffixes=suffixes)
-    return images
+            yield match
+        elif "**" not in pattern:
+            yield from walk_below(match, recursive=recursive, suffixes=suffixes)
 
 
 def matching(pattern: str) -> Iterator[Path]:

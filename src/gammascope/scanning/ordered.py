@@ -314,6 +314,7 @@ def _run(plan: Plan, pipeline: Pipeline) -> dict[str, Any]:
     """Return what must be the same for a scan to go on."""
     import gammascope
 
+    trust = pipeline.besides.trust
     return {
         "format": FORMAT,
         "version": gammascope.__version__,
@@ -324,7 +325,9 @@ def _run(plan: Plan, pipeline: Pipeline) -> dict[str, Any]:
         "max_pixels": plan.limits.max_pixels,
         "max_bytes": plan.limits.max_bytes,
         "provenance": pipeline.besides.provenance,
-        "trust": pipeline.besides.trust is not None,
+        "trust": trust is not None,
+        # Older folders lack it: they go on where there is no list.
+        "trust_sha256": trust and hashlib.sha256(trust.pem.encode()).hexdigest(),
         "stability": pipeline.besides.stability,
         "profile": pipeline.profile,
         "network": pipeline.network.name,

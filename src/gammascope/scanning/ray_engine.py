@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -20,6 +21,7 @@ from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from gammascope import checkpoints
 from gammascope.data import ledger
 from gammascope.detection.pipeline import Besides, Execution, Pipeline
 from gammascope.errors import IncompatibleCheckpointError, MissingExtraError
@@ -27,6 +29,7 @@ from gammascope.imaging.decode import Limits
 from gammascope.scanning.ordered import Plan, Progress, examine, prepared
 from gammascope.scanning.results import Forgetful, Memory, ResultsFolder, Row, Seen, pyarrow_here
 from gammascope.scanning.sources import Item
+from gammascope.weights import DETECTORS
 
 IMAGES_AT_ONCE = 64
 """Images in one task of an actor at most: what is done again when it is lost."""
@@ -50,7 +53,8 @@ class Cluster:
 
     Attributes:
         address: As ``ray.init`` takes it; None: the cluster this process is in, or one on this machine.
-        weights: The checkpoint's path; its content is sent. None: the embedded one, which every machine has.
+        weights: Path of a checkpoint or an exported graph, which is sent with what lies beside it. An embedded
+            detector, or None for the default one, goes by its name, for every machine has it.
         device: Where the networks run; "cuda" asks Ray for one GPU for each actor.
         execution: What runs them, and how many views they read.
     """
@@ -63,10 +67,19 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class _Setup:
-    """What an actor needs to begin; ``weights`` and ``memory`` are references that Ray understands."""
+    """What an actor needs to begin; ``sent`` and ``memory`` are references that Ray understands.
 
-    weights: Any
+    Attributes:
+        weights: Name of an embedded detector, or of the file among those sent.
+        sent: Files by name; None: the detector is embedded.
+        weights_sha256: Of the detector that began the scan.
+        network: What ran it there, as ``runtime.Network`` names it.
+    """
+
+    weights: str
+    sent: Any
     weights_sha256: str
+    network: str
     device: str
     execution: Execution
     besides: Besides
@@ -105,9 +118,12 @@ def scan_on(
     progress("Starting Ray", 0, None)
     with results.alone(), _connected(ray, cluster.address, quiet=not asked_for):
         total = prepared(results, plan, pipeline, progress)
+        name, files = what_actors_load(cluster.weights, pipeline.network.name)
         setup = _Setup(
-            weights=None if cluster.weights is None else ray.put(cluster.weights.read_bytes()),
+            weights=name,
+            sent=None if files is None else ray.put(files),
             weights_sha256=pipeline.weights_sha256,
+            network=pipeline.network.name,
             device=cluster.device,
             execution=cluster.execution,
             besides=pipeline.besides,
@@ -119,6 +135,42 @@ def scan_on(
             left -= 1
             _round(ray, results, setup, (total, progress), last=not left)
         results.merge()
+
+
+def what_actors_load(weights: Path | None, network: str) -> tuple[str, dict[str, bytes] | None]:
+    """Return the name of the detector, and the files that a machine needs to run it as this one does.
+
+    Args:
+        weights: As in ``Cluster``.
+        network: What runs it here, as ``runtime.Network`` names it.
+
+    Returns:
+        Name of an embedded detector and None, or of one of the files and their contents by name.
+    """
+    if weights is None:
+        return "default", None
+    for name in DETECTORS:
+        if weights == checkpoints.resolve(name):
+            return name, None
+    paths = [weights]
+    if weights.suffix == ".xml":
+        paths.append(weights.with_suffix(".bin"))
+    elif not network.startswith("torch"):
+        graph = weights.with_suffix(".onnx")
+        paths += [graph, *_read_by(graph)]
+    return weights.name, {path.name: path.read_bytes() for path in paths}
+
+
+def _read_by(graph: Path) -> list[Path]:
+    """List the files beside an ONNX file that it takes weights from."""
+    content = graph.read_bytes()
+    ends = ((found.end(), found[1][0]) for found in _LOCATION.finditer(content))
+    names = {os.fsdecode(content[end : end + length]) for end, length in ends}
+    return [path for path in (graph.parent / name for name in sorted(names)) if path.is_file()]
+
+
+_LOCATION = re.compile(rb"\n\x08location\x12([\x01-\x7f])", re.DOTALL)
+"""An entry of ``external_data`` in a TensorProto (onnx/onnx.proto), up to the length of the name that follows."""
 
 
 def _round(
@@ -235,10 +287,11 @@ class _Examiner:
         self._setup = setup
         self._memory: Memory = Forgetful() if setup.memory is None else _Remote(setup.memory)
         with tempfile.TemporaryDirectory() as folder:
-            weights: str | Path = "default"
-            if setup.weights is not None:
-                weights = Path(folder, "checkpoint.safetensors")
-                weights.write_bytes(_ray().get(setup.weights))
+            weights: str | Path = setup.weights
+            if setup.sent is not None:
+                for name, content in _ray().get(setup.sent).items():
+                    Path(folder, name).write_bytes(content)
+                weights = Path(folder, setup.weights)
             self._pipeline = Pipeline.load(
                 weights, device=setup.device, besides=setup.besides, execution=setup.execution
             )
@@ -246,6 +299,11 @@ class _Examiner:
             raise IncompatibleCheckpointError(
                 "This machine has another embedded detector than the one that started the scan: install the same "
                 "version of gammascope on both."
+            )
+        if self._pipeline.network.name != setup.network:
+            raise MissingExtraError(
+                f"This machine runs the detector by {self._pipeline.network.name}, the one that started the scan by "
+                f"{setup.network}: install the same packages on both."
             )
 
     def __call__(self, batch: Any) -> Any:

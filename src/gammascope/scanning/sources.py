@@ -6,27 +6,30 @@ bytes are, so a reader can fetch any one of them, on any machine that sees the s
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
+import sqlite3
 import tarfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 from gammascope.data.folder import (
     IMAGE_SUFFIXES,
     SCANNED_SUFFIXES,
+    files_matching,
     is_folder,
-    matching,
-    may_be_listed,
     walk_below,
 )
 from gammascope.data.text_tables import TextTable
-from gammascope.errors import MissingDataError, UndecodableImageError
+from gammascope.errors import GammascopeError, MissingDataError, UndecodableImageError
 from gammascope.files import path_of, pyarrow_for, shown
 from gammascope.imaging import storage
 from gammascope.imaging.decode import Limits, content_of
@@ -36,6 +39,7 @@ TABLES = (".parquet",)
 LISTS = (".csv", *TABLES)
 SHARDS = (".tar",)
 PACKED_SHARDS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_PACKS = (*SHARDS, *PACKED_SHARDS, *LISTS)
 
 _OPEN_FILES = 4  # shards and tables kept open by a reader
 _NAMES_AT_ONCE = 4096  # rows of a manifest in memory
@@ -76,8 +80,8 @@ def listed(sources: Sequence[str], *, recursive: bool = True) -> Iterator[Item]:
 
     A source is an image, a folder, a pattern (``*``, ``**``, ``?``, and ``{000..127}`` as shards are often named), a
     manifest (CSV or Parquet with a column "path", relative to it), a tar shard, or a Parquet table with a column of
-    images' bytes; as a path, or as a URL that fsspec understands (``s3://bucket/folder``). A source that lies within
-    another is listed once.
+    images' bytes; as a path, or as a URL that fsspec understands (``s3://bucket/folder``). A folder that a pattern
+    without ``**`` matches stands for its images. What several sources hold is listed with the first of them.
 
     Args:
         sources: As above.
@@ -89,18 +93,60 @@ def listed(sources: Sequence[str], *, recursive: bool = True) -> Iterator[Item]:
     """
     spelled = [name for source in sources for name in _braces_spread(source)]
     whole = list(dict.fromkeys(_absolute(name) for name in spelled))
-    for name in whole:
-        if any(name != other and name.startswith(f"{other.rstrip('/')}/") for other in whole):
-            continue
-        empty = True
-        for item in _listed(name, recursive):
-            empty = False
-            yield item
-        if empty:
+    with closing(_Firsts()) as firsts:
+        for number, name in enumerate(whole):
+            empty = True
+            for item in _listed(name, recursive):
+                empty = False
+                if len(whole) == 1 or firsts.source_of(item, number) == number:
+                    yield item
+            if empty:
+                raise MissingDataError(
+                    f"No image found in {name}: looked for {', '.join(IMAGE_SUFFIXES)}, shards ({SHARDS[0]}), "
+                    f"and manifests or tables ({', '.join(LISTS)})."
+                )
+
+
+class _Firsts:
+    """Which source was the first to hold an item; in a temporary file, for there may be more names than memory."""
+
+    def __init__(self) -> None:
+        self._names = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._names.execute("PRAGMA journal_mode = OFF")
+        self._names.execute(
+            "CREATE TABLE firsts (name BLOB PRIMARY KEY, source INTEGER NOT NULL) WITHOUT ROWID"
+        )
+
+    def source_of(self, item: Item, source: int) -> int:
+        """Return the first source of an item, which this one is if there was none before."""
+        name = os.fsencode(f"{_plain(item.file)}{item.name.removeprefix(item.file)}")
+        try:
+            new = self._names.execute("INSERT OR IGNORE INTO firsts VALUES (?, ?)", (name, source))
+            if new.rowcount:
+                return source
+            found = self._names.execute("SELECT source FROM firsts WHERE name = ?", (name,))
+            return int(found.fetchone()[0])
+        except sqlite3.Error as error:
             raise MissingDataError(
-                f"No image found in {name}: looked for {', '.join(IMAGE_SUFFIXES)}, shards ({SHARDS[0]}), "
-                f"and manifests or tables ({', '.join(LISTS)})."
-            )
+                f"Names of images do not fit into a temporary file ({error}): make room for it, or let TMPDIR name "
+                "another folder."
+            ) from error
+
+    def close(self) -> None:
+        """Drop the file."""
+        self._names.close()
+
+
+@lru_cache(maxsize=64)  # The members of a shard share its file.
+def _plain(file: str) -> str:
+    """Return a file's name, the same for all ways to write its URL ("memory://a", "memory:///a")."""
+    if not is_remote(file):
+        return file
+    try:
+        filesystem, path = filesystem_of(file)
+    except GammascopeError:  # A manifest may name anything: reading it says what is wrong.
+        return file
+    return f"{hash(filesystem)} {path}"
 
 
 class Reader:
@@ -218,16 +264,15 @@ def _listed(name: str, recursive: bool) -> Iterator[Item]:
     path = Path(name)
     if path.is_dir():
         files = walk_below(path, recursive=recursive, suffixes=SCANNED_SUFFIXES)
-        yield from (Item(str(file), str(file)) for file in files)
     elif path.is_file() or not glob.has_magic(name):
         yield from _inside(name)
+        return
     else:
-        for match in matching(name):
-            if is_folder(match):
-                if not may_be_listed(match):  # Stands for what it holds: a row says why.
-                    yield Item(str(match), str(match))
-            elif not match.name.startswith(".") and _known(match.name):
-                yield from _inside(str(match))
+        files = files_matching(name, recursive=recursive, suffixes=SCANNED_SUFFIXES, further=_PACKS)
+    for file in files:
+        # A folder that cannot be read stands for what it holds: its row says why.
+        packed = file.name.lower().endswith(_PACKS) and not is_folder(file)
+        yield from _inside(str(file)) if packed else [Item(str(file), str(file))]
 
 
 def _listed_remotely(name: str, recursive: bool) -> Iterator[Item]:
@@ -235,32 +280,50 @@ def _listed_remotely(name: str, recursive: bool) -> Iterator[Item]:
     try:
         with as_os_errors():
             if glob.has_magic(path):
-                files: Iterator[str] = iter(filesystem.glob(path))
+                files = _matched(filesystem, path, recursive)
             elif filesystem.isdir(path):
                 files = _walked(filesystem, path, recursive)
             else:
                 yield from _inside(name)
                 return
             for file in files:
-                if _known(file) and not file.rsplit("/", 1)[-1].startswith("."):
-                    yield from _inside(filesystem.unstrip_protocol(file))
+                yield from _inside(filesystem.unstrip_protocol(file))
     except OSError as error:
         raise MissingDataError(f"{name} cannot be listed ({error}).") from error
 
 
-def _walked(filesystem: Any, path: str, recursive: bool) -> Iterator[str]:
-    failed: list[OSError] = []  # Left out by default, without a word.
-    walked = filesystem.walk(path, maxdepth=None if recursive else 1, on_error=failed.append)
-    for folder, _, names in walked:
-        yield from (
-            f"{folder}/{name}" for name in sorted(names) if name.lower().endswith(SCANNED_SUFFIXES)
-        )
-    if failed:
-        raise failed[0]
+def _matched(filesystem: Any, pattern: str, recursive: bool) -> Iterator[str]:
+    """Yield the files that a pattern means, by the rules of ``files_matching``."""
+    dotted = [part for part in pattern.split("/") if part.startswith(".")]
+    for path, about in filesystem.glob(pattern, detail=True).items():
+        hidden = [part for part in path.split("/") if part.startswith(".")]
+        # For fsspec ``*`` matches hidden names, too.
+        if not all(any(fnmatch.fnmatchcase(one, part) for part in dotted) for one in hidden):
+            continue
+        if about["type"] == "directory":
+            if "**" not in pattern:
+                yield from _walked(filesystem, path, recursive)
+        elif path.lower().endswith((*SCANNED_SUFFIXES, *_PACKS)) and not _is_hidden(path):
+            yield path
 
 
-def _known(name: str) -> bool:
-    return name.lower().endswith((*SCANNED_SUFFIXES, *SHARDS, *PACKED_SHARDS, *LISTS))
+def _walked(filesystem: Any, folder: str, recursive: bool) -> Iterator[str]:
+    """Yield the images below a folder, its own first; fsspec's ``walk`` leaves out what it cannot list, in silence."""
+    below = []
+    for about in sorted(filesystem.ls(folder, detail=True), key=lambda one: str(one["name"])):
+        path = about["name"].rstrip("/")
+        if _is_hidden(path) or path == folder.rstrip("/"):  # Some stores list a folder in itself.
+            continue
+        if about["type"] == "directory":
+            below.append(path)
+        elif path.lower().endswith(SCANNED_SUFFIXES):
+            yield path
+    for path in below if recursive else ():
+        yield from _walked(filesystem, path, recursive)
+
+
+def _is_hidden(path: str) -> bool:
+    return path.rsplit("/", 1)[-1].startswith(".")
 
 
 def _inside(file: str) -> Iterator[Item]:

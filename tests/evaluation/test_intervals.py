@@ -187,3 +187,10 @@ def test_a_thousand_resamples_of_three_thousand_images_take_seconds_not_minutes(
     start = time.process_time()
     auroc.measure(*overlapping(1500, 0))
     assert time.process_time() - start < 5.0
+
+
+def test_auroc_against_reals_in_another_order_is_refused_and_its_interval_stays_in_range() -> None:
+    with pytest.raises(ValueError, match="not sorted"):
+        auroc_against(np.array([1.0, 2.0]), np.array([3.0]))
+    ends = auroc_against(np.linspace(1, 0, 40), np.linspace(0.9, 2, 30))
+    assert 0.0 <= ends.low <= ends.value <= ends.high <= 1.0

@@ -259,7 +259,12 @@ def auroc_against(
         fakes: Scores in any order, at least one.
         resamples: How many times to draw.
         seed: Of the random draws.
+
+    Raises:
+        ValueError: If the reals are in another order.
     """
+    if (np.diff(reals) > 0).any():
+        raise ValueError("auroc_against: the reals are not sorted, the highest first.")
     rising = reals[::-1]
     beaten = np.searchsorted(rising, fakes, "left") + np.searchsorted(rising, fakes, "right")
     value = float(beaten.mean()) / (2 * len(reals))

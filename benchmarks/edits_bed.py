@@ -42,7 +42,7 @@ COLUMNS = ("source", "photo", "kind", "form", "who", "score", "f1")
 SMALLEST_PX = 256
 SILENT = -1.0
 _SIDES = (0.15, 0.45)
-_AREA = (0.02, 0.2)
+AREA = (0.02, 0.2)
 
 
 def main() -> None:
@@ -189,7 +189,7 @@ def edits(
     ways: tuple[Manipulation, ...] = (
         CopyMove(pieces),
         Splicing(donor, pieces=pieces, sides=_SIDES),
-        TwinPaste(round_trip(image, decoder), Regions(area=_AREA)),
+        TwinPaste(round_trip(image, decoder), Regions(area=AREA)),
     )
     for kind, edit in zip(KINDS[1:], ways, strict=True):
         made = edit(image, np.random.default_rng(seed))

@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import argparse
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from edits_bed import KINDS, SMALLEST_PX, Row, Table, drawn, rows_of
+from edits_bed import AREA, KINDS, SMALLEST_PX, Row, Table, drawn, rows_of
 from scipy import ndimage
 
 from forensics import FORMS, cut, in_form, truth_in
+from gammascope.cli.making import autoencoder_at
 from gammascope.data.manifest import read_manifest
 from gammascope.errors import UndecodableImageError
 from gammascope.evaluation.metrics import auroc_against
-from gammascope.generation.autoencoder import Autoencoder, TinyAutoencoder, round_trip
-from gammascope.generation.small_autoencoder import FILE, SmallAutoencoder
+from gammascope.generation.autoencoder import Autoencoder, round_trip
 from gammascope.imaging.decode import decode
 from gammascope.manipulation import TwinPaste
 from gammascope.manipulation.regions import Regions
@@ -37,7 +37,6 @@ from gammascope.sample import Entry, Image
 METHODS = ("quantisation", "consistency")
 WHO = ("only quantisation", "only consistency", "all")
 CONTROL = "moved by 0.4 px"
-AREA = (0.02, 0.2)
 
 
 def main() -> None:
@@ -66,11 +65,9 @@ def main() -> None:
 
 def loaded(folder: Path) -> dict[str, Autoencoder]:
     """Return the autoencoders of a folder, or of folders within it, by name."""
-    if (folder / FILE).is_file():
-        return {folder.name: SmallAutoencoder.from_folder(folder)}
-    if any(folder.glob("*encoder*")):
-        return {folder.name: TinyAutoencoder.from_folder(folder)}
     within = sorted(place for place in folder.iterdir() if place.is_dir())
+    if not within:
+        return {folder.name: autoencoder_at(str(folder))}
     return {name: found for place in within for name, found in loaded(place).items()}
 
 
@@ -110,26 +107,25 @@ def show(rows: list[Row]) -> None:
     for form in FORMS[:2]:
         print(f"\n{form}\n| written by | n | {' | '.join(WHO)} |")
         print("| --- | ---: |" + " --- |" * len(WHO))
-        some = [row for row in rows if row.form == form]
-        for kind in dict.fromkeys(row.kind for row in some):
-            said = {
-                who: np.array([r.score for r in some if (r.kind, r.who) == (kind, who)])
-                for who in WHO
-            }
+        of: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        for row in rows:
+            if row.form == form:
+                of[row.kind, row.who].append(row)
+        for kind in dict.fromkeys(kind for kind, _ in of):
             cells = []
-            for who, scores in said.items():
+            for who in WHO:
+                scores = np.array([row.score for row in of[kind, who]])
                 called = percent(float((scores > 1).mean()), 0)
                 if kind == KINDS[0]:
                     cells.append(called)
                     continue
-                untouched = [r.score for r in some if (r.kind, r.who) == (KINDS[0], who)]
-                photos = np.sort(untouched)[::-1]
+                photos = np.sort([row.score for row in of[KINDS[0], who]])[::-1]
                 area = auroc_against(photos, scores)
-                marked = np.mean([r.f1 for r in some if (r.kind, r.who) == (kind, who)])
+                marked = np.mean([row.f1 for row in of[kind, who]])
                 cells.append(
                     f"{called}, {area.value:.2f} [{area.low:.2f}, {area.high:.2f}], F1 {marked:.2f}"
                 )
-            print(f"| {kind} | {len(said['all'])} | {' | '.join(cells)} |")
+            print(f"| {kind} | {len(of[kind, WHO[-1]])} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -175,8 +175,8 @@ class Readings:
             learnt: Pictures that fits may see; None: all.
         """
         said: dict[str, float] = {}
+        seen = self.pictures if learnt is None else learnt
         for fold in range(FOLDS):
-            seen = self.pictures if learnt is None else learnt
             found = self.fit({p for p in seen if part_of(p) != fold})
             for view, of in self.rows.items():
                 own = [n for n, place in enumerate(of) if part_of(self.pictures[place]) == fold]

@@ -160,7 +160,6 @@ def edits(
 def rewritten(image: Image, rng: np.random.Generator, decoders: tuple[Path, ...]) -> Image:
     """Write a photo anew: by one of the decoders, if there are any, in half of all cases; else smoothed."""
     if decoders and rng.random() < 0.5:
-        torch.set_num_threads(1)
         known = autoencoders(decoders)
         return round_trip(image, known[int(rng.integers(len(known)))])
     return smoothed(image, rng)
@@ -168,7 +167,8 @@ def rewritten(image: Image, rng: np.random.Generator, decoders: tuple[Path, ...]
 
 @cache
 def autoencoders(folders: tuple[Path, ...]) -> list[Autoencoder]:
-    """Load the autoencoders of some folders, once in a process."""
+    """Load the autoencoders of some folders, once in a process, which they run on one thread of."""
+    torch.set_num_threads(1)
     return [found for folder in folders for found in loaded(folder).values()]
 
 

@@ -24,7 +24,6 @@ from gammascope.errors import (
     GammascopeError,
     MissingExtraError,
     RecipeError,
-    UndecodableImageError,
     UnknownBenchmarkError,
     UnknownMethodError,
     said_by,
@@ -37,8 +36,6 @@ be read or written; done, but some files were unreadable; a verdict named by --f
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """Exit codes as shells give them for Ctrl-C, and for output whose reader has left."""
 
-
-_SIGNATURE_BYTES = 4096  # by which formats of pictures are known
 
 T = TypeVar("T")
 
@@ -123,9 +120,11 @@ def refuse_unwritable(path: Path, *endings: str) -> None:
         OSError: If the folder cannot be made or written to, or the path is a folder, or a picture or another kind of
             file that would be lost.
     """
+    from gammascope.data.manifest import picture_kind
+
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "Is a folder, expected the name of a file", str(path))
-    if path.is_file() and _is_picture(path):
+    if path.is_file() and picture_kind(path):
         raise FileExistsError(
             errno.EEXIST, "Is a picture, which would be lost: choose another name", str(path)
         )
@@ -150,17 +149,6 @@ def refuse_unwritable_folder(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "Is a file, expected a folder", str(path))
     refuse_unwritable(path / ".probe")
-
-
-def _is_picture(path: Path) -> bool:
-    from gammascope.imaging.decode import format_of
-
-    with path.open("rb") as file:
-        start = file.read(_SIGNATURE_BYTES)
-    try:
-        return bool(format_of(start))
-    except UndecodableImageError:
-        return False
 
 
 def until_interrupted(rows: Iterable[T]) -> Iterator[T]:

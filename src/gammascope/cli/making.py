@@ -94,7 +94,7 @@ def generators(
 ) -> Generators:
     """Load what was named; a hub id, which only the first two take, downloads."""
     return Generators(
-        None if autoencoder is None else _autoencoder(autoencoder),
+        None if autoencoder is None else autoencoder_at(autoencoder),
         None if inpainter is None else _inpainter(inpainter),
         None if upscaler is None else Upscaler(upscaler),
         None if styles is None else restyling.load(styles, openvino_core()),
@@ -256,7 +256,8 @@ def closing(made: Edits, out: Path) -> str:
     return "\n".join(lines)
 
 
-def _autoencoder(place: str) -> Autoencoder:
+def autoencoder_at(place: str) -> Autoencoder:
+    """Load an autoencoder of any kind from its folder, or by its hub id."""
     folder = Path(place)
     if (folder / FILE).is_file():
         return SmallAutoencoder.from_folder(folder)

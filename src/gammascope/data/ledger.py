@@ -147,6 +147,11 @@ def join_parts(folder: Path, group: Sequence[tuple[Path, range]]) -> Path:
     return path
 
 
+def is_part(name: str) -> bool:
+    """Whether a file is called as parts are."""
+    return _PART.fullmatch(name) is not None
+
+
 def parts_in(folder: Path) -> list[tuple[Path, range]]:
     """List parts with the images they hold, in order; they may overlap."""
     found = [

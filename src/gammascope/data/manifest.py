@@ -238,7 +238,6 @@ _WHERE: Mapping[str, Callable[[PillowImage.Image], np.ndarray[Any, np.dtype[np.f
     "green": _greenness,
 }
 
-_SIGNATURE_BYTES = 4096  # by which formats of pictures are known
 _UNREADABLE = (UnidentifiedImageError, OSError, ValueError, PillowImage.DecompressionBombError)
 
 
@@ -271,22 +270,28 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, st
                 {k: "" if v is None else str(v).strip() for k, v in values.items()},
             )
         return
+    _refuse_picture(path)
     with path.open("rb") as file:
-        _refuse_picture(path, file.read(_SIGNATURE_BYTES))
-        file.seek(0)
         table = TextTable(file, path)
         _check_columns(path, table.columns, needed)
         for number, texts in table.rows():
             yield f"{path}, row {number}", {name: text.strip() for name, text in texts.items()}
 
 
-def _refuse_picture(path: Path, start: bytes) -> None:
-    """Refuse a picture where a table is wanted, before its bytes are called badly encoded letters."""
-    if path.suffix.lower() == ".csv":
-        return
+def picture_kind(path: Path) -> str:
+    """Return the format of a picture, as its first bytes tell it; "": the file is none."""
+    with path.open("rb") as file:
+        start = file.read(4096)
     try:
-        kind = format_of(start)
+        return format_of(start)
     except UndecodableImageError:
+        return ""
+
+
+def _refuse_picture(path: Path) -> None:
+    """Refuse a picture where a table is wanted, before its bytes are called badly encoded letters."""
+    kind = "" if path.suffix.lower() == ".csv" else picture_kind(path)
+    if not kind:
         return
     raise MissingDataError(
         f"{shown(path)} is a picture ({kind}): expected a manifest (CSV or Parquet); doctor and evaluate also take a "

@@ -450,9 +450,8 @@ def view_under(spec: ViewSpec, profile: Profile) -> ViewSpec:
         return spec
     if profile == "thorough":
         return replace(spec, max_tiles=None)
-    if (
-        spec.mosaic
-    ):  # It stands in for tiles: with the overview it ranks as well (docs/experiments/e47.md).
+    if spec.mosaic:
+        # It stands in for tiles: with the overview it ranks as well (docs/experiments/e47.md).
         return replace(spec, max_tiles=0)
     whole = int(spec.overview > 0)
     most = spec.max_tiles if spec.max_tiles is not None else 2 * FAST_VIEWS

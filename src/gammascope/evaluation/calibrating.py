@@ -193,9 +193,8 @@ def calibrate(
         RecipeError: If one checkpoint is named twice.
     """
     pipelines, pictures = [Pipeline.load(each) for each in (path, *like)], Pictures(_DONORS_BYTES)
-    for (
-        pipeline
-    ) in pipelines:  # Where few views are enough follows from thresholds, which are not known yet.
+    for pipeline in pipelines:
+        # Where few views are enough follows from thresholds, which are not known yet.
         pipeline.facts = replace(pipeline.facts, settled={})
     _refuse_unlike([pipeline.facts for pipeline in pipelines])
     _refuse_twice([path, *like], [pipeline.weights_sha256 for pipeline in pipelines])

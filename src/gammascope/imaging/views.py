@@ -142,13 +142,13 @@ def places_of(image_size: tuple[int, int], spec: ViewSpec) -> list[Place]:
     """
     width, height = image_size
     everything = (0.0, 0.0, float(width), float(height))
+    mosaic = has_mosaic(image_size, spec)
     if spec.fit == "resize":
         return [Place(everything)]
     if spec.fit == "center_crop":
         corners = [((width - spec.size) // 2, (height - spec.size) // 2)]
     else:
         corners = tile_grid(image_size, spec.size)
-        mosaic = has_mosaic(image_size, spec)
         most = spec.max_tiles if spec.max_tiles != 0 or mosaic else 1
         if most is not None and len(corners) > most:
             columns = len(_starts(width, spec.size))
@@ -158,7 +158,7 @@ def places_of(image_size: tuple[int, int], spec: ViewSpec) -> list[Place]:
     tiles = [Place((float(left), float(top), side, side)) for left, top in corners]
     return [
         *tiles,
-        *[Place(everything, "mosaic")] * has_mosaic(image_size, spec),
+        *[Place(everything, "mosaic")] * mosaic,
         *[Place(_overview(image_size), "overview")] * has_overview(image_size, spec),
     ]
 

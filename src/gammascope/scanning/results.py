@@ -465,10 +465,9 @@ class Destination:
                 f"or, if that scan will never go on, delete {_MARK}."
             )
         others = self._there() - self._copied()
-        if (
-            self._copied_list.exists()
-        ):  # Other tables may have come beside our rows; they stay there.
-            others = {name for name in others if ledger._PART.fullmatch(name)}
+        if self._copied_list.exists():
+            # Other tables may have come beside our rows; they stay there.
+            others = {name for name in others if ledger.is_part(name)}
         if others:
             raise RecipeError(
                 f"{self.place} holds rows of another scan, or of one on another machine ({min(others)}): choose "

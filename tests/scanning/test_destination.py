@@ -10,7 +10,7 @@ import pytest
 
 from gammascope.data import ledger
 from gammascope.errors import RecipeError
-from gammascope.scanning.results import Destination
+from gammascope.scanning.destination import Destination
 
 PLACE = "memory://rows/of a day"
 

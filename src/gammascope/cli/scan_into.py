@@ -16,8 +16,9 @@ from gammascope.cli.failures import DONE, FOUND, IMPOSSIBLE, PARTLY_DONE
 from gammascope.cli.scan_results import fails_on
 from gammascope.detection.pipeline import Execution, Pipeline
 from gammascope.report import COUNTED, FORMAT, Verdict
+from gammascope.scanning.destination import Destination
 from gammascope.scanning.ordered import Plan, Progress, scan_into
-from gammascope.scanning.results import Destination, ResultsFolder, Summary, by_verdict
+from gammascope.scanning.results import ResultsFolder, Summary, by_verdict
 from gammascope.scanning.sources import LISTS, PACKED_SHARDS, SHARDS
 
 _SECONDS_BETWEEN_LINES = 30.0

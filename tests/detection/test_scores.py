@@ -28,12 +28,16 @@ class Thermometer(Detector):
         super().__init__()
         self.view, self.config, self.shown = VIEW, {}, 0
         self.anywhere = nn.Parameter(zeros(1))
+        self.local: dict[str, tuple[str, ...]] = {}
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Prediction:
         """Read the temperature."""
         self.shown += len(pixels)
         logit = 255 * pixels.mean((1, 2, 3)) - 100
-        return Prediction(logit, {"generated": logit, views.WHOLE: 0.0 * logit + 5})
+        answers = {"generated": logit, views.WHOLE: 0.0 * logit + 5}
+        answers |= dict.fromkeys(self.local.get("answers", ()), logit)
+        cells = logit[:, None, None].expand(-1, 2, 2)
+        return Prediction(logit, answers, dict.fromkeys(self.local.get("masks", ()), cells))
 
 
 def pipeline(settled: Settled | None, profile: Profile = "default") -> Pipeline:
@@ -41,6 +45,13 @@ def pipeline(settled: Settled | None, profile: Profile = "default") -> Pipeline:
     given = {"default": settled, "fast": settled} if settled else {}
     facts = Facts("thermometer", {}, VIEW, calibration={"generated": known}, settled=given)
     return Pipeline(Thermometer(), facts, "abc", profile=profile)
+
+
+def local(looked: Pipeline, **said: tuple[str, ...]) -> Pipeline:
+    """Let the detector say something of places: by masks, or by an answer about edits."""
+    assert isinstance(looked.detector, Thermometer)
+    looked.detector.local = said or {"masks": ("generated",)}
+    return looked
 
 
 def grey(level: int, height: int = 3 * SIDE, width: int = 5 * SIDE) -> np.ndarray:
@@ -164,14 +175,23 @@ def test_a_score_on_the_edge_is_open():
     assert replace(edge, low=1.0).by(1.0) is False
 
 
-def test_thorough_looks_at_all_tiles_and_answers_by_those_of_the_default():
-    thorough, default = pipeline(None, "thorough"), pipeline(None)
+@pytest.mark.parametrize("said", [{"masks": ("generated",)}, {"answers": ("edited",)}])
+def test_thorough_looks_at_all_tiles_for_places_and_answers_by_those_of_the_default(said):
+    thorough, default = local(pipeline(None, "thorough"), **said), pipeline(None)
     image = lit(200)
     seen, answer = thorough.scores(image), default.scores(image)
-    assert seen.views > answer.views
+    assert shown(thorough) == seen.views == 16
+    assert not seen.settled
     assert seen.logit == pytest.approx(answer.logit, abs=1e-4)
     tiles = seen.by_view[""][:-1]
     assert np.mean(tiles) != pytest.approx(np.mean(answer.by_view[""][:-1]), abs=1)
+
+
+def test_thorough_looks_at_no_tile_that_would_tell_nothing():
+    thorough, default = pipeline(None, "thorough"), pipeline(None)
+    seen, answer = thorough.scores(lit(200)), default.scores(lit(200))
+    assert shown(thorough) == seen.views == answer.views
+    assert (seen.boxes, seen.logit, seen.settled) == (answer.boxes, answer.logit, False)
 
 
 LAID = replace(VIEW, size=16, max_tiles=1, overview=0.25, mosaic=0.5)
@@ -228,13 +248,13 @@ def test_what_no_view_shows_all_of_is_judged_by_tile_and_mosaic(height, width):
 
 def test_thorough_looks_at_all_tiles_beside_the_mosaic_and_answers_as_the_default():
     image = lit(200).repeat(9, 0).repeat(9, 1)
-    thorough, default = with_mosaic(profile="thorough"), with_mosaic()
+    thorough, default = local(with_mosaic(profile="thorough")), with_mosaic()
     assert thorough.scores(image).tiles > 20
     assert thorough.scores(image).logit == pytest.approx(default.scores(image).logit, abs=1e-3)
 
 
 def test_where_the_default_reads_no_tiles_thorough_answers_without_them():
-    looked = with_mosaic(profile="thorough")
+    looked = local(with_mosaic(profile="thorough"))
     looked.facts = replace(looked.facts, view=replace(LAID, max_tiles=0))
     image = lit(200).repeat(9, 0).repeat(9, 1)
     scores = looked.scores(image)

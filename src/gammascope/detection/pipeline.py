@@ -97,8 +97,9 @@ class Execution:
     Attributes:
         engine: What runs the network; "auto": the first of OpenVINO, ONNX Runtime and torch that can.
         precision: Of its arithmetic; "bf16" needs OpenVINO and moves logits by a few per cent; "f32" never uses int8.
-        profile: "fast" looks at ``FAST_VIEWS`` views of an image, "thorough" at all of its tiles, "default" at as many
-            as the checkpoint says. Under "thorough" a picture's answer goes by the tiles of the default.
+        profile: "fast" looks at ``FAST_VIEWS`` views of an image, "default" at as many as the checkpoint says,
+            "thorough" at these, never fewer, and at all tiles if the detector says something of places, by masks or
+            about edits. A picture's answer goes by the tiles of the default.
     """
 
     engine: Engine = "auto"

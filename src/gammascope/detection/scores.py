@@ -106,7 +106,8 @@ class _Seen:
         image: The picture.
         spec: How it is seen.
         settled: Which views are read first, and what they settle; None: all at once.
-        most: How many tiles count for the picture's answer, evenly spread; None: all that it shows.
+        most: How many tiles count for the picture's answer, evenly spread; None: all. Others are looked at where the
+            network says something of places.
     """
 
     def __init__(
@@ -118,18 +119,22 @@ class _Seen:
     ) -> None:
         self.image, self._spec, self._settled = image, spec, settled
         self.size = (image.shape[1], image.shape[0])
-        self._count = (
-            None if most is None else set(views.places_of(self.size, replace(spec, max_tiles=most)))
-        )
         self.places = views.places_of(self.size, spec)
+        counting = self.places
+        if most is not None:
+            counting = views.places_of(self.size, replace(spec, max_tiles=most))
+        self._counts = [place.kind != "tile" or place in counting for place in self.places]
         self.shown: list[int] = []
         self._logits: list[np.float32] = []
         self._answers: dict[str, list[np.float32]] = {}
         self._masks: dict[str, list[Float[np.ndarray, "gh gw"]]] = {}
 
     def first(self) -> list[int]:
-        """Return which views are looked at first: those of the whole picture and what lies nearest to the middle."""
-        every = list(range(len(self.places)))
+        """Return which views are looked at first: those of the whole picture and what lies nearest to the middle.
+
+        Where nothing may settle the matter, these are all that count for the picture's answer.
+        """
+        every = [number for number, counts in enumerate(self._counts) if counts]
         # No view shows all of a narrow strip: there the first ones settle nothing.
         overview = views.has_overview(self.size, self._spec)
         if self._settled is None or not overview or len(every) <= self._settled.views:
@@ -146,10 +151,15 @@ class _Seen:
 
     def left(self) -> list[int]:
         """Return which views are still to be looked at: none where the first ones settle the matter."""
-        rest = sorted(set(range(len(self.places))) - set(self.shown))
+        rest = sorted(set(self._wanted()) - set(self.shown))
         if not rest or self._settled is None or not self._settled.by(self.scores().logit):
             return rest
         return []
+
+    def _wanted(self) -> list[int]:
+        """Return the views that tell anything: further tiles do where the network says something of places."""
+        local = self._masks or "edited" in self._answers
+        return [number for number, counts in enumerate(self._counts) if counts or local]
 
     def note(self, number: int, found: runtime.Answered, row: int) -> None:
         """Note down what was said of one view."""
@@ -179,7 +189,7 @@ class _Seen:
         # Counts for the view that shows all of the picture. A narrow strip of tiles has none, so all of them do.
         shows_all = wholes[-1:] if overview else wholes[:tiles]
         whole = float(shows_all.mean()) if len(shows_all) else 0.0
-        counts = [self._count is None or place in self._count for place in places[:tiles]]
+        counts = [self._counts[self.shown[at]] for at in order[:tiles]]
 
         def pooled(name: str, logits: Float[np.ndarray, " n"]) -> float:
             # An edit is local, so the most suspicious quarter of the tiles decides; one view alone is too noisy. Chosen
@@ -214,7 +224,7 @@ class _Seen:
             by_view={"": main} | by_view,
             overview=overview,
             mosaic=mosaic,
-            settled=len(boxes) < len(self.places),
+            settled=len(boxes) < len(self._wanted()),
         )
 
 
@@ -234,8 +244,8 @@ def scores_of(
         images: Of any sizes. Views are cut as they are needed, but the maps of all images are held until the end.
         settled: Which views are read first, and from which logits on they are enough; None: all, always.
         stop: Once it is set, nothing more is read.
-        most: How many tiles count for a picture's answers, evenly spread; None: all.
-            Edits are local, so *edited* goes by all in any case.
+        most: How many tiles count for a picture's answers, evenly spread; None: all. Others are read where the network
+            says something of places: for its maps, and for *edited*, which goes by all, for edits are local.
 
     Returns:
         One for each image, in order; equal to what each has alone up to the rounding of the network.

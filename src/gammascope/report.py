@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -291,6 +292,10 @@ _DECLARATIONS = frozenset(
     f"provenance:{name}" for name in ("generator", "ai_software", "aigc_label", "source_type")
 )
 
+_ABOUT = re.compile(r"^About (less than )?\d+ %")
+_SHARE = re.compile(r", (less than )?\d+ % of the picture,")
+"""How statements tell a share (``about``)."""
+
 _NUMBERS = frozenset(("probability", "thresholds", "as_high"))
 
 
@@ -298,8 +303,7 @@ def _unmeasured(evidence: Mapping[str, Any]) -> dict[str, Any]:
     if "marked_share" not in evidence:
         return dict(evidence)
     plain = {name: value for name, value in evidence.items() if name != "marked_share"}
-    look = str(evidence["name"]).removeprefix("mask:")
-    return plain | {"statement": f"Some of the examined pixels look {look}."}
+    return plain | {"statement": _SHARE.sub("", _ABOUT.sub("Some", str(evidence["statement"])))}
 
 
 def shares(values: Float[np.ndarray, "h w"]) -> tuple[float, float]:
@@ -307,6 +311,15 @@ def shares(values: Float[np.ndarray, "h w"]) -> tuple[float, float]:
     seen = int(np.count_nonzero(np.isfinite(values)))
     marked = int(np.count_nonzero(values > 0.5))  # NaN is not
     return seen / max(1, values.size), marked / max(1, seen)
+
+
+def about(share: float) -> str:
+    """Write the share of a picture that is marked, 0..1, for a sentence: a part that is there is never 0 %.
+
+    >>> about(0.123), about(0.004), about(0.0)
+    ('12 %', 'less than 1 %', '0 %')
+    """
+    return "less than 1 %" if 0 < share < 0.01 else percent(share, 0)
 
 
 def percent(share: float, decimals: int | None = None) -> str:

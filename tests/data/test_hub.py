@@ -106,3 +106,13 @@ def test_what_cannot_be_told_is_asked_for(folder, tmp_path, monkeypatch):
         MissingExtraError, match=r"needs datasets: in your clone, pip install '\.\[hub\]'"
     ):
         stream(Name.parse(f"hf:{folder}"))
+
+
+def test_a_class_for_partly_edited_pictures_is_not_taken_for_wholly_generated(tmp_path):
+    images = stream(
+        Name.parse(f"hf:{written(tmp_path / 'edits', names=('authentic', 'tampered'))}")
+    )
+    assert {(entry.label, entry.kind) for entry in images} == {
+        (Label.REAL, None),
+        (Label.FAKE, "manipulated"),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,3 +56,10 @@ def test_styles_change_a_photo_and_keep_its_size(photos):
     assert len({look.tobytes() for look in looks.values()}) == len(looks)
     assert (looks["sketch"] > 200).mean() > 0.5
     assert looks["dusk"].mean() < photo.mean()
+
+
+def test_a_retrieved_control_is_of_the_split_of_its_pair():
+    photos = [replace(photo, split=("train", "test")[n % 3 == 0]) for n, photo in enumerate(PHOTOS)]
+    planned = pairs(("",), photos=photos)
+    assert sum(control.host is not made.host for made, control in planned) > 80
+    assert all(control.host.split == made.host.split for made, control in planned)

@@ -130,3 +130,11 @@ def test_a_hundred_thousand_hashes_take_seconds():
     pairs = near_hashes(hashes)
     assert time.process_time() - start < 10  # comparing all with all takes minutes
     assert pairs.tolist() == [[at, 50_000 + at] for at in range(100)]
+
+
+def test_pictures_that_look_the_same_are_joined_one_by_one():
+    blank = look_of(np.full((40, 40, 3), 200, np.uint8))
+    other = look_of(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8))
+    pairs = look_alikes([blank, other, blank, blank, other])
+    assert pairs.tolist() == [[0, 2], [1, 4], [2, 3]]
+    assert len(look_alikes([blank] * 20_000)) == 19_999

@@ -697,3 +697,19 @@ def test_photos_whose_things_cannot_be_read_are_found_before_training(marked, tm
     small = replace(marked[1], object_paths=(tmp_path / "small.png",))
     found = Pictures(10**9).preload_masks([lost, small, marked[2]])
     assert [path for path, _ in found] == [lost.path, small.path]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "b.png", "c.jfif"])
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_content_and_not_the_name_says_whether_a_picture_was_a_jpeg_file(
+    name, kind, photos, tmp_path
+):
+    path = tmp_path / name
+    path.write_bytes(codecs.encode(photos["cat"], codecs.Encoding(kind, 92)))
+    always = codecs.EncodingLaw(0.0, 1.0, 0.0, 0.0)
+    stream = stream_of(
+        [Entry(path, Label.REAL)], all_of("authentic"), replace(CALM, history=always)
+    )
+    window = photos["cat"][:SIZE, :SIZE]
+    aged = stream.aged(stream.photos.entries[0], window, Scope(SIZE), np.random.default_rng(0))
+    assert np.array_equal(aged, window) == (kind == "jpeg")

@@ -269,3 +269,15 @@ def test_counts_hold_when_threads_share_a_cascade(two):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: fused.scores_of([image]), range(64)))
     assert (fused.saving.pictures, fused.saving.passed_on) == (64, 64)
+
+
+def test_tiles_of_a_fitted_fusion_keep_the_probabilities_of_the_first_member(two):
+    image = np.random.default_rng(0).integers(0, 255, (40, 90, 3), np.uint8)
+    alone = two[0].report(image).tiles
+    both = fusion.cascade(two[0], two[1], (0.0, 1.0))
+    known = replace(both.facts.calibration["generated"], temperature=0.5, offset=-3.0)
+    both.facts = replace(both.facts, calibration={"generated": known})
+    for tile, other in zip(both.report(image).tiles, alone, strict=True):
+        assert tile.probabilities["generated"] == pytest.approx(
+            other.probabilities["generated"], abs=1e-4
+        )

@@ -466,6 +466,27 @@ def test_stability_asks_again_after_ordinary_processing(level, dark, holds):
     assert plain["answers"]["generated"]["verdict"] == str(half.answers["generated"].verdict)
 
 
+@pytest.mark.parametrize(
+    ("image", "tried", "said"),
+    [
+        (grey(100, SIDE // 2 - 1, SIDE), [], []),
+        (grey(100, SIDE // 2 + 1, SIDE), ["saved as JPEG at quality 80"], ["reduced to half"]),
+        (grey(100, 66_000, SIDE), ["reduced to half its size"], ["saved as JPEG"]),
+    ],
+    ids=["too small", "too small once halved", "too wide for JPEG"],
+)
+def test_what_cannot_be_asked_again_is_said_and_no_change(image, tried, said):
+    image[:, : image.shape[1] // 2] += 40
+    pipeline = thermometer(calibration={"generated": BANDS, "edited": BANDS}, max_tiles=2)
+    pipeline.besides = Besides(stability=True)
+    report = pipeline.report(image)
+    assert [check.change for check in report.stability] == tried
+    untried = [caveat for caveat in report.caveats if caveat.startswith("Not asked again")]
+    assert len(untried) == len(said)
+    assert all(words in caveat for words, caveat in zip(said, untried, strict=True))
+    assert not any("verdict changes" in caveat for caveat in report.caveats)
+
+
 def test_a_report_is_json_and_names_its_weights(weights, photos):
     report = gammascope.detect(photos["rocket"], weights=weights)
     row = json.loads(json.dumps(report.to_json(), allow_nan=False))

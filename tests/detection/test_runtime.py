@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -401,3 +402,17 @@ def test_a_scan_with_the_embedded_detector_imports_neither_torch_nor_telemetry(p
     row = json.loads(done.stdout)
     expected = Pipeline.load().report(picture)
     assert row["probability"] == pytest.approx(expected.probability, abs=1e-4)
+
+
+def test_a_parity_with_no_numbers_is_broken(exported):
+    loaded = runtime.load(exported, engine="torch")
+
+    class Overflowing(runtime.Network):
+        name, at_once = "overflowing", 8
+
+        def look(self, pixels):
+            said = loaded.network.look(pixels)
+            return replace(said, answers={n: v * np.nan for n, v in said.answers.items()})
+
+    found = export.parity(loaded.network, Overflowing(), loaded.facts, batches(loaded.facts.view))
+    assert (found.logit_error, found.changed) == (math.inf, 1.0)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
 from gammascope import checkpoints, settings
 from gammascope.data.manifest import read_manifest
+from gammascope.data.pictures import Pictures
 from gammascope.detectors import base
 from gammascope.errors import IncompatibleCheckpointError, MissingDataError, RecipeError
 from gammascope.evaluation.calibrating import (
     Plan,
+    _donor,
     _fit,
     _Gathered,
     _held_out,
@@ -21,6 +24,7 @@ from gammascope.evaluation.calibrating import (
     calibrate,
 )
 from gammascope.evaluation.fitting import fit_thresholds
+from gammascope.sample import Entry, Label, Sample
 
 ROUGH = Plan(false_alarms=0.5)
 """What a single photo can promise."""
@@ -176,3 +180,30 @@ def test_photos_of_ones_own_may_be_calibrated_on(checkpoint_of, collection):
         calibrate(path, entries, ROUGH)
     with pytest.raises(MissingDataError, match="has no source"):
         calibrate(path, [replace(entry, source=None) for entry in mine], ROUGH)
+
+
+def test_a_manifest_of_which_nothing_can_be_read_leaves_the_calibration(checkpoint_of, tmp_path):
+    path = checkpoint_of("one", [], seen=("coffee",))
+    checkpoints.recalibrate(
+        path, {"generated": checkpoints.Calibration(1.0, 0.0, 1.0, (0.1, 0.1), 9, ("s",))}
+    )
+    moved = [
+        Entry(tmp_path / f"{n}.png", Label(n % 2), source="moved", generator="g" if n % 2 else None)
+        for n in range(80)
+    ]
+    with pytest.raises(MissingDataError, match="None of the 80 images can be read"):
+        calibrate(path, moved, ROUGH)
+    assert set(checkpoints.read_facts(path).calibration) == {"generated"}
+
+
+def test_pieces_come_from_photos_that_can_give_one(tmp_path, photos):
+    tiny, whole = tmp_path / "tiny.png", tmp_path / "whole.png"
+    PIL.Image.fromarray(photos["cat"][:12, :12]).save(tiny)
+    PIL.Image.fromarray(photos["cat"]).save(whole)
+    gone = Entry(tmp_path / "gone.png", Label.REAL)
+    entries = [Entry(tiny, Label.REAL), Entry(whole, Label.REAL), gone]
+    host = Sample(entries[1], photos["coffee"], None, None)
+    rng, pictures = np.random.default_rng(0), Pictures(0)
+    for _ in range(20):
+        assert _donor(entries, pictures, host, rng).image.shape == photos["cat"].shape
+    assert _donor([gone], pictures, host, rng).image is host.image

@@ -194,3 +194,19 @@ def test_auroc_against_reals_in_another_order_is_refused_and_its_interval_stays_
         auroc_against(np.array([1.0, 2.0]), np.array([3.0]))
     ends = auroc_against(np.linspace(1, 0, 40), np.linspace(0.9, 2, 30))
     assert 0.0 <= ends.low <= ends.value <= ends.high <= 1.0
+
+
+@pytest.mark.parametrize("reals", [100, 3000])
+def test_few_reals_among_many_fakes_are_all_drawn(reals: int, monkeypatch: Any) -> None:
+    rng = np.random.default_rng(1)
+    label = np.repeat([0, 1], [reals, 20_000])
+    score = rng.normal(label * 1.5, 1)
+
+    def kernel(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return np.asarray(tpr_at_fpr(0.01).kernel(score[rows], label[rows], weight))
+
+    ours = bootstrap(kernel, label, resamples=400)
+    monkeypatch.setattr(intervals, "MOST_DRAWN", 10**6)
+    full = bootstrap(kernel, label, resamples=400)
+    width = full.high - full.low
+    assert (ours.low, ours.high) == pytest.approx((full.low, full.high), abs=0.2 * width)

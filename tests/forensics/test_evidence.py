@@ -20,7 +20,7 @@ from gammascope.forensics import (
 )
 from gammascope.imaging.codecs import Encoding, encode
 from gammascope.imaging.decode import decode
-from gammascope.report import Report, Strength, Verdict
+from gammascope.report import Report, Strength, Verdict, without_numbers
 
 
 def seen(data: bytes) -> dict[str, Finding | Silence]:
@@ -178,3 +178,20 @@ def test_forensics_answers_what_the_embedded_detector_leaves_open(composite):
     assert with_it.answers["edited"].verdict is Verdict.FAKE
     assert with_it.calibrated == without.calibrated
     assert [e.name for e in with_it.evidence if e.name.startswith("mask:edited")] == ["mask:edited"]
+
+
+def test_without_numbers_the_reason_stays():
+    cells = np.zeros((100, 100), np.float32)
+    cells[2:8, 2:8] = 1  # 0.36 % of it
+    outcome = Finding(9.0, cells, (0, 0), 8, (800, 800), repeats=(((0.1, 0.1), (0.9, 0.9)),))
+    found = {"cloning": outcome}
+    shown = [*evidence_of(found), *reasons_of(found)]
+    assert (
+        "a part, less than 1 % of the picture, is the same as one elsewhere" in shown[0].statement
+    )
+    assert shown[1].statement.startswith("About less than 1 % of the picture looks edited: a part")
+    rows = [{"name": e.name, "statement": e.statement, "marked_share": 0.0036} for e in shown]
+    part, whole = (row["statement"] for row in without_numbers({"evidence": rows})["evidence"])
+    assert "%" not in part + whole
+    assert "a part is the same as one elsewhere" in part
+    assert whole.startswith("Some of the picture looks edited: a part at the top left is the same")

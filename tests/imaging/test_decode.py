@@ -145,7 +145,7 @@ def test_orientation_is_applied_once(name: str, orientation: int) -> None:
     content = saved(stored, name, exif=exif(orientation), **quality)
     decoded = decode(content)
     assert difference(decoded.image, PHOTO) < 5
-    if orientation > 1 and name != "TIFF":
+    if orientation > 1:
         assert decoded.notes == (f"turned upright (EXIF orientation {orientation})",)
 
 
@@ -625,3 +625,12 @@ def test_pictures_of_other_formats_are_named_and_never_called_no_image(
         decode(content)
     assert reason in str(caught.value)
     assert "not an image" not in str(caught.value)
+
+
+def test_a_transparent_colour_of_sixteen_bits_is_shown_and_said_to_be() -> None:
+    grey = saved(PIL.Image.fromarray(np.full((8, 8), 30_000, np.uint16)), "PNG")
+    at = grey.index(b"IDAT") - 4
+    content = grey[:at] + chunk(b"tRNS", struct.pack(">H", 30_000)) + grey[at:]
+    decoded = decode(content)
+    assert (decoded.image == 117).all()
+    assert "one colour is declared transparent, and is shown" in decoded.notes

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import PIL.Image
@@ -67,3 +68,18 @@ def test_a_file_that_ends_early_has_none(photos):
 def test_grey_files_have_one(photos):
     grey = np.asarray(PIL.Image.fromarray(photos["cat"]).convert("L"))
     assert stored_luma(jpeg(grey, quality=100)).pixels.shape == grey.shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(2, b"6\0\0\0"), (3, b"\6\0\0\0"), (2, b"x\0\0\0")],
+    ids=["text", "number", "nonsense"],
+)
+def test_it_lies_as_the_decoded_picture_does_however_the_turn_is_written(kind, value, photos):
+    entry = struct.pack("<HHI", 274, kind, 2 if kind == 2 else 1) + value
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    file = io.BytesIO()
+    PIL.Image.fromarray(photos["cat"][:200, :320]).save(file, "JPEG", exif=exif)
+    data = file.getvalue()
+    upright, _ = stored_luma(data).upright(stored_luma(data).pixels, 1)
+    assert upright.shape == decode(data).image.shape[:2]

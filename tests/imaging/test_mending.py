@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -160,3 +161,30 @@ def test_stray_bytes_between_segments_are_no_damage() -> None:
     content = saved("JPEG", quality=90)
     at = content.index(b"\xff\xdb")
     assert decode(content[:at] + b"\0\0" + content[at:]).notes == ()
+
+
+def test_a_sound_animation_is_not_called_damaged() -> None:
+    file = io.BytesIO()
+    first, *others = (PIL.Image.fromarray(PHOTO ^ np.uint8(turn)) for turn in (0, 64, 128))
+    first.save(file, "PNG", save_all=True, append_images=others)
+    assert b"fdAT" in file.getvalue()
+    assert not [one for one in provenance_of(file.getvalue()) if one.name == "provenance:broken"]
+
+
+def test_what_is_sound_but_too_large_to_be_read_is_not_called_damaged() -> None:
+    """The decoder takes no profile of more than a mebibyte."""
+    profile = zlib.compress(bytes(1_200_000))
+    content = PNG[:33] + chunk(b"iCCP", b"name\0\0" + profile) + PNG[33:]
+    assert decode(content).notes == (
+        "a part beside the pixels that cannot be read was left out (iCCP)",
+    )
+    said = [one.statement for one in provenance_of(content) if one.name == "provenance:broken"]
+    assert any("the part iCCP of the PNG file cannot be read" in one for one in said)
+
+
+def test_many_chunks_take_no_time_by_their_square() -> None:
+    parts = [chunk(b"IDAT", b"garbage!"), *[chunk(b"IDAT", b"")] * 30_000, chunk(b"tEXt", b"a\0b")]
+    start = time.process_time()
+    with pytest.raises(UndecodableImageError):
+        decode(PNG[:33] + b"".join(parts) + PNG[-12:])
+    assert time.process_time() - start < 5  # a minute and a half when each was looked for among all

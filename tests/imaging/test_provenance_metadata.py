@@ -629,3 +629,14 @@ def test_reading_that_stops_says_so():
     assert not named(many, "none")
     raw = png({"Raw profile type exif": "exif 12 00"})
     assert any("exif data as ImageMagick" in item.statement for item in named(raw, "broken"))
+
+
+def test_a_heic_photo_that_its_decoder_turned_is_not_said_to_have_been_turned_afterwards():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    upright = shrunk(PHOTO, (300, 200))
+    exif = PIL.Image.open(
+        io.BytesIO(with_thumbnail(shrunk(upright, (160, 107)), orientation=6))
+    ).info["exif"]
+    file = io.BytesIO()
+    pillow_heif.from_pillow(PIL.Image.fromarray(upright)).save(file, quality=90, exif=exif)
+    assert "provenance:thumbnail" not in found(file.getvalue())

@@ -109,3 +109,8 @@ def test_a_scan_looks_for_it(tmp_path) -> None:
     path.write_bytes(saved(marked(PHOTOS["coffee"], *WRITERS["FLUX"])))
     report = Pipeline.load("mobilenet").report(path)
     assert "provenance:watermark" in [item.name for item in report.evidence]
+
+
+@pytest.mark.parametrize("size", [(7, 9400), (9400, 7), (15, 4400), (4400, 15), (16, 4096)])
+def test_thin_pictures_have_no_block_to_read(size):
+    assert list(watermark.findings(np.full((*size, 3), 90, np.uint8))) == []

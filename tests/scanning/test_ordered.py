@@ -77,16 +77,6 @@ def test_leaving_early_ends_the_thread(files, pipeline):
     assert threads_left() == []
 
 
-def test_an_error_of_the_detector_ends_the_thread(files, pipeline, monkeypatch):
-    def broken(*_):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(pipeline, "report_of", broken)
-    with pytest.raises(ZeroDivisionError):
-        list(scan(files, pipeline))
-    assert threads_left() == []
-
-
 def test_decoding_runs_ahead_but_no_further_than_allowed(files, pipeline, monkeypatch):
     decoded = []
 
@@ -159,3 +149,18 @@ def test_nothing_to_scan_gives_nothing(pipeline):
 def test_looking_ahead_by_nothing_is_refused(files, pipeline):
     with pytest.raises(ValueError, match="ahead=0"):
         list(scan(files, pipeline, ahead=0))
+
+
+def test_a_fault_of_ours_is_its_row_s_error_and_keeps_the_other_rows(files, pipeline, monkeypatch):
+    report_of = pipeline.report_of
+
+    def broken(decoded, name, stop=None):
+        if name == "1.png":
+            raise ZeroDivisionError("by nothing")
+        return report_of(decoded, name, stop)
+
+    monkeypatch.setattr(pipeline, "report_of", broken)
+    rows = list(scan(files, pipeline))
+    assert [row.report is None for row in rows] == [n in (1, 3) for n in range(7)]
+    assert "please report it: ZeroDivisionError: by nothing (test_ordered.py:" in rows[1].error
+    assert threads_left() == []

@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -89,18 +90,27 @@ def hash_of(image: Image) -> int:
 
 
 def look_alikes(looks: Sequence[Look]) -> _Pairs:
-    """Return the index pairs (i < j, sorted) of pictures that look alike."""
+    """Return index pairs (i < j, sorted) that join all pictures that look alike.
+
+    Of those that look the same, each is paired with the next, and the first with what else is alike: so many blank
+    pictures, masks or frames of a fixed camera are as many pairs, not their square.
+    """
     if not looks:
         return np.empty((0, 2), dtype=np.int64)
-    hashes = np.array([look.hash for look in looks], dtype=np.uint64)
-    pixels = np.frombuffer(b"".join(look.thumbnail for look in looks), dtype=np.uint8)
-    thumbnails = pixels.reshape(len(looks), -1)
+    places: dict[Look, list[int]] = defaultdict(list)
+    for number, look in enumerate(looks):
+        places[look].append(number)
+    first = np.array([numbers[0] for numbers in places.values()])
+    same = [pair for numbers in places.values() for pair in pairwise(numbers)]
+    hashes = np.array([look.hash for look in places], dtype=np.uint64)
+    pixels = np.frombuffer(b"".join(look.thumbnail for look in places), dtype=np.uint8)
+    thumbnails = pixels.reshape(len(places), -1)
     pairs = near_hashes(hashes)
     alike = [
-        block[_difference(thumbnails, block) < MAX_DIFFERENCE]
+        first[block[_difference(thumbnails, block) < MAX_DIFFERENCE]]
         for block in np.array_split(pairs, len(pairs) // 10_000 + 1)
     ]
-    return np.concatenate(alike)
+    return np.unique(np.concatenate([*alike, np.array(same, np.int64).reshape(-1, 2)]), axis=0)
 
 
 def groups_of_copies(hashes: UInt64[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:

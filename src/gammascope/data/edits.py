@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -269,6 +270,10 @@ class _Work:
         self._ranked = ranked
         self._controls = {photo.path for photo in ranked[: plan.controls]}
         self._frame = Frame(plan.largest_side, plan.square)
+        self._of_split: dict[str | None, list[Entry]] = defaultdict(list)
+        for photo in photos:
+            self._of_split[photo.split].append(photo)
+        self._among = {e.path: at for some in self._of_split.values() for at, e in enumerate(some)}
 
     def inside(self, photo: Entry) -> str:
         """Return where a photo is within the photos' common folder."""
@@ -445,10 +450,12 @@ class _Work:
         self, photo: Entry, rng: np.random.Generator, read: Callable[[Entry], _T]
     ) -> _T:
         """Draw another photo of the same split that can be read, and read it."""
-        others = [e for e in self.photos if e.path != photo.path and e.split == photo.split]
-        for _ in range(_DONOR_TRIES if others else 0):
+        every = self._of_split[photo.split]
+        own = self._among[photo.path]
+        for _ in range(_DONOR_TRIES if len(every) > 1 else 0):
+            drawn = int(rng.integers(len(every) - 1))
             try:
-                return read(others[int(rng.integers(len(others)))])
+                return read(every[drawn + (drawn >= own)])
             except GammascopeError:
                 continue  # a broken one is reported when its own turn comes
         raise MissingDataError(

@@ -166,16 +166,17 @@ def stream(
         )
     if limit is not None:
         rows = rows.take(limit)
-    known = _meaning(name, getattr(features[label], "names", None))
+    classes = getattr(features[label], "names", None)
+    known = _meaning(name, classes)
     others = {
         what: next((column for column in names if column in features), None)
         for what, names in (("generator", _GENERATORS), ("source", _SOURCES))
     }
+    columns = _Columns(label, known, classes, others)
     wanted = [label, *(column for column in others.values() if column and column != label)]
     with _Read(name):
         listed = [
-            _entry(name, at, row, label, known, others)
-            for at, row in enumerate(rows.select_columns(wanted))
+            columns.entry(name, at, row) for at, row in enumerate(rows.select_columns(wanted))
         ]
     if not listed:
         raise MissingDataError(f"{name} has no row.")
@@ -265,30 +266,42 @@ def _meaning(name: Name, classes: Sequence[str] | None) -> Mapping[str, Label]:
     return {str(at): words[plain(each)] for at, each in enumerate(classes)}
 
 
-def _entry(
-    name: Name,
-    at: int,
-    row: Mapping[str, Any],
-    label: str,
-    known: Mapping[str, Label],
-    others: Mapping[str, str | None],
-) -> Entry:
-    value = row[label]
-    meant = label_meant(value, known)
-    if meant is None:
-        raise MissingDataError(
-            f"{name}, row {at}: {label} {value!r} is not understood; expected one of {', '.join(known)}."
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Which columns say what of a picture.
+
+    Attributes:
+        label: Name of the column.
+        known: What its values mean.
+        classes: Names of its numbers; None: its values are words.
+        others: Columns of generator and source; None where there is none.
+    """
+
+    label: str
+    known: Mapping[str, Label]
+    classes: Sequence[str] | None
+    others: Mapping[str, str | None]
+
+    def entry(self, name: Name, at: int, row: Mapping[str, Any]) -> Entry:
+        value = row[self.label]
+        meant = label_meant(value, self.known)
+        if meant is None:
+            raise MissingDataError(
+                f"{name}, row {at}: {self.label} {value!r} is not understood; expected one of {', '.join(self.known)}."
+            )
+        texts = {
+            what: str(row[column] or "") if column else "" for what, column in self.others.items()
+        }
+        fake = meant is Label.FAKE
+        word = str(value) if self.classes is None else self.classes[int(value)]
+        return Entry(
+            Path(f"{name}/{at:08d}"),
+            meant,
+            generator=texts["generator"] or None if fake else None,
+            kind="manipulated" if fake and word.lower() in PARTLY_WORDS else None,
+            source=texts["source"] or None,
+            split=name.split or "test",
         )
-    texts = {what: str(row[column] or "") if column else "" for what, column in others.items()}
-    fake = meant is Label.FAKE
-    return Entry(
-        Path(f"{name}/{at:08d}"),
-        meant,
-        generator=texts["generator"] or None if fake else None,
-        kind="manipulated" if fake and str(value).lower() in PARTLY_WORDS else None,
-        source=texts["source"] or None,
-        split=name.split or "test",
-    )
 
 
 def _content(value: Any) -> bytes:

@@ -68,9 +68,6 @@ class Shelf:
         return group[int(rng.integers(len(group)))]
 
 
-_JPEG_NAMES = {".jpg", ".jpeg"}
-
-
 class Stream:
     """An endless, reproducible sequence of training views.
 
@@ -296,7 +293,7 @@ class Stream:
 
         What is reduced so far that nothing is left of a photo's own history gets none.
         """
-        known = entry.path.suffix.lower() in _JPEG_NAMES
+        known = self.pictures.saved_as(entry.path) is not None
         if not scope.forgets(window) and not (known and rng.random() >= self.nuisance.again):
             window = self.nuisance.history(window, rng)
         return scope.reduced(window)

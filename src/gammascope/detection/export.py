@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -156,16 +157,23 @@ def parity(
         first, second = _logits(one), _logits(two)
         differs = np.zeros(len(pixels), bool)
         for name, values in first.items():
-            logit_error = max(logit_error, float(np.abs(values - second[name]).max()))
+            logit_error = max(logit_error, _apart(values, second[name]))
             known = facts.calibration.get(name, checkpoints.RAW)
+            differs |= ~np.isfinite(second[name])
             differs |= [
                 known.verdict(float(a)) is not known.verdict(float(b))
                 for a, b in zip(values, second[name], strict=True)
             ]
         for name, cells in one.masks.items():
-            mask_error = max(mask_error, float(np.abs(cells - two.masks[name]).max()))
+            mask_error = max(mask_error, _apart(cells, two.masks[name]))
         views, changed = views + len(pixels), changed + int(differs.sum())
     return Parity(other.name, views, logit_error, mask_error, changed / max(1, views))
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the largest difference; infinite where one is no number, which a comparison would pass over."""
+    largest = float(np.abs(one - other).max())
+    return largest if math.isfinite(largest) else math.inf
 
 
 def reference(checkpoint: Path) -> TorchNetwork:

@@ -216,8 +216,12 @@ class Fused(Pipeline):
         """Put the fused answer in the place of the first member's; views keep the first member's opinion."""
         scale = _scale(self.members[0], scores)
         question = scores.question
+        own = self._calibration(question)
+        # A view's probability stays the first member's: the fusion's own scale, which it will go through, is undone.
         views = {
-            name: scale.log_odds(values.astype(np.float64)).astype(np.float32)
+            name: (own.offset + own.temperature * scale.log_odds(values.astype(np.float64))).astype(
+                np.float32
+            )
             for name, values in scores.by_view.items()
             if name in {"", question}
         }

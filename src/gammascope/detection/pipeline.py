@@ -30,7 +30,7 @@ from gammascope.report import (
     Strength,
     Tile,
     Verdict,
-    percent,
+    about,
     shares,
 )
 from gammascope.sample import Image
@@ -258,7 +258,7 @@ class Pipeline:
                 name: replace(answer, verdict=Verdict.UNCERTAIN, as_high=None)
                 for name, answer in answers.items()
             }
-        stability = tuple(self._rechecks(decoded.image, answers))
+        stability, untried = ((), ()) if empty else self._rechecks(decoded.image, answers)
         calibrated = not empty and not self._raw(answers)
         picture = forensics.Picture(decoded.image, decoded.content)
         answered, parts = self._edited(picture, answers)
@@ -282,7 +282,11 @@ class Pipeline:
                 *parts,
                 *self._provenance(picture),
             ),
-            caveats=(*self._caveats(decoded, scores, coverage, empty), *_changes(stability)),
+            caveats=(
+                *self._caveats(decoded, scores, coverage, empty),
+                *_changes(stability),
+                *untried,
+            ),
             tiles=self._tiles(scores),
             stability=stability,
             coverage=coverage,
@@ -342,12 +346,24 @@ class Pipeline:
         luma = stored.pixels if stored else None
         return provenance_of(picture.content, trust, quick=quick, pixels=picture.image, luma=luma)
 
-    def _rechecks(self, image: Image, answers: Mapping[str, Answer]) -> Iterator[Recheck]:
-        """Answer again after ordinary processing, if that was asked for."""
+    def _rechecks(
+        self, image: Image, answers: Mapping[str, Answer]
+    ) -> tuple[tuple[Recheck, ...], tuple[str, ...]]:
+        """Answer again after ordinary processing, if that was asked for; also say what could not be tried, and why."""
+        found, untried = [], []
         for change, process in ORDINARY_PROCESSING.items() if self.besides.stability else ():
-            again = self._answers(self.scores(process(image)))
+            try:
+                processed = process(image)
+                why = self._nothing_to_judge(processed)
+            except ValueError as error:  # No JPEG file has such a side.
+                why = str(error)
+            if why:
+                untried.append(f"Not asked again of the picture {change}: {why}")
+                continue
+            again = self._answers(self.scores(processed))
             holds = all(again[name].verdict is answer.verdict for name, answer in answers.items())
-            yield Recheck(change, again, holds)
+            found.append(Recheck(change, again, holds))
+        return tuple(found), tuple(untried)
 
     def _tiles(self, scores: Scores) -> tuple[Tile, ...]:
         boxes = scores.boxes[: scores.tiles]
@@ -523,7 +539,7 @@ def _mask_evidence(
         shown = maps[name]
         share = shares(shown)[1]
         yield Evidence(
-            f"mask:{name}", f"About {percent(share, 0)} of the examined pixels look {name}.", shown
+            f"mask:{name}", f"About {about(share)} of the examined pixels look {name}.", shown
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from gammascope.imaging.decode import Decoded, decode
 from gammascope.manipulation.base import SMALLEST_PX
 from gammascope.manipulation.copy_move import CopyMove
 from gammascope.manipulation.splicing import Donor, Splicing
-from gammascope.sample import Entry, Image, KeptApart, Label
+from gammascope.sample import Entry, Image, KeptApart, Label, Sample
 
 UNCERTAIN_RATE = 0.05
 """Share of held-out real photos that may be called uncertain or fake, with the zones "quantile" and "worst"."""
@@ -53,6 +54,7 @@ FOLDS = 5
 """Parts of the images, each judged by what was fitted on the others."""
 
 _DONORS_BYTES = 1 << 30
+_DONOR_TRIES = 20
 """Memory for decoded photos that splices take their parts from."""
 
 
@@ -217,6 +219,10 @@ def calibrate(
             pass  # a broken file calibrates nothing
         if progress is not None:
             progress(done, len(entries))
+    if not gathered:
+        raise MissingDataError(
+            f"None of the {len(entries)} images can be read: the calibration stays as it was. First: {entries[0].path}."
+        )
     for found in gathered.values():  # files that could not be read are not there
         readable = np.array(found.image)[np.array(found.photo, np.bool_)]
         refuse_too_few(len(np.unique(readable)), plan.false_alarms, "real photos")
@@ -254,12 +260,21 @@ def _versions(
     yield _Version(sample.image, truth, real)
     yield _Version(law(sample.image, rng), truth, real)
     if real and min(sample.image.shape[:2]) >= SMALLEST_PX:
-        edit = CopyMove() if rng.random() < 0.5 else Splicing(lambda r: _donor(photos, pictures, r))
+        copied = rng.random() < 0.5
+        edit = CopyMove() if copied else Splicing(lambda r: _donor(photos, pictures, sample, r))
         yield _Version(law(edit(sample.image, rng).image, rng), {"edited": 1}, False)
 
 
-def _donor(photos: Sequence[Entry], pictures: Pictures, rng: np.random.Generator) -> Donor:
-    return Donor(pictures.image(photos[int(rng.integers(len(photos)))].path))
+def _donor(
+    photos: Sequence[Entry], pictures: Pictures, host: Sample, rng: np.random.Generator
+) -> Donor:
+    """Draw a photo to take a piece from; the host itself where twenty in a row are broken or too small."""
+    for _ in range(_DONOR_TRIES):
+        with suppress(UndecodableImageError):
+            image = pictures.image(photos[int(rng.integers(len(photos)))].path)
+            if min(image.shape[:2]) >= SMALLEST_PX:
+                return Donor(image)
+    return Donor(host.image)
 
 
 def _facts_of(entry: Entry, decoded: Decoded) -> dict[str, Any]:

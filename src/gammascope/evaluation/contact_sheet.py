@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from PIL import ImageDraw, ImageFont, ImageOps
 
 from gammascope.errors import GammascopeError, MissingDataError
@@ -145,39 +146,38 @@ def false_alarm_slices(table: ScoreTable, question: str, *, threshold: float = 0
     sources = np.array([name or "unnamed" for name in photos["source"].tolist()], dtype=np.str_)
     shorter = np.minimum(photos["width"], photos["height"]).astype(np.float64)
     slices = {
-        "all": {"photos": np.full(len(photos), fill_value=True)},
+        "all": (np.zeros(len(photos), np.int64), ["photos"]),
         "source": _groups(sources),
         "shorter side, px": _ranges(shorter, _SIDES),
         "JPEG quality": _ranges(photos["jpeg_quality"], _QUALITIES),
         "format": _groups(photos["format"]),
     }
-    rows = [
-        (name, value, str(members.sum()), str(flagged[members].sum()), _share(flagged[members]))
-        for name, groups in slices.items()
-        for value, members in groups.items()
-        if members.any()
-    ]
+    rows = []
+    for name, (number, values) in slices.items():
+        counts = np.bincount(number, minlength=len(values))
+        hits = np.bincount(number[flagged], minlength=len(values))
+        for value, count, hit in zip(values, counts.tolist(), hits.tolist(), strict=True):
+            if count:
+                rows.append((name, value, str(count), str(hit), str(wilson(hit, count))))
     title = f"{question}: real photos flagged, by kind of file"
     return Grid(title, ("property", "value", "photos", "flagged", "share [95 %]"), tuple(rows))
 
 
-def _share(flagged: Bool[np.ndarray, " n"]) -> str:
-    return str(wilson(int(flagged.sum()), len(flagged)))
+_Slices: TypeAlias = tuple[Int[np.ndarray, " n"], list[str]]
+"""The number of each photo's slice, and what the slices are called."""
 
 
-def _groups(values: Shaped[np.ndarray, " n"]) -> dict[str, Bool[np.ndarray, " n"]]:
-    return {str(value): values == value for value in np.unique(values)}
+def _groups(values: Shaped[np.ndarray, " n"]) -> _Slices:
+    names, number = np.unique(values, return_inverse=True)
+    return number, [str(name) for name in names]
 
 
-def _ranges(
-    values: Float[np.ndarray, " n"], borders: Sequence[int]
-) -> dict[str, Bool[np.ndarray, " n"]]:
-    """Say which values are in which range between borders, from the lowest up; NaN is "none"."""
-    ranges = {f"below {borders[0]}": values < borders[0]}
-    for low, high in pairwise(borders):
-        ranges[f"{low} to {high - 1}"] = (values >= low) & (values < high)
-    ranges[f"{borders[-1]} and above"] = values >= borders[-1]
-    return ranges | {"none": np.isnan(values)}
+def _ranges(values: Float[np.ndarray, " n"], borders: Sequence[int]) -> _Slices:
+    """Say in which range between borders each value is, from the lowest up; NaN is "none"."""
+    names = [f"below {borders[0]}", *(f"{low} to {high - 1}" for low, high in pairwise(borders))]
+    names += [f"{borders[-1]} and above", "none"]
+    number = np.searchsorted(borders, values, side="right")
+    return np.where(np.isnan(values), len(borders) + 1, number), names
 
 
 def _origin(table: ScoreTable, row: int) -> str:

@@ -113,9 +113,10 @@ def bootstrap(
     Of more than ``MOST_DRAWN`` images not each is drawn. With ``order_by``, the images of a stratum (and cluster) are
     cut by it into cells of equal numbers, the middle image of a cell stands for all of it, and how often a cell counts
     is drawn as for full resamples (multinomial): right for numbers that change little where a score moves to its
-    neighbour's. Without it, resamples have only ``MOST_DRAWN`` images, and their spread about the number is scaled
-    down by the root of the share drawn; with clusters, one such sample of the images stands for them, unscaled, because
-    it is the number of clusters that limits what is known. The number itself is of all images, always.
+    neighbour's. Without it, each stratum is drawn in turn while the others stay, with fewer images (but with all of a
+    small one), and its spread is scaled down by the root of the share drawn; with clusters, one sample of so many
+    images stands for them, unscaled, because it is the number of clusters that limits what is known. The number itself
+    is of all images, always.
 
     Args:
         kernel: Computes the number from weights.
@@ -147,8 +148,7 @@ def bootstrap(
         drawn = _Cells.of(order_by, strata, units, groups)
         values = value + _of_cells(kernel, drawn, resamples, rng)
     elif units is None:
-        values = _fewer_drawn(kernel, groups, MOST_DRAWN / n, resamples, rng)
-        values = value + (values - value) * math.sqrt(MOST_DRAWN / n)
+        values = value + _fewer_drawn(kernel, groups, MOST_DRAWN / n, resamples, rng)
     else:
         rows = np.sort(rng.choice(n, MOST_DRAWN, replace=False))
         values = value + _drawn(kernel, rows, groups, units, resamples, rng)
@@ -281,18 +281,32 @@ def _fewer_drawn(
     resamples: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, " _b"]:
-    """Return the number for resamples of this share of each group, at least one image."""
-    sizes = [max(1, round(share * len(group))) for group in groups]
-    values = []
-    for _ in range(resamples):
-        # In order: rows that are sorted by score stay so, and are sorted again in no time.
-        picked = [
-            group[np.sort(rng.integers(0, len(group), size))]
-            for group, size in zip(groups, sizes, strict=True)
-        ]
-        rows = np.concatenate(picked)
-        values.append(kernel(rows, np.ones((1, len(rows)))))
-    return np.concatenate(values)
+    """Return how far resamples of each group are from the number, one group at a time, added up.
+
+    Of a group this share is drawn, or more where that would be few; each image stands for as many as it is one of, and
+    the spread is scaled down by the root of the share drawn. Groups are drawn independently, so spreads add.
+    """
+    least = MOST_DRAWN // (2 * len(groups))
+    sizes = [max(round(share * len(group)), min(len(group), least)) for group in groups]
+    # In order: rows that are sorted by score stay so, and are sorted again in no time.
+    usual = [
+        group if size == len(group) else np.sort(rng.choice(group, size, replace=False))
+        for group, size in zip(groups, sizes, strict=True)
+    ]
+    counts = np.repeat([len(g) / s for g, s in zip(groups, sizes, strict=True)], sizes)[None]
+    apart = np.zeros(resamples)
+    for at, (group, size) in enumerate(zip(groups, sizes, strict=True)):
+        values = np.empty(resamples)
+        for number in range(resamples):
+            picked = group[np.sort(rng.integers(0, len(group), size))]
+            rows = np.concatenate([*usual[:at], picked, *usual[at + 1 :]])
+            values[number] = kernel(rows, counts)[0]
+        if size == len(group):
+            middle = float(kernel(np.concatenate(usual), counts)[0])
+        else:
+            middle = float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
+        apart += (values - middle) * math.sqrt(size / len(group))
+    return apart
 
 
 def _strata_of_units(

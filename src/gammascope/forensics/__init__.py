@@ -15,7 +15,7 @@ import numpy as np
 
 from gammascope.forensics import cloning, consistency, grids, noise, quantisation, shifted, variance
 from gammascope.forensics.base import Finding, Method, Outcome, Picture, Silence, blobs
-from gammascope.report import Answer, Evidence, Strength, Verdict, percent, shares
+from gammascope.report import Answer, Evidence, Strength, Verdict, about, shares
 
 UNCERTAIN_FROM = 0.5
 """Clearness from which the answer is uncertain."""
@@ -218,7 +218,7 @@ def reasons_of(outcomes: Mapping[str, Outcome]) -> Iterator[Evidence]:
             parts.append(f"a part {place} {method.found.format(elsewhere=elsewhere)}")
             marked = shown if marked is None else np.maximum(marked, shown)
     if marked is not None:
-        share = f"About {percent(shares(marked)[1], 0)} of the picture looks edited"
+        share = f"About {about(shares(marked)[1])} of the picture looks edited"
         yield Evidence("mask:edited", f"{share}: {'; '.join(parts)}.", marked)
 
 
@@ -247,7 +247,7 @@ def _evidence(name: str, method: Described, outcome: Outcome) -> Evidence:
         nothing = f"{method.title}: no part stands out. {outcome.note}".rstrip()
         return Evidence(name, nothing, strength=Strength.NEUTRAL)
     marked = outcome.map()
-    share = percent(shares(np.nan_to_num(marked))[1], 0)  # of the whole picture
+    share = about(shares(np.nan_to_num(marked))[1])  # of the whole picture
     found = method.found.format(elsewhere="elsewhere")
     return Evidence(
         name,

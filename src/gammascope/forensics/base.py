@@ -15,11 +15,10 @@ from typing import TypeAlias
 import numpy as np
 import PIL.Image
 from jaxtyping import Bool, Float, Int, Real, Shaped, UInt8
-from PIL.ExifTags import Base as Tag
 
 from gammascope.imaging import codecs
 from gammascope.imaging.codecs import jpeg_tables
-from gammascope.imaging.decode import opened
+from gammascope.imaging.decode import opened, orientation_of
 from gammascope.report import Repeats
 from gammascope.sample import Image
 
@@ -95,7 +94,7 @@ def stored_luma(data: bytes) -> StoredLuma | None:
         file = opened(data, "jpeg")
         if file.mode not in ("L", "RGB") or file.info.get("adobe_transform") == 0:
             return None
-        turn = file.getexif().get(Tag.Orientation, 1)
+        turn = orientation_of(file) or 1
         pixels, damage = codecs.jpeg_pixels(data, "L", file.size)
         if damage:
             return None
@@ -106,7 +105,7 @@ def stored_luma(data: bytes) -> StoredLuma | None:
         Exception
     ):  # Decoders raise almost any type on hostile bytes; ``decode`` says what is wrong.
         return None
-    return StoredLuma(pixels, by_frequency(tables[0]), turn if isinstance(turn, int) else 1)
+    return StoredLuma(pixels, by_frequency(tables[0]), turn)
 
 
 def by_frequency(table: Int[np.ndarray, " 64"]) -> Int[np.ndarray, "8 8"]:

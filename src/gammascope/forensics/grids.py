@@ -28,7 +28,7 @@ from gammascope.forensics.base import (
     cell_sums,
     unrounded_luma,
 )
-from gammascope.imaging.codecs import Encoding, reencode
+from gammascope.imaging.codecs import LARGEST_SIDE, Encoding, reencode
 from gammascope.sample import Image
 
 SMALLEST_PX = 64
@@ -100,6 +100,8 @@ def _missing(
     image: Image, votes: UInt8[np.ndarray, "h w"], main: int
 ) -> tuple[float, Bool[np.ndarray, "gh gw"]]:
     """Find what takes on a new grid, half a block off the old one, when the picture is saved again very lightly."""
+    if max(image.shape[:2]) > LARGEST_SIDE["jpeg"]:
+        return _regions(np.full_like(votes, _NO_VOTE), [0])
     top, left = (main // CELL_PX + 4) % CELL_PX, (main % CELL_PX + 4) % CELL_PX
     again = votes.copy()
     again[top:, left:] = votes_of(reencode(image[top:, left:], Encoding("jpeg", 99, "4:4:4")))

@@ -27,7 +27,7 @@ Format: TypeAlias = Literal["jpeg", "webp", "avif", "png"]
 Subsampling: TypeAlias = Literal["4:4:4", "4:2:2", "4:2:0"]
 Kernel: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
-_LARGEST_SIDE = {"jpeg": 65535, "webp": 16383, "avif": 65535, "png": 2**31 - 1}
+LARGEST_SIDE = {"jpeg": 65535, "webp": 16383, "avif": 65535, "png": 2**31 - 1}
 
 _KERNELS: dict[str, PIL.Image.Resampling] = {
     "nearest": PIL.Image.Resampling.NEAREST,
@@ -110,10 +110,10 @@ def encode(image: Image, encoding: Encoding) -> bytes:
         ValueError: If a side is longer than the format can hold.
     """
     height, width = image.shape[:2]
-    if max(height, width) > _LARGEST_SIDE[encoding.format]:
+    if max(height, width) > LARGEST_SIDE[encoding.format]:
         raise ValueError(
             f"{width} x {height} pixels: {encoding.format} holds at most "
-            f"{_LARGEST_SIDE[encoding.format]} a side. Choose another format or a smaller image."
+            f"{LARGEST_SIDE[encoding.format]} a side. Choose another format or a smaller image."
         )
     settings: dict[str, Any] = {}
     if encoding.format != "png":

@@ -348,15 +348,11 @@ def _pixels(file: ImageFile, data: bytes, limits: Limits, notes: list[str]) -> I
         notes.append("holds several pictures: only the main one is examined")
     profile = file.info.get("icc_profile")
     bits = _bits(file)
-    stored, damage = None, ""
-    if isinstance(file, JpegImagePlugin.JpegImageFile):
-        stored, damage = codecs.jpeg_pixels(data, file.mode, file.size)
-    if stored is None:
-        file.load()
-    if damage:
-        notes.append(f"the pixels are damaged, so a part may show something else ({damage})")
+    stored = _jpeg_or_loaded(file, data, bits, notes)
     notes += appearance.unapplied(data, file)
-    orientation = _orientation(file, notes)
+    orientation = orientation_of(file)
+    if orientation is None:
+        notes.append("EXIF data is broken: orientation unknown")
     if main is not None and Tag.Orientation not in main.tags:
         orientation = directories.orientation(data)
     if stored is not None and stored.ndim == 3 and not profile and orientation not in _UPRIGHT:
@@ -372,6 +368,25 @@ def _pixels(file: ImageFile, data: bytes, limits: Limits, notes: list[str]) -> I
         notes.append(f"turned upright (EXIF orientation {orientation})")
         upright = upright.transpose(_UPRIGHT[orientation])
     return np.array(upright)
+
+
+def _jpeg_or_loaded(file: ImageFile, data: bytes, bits: int, notes: list[str]) -> np.ndarray | None:
+    """Return the pixels of a JPEG file; None: the file, which may be one, has loaded its own."""
+    if isinstance(file, JpegImagePlugin.JpegImageFile):
+        stored, damage = codecs.jpeg_pixels(data, file.mode, file.size)
+        if damage:
+            notes.append(f"the pixels are damaged, so a part may show something else ({damage})")
+        if stored is not None:
+            return stored
+    deep = bits > 8 and isinstance(file, PngImagePlugin.PngImageFile)
+    transparent = file.info.pop("transparency", None) if deep else None
+    turned = orientation_of(file) if isinstance(file, _TiffFile) else None
+    file.load()
+    if transparent is not None:
+        notes.append("one colour is declared transparent, and is shown")
+    if turned in _UPRIGHT:  # Loading a TIFF file turns it.
+        notes.append(f"turned upright (EXIF orientation {turned})")
+    return None
 
 
 def _check_size(file: ImageFile, limits: Limits) -> None:
@@ -402,12 +417,12 @@ def _bits(file: ImageFile) -> int:
     return int(file.info.get("bit_depth", 8))  # Said by HEIC.
 
 
-def _orientation(file: ImageFile, notes: list[str]) -> int:
+def orientation_of(file: ImageFile) -> int | None:
+    """Return how a picture is turned, 1 to 8, as numbers or texts say; 1 where nothing does; None: EXIF is broken."""
     try:
         return int(file.getexif().get(Tag.Orientation, 1))
     except Exception:  # Parsers of damaged EXIF data raise almost any type.
-        notes.append("EXIF data is broken: orientation unknown")
-        return 1
+        return None
 
 
 def _to_eight_bits(file: ImageFile, bits: int, notes: list[str]) -> PIL.Image.Image:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -20,6 +20,8 @@ from gammascope.imaging.codecs import JPEG_MARKER
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _MOST_CHUNKS = 4096
+_PALETTE_BYTES = 12 + 3 * 256
+_IN_ORDER = frozenset((b"fcTL", b"fdAT"))  # Alone, no decoder takes them.
 _CHANGES_PIXELS = frozenset((b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf"))
 
 _SCAN, _END = 0xDA, b"\xff\xd9"
@@ -66,12 +68,15 @@ def mended(data: bytes, kind: str) -> tuple[bytes, str]:
     return data, ""
 
 
-def damaged_chunks(data: bytes) -> list[str]:
-    """Name the chunks of a PNG file beside its pixels that are damaged, each once."""
+def damaged_chunks(data: bytes) -> dict[str, str]:
+    """Say of chunks of a PNG file beside its pixels, by name: "is damaged" or "cannot be read"; of others nothing."""
     chunks = list(islice(png_chunks(data), _MOST_CHUNKS))
     head = _head(data, chunks)
-    bad = [c for c in chunks if c.is_ancillary and not (c.sound and _is_read(data, head, c))]
-    return list(dict.fromkeys(_shown(chunk.name) for chunk in bad))
+    found: dict[str, str] = {}
+    for chunk in chunks:
+        if chunk.is_ancillary and not _is_read(data, head, chunk):
+            found.setdefault(_shown(chunk.name), "cannot be read" if chunk.sound else "is damaged")
+    return found
 
 
 def png_chunks(data: bytes) -> Iterator[Chunk]:
@@ -99,26 +104,38 @@ def _mended_png(data: bytes) -> tuple[bytes, str]:
     chunks = list(png_chunks(data))
     if not all(chunk.is_ancillary or chunk.end <= len(data) for chunk in chunks):
         return data, ""
+    if sum(chunk.is_ancillary for chunk in chunks) > _MOST_CHUNKS:
+        return data, ""
     head, bad = _head(data, chunks), damaged_chunks(data)
-    kept = [c for c in chunks if not c.is_ancillary or (c.sound and _is_read(data, head, c))]
+    kept = [c for c in chunks if not c.is_ancillary or _is_read(data, head, c)]
     if not bad:  # Texts that are too much together, say.
+        left = [c for c in chunks if c.is_ancillary and c.name not in _CHANGES_PIXELS]
         kept = [c for c in chunks if not c.is_ancillary or c.name in _CHANGES_PIXELS]
-        bad = list(dict.fromkeys(_shown(chunk.name) for chunk in chunks if chunk not in kept))
+        bad = {_shown(chunk.name): "cannot be read" for chunk in left}
     whole = b"".join(data[chunk.start : chunk.end] for chunk in kept)
-    done = f"a damaged part beside the pixels was left out ({', '.join(bad[:4])})" if bad else ""
-    return (
-        _PNG_START + whole + _PNG_END,
-        done or "the end of the file is missing, the pixels are whole",
-    )
+    return _PNG_START + whole + _PNG_END, _left_out(bad)
+
+
+def _left_out(bad: Mapping[str, str]) -> str:
+    """Say what is missing from a mended PNG file: these chunks, or else its end."""
+    if not bad:
+        return "the end of the file is missing, the pixels are whole"
+    names = ", ".join(list(bad)[:4])
+    if "is damaged" in bad.values():
+        return f"a damaged part beside the pixels was left out ({names})"
+    return f"a part beside the pixels that cannot be read was left out ({names})"
 
 
 def _head(data: bytes, chunks: list[Chunk]) -> bytes:
-    """Return what the reading of a single chunk needs: header and palette."""
-    return b"".join(data[c.start : c.end] for c in chunks[:64] if c.name in (b"IHDR", b"PLTE"))
+    """Return what the reading of a single chunk needs: header and palette, if that is none of too many colours."""
+    needed = (c for c in chunks[:64] if c.name in (b"IHDR", b"PLTE"))
+    return b"".join(data[c.start : c.end] for c in needed if c.end - c.start <= _PALETTE_BYTES)
 
 
 def _is_read(data: bytes, head: bytes, chunk: Chunk) -> bool:
-    """Tell whether the decoder takes a chunk."""
+    """Tell whether a chunk is whole and the decoder takes it."""
+    if not chunk.sound or chunk.name in _IN_ORDER:
+        return chunk.sound
     try:
         PngImageFile(
             io.BytesIO(_PNG_START + head + data[chunk.start : chunk.end] + _PNG_END)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 from gammascope import machine
 from gammascope.data.audit import hash_of
 from gammascope.detection.pipeline import Pipeline
-from gammascope.errors import GammascopeError, UndecodableImageError
+from gammascope.errors import GammascopeError, UndecodableImageError, first_line
 from gammascope.files import shown
 from gammascope.imaging.decode import DEFAULT_LIMITS, Limits, decode
 from gammascope.imaging.storage import is_remote
@@ -145,8 +146,19 @@ def _examined(
     except GammascopeError as error:
         return Scanned(path, None, None, str(error))
     except MemoryError:
-        return Scanned(path, None, None, f"{path.name}: not enough memory to examine it.")
+        return Scanned(path, None, None, f"{path.name}: {NOT_ENOUGH_MEMORY}.")
+    except Exception as error:  # a fault of ours, which must not take the other rows with it
+        return Scanned(path, None, None, f"{path.name}: {_fault(error)}")
     return Scanned(path, report, decoded.image, None, tuple(further))
+
+
+def _fault(error: Exception) -> str:
+    """Say that our own code failed on a picture, and where."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = (
+        f"{type(error).__name__}: {first_line(error)} ({Path(place.filename).name}:{place.lineno})"
+    )
+    return f"a fault of gammascope kept it from being examined, please report it: {what}."
 
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
@@ -255,6 +267,8 @@ def examine(
             outcome = _failure(str(error).removeprefix("<memory>: "))
         except MemoryError:
             outcome = _failure(NOT_ENOUGH_MEMORY)
+        except Exception as error:  # a fault of ours, which must not take the other rows with it
+            outcome = _failure(_fault(error))
         return Row(number, shown(item.name), digest.hex() if digest else None, size, outcome)
 
     try:

@@ -36,7 +36,7 @@ def plan(
     order = [photos[index] for index in rng.permutation(len(photos))]
     unused = defaultdict(list)
     for photo in order[budget:]:
-        unused[photo.source].append(photo)
+        unused[photo.source, photo.split].append(photo)
     drawn = zip(
         order[:budget],
         spread(prompts, budget, rng),
@@ -47,7 +47,7 @@ def plan(
     )
     made: list[Job] = []
     for twin, (host, prompt, strength, style, retrieved) in enumerate(drawn):
-        others = unused[host.source]
+        others = unused[host.source, host.split]
         control = others.pop() if retrieved and others else host
         made += pair(twin, host, control, prompt, strength, prompt if prompt in STYLES else style)
     return made

@@ -208,8 +208,8 @@ def _read_jpeg(data: bytes, metadata: Metadata) -> None:
 
 
 def _read_png(data: bytes, metadata: Metadata) -> None:
-    for name in mending.damaged_chunks(data):
-        metadata.note(f"the part {name} of the PNG file is damaged")
+    for name, fault in mending.damaged_chunks(data).items():
+        metadata.note(f"the part {name} of the PNG file {fault}")
     for chunk in metadata.whole(mending.png_chunks(data)):
         content = data[chunk.start + 8 : chunk.end - 4]
         if chunk.name == b"eXIf":

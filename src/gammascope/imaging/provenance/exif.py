@@ -281,7 +281,8 @@ def thumbnail_findings(thumbnail: bytes, data: bytes, kind: str) -> list[Evidenc
         return []
     upright = _similarity(small, whole)
     turned = max(_similarity(small.rotate(angle, expand=True), whole) for angle in (90, 180, 270))
-    if upright < _OTHER and turned >= _SAME:
+    # Of HEIC the decoder has turned the picture, and not the thumbnail.
+    if upright < _OTHER and turned >= _SAME and kind != "heic":
         return [
             Evidence(
                 "provenance:thumbnail",

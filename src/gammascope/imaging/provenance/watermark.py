@@ -72,7 +72,8 @@ def findings(image: Image) -> Iterator[Evidence]:
     Args:
         image: Pixels as the file holds them, neither turned nor resized.
     """
-    if image.shape[0] * image.shape[1] < _LEAST_PIXELS:
+    large = image.shape[0] * image.shape[1] >= _LEAST_PIXELS
+    if not large or min(image.shape[:2]) < 2 * _BLOCK:
         return
     height, width = (side // (2 * _BLOCK) * 2 * _BLOCK for side in image.shape[:2])
     picture = PIL.Image.fromarray(image[:height, :width])

@@ -154,3 +154,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def printable(text: str) -> str:
+    """Keep a message on one line, whatever a file is called or says of itself."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -243,7 +243,7 @@ def _evidence_json(item: Evidence, *, text: bool) -> dict[str, Any]:
 
 
 def _note(note: str, *, text: bool) -> str:
-    from gammascope.imaging.decode import PROFILE_NOTE
+    from gammascope.imaging.colours import PROFILE_NOTE
 
     quotes = note.startswith(PROFILE_NOTE) and not text
     return f"{PROFILE_NOTE} another profile to sRGB" if quotes else note

@@ -88,7 +88,7 @@ Profile: TypeAlias = Annotated[
     choices.Profile,
     typer.Option(
         help="Views of an image: default as many as thresholds were fitted with (embedded detector: {default_views}), "
-        "fast fewer ({fast_views}), thorough no fewer, and all where maps or edits are asked for; default and fast "
+        "fast fewer ({fast_views}), thorough no fewer, and all for maps and edits; default and fast "
         "look at fewer where these settle the matter.",
         rich_help_panel=DETECTOR,
     ),

@@ -349,7 +349,7 @@ class Pipeline:
     def _rechecks(
         self, image: Image, answers: Mapping[str, Answer]
     ) -> tuple[tuple[Recheck, ...], tuple[str, ...]]:
-        """Answer again after ordinary processing, if that was asked for; also say what could not be tried, and why."""
+        """Answer again after ordinary processing, if that is wanted; also say what could not be tried, and why."""
         found, untried = [], []
         for change, process in ORDINARY_PROCESSING.items() if self.besides.stability else ():
             try:

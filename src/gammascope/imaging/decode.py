@@ -21,7 +21,6 @@ from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
-    ImageCms,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -35,10 +34,12 @@ from gammascope.errors import (
     MissingExtraError,
     NotAnImageError,
     UndecodableImageError,
+    printable,
     said_by,
 )
 from gammascope.imaging import appearance, codecs, directories, mending, storage, unsupported
 from gammascope.imaging.codecs import jpeg_quality, unusual_frame
+from gammascope.imaging.colours import colour_and_alpha, to_srgb
 from gammascope.sample import Image
 
 
@@ -119,13 +120,6 @@ _UPRIGHT = {
     8: PIL.Image.Transpose.ROTATE_90,
 }
 
-_PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-
-PROFILE_NOTE = "colours converted from"
-"""How the one note begins that quotes the file: its colour profile's own name."""
-
-_SRGB_TOLERANCE = 2  # Grey levels; Display P3 differs by dozens, roundings of sRGB by one.
-
 _WHITE_IS_ZERO = 0  # TIFF photometric interpretation.
 _UNSIGNED = 1  # TIFF sample format.
 _PLANES_APART = 2  # TIFF planar configuration.
@@ -194,7 +188,7 @@ def decode(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
         MissingExtraError: If it is a HEIC file and pillow-heif is not installed, or a cell and
             pyarrow is not.
     """
-    name = "<memory>" if isinstance(source, bytes) else _printable(source.name)
+    name = "<memory>" if isinstance(source, bytes) else printable(source.name)
     try:
         data = source if isinstance(source, bytes) else content_of(source, limits)
         kind = format_of(data, limits)
@@ -202,7 +196,7 @@ def decode(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
         raise type(error)(f"{name}: {error}.") from error.__cause__
     notes: list[str] = []
     if isinstance(source, Path) and named_format(source) not in {None, kind}:
-        notes.append(f"named {_printable(source.suffix)} but holds {_TITLES[kind]}")
+        notes.append(f"named {printable(source.suffix)} but holds {_TITLES[kind]}")
     try:
         image = _decoded(data, kind, limits, notes)
     except UndecodableImageError as error:
@@ -358,8 +352,8 @@ def _pixels(file: ImageFile, data: bytes, limits: Limits, notes: list[str]) -> I
     if stored is not None and stored.ndim == 3 and not profile and orientation not in _UPRIGHT:
         return stored
     loaded = _to_eight_bits(file, bits, notes) if stored is None else PIL.Image.fromarray(stored)
-    colour, alpha = _colour_and_alpha(loaded)
-    upright = _to_srgb(colour, profile, notes)
+    colour, alpha = colour_and_alpha(loaded)
+    upright = to_srgb(colour, profile, notes)
     if alpha is not None and alpha.getextrema() != (255, 255):
         notes.append("transparent parts are shown on white")
         white = PIL.Image.new("RGB", upright.size, "white")
@@ -463,68 +457,8 @@ def _stretched(values: np.ndarray, notes: list[str]) -> np.ndarray:
     return grey
 
 
-def _colour_and_alpha(
-    image: PIL.Image.Image,
-) -> tuple[PIL.Image.Image, PIL.Image.Image | None]:
-    """Separate what colour profiles apply to ("L", "RGB" or "CMYK") from transparency."""
-    if image.mode == "LA":
-        grey, alpha = image.split()
-        return grey, alpha
-    if image.has_transparency_data:
-        both = image.convert("RGBA")
-        return both.convert("RGB"), both.getchannel("A")
-    if image.mode in ("L", "RGB", "CMYK"):
-        return image, None
-    return image.convert("L" if image.mode == "1" else "RGB"), None
-
-
-def _to_srgb(image: PIL.Image.Image, profile: bytes | None, notes: list[str]) -> PIL.Image.Image:
-    if image.mode == "CMYK":
-        notes.append("CMYK colours converted to RGB")
-    if not profile:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    try:
-        return _converted(image, profile, notes)
-    except Exception:  # Profiles are files of their own, and as hostile.
-        notes.append("colour profile is broken: colours are shown as stored")
-        return image.convert("RGB")
-
-
-def _converted(image: PIL.Image.Image, profile: bytes, notes: list[str]) -> PIL.Image.Image:
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    mode = _PROFILE_MODES.get(source.profile.xcolor_space.strip())
-    if mode == "RGB" and image.mode == "L":
-        image = image.convert("RGB")
-    if mode != image.mode:
-        notes.append("colour profile is for other channels: colours are shown as stored")
-        return image.convert("RGB")
-    transform = ImageCms.buildTransform(
-        source,
-        ImageCms.createProfile("sRGB"),
-        mode,
-        "RGB",
-        ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-    if mode == "RGB" and _changes_nothing(transform):
-        return image
-    converted = PIL.Image.new("RGB", image.size)
-    transform.apply(image, converted)
-    name = _printable(" ".join(ImageCms.getProfileDescription(source).split()))
-    notes.append(f"{PROFILE_NOTE} {name or 'an unnamed profile'} to sRGB")
-    return converted
-
-
-def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Tell whether a profile is sRGB by any name: rounding through it would only wipe traces."""
-    steps = np.arange(0, 256, 17, dtype=np.uint8)
-    cube = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(len(steps), -1, 3)
-    probe = transform.apply(PIL.Image.fromarray(cube))
-    return int(np.abs(np.asarray(probe).astype(int) - cube).max()) <= _SRGB_TOLERANCE
-
-
 def _reason(error: Exception, kind: str, data: bytes) -> str:
-    text = _printable(" ".join(str(error).split()))
+    text = printable(" ".join(str(error).split()))
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     least = _declared_bytes(kind, data)
@@ -534,7 +468,7 @@ def _reason(error: Exception, kind: str, data: bytes) -> str:
         return f"truncated after {_amount(len(data))} of {_TITLES[kind]} data"
     if unsupported := _unsupported(error, text, kind, data):
         return f"this kind of {_TITLES[kind]} is not supported ({unsupported})"
-    return f"broken {_TITLES[kind]} data ({_printable(said_by(error))})"
+    return f"broken {_TITLES[kind]} data ({printable(said_by(error))})"
 
 
 def _unsupported(error: Exception, text: str, kind: str, data: bytes) -> str:
@@ -577,8 +511,3 @@ def _amount(size: int) -> str:
     if size < 1000:
         return f"{size} bytes"
     return f"{size / 1e3:.0f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"
-
-
-def _printable(text: str) -> str:
-    """Keep a message on one line, whatever a file is called."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

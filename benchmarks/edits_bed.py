@@ -17,17 +17,18 @@ import hashlib
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from forensics import FORMS, cut, f1, in_form, lines_of, truth_in
 from gammascope.data.manifest import read_manifest
+from gammascope.detection.eyes import embedded
 from gammascope.errors import UndecodableImageError
 from gammascope.evaluation.localisation import mean
 from gammascope.evaluation.metrics import auroc_against
-from gammascope.forensics import METHODS, Finding, Outcome, Picture
+from gammascope.forensics import METHODS, Finding, Outcome, Picture, marks_of
 from gammascope.generation.autoencoder import TinyAutoencoder, round_trip
 from gammascope.imaging.decode import decode
 from gammascope.manipulation import CopyMove, Splicing, TwinPaste
@@ -124,6 +125,7 @@ class Table:
         return (str(entry.path), kind, form) in self._known
 
     def add(self, entry: Entry, kind: str, form: str, picture: Picture, truth: Mask | None) -> None:
+        picture = replace(picture, eyes=embedded())
         told = {name: METHODS[name].examine(picture) for name in self._methods}
         groups = {"all": list(told)}
         for name in told:
@@ -146,10 +148,9 @@ def together(told: Mapping[str, Outcome], truth: Mask | None) -> tuple[float, fl
     }
     if truth is None:
         return max(clear.values(), default=SILENT), np.nan
-    marked = np.zeros(truth.shape)
-    for name, said in told.items():
-        if isinstance(said, Finding) and clear[name] > 1:
-            marked = np.fmax(marked, said.map())
+    shown = {n: said for n, said in told.items() if isinstance(said, Finding) and clear[n] > 1}
+    marked = marks_of(shown)
+    marked = np.zeros(truth.shape) if marked is None else marked
     return max(clear.values(), default=SILENT), f1(marked, truth)
 
 

@@ -639,8 +639,8 @@ def test_a_full_disk_is_one_line(folder, weights, form):
 def test_a_bug_is_one_line_too(folder, weights):
     program = (
         "import gammascope.detection.pipeline as p, sys; from gammascope.cli.app import main\n"
-        "def broken(*_): raise ZeroDivisionError('of no use')\n"
-        "p.Pipeline.report_of = broken; main()"
+        "def broken(*_, **__): raise ZeroDivisionError('of no use')\n"
+        "p.Pipeline.load = broken; main()"
     )
     command = [sys.executable, "-c", program, "scan", str(folder), "--json", "--weights", weights]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -195,3 +195,21 @@ def test_without_numbers_the_reason_stays():
     assert "%" not in part + whole
     assert "a part is the same as one elsewhere" in part
     assert whole.startswith("Some of the picture looks edited: a part at the top left is the same")
+
+
+def test_a_coarse_map_gives_way_to_finer_ones_and_its_reason_stays():
+    cells = np.zeros((50, 50), np.float32)
+    fine, coarse = cells.copy(), cells.copy()
+    fine[10:16, 10:16], coarse[5:25, 5:25] = 1, 1
+    found = {
+        "quantisation": Finding(9.0, fine, (0, 0), 8, (400, 400)),
+        "collage": Finding(9.0, coarse, (0, 0), 8, (400, 400)),
+    }
+    (both,) = reasons_of(found)
+    assert both.map is not None
+    assert (both.map > 0.5).sum() == 36 * 64
+    assert "lacks a JPEG compression" in both.statement
+    assert "looks as if it came from elsewhere" in both.statement
+    (alone,) = reasons_of({"collage": found["collage"]})
+    assert alone.map is not None
+    assert (alone.map > 0.5).sum() == 400 * 64

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 
 from gammascope import checkpoints, forensics
 from gammascope.choices import Engine, Precision, Profile
-from gammascope.detection import runtime
+from gammascope.detection import eyes, runtime
 from gammascope.detection.scores import Maps, Scores, scores_of
 from gammascope.errors import IncompatibleCheckpointError, UndecodableImageError
 from gammascope.imaging import codecs, views
@@ -260,7 +260,9 @@ class Pipeline:
             }
         stability, untried = ((), ()) if empty else self._rechecks(decoded.image, answers)
         calibrated = not empty and not self._raw(answers)
-        picture = forensics.Picture(decoded.image, decoded.content)
+        # Loading the tower once more takes a second and its size: for who asks for all methods.
+        sight = eyes.embedded() if self.answers_edited and self.profile == "thorough" else None
+        picture = forensics.Picture(decoded.image, decoded.content, sight)
         answered, parts = self._edited(picture, answers)
         coverage = self._coverage(decoded, scores)
         return Report(

@@ -132,6 +132,10 @@ _GRAIN = 0.5  # standard deviation of a cell, grey levels, that photos have wher
 _DRAWN = 0.5  # share of cells without it
 
 
+Eyes: TypeAlias = Callable[[UInt8[np.ndarray, "n 224 224 3"]], Float[np.ndarray, "n d 14 14"]]
+"""How a vision tower sees squares: tokens of their patches."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """What methods look at; what several need is made once.
@@ -139,10 +143,13 @@ class Picture:
     Attributes:
         image: Upright sRGB pixels.
         content: The file it comes from; empty if there is none.
+        eyes: Returns the tokens of a vision tower's patches, images x numbers x 14 x 14, for squares of 224 px; None:
+            there is no tower.
     """
 
     image: Image
     content: bytes = b""
+    eyes: Eyes | None = None
 
     @property
     def size(self) -> tuple[int, int]:

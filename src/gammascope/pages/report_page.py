@@ -64,6 +64,7 @@ _LAYER_COLOURS: Final = {
     "forensics:shifted": (178, 84, 40),
     "forensics:grids": (0, 170, 200),
     "forensics:cloning": (232, 190, 0),
+    "forensics:collage": (92, 61, 46),
     "forensics:noise": (128, 140, 0),
 }
 # A mark is its outline: what lies inside is the evidence, and several reasons may lie on it.

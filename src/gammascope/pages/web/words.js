@@ -34,6 +34,7 @@ const FORENSIC_LAYERS = {
   "forensics:shifted": "Another file's grid",
   "forensics:grids": "Other JPEG grid",
   "forensics:cloning": "There twice",
+  "forensics:collage": "Does not belong",
   "forensics:noise": "Other noise",
 };
 

@@ -1,0 +1,363 @@
+"""Whether CLIP's tower sees edits that forensic traces do not, above all after halving: cell by cell, and as a whole.
+
+    python benchmarks/edits_by_eyes.py FOLDER MANIFEST [MANIFEST ...] --graph runs/eyes/blank.onnx --decoder TAEF2
+
+Edits of training photos are made by the laws of ``fit_consistency.py``, in a form of chance and halved as JPEG 90;
+photos of sources left out are edited by the laws of the bed (``edits_bed.py``), in its three forms. Of every picture
+the tower reads two squares that cover it. A small network learns from tokens of cells, edited and not, and from what
+each has that the mean of its square has not; a picture's score is the mean of its clearest cells. Beside it stands a
+penalised linear reading of whole squares (docs/experiments/e49.md). What was read is kept in FOLDER.
+"""
+
+from __future__ import annotations
+
+import argparse
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import torch
+from edits_bed import KINDS, SMALLEST_PX, drawn
+from edits_bed import edits as edits_of_the_bed
+from eyes import GRADIENT, PENALTY, Space
+from eyes_reading import SIDE, before_head
+from fit_consistency import edits as edits_to_learn
+from fit_consistency import in_some_form, is_apart, is_learnt
+from rich.progress import track
+from sklearn.metrics import f1_score
+from token_reading import CELLS, VIEW
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from forensics import FORMS, cut, in_form, truth_in
+from gammascope.data.manifest import read_manifest
+from gammascope.errors import UndecodableImageError
+from gammascope.evaluation.metrics import auroc_against
+from gammascope.files import complete_or_absent
+from gammascope.forensics import collage
+from gammascope.generation.autoencoder import TinyAutoencoder
+from gammascope.imaging import codecs, views
+from gammascope.imaging.decode import decode
+from gammascope.networks.fitted import fit_logistic
+from gammascope.report import percent
+from gammascope.sample import Entry, Image, Mask
+
+HALVED = FORMS[-1]
+PIXELS = 150_000
+KEPT = 12
+"""Cells of either kind of a square that are learnt from."""
+HIDDEN, BATCH, RATE, PASSES = 128, 512, 1e-3, 3
+
+
+def reduced(image: Image) -> Image:
+    """Return all of a picture, reduced to ``PIXELS``."""
+    share = (PIXELS / (image.shape[0] * image.shape[1])) ** 0.5
+    return codecs.rescale(image, share) if share < 1 else image
+
+
+FRAMES: Mapping[str, Callable[[Image], Image]] = {
+    "cut": lambda image: cut(image, PIXELS),
+    "whole": reduced,
+}
+
+Made = tuple[str, str, Image, Mask | None]
+"""Kind, form, pixels, and what was edited."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("manifests", type=Path, nargs="+")
+    parser.add_argument("--graph", type=Path, required=True)
+    parser.add_argument("--decoder", type=Path, required=True)
+    parser.add_argument("--photos", type=int, default=240, help="that are learnt from")
+    parser.add_argument("--judged", type=int, default=60, help="photos of sources left out")
+    parser.add_argument("--hard", type=Path, action="append", default=[], help="listed photos")
+    parser.add_argument("--only-read", action="store_true", help="keep what the tower reads")
+    parser.add_argument("--out", type=Path, default=collage.WEIGHTS)
+    parser.add_argument("--apart", type=int, nargs=2, metavar=("N", "K"), default=(4, 1))
+    chosen = parser.parse_args()
+    photos = drawn([e for path in chosen.manifests for e in read_manifest(path, "train")], None)
+    judged = [e for e in photos if is_apart(e, *chosen.apart)]
+    learnt = [e for e in photos if not is_apart(e, *chosen.apart)]
+    hard = [e for path in chosen.hard for e in read_manifest(path, "train")]
+    hard = [e for e in drawn(hard, None) if is_learnt(e)]
+    decoder = TinyAutoencoder.from_folder(chosen.decoder)
+    reader = Reader(before_head(chosen.graph, cells=True), chosen.folder)
+    to_learn = partial(taught, photos=learnt)
+    to_judge = partial(tested, photos=judged, decoder=decoder)
+    known, asked = [], []
+    for frame in FRAMES:
+        known += reader.read("learnt", learnt, chosen.photos, frame, to_learn)
+        asked += reader.read("judged", judged, chosen.judged, frame, to_judge, kept=None)
+    known += reader.read("hard", hard, chosen.photos, "whole", to_learn)
+    if chosen.only_read:
+        return
+    print(f"{len(known)} photos learnt from, {len(asked)} judged")
+    fit(known, chosen.out)
+    show("cells", asked, by_cells(asked, chosen.out))
+    show("whole squares", asked, by_squares(known, asked))
+
+
+def taught(entry: Entry, image: Image, photos: list[Entry]) -> Iterator[Made]:
+    """Yield a training photo and its edits, each in a form of chance and halved."""
+    rng = np.random.default_rng(zlib.crc32(entry.path.name.encode()) + 1)
+    before: int | None = None
+    for made, truth in edits_to_learn(entry, image, photos, rng, ()):
+        if id(made) == before:  # each is yielded more than once
+            continue
+        before = id(made)
+        kind = KINDS[0] if truth is None else "edit"
+        picture, shown = in_some_form(made, truth, rng)
+        yield kind, "chance", picture.image, shown
+        yield kind, HALVED, in_form(made, HALVED).image, truth_in(truth, HALVED)
+
+
+def tested(
+    entry: Entry, image: Image, photos: list[Entry], decoder: TinyAutoencoder
+) -> Iterator[Made]:
+    """Yield a photo and the bed's edits of it, in every form."""
+    for kind, made, truth in edits_of_the_bed(entry, image, photos, decoder, PIXELS):
+        for form in FORMS:
+            yield kind, form, in_form(made, form).image, truth_in(truth, form)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the tower read of a photo and its edits.
+
+    Attributes:
+        kinds, forms: Of each picture.
+        picture: Of each square, the picture's number.
+        whole: What an embedded reading is given of each square.
+        square: Of each cell, the square's number.
+        cells: Tokens of all blocks.
+        mean: Mean of the tokens of each square.
+        share: Share of each cell that was edited.
+    """
+
+    kinds: np.ndarray
+    forms: np.ndarray
+    picture: np.ndarray
+    whole: np.ndarray
+    square: np.ndarray
+    cells: np.ndarray
+    mean: np.ndarray
+    share: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads what is made of photos, and keeps it in a folder."""
+
+    tower: Any
+    folder: Path
+
+    def read(
+        self,
+        group: str,
+        photos: Sequence[Entry],
+        count: int,
+        frame: str,
+        make: Callable[[Entry, Image], Iterator[Made]],
+        kept: int | None = KEPT,
+    ) -> list[Seen]:
+        """Return what the tower reads of the first photos that are large enough.
+
+        Args:
+            group: Folder within the folder.
+            photos: In order.
+            count: How many.
+            frame: "cut": a part at its own resolution; "whole": all, reduced.
+            make: What is made of each.
+            kept: Cells of either kind of a square; None: all.
+        """
+        folder = self.folder / f"{group} {frame}"
+        folder.mkdir(parents=True, exist_ok=True)
+        found: list[Seen] = []
+        for entry in track(photos, folder.name):
+            if len(found) >= count:
+                break
+            place = folder / f"{zlib.crc32(str(entry.path).encode()):08x}.npz"
+            if not place.is_file():
+                try:
+                    image = FRAMES[frame](decode(entry.path).image)
+                    if min(image.shape[:2]) < SMALLEST_PX:
+                        continue
+                    made = list(make(entry, image))
+                except UndecodableImageError:
+                    continue
+                seen = seen_in(made, self.tower, kept)
+                with complete_or_absent(place) as unfinished, unfinished.open("wb") as file:
+                    np.savez(file, **vars(seen))
+            with np.load(place) as values:
+                found.append(Seen(**{name: values[name] for name in values.files}))
+        return found
+
+
+def seen_in(made: Sequence[Made], tower: Any, kept: int | None) -> Seen:
+    """Read two squares of each picture, and keep all cells, or so many of either kind."""
+    rng = np.random.default_rng(0)
+    picture, whole, square, cells, mean, share = [], [], [], [], [], []
+    for number, (_, _, image, truth) in enumerate(made):
+        for shown, edited in squares(image, truth):
+            tokens, grid = tower([views.normalised(shown, VIEW)[None]]).values()
+            grid = grid[0].reshape(-1, CELLS * CELLS).T
+            some = np.arange(len(grid))
+            if kept is not None:
+                ways = (edited > 0.6, edited < 0.05)
+                some = np.concatenate([rng.permutation(np.flatnonzero(w))[:kept] for w in ways])
+            picture.append(number)
+            whole.append(tokens[0].astype(np.float16))
+            square.append(np.full(len(some), len(picture) - 1))
+            cells.append(grid[some].astype(np.float16))
+            mean.append(grid.mean(0).astype(np.float16))
+            share.append(edited[some])
+    return Seen(
+        np.array([kind for kind, *_ in made]),
+        np.array([form for _, form, *_ in made]),
+        np.array(picture),
+        np.stack(whole),
+        np.concatenate(square),
+        np.concatenate(cells),
+        np.stack(mean),
+        np.concatenate(share),
+    )
+
+
+def squares(image: Image, truth: Mask | None) -> Iterator[tuple[Image, np.ndarray]]:
+    """Yield the squares that cover a picture, and how much of each of their cells was edited."""
+    for box in collage.squares((image.shape[1], image.shape[0])):
+        shown = collage.seen_in(image, box)
+        if truth is None:
+            yield shown, np.zeros(CELLS * CELLS)
+            continue
+        white = np.repeat(truth[..., None].astype(np.uint8) * 255, 3, 2)
+        edited = collage.seen_in(white, box)[..., 0] / 255
+        yield shown, edited.reshape(CELLS, SIDE // CELLS, CELLS, -1).mean((1, 3)).ravel()
+
+
+Scores = dict[int, tuple[np.ndarray, np.ndarray]]
+"""Of each judged photo: the score of every picture, and F1 of its marked cells."""
+
+
+def fit(known: Sequence[Seen], out: Path) -> None:
+    """Learn from cells, edited and not as heavy, and write the weights of ``forensics/collage.py``."""
+    torch.manual_seed(0)
+    given = torch.from_numpy(np.concatenate([_given(seen) for seen in known]))
+    labels = torch.from_numpy(
+        np.concatenate([seen.share > 0.5 for seen in known]).astype(np.float32)
+    )
+    mean, spread = _law(given)
+    share = float(labels.mean())
+    weights = torch.where(labels > 0.5, 0.5 / share, 0.5 / (1 - share))
+    first, last = torch.nn.Linear(given.shape[1], HIDDEN), torch.nn.Linear(HIDDEN, 1)
+    net = torch.nn.Sequential(first, torch.nn.ReLU(), torch.nn.Dropout(0.3), last)
+    optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=0.1)
+    steps = PASSES * -(-len(labels) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+    print(f"{len(labels):,} cells of {len(known)} photos, {share:.2f} edited", flush=True)
+    for number in range(PASSES):
+        total = 0.0
+        for some in torch.split(torch.randperm(len(labels)), BATCH):
+            seen = ((given[some].float() - mean) / spread).clip(-6, 6)
+            said = net(seen)[:, 0]
+            loss = binary_cross_entropy_with_logits(said, labels[some], weights[some])
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+            schedule.step()
+            total += float(loss.detach()) * len(some)
+        print(f"pass {number + 1}: loss {total / len(labels):.4f}", flush=True)
+    stored = {
+        "mean": mean.numpy(),
+        "spread": spread.numpy(),
+        "first": first.weight.detach().numpy().T.astype(np.float16),
+        "first_bias": first.bias.detach().numpy(),
+        "last": last.weight.detach().numpy()[0],
+        "last_bias": last.bias.detach().numpy(),
+    }
+    with complete_or_absent(out) as unfinished:
+        safetensors.numpy.save_file(
+            {name: np.ascontiguousarray(value) for name, value in stored.items()}, unfinished
+        )
+
+
+def by_cells(asked: Sequence[Seen], weights: Path) -> Scores:
+    """Score pictures by their clearest cells."""
+    collage.WEIGHTS = weights
+    found: Scores = {}
+    for number, seen in enumerate(asked):
+        tokens = seen.cells.reshape(-1, CELLS * CELLS, seen.cells.shape[1]).swapaxes(1, 2)
+        said = collage.logits(tokens.reshape(*tokens.shape[:2], CELLS, CELLS))
+        shares = seen.share.reshape(said.shape)
+        scores, marks = [], []
+        for one in range(len(seen.kinds)):
+            own, truth = said[seen.picture == one], shares[seen.picture == one] > 0.5
+            scores.append(collage.score_of(own))
+            marked = f1_score(truth.ravel(), own.ravel() > 0, zero_division=0.0)
+            marks.append(marked if truth.any() else np.nan)
+        found[number] = np.array(scores), np.array(marks)
+    return found
+
+
+def _given(seen: Seen) -> np.ndarray:
+    """Return tokens of cells, and what each has that the mean of its square has not."""
+    return np.concatenate([seen.cells, seen.cells - seen.mean[seen.square]], 1)
+
+
+def _law(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    some = values[:: len(values) // 20_000 + 1].float()
+    return some.mean(0), some.std(0) + 1e-3
+
+
+def by_squares(known: Sequence[Seen], asked: Sequence[Seen]) -> Scores:
+    """Fit a penalised linear reading to whole squares; a picture's score is the clearer of its two."""
+    whole = torch.from_numpy(np.concatenate([seen.whole for seen in known])).float()
+    truth = np.concatenate([seen.kinds[seen.picture] != KINDS[0] for seen in known])
+    space = Space.of(whole, components=1024)
+    x, weight = space(whole), np.where(truth, 0.5 / truth.sum(), 0.5 / (~truth).sum())
+    reading = fit_logistic(
+        x,
+        torch.from_numpy(truth).long(),
+        PENALTY,
+        x.std(0),  # coordinates keep the spread of their components, as in eyes.py
+        torch.from_numpy(weight),
+        gradient=GRADIENT,
+    )
+    found: Scores = {}
+    for number, seen in enumerate(asked):
+        said = reading.logits(space(torch.from_numpy(seen.whole).float())).numpy()
+        scores = [said[seen.picture == one].max() for one in range(len(seen.kinds))]
+        found[number] = np.array(scores), np.full(len(scores), np.nan)
+    return found
+
+
+def show(name: str, asked: Sequence[Seen], scores: Scores) -> None:
+    """Print AUROC, how many are found where 1 % of the photos is, and F1 of marked cells."""
+    kinds, forms = (
+        np.concatenate([getattr(seen, key) for seen in asked]) for key in ("kinds", "forms")
+    )
+    values, marks = (
+        np.concatenate([scores[n][part] for n in range(len(asked))]) for part in (0, 1)
+    )
+    print(f"\n{name}\n| kind | form | n | AUROC | above all but 1 % of photos | F1 of cells |")
+    print("| --- | --- | ---: | --- | ---: | ---: |")
+    for form in FORMS:
+        reals = np.sort(values[(forms == form) & (kinds == KINDS[0])])[::-1]
+        for kind in KINDS[1:]:
+            own = (forms == form) & (kinds == kind)
+            area = auroc_against(reals, values[own])
+            above = float((values[own] > reals[int(0.01 * len(reals))]).mean())
+            print(
+                f"| {kind} | {form} | {own.sum()} | {area.value:.2f} [{area.low:.2f}, {area.high:.2f}]"
+                f" | {percent(above, 0)} | {np.nanmean(marks[own]):.2f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

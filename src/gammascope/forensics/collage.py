@@ -1,0 +1,107 @@
+"""A part that does not belong: what a vision model sees of each place of a picture, weighed by a small network.
+
+CLIP's tower reads squares that cover the picture, enlarged or reduced to 224 px. Each of their 14 x 14 cells is judged
+by its tokens of five blocks, and by what these have that the mean of the square has not; a picture is scored by its
+clearest cells. So a piece of another picture is found by its content and its outline, also where saving and reducing
+left no other trace of it.
+
+Source: ours; that such tokens tell where edits lie is in docs/experiments/e33.md and e49.md.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import safetensors.numpy
+from jaxtyping import Float, UInt8
+
+from gammascope.forensics.base import CELL_PX, Finding, Outcome, Picture, Silence, standardised
+from gammascope.imaging import views
+from gammascope.imaging.views import Box
+from gammascope.sample import Image
+
+SIDE_PX = 224
+GRID = 14
+"""Cells along a side of a square."""
+
+SMALLEST_PX = 112
+"""Shorter side below which the tower sees little but enlarged pixels."""
+
+MOST_SQUARES = 4
+"""Pictures longer than so many times their shorter side are left out."""
+
+CLEAREST = 0.05
+"""Share of a picture's cells that its score is the mean of."""
+
+WEIGHTS = Path(__file__).with_name("collage.safetensors")
+"""The network, which ``benchmarks/edits_by_eyes.py`` makes."""
+
+
+def examine(picture: Picture) -> Outcome:
+    """Mark the part that looks least as if it belonged."""
+    if picture.eyes is None:
+        return Silence("no vision tower at hand")
+    width, height = picture.size
+    if min(width, height) < SMALLEST_PX:
+        return Silence(f"smaller than {SMALLEST_PX} px on the shorter side")
+    if max(width, height) > MOST_SQUARES * min(width, height):
+        return Silence("too narrow")
+    boxes = squares(picture.size)
+    tokens = picture.eyes(np.stack([seen_in(picture.image, box) for box in boxes]))
+    said = logits(tokens)
+    # The last cells may reach beyond the picture.
+    columns, rows = -(-width // CELL_PX), -(-height // CELL_PX)
+    across, down = columns / width, rows / height
+    small: list[Box] = [
+        (left * across, top * down, side * across, side * down) for left, top, side, _ in boxes
+    ]
+    cells = views.paste(said.reshape(-1, GRID, GRID), small, (columns, rows))
+    chance = 1 / (1 + np.exp(-cells))
+    return Finding(score_of(said), chance.astype(np.float32), (0, 0), CELL_PX, picture.size)
+
+
+def squares(size: tuple[int, int]) -> list[Box]:
+    """Return squares that cover a picture of this width and height, evenly spread along its longer side."""
+    side = min(size)
+    count = -(-max(size) // side)
+    width, height = (extent - side for extent in size)
+    steps = [at / max(1, count - 1) for at in range(count)]
+    return [(width * step, height * step, float(side), float(side)) for step in steps]
+
+
+def seen_in(image: Image, box: Box) -> UInt8[np.ndarray, "224 224 3"]:
+    """Return a square as the tower sees it."""
+    left, top, side, _ = (round(value) for value in box)
+    part = PIL.Image.fromarray(image[top : top + side, left : left + side])
+    gap = max(1.0, side / SIDE_PX / 2)
+    shown = part.resize((SIDE_PX, SIDE_PX), PIL.Image.Resampling.BICUBIC, reducing_gap=2 * gap)
+    return np.asarray(shown)
+
+
+def score_of(said: Float[np.ndarray, "n cells"]) -> float:
+    """Return the mean logit of the clearest cells."""
+    ordered = np.sort(said, axis=None)
+    return float(ordered[-max(1, round(CLEAREST * ordered.size)) :].mean())
+
+
+def inputs_of(tokens: Float[np.ndarray, "n d 14 14"]) -> Float[np.ndarray, "n cells _2d"]:
+    """Return what the network is given of each cell: its tokens, and what these have that their mean has not."""
+    cells = tokens.reshape(*tokens.shape[:2], -1).swapaxes(1, 2).astype(np.float32)
+    return np.concatenate([cells, cells - cells.mean(1, keepdims=True)], 2)
+
+
+def logits(tokens: Float[np.ndarray, "n d 14 14"]) -> Float[np.ndarray, "n cells"]:
+    """Return for each cell how much it looks as if it did not belong; 0: as likely as not among cells of both kinds."""
+    net = _network()
+    seen = standardised(inputs_of(tokens), net["mean"], net["spread"]).astype(np.float32)
+    hidden = np.maximum(seen @ net["first"] + net["first_bias"], 0)
+    return np.asarray(hidden @ net["last"] + net["last_bias"])
+
+
+@cache
+def _network() -> dict[str, np.ndarray]:
+    stored = safetensors.numpy.load_file(WEIGHTS)
+    return {name: value.astype(np.float32) for name, value in stored.items()}

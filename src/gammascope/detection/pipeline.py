@@ -156,12 +156,15 @@ class Pipeline:
             IncompatibleCheckpointError: If it is no checkpoint, or another method's.
             RecipeError: If execution and device do not go together.
         """
+        path = checkpoints.resolve(weights)
+        looks = besides.forensics and execution.profile == "thorough"
         loaded = runtime.load(
-            checkpoints.resolve(weights),
+            path,
             method=method,
             device=device,
             engine=execution.engine,
             precision=execution.precision,
+            patches=looks and path == checkpoints.default_path(),
         )
         return cls(loaded.network, loaded.facts, loaded.sha256, besides, execution.profile)
 
@@ -260,8 +263,8 @@ class Pipeline:
             }
         stability, untried = ((), ()) if empty else self._rechecks(decoded.image, answers)
         calibrated = not empty and not self._raw(answers)
-        # Loading the tower once more takes a second and its size: for who asks for all methods.
-        sight = eyes.embedded() if self.answers_edited and self.profile == "thorough" else None
+        thorough = self.answers_edited and self.profile == "thorough"
+        sight = eyes.of(self.network) if thorough else None
         picture = forensics.Picture(decoded.image, decoded.content, sight)
         answered, parts = self._edited(picture, answers)
         coverage = self._coverage(decoded, scores)

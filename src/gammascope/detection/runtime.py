@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from gammascope import checkpoints, machine
 from gammascope.choices import Engine, Precision
@@ -30,6 +30,7 @@ from gammascope.errors import (
     RecipeError,
     first_line,
 )
+from gammascope.imaging import views
 
 if TYPE_CHECKING:
     from gammascope.detectors.base import Detector
@@ -160,9 +161,12 @@ class OpenVinoNetwork(Network):
         graph: ONNX file, or IR (``.xml`` beside its ``.bin``).
         precision: Of the arithmetic; "bf16" is a hint that processors without it ignore; "auto" computes with int8
             where weights are int8, "f32" never does.
+        patches: Also give the patch tokens that a linear probe averages (``patch_tokens``).
     """
 
-    def __init__(self, graph: Path, precision: Precision = "auto") -> None:
+    def __init__(
+        self, graph: Path, precision: Precision = "auto", *, patches: bool = False
+    ) -> None:
         self._streams = machine.cores()
         try:
             self._model = openvino_core().read_model(graph)
@@ -174,6 +178,13 @@ class OpenVinoNetwork(Network):
             origin_text(graph) if graph.suffix == ".onnx" else _runtime_info(self._model), graph
         )
         self.name = f"openvino {precision}"
+        self._answers = len(self._model.outputs)
+        averages = [op for op in self._model.get_ops() if op.get_type_name() == "ReduceMean"]
+        self.sees_patches = (
+            patches and self.origin.facts.method == "linear_probe" and averages != []
+        )
+        if self.sees_patches:
+            self._model.add_outputs([averages[0].input_value(0)])
         self._compiled = self._made(precision)
         self._of_thread = threading.local()
         self.at_once = min(max(2 * self._streams, 4), _MOST_REQUESTS)
@@ -207,16 +218,30 @@ class OpenVinoNetwork(Network):
         """Answer for normalised views: as many at a time as this thread has requests."""
         requests, parts = self._mine(), []
         for start in range(0, len(pixels), len(requests)):
-            views = range(start, min(len(pixels), start + len(requests)))
-            for request, view in zip(requests, views, strict=False):
-                request.start_async([pixels[view : view + 1]], share_inputs=True)
-            for request, _ in zip(requests, views, strict=False):
+            some = range(start, min(len(pixels), start + len(requests)))
+            for request, at in zip(requests, some, strict=False):
+                request.start_async([pixels[at : at + 1]], share_inputs=True)
+            for request, _ in zip(requests, some, strict=False):
                 request.wait()
                 # Copied, because the next views overwrite them.
-                parts.append([tensor.data.copy() for tensor in request.output_tensors])
+                answers = request.output_tensors[: self._answers]
+                parts.append([tensor.data.copy() for tensor in answers])
         return self.origin.answered(
             [np.concatenate(columns) for columns in zip(*parts, strict=True)]
         )
+
+    def patch_tokens(
+        self, squares: UInt8[np.ndarray, "n side side 3"]
+    ) -> Float[np.ndarray, "n d rows columns"]:
+        """Return the tokens of all blocks that the probe averages, one after the other, of each patch."""
+        request, found = self._mine()[0], []
+        for square in squares:
+            pixels = views.normalised(square, self.origin.facts.view)[None]
+            request.infer([pixels], share_inputs=True)
+            found.append(request.output_tensors[self._answers].data[0].copy())
+        tokens = np.stack(found)
+        side = round(tokens[0][0].size ** 0.5)
+        return tokens.reshape(len(tokens), -1, side, side)
 
     def _mine(self) -> list[Any]:
         """Return the requests of this thread: two threads must not fill the same."""
@@ -262,6 +287,7 @@ def load(
     device: str = "cpu",
     engine: Engine = "auto",
     precision: Precision = "auto",
+    patches: bool = False,
 ) -> Loaded:
     """Make a checkpoint or an exported graph ready to run.
 
@@ -272,6 +298,7 @@ def load(
         engine: What runs it; "auto": OpenVINO, ONNX Runtime or torch, the first that is installed and has a graph.
         precision: "bf16" is for OpenVINO only: faster, and its logits differ by a few per cent. "auto" is what
             thresholds were fitted with.
+        patches: A linear probe on OpenVINO also gives its patch tokens.
 
     Raises:
         MissingDataError: If there is no such file, or no graph for that engine.
@@ -286,7 +313,7 @@ def load(
     if not weights.is_file():
         raise MissingDataError(f"No checkpoint at {weights}.")
     if weights.suffix in (".onnx", ".xml"):
-        return _exported(weights, method, engine, precision)
+        return _exported(weights, method, engine, precision, patches=patches)
     graph = weights.with_suffix(".onnx")
     if device == "cpu" and engine != "torch":
         sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -295,7 +322,7 @@ def load(
         if fits and chosen != "torch":
             facts = checkpoints.read_facts(weights)
             _refuse_other(facts, method, weights)
-            return Loaded(_network(graph, chosen, precision), facts, sha256)
+            return Loaded(_network(graph, chosen, precision, patches=patches), facts, sha256)
         if engine != "auto" or precision == "bf16":
             raise MissingDataError(
                 f"No graph of this checkpoint at {graph}: write it with gammascope export {weights}."
@@ -303,23 +330,25 @@ def load(
     return _by_torch(weights, method, device)
 
 
-def _exported(graph: Path, method: str | None, engine: Engine, precision: Precision) -> Loaded:
+def _exported(
+    graph: Path, method: str | None, engine: Engine, precision: Precision, *, patches: bool
+) -> Loaded:
     chosen = engine if engine != "auto" else installed()
     if chosen == "torch" or (graph.suffix == ".xml" and chosen != "openvino"):
         if engine != "auto":
             raise RecipeError(f"engine={engine!r} cannot run {graph.name}.")
         raise MissingExtraError(f"Running {graph.name} needs openvino: pip install openvino.")
-    network = _network(graph, chosen, precision)
+    network = _network(graph, chosen, precision, patches=patches)
     _refuse_other(network.origin.facts, method, graph)
     content = graph if graph.suffix == ".onnx" else graph.with_suffix(".bin")
     return Loaded(network, network.origin.facts, hashlib.sha256(content.read_bytes()).hexdigest())
 
 
 def _network(
-    graph: Path, engine: Engine, precision: Precision
+    graph: Path, engine: Engine, precision: Precision, *, patches: bool
 ) -> OpenVinoNetwork | OnnxRuntimeNetwork:
     if engine == "openvino":
-        return OpenVinoNetwork(graph, precision)
+        return OpenVinoNetwork(graph, precision, patches=patches)
     if precision == "bf16":
         raise MissingExtraError(f"precision={precision!r} needs openvino: pip install openvino.")
     return OnnxRuntimeNetwork(graph)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gammascope.detection import eyes
+from gammascope.detection.pipeline import Execution, Pipeline
 from gammascope.forensics import METHODS, Finding, Picture, Silence, collage
 from gammascope.imaging import codecs
 from gammascope.imaging.codecs import Encoding
@@ -74,3 +75,17 @@ def test_a_map_covers_pictures_of_any_size(sight):
     shown = collage.examine(Picture(image, eyes=sight)).map()
     assert shown.shape == (131, 203)
     assert np.isfinite(shown).all()
+
+
+def test_a_thorough_scan_asks_it_and_needs_no_second_tower(photos, sight):
+    thorough = Pipeline.load(execution=Execution(profile="thorough"))
+    own = eyes.of(thorough.network)
+    squares = np.stack([photos["coffee"][:224, :224], photos["rocket"][:224, :224]])
+    assert own is not sight
+    np.testing.assert_array_equal(own(squares), sight(squares))
+    assert eyes.of(Pipeline.load().network) == sight
+    image, _ = pasted(photos)
+    report = thorough.report(image)
+    (found,) = (item for item in report.evidence if item.name == "forensics:collage")
+    assert "looks as if it came from elsewhere" in found.statement
+    assert report.words == "edited"

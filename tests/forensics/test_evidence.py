@@ -174,7 +174,10 @@ def test_by_default_edited_is_answered_where_a_part_stands_out_and_nowhere_else(
 def test_forensics_answers_what_the_embedded_detector_leaves_open(composite):
     with_it, without = (thorough(composite, "default", on=on) for on in (True, False))
     assert "edited" not in without.answers
-    assert with_it.answers["generated"] == without.answers["generated"]
+    said, alone = (found.answers["generated"] for found in (with_it, without))
+    # Patch tokens are one more output of the network, which rounds otherwise then.
+    assert said.verdict is alone.verdict
+    assert said.probability == pytest.approx(alone.probability, abs=1e-5)
     assert with_it.answers["edited"].verdict is Verdict.FAKE
     assert with_it.calibrated == without.calibrated
     assert [e.name for e in with_it.evidence if e.name.startswith("mask:edited")] == ["mask:edited"]

@@ -125,7 +125,8 @@ class Table:
         return (str(entry.path), kind, form) in self._known
 
     def add(self, entry: Entry, kind: str, form: str, picture: Picture, truth: Mask | None) -> None:
-        picture = replace(picture, eyes=embedded())
+        if "collage" in self._methods:
+            picture = replace(picture, eyes=embedded())
         told = {name: METHODS[name].examine(picture) for name in self._methods}
         groups = {"all": list(told)}
         for name in told:

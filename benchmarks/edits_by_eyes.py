@@ -26,12 +26,11 @@ from edits_bed import KINDS, SMALLEST_PX, drawn
 from edits_bed import edits as edits_of_the_bed
 from eyes import GRADIENT, PENALTY, Space
 from eyes_reading import SIDE, before_head
+from fit_consistency import Course, in_some_form, is_apart, is_learnt, learn, share_of
 from fit_consistency import edits as edits_to_learn
-from fit_consistency import in_some_form, is_apart, is_learnt
 from rich.progress import track
 from sklearn.metrics import f1_score
 from token_reading import CELLS, VIEW
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from forensics import FORMS, cut, in_form, truth_in
 from gammascope.data.manifest import read_manifest
@@ -39,6 +38,7 @@ from gammascope.errors import UndecodableImageError
 from gammascope.evaluation.metrics import auroc_against
 from gammascope.files import complete_or_absent
 from gammascope.forensics import collage
+from gammascope.forensics.base import standardised
 from gammascope.generation.autoencoder import TinyAutoencoder
 from gammascope.imaging import codecs, views
 from gammascope.imaging.decode import decode
@@ -50,7 +50,7 @@ HALVED = FORMS[-1]
 PIXELS = 150_000
 KEPT = 12
 """Cells of either kind of a square that are learnt from."""
-HIDDEN, BATCH, RATE, PASSES = 128, 512, 1e-3, 3
+HIDDEN, COURSE = 128, Course(passes=3, batch=512, rate=1e-3, decay=0.1)
 
 
 def reduced(image: Image) -> Image:
@@ -77,7 +77,6 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=240, help="that are learnt from")
     parser.add_argument("--judged", type=int, default=60, help="photos of sources left out")
     parser.add_argument("--hard", type=Path, action="append", default=[], help="listed photos")
-    parser.add_argument("--only-read", action="store_true", help="keep what the tower reads")
     parser.add_argument("--out", type=Path, default=collage.WEIGHTS)
     parser.add_argument("--apart", type=int, nargs=2, metavar=("N", "K"), default=(4, 1))
     chosen = parser.parse_args()
@@ -95,8 +94,6 @@ def main() -> None:
         known += reader.read("learnt", learnt, chosen.photos, frame, to_learn)
         asked += reader.read("judged", judged, chosen.judged, frame, to_judge, kept=None)
     known += reader.read("hard", hard, chosen.photos, "whole", to_learn)
-    if chosen.only_read:
-        return
     print(f"{len(known)} photos learnt from, {len(asked)} judged")
     fit(known, chosen.out)
     show("cells", asked, by_cells(asked, chosen.out))
@@ -106,11 +103,7 @@ def main() -> None:
 def taught(entry: Entry, image: Image, photos: list[Entry]) -> Iterator[Made]:
     """Yield a training photo and its edits, each in a form of chance and halved."""
     rng = np.random.default_rng(zlib.crc32(entry.path.name.encode()) + 1)
-    before: int | None = None
     for made, truth in edits_to_learn(entry, image, photos, rng, ()):
-        if id(made) == before:  # each is yielded more than once
-            continue
-        before = id(made)
         kind = KINDS[0] if truth is None else "edit"
         picture, shown = in_some_form(made, truth, rng)
         yield kind, "chance", picture.image, shown
@@ -248,34 +241,24 @@ Scores = dict[int, tuple[np.ndarray, np.ndarray]]
 def fit(known: Sequence[Seen], out: Path) -> None:
     """Learn from cells, edited and not as heavy, and write the weights of ``forensics/collage.py``."""
     torch.manual_seed(0)
-    given = torch.from_numpy(np.concatenate([_given(seen) for seen in known]))
+    values = np.concatenate([_given(seen) for seen in known])
     labels = torch.from_numpy(
         np.concatenate([seen.share > 0.5 for seen in known]).astype(np.float32)
     )
-    mean, spread = _law(given)
-    share = float(labels.mean())
-    weights = torch.where(labels > 0.5, 0.5 / share, 0.5 / (1 - share))
-    first, last = torch.nn.Linear(given.shape[1], HIDDEN), torch.nn.Linear(HIDDEN, 1)
+    mean, spread = _law(values)
+    first, last = torch.nn.Linear(values.shape[1], HIDDEN), torch.nn.Linear(HIDDEN, 1)
     net = torch.nn.Sequential(first, torch.nn.ReLU(), torch.nn.Dropout(0.3), last)
-    optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=0.1)
-    steps = PASSES * -(-len(labels) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
-    print(f"{len(labels):,} cells of {len(known)} photos, {share:.2f} edited", flush=True)
-    for number in range(PASSES):
-        total = 0.0
-        for some in torch.split(torch.randperm(len(labels)), BATCH):
-            seen = ((given[some].float() - mean) / spread).clip(-6, 6)
-            said = net(seen)[:, 0]
-            loss = binary_cross_entropy_with_logits(said, labels[some], weights[some])
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            optimiser.step()
-            schedule.step()
-            total += float(loss.detach()) * len(some)
-        print(f"pass {number + 1}: loss {total / len(labels):.4f}", flush=True)
+
+    def given(some: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(standardised(values[some.numpy()].astype(np.float32), mean, spread))
+
+    print(
+        f"{len(labels):,} cells of {len(known)} photos, {share_of(labels):.2f} edited", flush=True
+    )
+    learn(net, given, labels, COURSE)
     stored = {
-        "mean": mean.numpy(),
-        "spread": spread.numpy(),
+        "mean": mean,
+        "spread": spread,
         "first": first.weight.detach().numpy().T.astype(np.float16),
         "first_bias": first.bias.detach().numpy(),
         "last": last.weight.detach().numpy()[0],
@@ -310,9 +293,9 @@ def _given(seen: Seen) -> np.ndarray:
     return np.concatenate([seen.cells, seen.cells - seen.mean[seen.square]], 1)
 
 
-def _law(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    some = values[:: len(values) // 20_000 + 1].float()
-    return some.mean(0), some.std(0) + 1e-3
+def _law(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    some = torch.from_numpy(values[:: len(values) // 20_000 + 1]).float()
+    return some.mean(0).numpy(), (some.std(0) + 1e-3).numpy()
 
 
 def by_squares(known: Sequence[Seen], asked: Sequence[Seen]) -> Scores:

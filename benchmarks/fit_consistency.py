@@ -16,11 +16,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -51,6 +52,8 @@ QUALITIES = (70, 75, 80, 85, 88, 90, 92, 95, 97)
 HIDDEN = (96, 48)
 CELLS, UNTOUCHED = 120, 100
 """Cells of either kind of an edited picture, and of a photo, that are kept."""
+FORMS_OF_PHOTO, FORMS_OF_EDIT = 3, 2
+"""Forms that each is saved in."""
 _KERNELS = (PIL.Image.Resampling.BILINEAR, PIL.Image.Resampling.BICUBIC, PIL.Image.Resampling.LANCZOS)  # fmt: skip
 
 
@@ -122,6 +125,7 @@ def cells_of(
         kept = [
             cells
             for made, truth in edits(entry, image, photos, rng, decoders)
+            for _ in range(FORMS_OF_PHOTO if truth is None else FORMS_OF_EDIT)
             for cells in kept_of(*in_some_form(made, truth, rng), rng)
         ]
     except UndecodableImageError:
@@ -141,9 +145,9 @@ def edits(
     rng: np.random.Generator,
     decoders: tuple[Path, ...],
 ) -> Iterator[tuple[Image, Mask | None]]:
-    """Yield the photo three times, each edit twice, and where it was edited."""
+    """Yield the photo and its edits, and where each was edited."""
     donor = donor_for(entry, photos, 4 * image[..., 0].size)
-    yield from [(image, None)] * 3
+    yield image, None
     pieces = Pieces(sides=(0.1, 0.5))
     fill = (Telea, NavierStokes)[int(rng.integers(2))]
     ways: tuple[Manipulation, ...] = (
@@ -154,7 +158,7 @@ def edits(
     )
     for way in ways:
         made = way(image, rng)
-        yield from [(made.image, made.edited)] * 2
+        yield made.image, made.edited
 
 
 def rewritten(image: Image, rng: np.random.Generator, decoders: tuple[Path, ...]) -> Image:
@@ -234,6 +238,52 @@ def kept_of(
         yield inputs[chosen].astype(np.float16), np.full(len(chosen), label, np.uint8)
 
 
+class Course(NamedTuple):
+    """How a small network learns."""
+
+    passes: int
+    batch: int
+    rate: float
+    decay: float
+
+
+def share_of(labels: torch.Tensor) -> float:
+    """Return which share of cells was edited."""
+    return float(labels.mean())
+
+
+def learn(
+    net: torch.nn.Module,
+    given: Callable[[torch.Tensor], torch.Tensor],
+    labels: torch.Tensor,
+    course: Course,
+) -> None:
+    """Teach a network to tell edited cells, 1, from others, 0, both as heavy.
+
+    Args:
+        net: Says one number of each cell.
+        given: Returns what it is given of the cells of these numbers.
+        labels: Of all cells.
+        course: How.
+    """
+    share = share_of(labels)
+    weights = torch.where(labels > 0.5, 0.5 / share, 0.5 / (1 - share))
+    optimiser = torch.optim.AdamW(net.parameters(), course.rate, weight_decay=course.decay)
+    steps = course.passes * -(-len(labels) // course.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, course.rate, total_steps=steps)
+    for number in range(course.passes):
+        total = 0.0
+        for chosen in torch.split(torch.randperm(len(labels)), course.batch):
+            said = net(given(chosen))[:, 0]
+            loss = binary_cross_entropy_with_logits(said, labels[chosen], weights[chosen])
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+            schedule.step()
+            total += float(loss.detach()) * len(chosen)
+        print(f"pass {number + 1}: loss {total / len(labels):.4f}", flush=True)
+
+
 def fit(files: list[Path], passes: int, out: Path) -> None:
     """Learn from the kept cells, edited and not as heavy, and write the weights."""
     torch.manual_seed(0)
@@ -243,28 +293,14 @@ def fit(files: list[Path], passes: int, out: Path) -> None:
     mean, spread = inputs.mean(0, dtype=np.float64), inputs.std(0) + 1e-3
     given = standardised(inputs, mean, spread).astype(np.float32)
     values = torch.from_numpy(given)
-    share = float(labels.mean())
-    weights = torch.where(labels > 0.5, 0.5 / share, 0.5 / (1 - share))
-    print(f"{len(labels):,} cells of {len(files)} photos, {share:.2f} edited", flush=True)
+    print(
+        f"{len(labels):,} cells of {len(files)} photos, {share_of(labels):.2f} edited", flush=True
+    )
     sizes = (given.shape[1], *HIDDEN, 1)
     layers = [torch.nn.Linear(*pair) for pair in pairwise(sizes)]
     between = [torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Dropout(p)) for p in (0.2, 0.1)]
     net = torch.nn.Sequential(layers[0], between[0], layers[1], between[1], layers[2])
-    batch, rate = 2048, 2e-3
-    optimiser = torch.optim.AdamW(net.parameters(), rate, weight_decay=1e-2)
-    steps = passes * -(-len(labels) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
-    for number in range(passes):
-        total = 0.0
-        for chosen in torch.split(torch.randperm(len(labels)), batch):
-            said = net(values[chosen])[:, 0]
-            loss = binary_cross_entropy_with_logits(said, labels[chosen], weights[chosen])
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            optimiser.step()
-            schedule.step()
-            total += float(loss.detach()) * len(chosen)
-        print(f"pass {number + 1}: loss {total / len(labels):.4f}", flush=True)
+    learn(net, lambda some: values[some], labels, Course(passes, 2048, 2e-3, 1e-2))
     stored = {"mean": mean.astype(np.float32), "spread": spread}
     for name, layer in zip(("first", "second", "last"), layers, strict=True):
         stored[name] = layer.weight.detach().numpy().T.copy()

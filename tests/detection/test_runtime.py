@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -190,20 +191,34 @@ def test_the_embedded_graph_belongs_to_the_embedded_weights_and_holds_none_itsel
     assert path.stat().st_size + graph.stat().st_size < 10e6
 
 
+class Otherwise(runtime.Network):
+    """Says what another network says, changed."""
+
+    name, at_once = "otherwise", 8
+
+    def __init__(self, other: runtime.Network, change: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._other, self._change = other, change
+
+    def look(self, pixels):
+        said = self._other.look(pixels)
+        return replace(
+            said, answers={name: self._change(values) for name, values in said.answers.items()}
+        )
+
+
 def test_a_parity_that_is_broken_is_told(exported):
     loaded = runtime.load(exported, engine="torch")
-
-    class Louder(runtime.Network):
-        name, at_once = "louder", 8
-
-        def look(self, pixels):
-            said = loaded.network.look(pixels)
-            answers = {name: values + 100 for name, values in said.answers.items()}
-            return replace(said, answers=answers)
-
-    found = export.parity(loaded.network, Louder(), loaded.facts, batches(loaded.facts.view))
+    louder = Otherwise(loaded.network, lambda values: values + 100)
+    found = export.parity(loaded.network, louder, loaded.facts, batches(loaded.facts.view))
     assert found.logit_error == pytest.approx(100, rel=1e-3)
     assert found.changed > 0.5
+
+
+def test_a_parity_with_no_numbers_is_broken(exported):
+    loaded = runtime.load(exported, engine="torch")
+    overflowing = Otherwise(loaded.network, lambda values: values * np.nan)
+    found = export.parity(loaded.network, overflowing, loaded.facts, batches(loaded.facts.view))
+    assert (found.logit_error, found.changed) == (math.inf, 1.0)
 
 
 def test_a_graph_of_other_weights_is_not_run(exported, tmp_path):
@@ -402,17 +417,3 @@ def test_a_scan_with_the_embedded_detector_imports_neither_torch_nor_telemetry(p
     row = json.loads(done.stdout)
     expected = Pipeline.load().report(picture)
     assert row["probability"] == pytest.approx(expected.probability, abs=1e-4)
-
-
-def test_a_parity_with_no_numbers_is_broken(exported):
-    loaded = runtime.load(exported, engine="torch")
-
-    class Overflowing(runtime.Network):
-        name, at_once = "overflowing", 8
-
-        def look(self, pixels):
-            said = loaded.network.look(pixels)
-            return replace(said, answers={n: v * np.nan for n, v in said.answers.items()})
-
-    found = export.parity(loaded.network, Overflowing(), loaded.facts, batches(loaded.facts.view))
-    assert (found.logit_error, found.changed) == (math.inf, 1.0)

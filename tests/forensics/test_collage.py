@@ -81,6 +81,7 @@ def test_a_thorough_scan_asks_it_and_needs_no_second_tower(photos, sight):
     thorough = Pipeline.load(execution=Execution(profile="thorough"))
     own = eyes.of(thorough.network)
     squares = np.stack([photos["coffee"][:224, :224], photos["rocket"][:224, :224]])
+    assert own is not None
     assert own is not sight
     np.testing.assert_array_equal(own(squares), sight(squares))
     assert eyes.of(Pipeline.load().network) == sight

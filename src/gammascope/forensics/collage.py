@@ -76,9 +76,7 @@ def seen_in(image: Image, box: Box) -> UInt8[np.ndarray, "224 224 3"]:
     """Return a square as the tower sees it."""
     left, top, side, _ = (round(value) for value in box)
     part = PIL.Image.fromarray(image[top : top + side, left : left + side])
-    gap = max(1.0, side / SIDE_PX / 2)
-    shown = part.resize((SIDE_PX, SIDE_PX), PIL.Image.Resampling.BICUBIC, reducing_gap=2 * gap)
-    return np.asarray(shown)
+    return np.asarray(part.resize((SIDE_PX, SIDE_PX), PIL.Image.Resampling.BICUBIC))
 
 
 def score_of(said: Float[np.ndarray, "n cells"]) -> float:

@@ -225,12 +225,12 @@ def seen_in(made: Sequence[Made], tower: Any, kept: int | None) -> Seen:
 def squares(image: Image, truth: Mask | None) -> Iterator[tuple[Image, np.ndarray]]:
     """Yield the squares that cover a picture, and how much of each of their cells was edited."""
     for box in collage.squares((image.shape[1], image.shape[0])):
-        shown = collage.seen_in(image, box)
+        shown = views.reduced(image, box, SIDE)
         if truth is None:
             yield shown, np.zeros(CELLS * CELLS)
             continue
         white = np.repeat(truth[..., None].astype(np.uint8) * 255, 3, 2)
-        edited = collage.seen_in(white, box)[..., 0] / 255
+        edited = views.reduced(white, box, SIDE)[..., 0] / 255
         yield shown, edited.reshape(CELLS, SIDE // CELLS, CELLS, -1).mean((1, 3)).ravel()
 
 

@@ -6,8 +6,8 @@ The manifest is that of ``listed_pictures.py``: photos chosen as hard, of whose 
 network learnt from; with ``--others``, all count. Each is judged as its file is. The first few, cut to 0.15 to 1.2
 megapixels by a seed that is the name, are judged untouched and after an edit of each kind of ``fit_parts.py``, in five
 forms. A second call goes on from the table. F1 is that of what the clearest method marks, 0 where it is not called
-edited. A method that is silent counts as its lowest score. Intervals: 95 %, Wilson's over photos; shares by owner weigh
-each owner the same.
+edited. A method that is silent counts as its lowest score. ``collage`` sees all of a picture, with ``--middle``, as by
+default, its middle square first. Intervals: 95 %, Wilson's over photos; shares by owner weigh each owner the same.
 
 Last come the curves by which an answer becomes a probability (``fit_curve``), fitted to all of this: clearness, chance.
 """
@@ -17,9 +17,9 @@ from __future__ import annotations
 import argparse
 import csv
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,13 @@ from fit_parts import AROUND, KINDS, all_but_a_thing, edits
 
 from forensics import cut, f1, in_form, lines_of, truth_in
 from gammascope.data.manifest import read_manifest
+from gammascope.detection.eyes import embedded
 from gammascope.errors import UndecodableImageError
 from gammascope.evaluation.fitting import fit_curve
 from gammascope.evaluation.intervals import wilson
 from gammascope.evaluation.metrics import auroc
-from gammascope.forensics import METHODS, UNCERTAIN_FROM, Finding, Picture
+from gammascope.forensics import METHODS, UNCERTAIN_FROM, Finding, Picture, collage
+from gammascope.imaging import views
 from gammascope.imaging.decode import decode
 from gammascope.sample import Entry, Mask
 
@@ -70,21 +72,40 @@ def main() -> None:
     parser.add_argument("manifests", type=Path, nargs="*")
     parser.add_argument("--edited", type=int, default=90, help="photos that are edited")
     parser.add_argument("--methods", nargs="+", default=["quantisation", "consistency"])
+    parser.add_argument(
+        "--middle", action="store_true", help="collage sees the middle square first"
+    )
+    parser.add_argument(
+        "--websites", type=int, help="only people's, at most so many photos of each"
+    )
     parser.add_argument("--others", action="store_true", help="nothing was learnt from any of them")
     chosen = parser.parse_args()
     entries = [e for path in chosen.manifests for e in read_manifest(path, "train")]
     photos = drawn([e for e in entries if chosen.others or not is_learnt(e)], None)
-    table = Table(chosen.scores, chosen.methods)
+    if chosen.websites:
+        photos = of_websites(photos, chosen.websites)
+    table = Table(chosen.scores, chosen.methods, middle=chosen.middle)
     for number, entry in enumerate(photos):
         judge(entry, photos, table, with_edits=number < chosen.edited)
     show(rows_of(chosen.scores))
 
 
+def of_websites(photos: Sequence[Entry], most: int) -> list[Entry]:
+    """Return the first photos of each owner of a website."""
+    had: Counter[str] = Counter()
+    kept = []
+    for entry in photos:
+        if f"{entry.source}".startswith("web-") and had[owner_of(entry)] < most:
+            had[owner_of(entry)] += 1
+            kept.append(entry)
+    return kept
+
+
 class Table:
     """Rows on disk, to which a picture's are added as soon as they are known."""
 
-    def __init__(self, path: Path, methods: Sequence[str]) -> None:
-        self._path, self._methods = path, methods
+    def __init__(self, path: Path, methods: Sequence[str], *, middle: bool) -> None:
+        self._path, self._methods, self._middle = path, methods, middle
         self._known = {(row.photo, row.edit, row.form, row.method) for row in rows_of(path)}
         if not path.exists():
             path.write_text(",".join(COLUMNS) + "\n")
@@ -95,6 +116,8 @@ class Table:
 
     def add(self, entry: Entry, edit: str, form: str, picture: Picture, truth: Mask | None) -> None:
         """Judge a picture."""
+        if "collage" in self._methods:
+            picture = seen(picture, middle=self._middle)
         with self._path.open("a", newline="") as file:
             for method in self.lacks(entry.path.name, edit, form):
                 found = METHODS[method].examine(picture)
@@ -105,6 +128,17 @@ class Table:
                 csv.writer(file).writerow(
                     [entry.path.name, owner_of(entry), edit, form, method, *told]
                 )
+
+
+def seen(picture: Picture, *, middle: bool) -> Picture:
+    """Add what the embedded tower sees of all of a picture, or of its middle square first, as by default."""
+    eyes = embedded()
+    if not middle or eyes is None:
+        return replace(picture, eyes=eyes)
+    if min(picture.size) <= collage.SIDE_PX:
+        return picture  # The detector has no overview of it, and nobody looks again.
+    square = views.reduced(picture.image, views.middle_square(picture.size), collage.SIDE_PX)
+    return replace(picture, eyes=eyes, middle=eyes(square[None])[0])
 
 
 def rows_of(path: Path) -> list[Row]:

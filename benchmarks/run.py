@@ -108,7 +108,8 @@ JOBS = (
     Job(
         "server_load",
         "The server under load",
-        "PHOTOS --clients 1 64 --seconds 60 --compare-seconds 10 --cold 1 --warm 3 --json OUT.json --plot OUT.png",
+        "PHOTOS --clients 1 64 --seconds 300 --compare-seconds 10 --cold 1 --warm 3 --repeats 1 --json OUT.json "
+        "--plot OUT.png",
         "PHOTOS --clients 1 4 --seconds 3 --burst 100 --compare-seconds 2 --cold 0 --warm 0 --images 4 --repeats 1 "
         "--weights mobilenet --profile fast --json OUT.json --plot OUT.png",
     ),

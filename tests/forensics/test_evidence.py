@@ -136,12 +136,12 @@ def names(source: bytes, profile: str, besides: Besides | None = None) -> list[s
     return [e.name.removeprefix("forensics:") for e in found if e.name.startswith("forensics:")]
 
 
-def test_thorough_reports_hold_every_method_default_ones_the_quick_one(photos):
+def test_thorough_reports_hold_every_method_default_ones_the_quick_ones(photos):
     file = io.BytesIO()
     PIL.Image.fromarray(np.ascontiguousarray(photos["cat"][:256, :256])).save(file, "PNG")
     data = file.getvalue()
     assert names(data, "thorough") == list(METHODS)
-    assert names(data, "default") == ["quantisation"]
+    assert names(data, "default") == ["quantisation", "collage"]
     assert names(data, "fast") == []
     assert names(data, "default", Besides(forensics=False)) == []
     assert names(data, "thorough", Besides(forensics=False)) == []
@@ -160,7 +160,7 @@ def test_a_detector_that_answers_edited_itself_is_not_overruled(composite):
 
 def test_by_default_edited_is_answered_where_a_part_stands_out_and_nowhere_else(composite, photos):
     report = Pipeline.load().report(composite)
-    (shown,) = (e for e in report.evidence if e.name.startswith("forensics:"))
+    (shown,) = (e for e in report.evidence if e.name == "forensics:quantisation")
     assert shown.strength is None, "the answer rests on it: it is no hint"
     assert shown.map is not None
     assert report.answers["edited"].verdict is report.verdict is Verdict.FAKE

@@ -157,7 +157,7 @@ class Pipeline:
             RecipeError: If execution and device do not go together.
         """
         path = checkpoints.resolve(weights)
-        looks = besides.forensics and execution.profile == "thorough"
+        looks = besides.forensics and execution.profile != "fast"
         loaded = runtime.load(
             path,
             method=method,
@@ -264,8 +264,9 @@ class Pipeline:
         stability, untried = ((), ()) if empty else self._rechecks(decoded.image, answers)
         calibrated = not empty and not self._raw(answers)
         thorough = self.answers_edited and self.profile == "thorough"
-        sight = eyes.of(self.network) if thorough else None
-        picture = forensics.Picture(decoded.image, decoded.content, sight)
+        middle = None if thorough else scores.middle
+        sight = eyes.of(self.network) if thorough or middle is not None else None
+        picture = forensics.Picture(decoded.image, decoded.content, sight, middle)
         answered, parts = self._edited(picture, answers)
         coverage = self._coverage(decoded, scores)
         return Report(

@@ -10,11 +10,12 @@ import functools
 import hashlib
 import importlib.util
 import json
+import math
 import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +57,13 @@ class Answered:
         logit: > 0 leans fake.
         answers: Further image-level logits by question.
         masks: Logits by head; each map covers its whole view.
+        patches: Of each view the tokens of its patches; empty where the network gives none.
     """
 
     logit: Float[np.ndarray, " b"]
     answers: Mapping[str, Float[np.ndarray, " b"]]
     masks: Mapping[str, Float[np.ndarray, "b _gh _gw"]]
+    patches: Sequence[Float[np.ndarray, "d rows columns"]] = ()
 
 
 class Network(ABC):
@@ -161,7 +164,7 @@ class OpenVinoNetwork(Network):
         graph: ONNX file, or IR (``.xml`` beside its ``.bin``).
         precision: Of the arithmetic; "bf16" is a hint that processors without it ignore; "auto" computes with int8
             where weights are int8, "f32" never does.
-        patches: Also give the patch tokens that a linear probe averages (``patch_tokens``).
+        patches: Also give the patch tokens that a linear probe averages, of all blocks, one after the other.
     """
 
     def __init__(
@@ -216,7 +219,7 @@ class OpenVinoNetwork(Network):
 
     def look(self, pixels: Float[np.ndarray, "b 3 h w"]) -> Answered:
         """Answer for normalised views: as many at a time as this thread has requests."""
-        requests, parts = self._mine(), []
+        requests, parts, patches = self._mine(), [], []
         for start in range(0, len(pixels), len(requests)):
             some = range(start, min(len(pixels), start + len(requests)))
             for request, at in zip(requests, some, strict=False):
@@ -224,24 +227,20 @@ class OpenVinoNetwork(Network):
             for request, _ in zip(requests, some, strict=False):
                 request.wait()
                 # Copied, because the next views overwrite them.
-                answers = request.output_tensors[: self._answers]
-                parts.append([tensor.data.copy() for tensor in answers])
-        return self.origin.answered(
+                said = [tensor.data.copy() for tensor in request.output_tensors]
+                parts.append(said[: self._answers])
+                patches += [_in_square(tokens[0]) for tokens in said[self._answers :]]
+        answered = self.origin.answered(
             [np.concatenate(columns) for columns in zip(*parts, strict=True)]
         )
+        return replace(answered, patches=patches)
 
     def patch_tokens(
         self, squares: UInt8[np.ndarray, "n side side 3"]
     ) -> Float[np.ndarray, "n d rows columns"]:
-        """Return the tokens of all blocks that the probe averages, one after the other, of each patch."""
-        request, found = self._mine()[0], []
-        for square in squares:
-            pixels = views.normalised(square, self.origin.facts.view)[None]
-            request.infer([pixels], share_inputs=True)
-            found.append(request.output_tensors[self._answers].data[0].copy())
-        tokens = np.stack(found)
-        side = round(tokens[0][0].size ** 0.5)
-        return tokens.reshape(len(tokens), -1, side, side)
+        """Return ``Answered.patches`` of squares that are not normalised."""
+        pixels = [views.normalised(square, self.origin.facts.view) for square in squares]
+        return np.stack(self.look(np.stack(pixels)).patches)
 
     def _mine(self) -> list[Any]:
         """Return the requests of this thread: two threads must not fill the same."""
@@ -250,6 +249,11 @@ class OpenVinoNetwork(Network):
             self._of_thread.requests = made
         mine: list[Any] = self._of_thread.requests
         return mine
+
+
+def _in_square(tokens: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "d rows columns"]:
+    side = math.isqrt(tokens.shape[-1])
+    return tokens.reshape(-1, side, side)
 
 
 class OnnxRuntimeNetwork(Network):

@@ -31,6 +31,7 @@ class Scores:
         overview: Whether the last view is no tile, but the reduced whole.
         mosaic: Whether the last view, or the one before the overview, is the mosaic.
         settled: Whether the first views were enough, so that others were not read.
+        middle: Tokens of the patches of the overview; None: there is none, or the network gives none.
     """
 
     logit: float
@@ -42,6 +43,7 @@ class Scores:
     overview: bool = False
     mosaic: bool = False
     settled: bool = False
+    middle: Float[np.ndarray, "d rows columns"] | None = None
 
     @property
     def tiles(self) -> int:
@@ -128,6 +130,7 @@ class _Seen:
         self._logits: list[np.float32] = []
         self._answers: dict[str, list[np.float32]] = {}
         self._masks: dict[str, list[Float[np.ndarray, "gh gw"]]] = {}
+        self._middle: Float[np.ndarray, "d rows columns"] | None = None
 
     def first(self) -> list[int]:
         """Return which views are looked at first: those of the whole picture and what lies nearest to the middle.
@@ -169,6 +172,8 @@ class _Seen:
             self._answers.setdefault(name, []).append(values[row])
         for name, maps in found.masks.items():
             self._masks.setdefault(name, []).append(maps[row])
+        if found.patches and self.places[number].kind == "overview":
+            self._middle = found.patches[row]
 
     def scores(self) -> Scores:
         """Pool what was said of the views that were looked at."""
@@ -225,6 +230,7 @@ class _Seen:
             overview=overview,
             mosaic=mosaic,
             settled=len(boxes) < len(self._wanted()),
+            middle=self._middle,
         )
 
 

@@ -145,11 +145,14 @@ class Picture:
         content: The file it comes from; empty if there is none.
         eyes: Returns the tokens of a vision tower's patches, images x numbers x 14 x 14, for squares of 224 px; None:
             there is no tower.
+        middle: The same of ``imaging.views.middle_square``, where the detector has read it; others are looked at only
+            where it promises something. None: it has not, or all are to be looked at.
     """
 
     image: Image
     content: bytes = b""
     eyes: Eyes | None = None
+    middle: Float[np.ndarray, "d 14 14"] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -251,11 +254,12 @@ _INPUTS = 6.0  # standard deviations of an input, beyond which nothing was seen 
 
 def standardised(
     inputs: Float[np.ndarray, "*c n"],
-    mean: Float[np.ndarray, " n"],
-    spread: Float[np.ndarray, " n"],
+    mean: Float[np.ndarray, "*#n"],
+    spread: Float[np.ndarray, "*#n"],
 ) -> Float[np.ndarray, "*c n"]:
     """Return inputs in standard deviations from their means, as the small networks take them."""
-    return np.asarray(np.clip((inputs - mean) / spread, -_INPUTS, _INPUTS))
+    seen = np.asarray((inputs - mean) / spread)
+    return np.clip(seen, -_INPUTS, _INPUTS, out=seen)
 
 
 _SUMMED = 3  # reach up to which adding shifted copies is quicker than running sums

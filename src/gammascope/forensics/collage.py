@@ -14,14 +14,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import safetensors.numpy
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from gammascope.forensics.base import CELL_PX, Finding, Outcome, Picture, Silence, standardised
 from gammascope.imaging import views
 from gammascope.imaging.views import Box
-from gammascope.sample import Image
 
 SIDE_PX = 224
 GRID = 14
@@ -33,6 +31,9 @@ SMALLEST_PX = 112
 MOST_SQUARES = 4
 """Pictures longer than so many times their shorter side are left out."""
 
+PROMISING = 5.0
+"""Score of the middle square, where the detector has read it already, from which all squares are looked at."""
+
 CLEAREST = 0.05
 """Share of a picture's cells that its score is the mean of."""
 
@@ -42,16 +43,27 @@ WEIGHTS = Path(__file__).with_name("collage.safetensors")
 
 def examine(picture: Picture) -> Outcome:
     """Mark the part that looks least as if it belonged."""
-    if picture.eyes is None:
-        return Silence("no vision tower at hand")
     width, height = picture.size
     if min(width, height) < SMALLEST_PX:
         return Silence(f"smaller than {SMALLEST_PX} px on the shorter side")
     if max(width, height) > MOST_SQUARES * min(width, height):
         return Silence("too narrow")
     boxes = squares(picture.size)
-    tokens = picture.eyes(np.stack([seen_in(picture.image, box) for box in boxes]))
-    said = logits(tokens)
+    if picture.middle is not None:
+        said = logits(picture.middle[None])
+        if len(boxes) == 1 or score_of(said) <= PROMISING:
+            note = "" if len(boxes) == 1 else "Only its middle square was looked at."
+            return _finding(said, [views.middle_square(picture.size)], picture.size, note)
+    if picture.eyes is None:
+        return Silence("no vision tower looked at it as a whole")
+    shown = [views.reduced(picture.image, box, SIDE_PX) for box in boxes]
+    return _finding(logits(picture.eyes(np.stack(shown))), boxes, picture.size)
+
+
+def _finding(
+    said: Float[np.ndarray, "n cells"], boxes: list[Box], size: tuple[int, int], note: str = ""
+) -> Finding:
+    width, height = size
     # The last cells may reach beyond the picture.
     columns, rows = -(-width // CELL_PX), -(-height // CELL_PX)
     across, down = columns / width, rows / height
@@ -60,7 +72,7 @@ def examine(picture: Picture) -> Outcome:
     ]
     cells = views.paste(said.reshape(-1, GRID, GRID), small, (columns, rows))
     chance = 1 / (1 + np.exp(-cells))
-    return Finding(score_of(said), chance.astype(np.float32), (0, 0), CELL_PX, picture.size)
+    return Finding(score_of(said), chance.astype(np.float32), (0, 0), CELL_PX, size, note)
 
 
 def squares(size: tuple[int, int]) -> list[Box]:
@@ -69,14 +81,8 @@ def squares(size: tuple[int, int]) -> list[Box]:
     count = -(-max(size) // side)
     width, height = (extent - side for extent in size)
     steps = [at / max(1, count - 1) for at in range(count)]
-    return [(width * step, height * step, float(side), float(side)) for step in steps]
-
-
-def seen_in(image: Image, box: Box) -> UInt8[np.ndarray, "224 224 3"]:
-    """Return a square as the tower sees it."""
-    left, top, side, _ = (round(value) for value in box)
-    part = PIL.Image.fromarray(image[top : top + side, left : left + side])
-    return np.asarray(part.resize((SIDE_PX, SIDE_PX), PIL.Image.Resampling.BICUBIC))
+    corners = [(float(round(width * step)), float(round(height * step))) for step in steps]
+    return [(left, top, float(side), float(side)) for left, top in corners]
 
 
 def score_of(said: Float[np.ndarray, "n cells"]) -> float:
@@ -85,18 +91,17 @@ def score_of(said: Float[np.ndarray, "n cells"]) -> float:
     return float(ordered[-max(1, round(CLEAREST * ordered.size)) :].mean())
 
 
-def inputs_of(tokens: Float[np.ndarray, "n d 14 14"]) -> Float[np.ndarray, "n cells _2d"]:
-    """Return what the network is given of each cell: its tokens, and what these have that their mean has not."""
-    cells = tokens.reshape(*tokens.shape[:2], -1).swapaxes(1, 2).astype(np.float32)
-    return np.concatenate([cells, cells - cells.mean(1, keepdims=True)], 2)
-
-
 def logits(tokens: Float[np.ndarray, "n d 14 14"]) -> Float[np.ndarray, "n cells"]:
-    """Return for each cell how much it looks as if it did not belong; 0: as likely as not among cells of both kinds."""
+    """Return for each cell how much it looks as if it did not belong; 0: as likely as not among cells of both kinds.
+
+    The network is given the tokens of a cell, and what these have that the mean of their square has not.
+    """
     net = _network()
-    seen = standardised(inputs_of(tokens), net["mean"], net["spread"]).astype(np.float32)
-    hidden = np.maximum(seen @ net["first"] + net["first_bias"], 0)
-    return np.asarray(hidden @ net["last"] + net["last_bias"])
+    cells = tokens.reshape(*tokens.shape[:2], -1).astype(np.float32, copy=False)
+    inputs = np.concatenate([cells, cells - cells.mean(2, keepdims=True)], 1)
+    seen = standardised(inputs, net["mean"][:, None], net["spread"][:, None])
+    hidden = np.maximum(net["first"].T @ seen + net["first_bias"][:, None], 0)
+    return np.asarray(net["last"] @ hidden + net["last_bias"])
 
 
 @cache

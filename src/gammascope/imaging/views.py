@@ -159,7 +159,7 @@ def places_of(image_size: tuple[int, int], spec: ViewSpec) -> list[Place]:
     return [
         *tiles,
         *[Place(everything, "mosaic")] * mosaic,
-        *[Place(_overview(image_size), "overview")] * has_overview(image_size, spec),
+        *[Place(middle_square(image_size), "overview")] * has_overview(image_size, spec),
     ]
 
 
@@ -173,8 +173,8 @@ def has_mosaic(image_size: tuple[int, int], spec: ViewSpec) -> bool:
     return spec.mosaic > 0 and max(image_size) > spec.size
 
 
-def _overview(image_size: tuple[int, int]) -> Box:
-    """Return the largest centred square: squeezing the whole image would show the network its proportions."""
+def middle_square(image_size: tuple[int, int]) -> Box:
+    """Return what an overview shows, the largest centred square: an image that is squeezed shows its proportions."""
     width, height = image_size
     side = min(width, height)
     return (float((width - side) // 2), float((height - side) // 2), float(side), float(side))
@@ -193,7 +193,7 @@ def pixels_at(image: Image, place: Place, spec: ViewSpec) -> Float[np.ndarray, "
         part = (left, top, left + width, top + height)
         return normalised(_squeezed(PIL.Image.fromarray(image), part, spec.size), spec)
     if place.kind == "overview":
-        return normalised(_reduced(image, place.box, spec.size), spec)
+        return normalised(reduced(image, place.box, spec.size), spec)
     if place.kind == "mosaic":
         return normalised(mosaic(image, spec.size), spec)
     return normalised(crop_at(image, int(left), int(top), spec.size), spec)
@@ -230,10 +230,15 @@ def _squeezed(
     return np.asarray(picture.resize((size, size), PIL.Image.Resampling.BICUBIC, part))
 
 
-def _reduced(image: Image, box: Box, size: int) -> UInt8[np.ndarray, "_s _s 3"]:
+def reduced(image: Image, box: Box, size: int) -> UInt8[np.ndarray, "_s _s 3"]:
     """Reduce a square of an image: by whole numbers as far as ``_GAP`` times the view's size, bicubically from there.
 
     In strips, so that they stay in the processor's cache. Bicubic alone takes four times as long for 12 megapixels.
+
+    Args:
+        image: The whole image.
+        box: A square inside it.
+        size: Side of what is returned, pixels; a smaller square is enlarged.
     """
     left, top, side, _ = box
     factor = int(side) // (_GAP * size)

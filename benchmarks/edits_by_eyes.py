@@ -7,14 +7,19 @@ photos of sources left out are edited by the laws of the bed (``edits_bed.py``),
 the tower reads two squares that cover it. A small network learns from tokens of cells, edited and not, and from what
 each has that the mean of its square has not; a picture's score is the mean of its clearest cells. Beside it stands a
 penalised linear reading of whole squares (docs/experiments/e49.md). What was read is kept in FOLDER.
+
+With ``--untouched`` many more photos are learnt from without edits, in the same forms: of each square the cells that
+look most edited to the weights that ship, and some by chance. What was read is kept, so later weights learn from the
+same.
 """
 
 from __future__ import annotations
 
 import argparse
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +55,10 @@ HALVED = FORMS[-1]
 PIXELS = 150_000
 KEPT = 12
 """Cells of either kind of a square that are learnt from."""
+SUSPICIOUS = 16
+"""Cells of a square of an untouched photo that are learnt from because they look edited."""
+OF_COLLECTION, OF_OWNER = 40, 16
+"""Untouched photos of each that are learnt from."""
 HIDDEN, COURSE = 128, Course(passes=3, batch=512, rate=1e-3, decay=0.1)
 
 
@@ -59,9 +68,11 @@ def reduced(image: Image) -> Image:
     return codecs.rescale(image, share) if share < 1 else image
 
 
+AS_IT_IS = "as it is"
 FRAMES: Mapping[str, Callable[[Image], Image]] = {
     "cut": lambda image: cut(image, PIXELS),
     "whole": reduced,
+    AS_IT_IS: lambda image: image,
 }
 
 Made = tuple[str, str, Image, Mask | None]
@@ -77,6 +88,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=240, help="that are learnt from")
     parser.add_argument("--judged", type=int, default=60, help="photos of sources left out")
     parser.add_argument("--hard", type=Path, action="append", default=[], help="listed photos")
+    parser.add_argument("--untouched", type=Path, action="append", default=[], help="of photos")
     parser.add_argument("--out", type=Path, default=collage.WEIGHTS)
     parser.add_argument("--apart", type=int, nargs=2, metavar=("N", "K"), default=(4, 1))
     chosen = parser.parse_args()
@@ -90,14 +102,30 @@ def main() -> None:
     to_learn = partial(taught, photos=learnt)
     to_judge = partial(tested, photos=judged, decoder=decoder)
     known, asked = [], []
-    for frame in FRAMES:
-        known += reader.read("learnt", learnt, chosen.photos, frame, to_learn)
-        asked += reader.read("judged", judged, chosen.judged, frame, to_judge, kept=None)
-    known += reader.read("hard", hard, chosen.photos, "whole", to_learn)
+    for frame in ("cut", "whole"):
+        known += reader.read("learnt", learnt, chosen.photos, frame, to_learn, some_of_either)
+        asked += reader.read("judged", judged, chosen.judged, frame, to_judge, all_of)
+    known += reader.read("hard", hard, chosen.photos, "whole", to_learn, some_of_either)
+    plain = [e for path in chosen.untouched for e in read_manifest(path, "train")]
+    plain = some_of_each(plain, chosen.apart)
+    known += reader.read("untouched", plain, len(plain), AS_IT_IS, untouched, suspicious)
     print(f"{len(known)} photos learnt from, {len(asked)} judged")
     fit(known, chosen.out)
     show("cells", asked, by_cells(asked, chosen.out))
     show("whole squares", asked, by_squares(known, asked))
+
+
+def some_of_each(entries: list[Entry], apart: tuple[int, int]) -> list[Entry]:
+    """Return photos that may be learnt from: the first of each collection, and of each owner of a website."""
+    had: Counter[str] = Counter()
+    kept = []
+    for entry in drawn(entries, None):
+        listed = f"{entry.source}".startswith("web-")
+        if is_learnt(entry) if listed else not is_apart(entry, *apart):
+            had[f"{entry.source}"] += 1
+            if had[f"{entry.source}"] <= (OF_OWNER if listed else OF_COLLECTION):
+                kept.append(entry)
+    return kept
 
 
 def taught(entry: Entry, image: Image, photos: list[Entry]) -> Iterator[Made]:
@@ -108,6 +136,15 @@ def taught(entry: Entry, image: Image, photos: list[Entry]) -> Iterator[Made]:
         picture, shown = in_some_form(made, truth, rng)
         yield kind, "chance", picture.image, shown
         yield kind, HALVED, in_form(made, HALVED).image, truth_in(truth, HALVED)
+
+
+def untouched(entry: Entry, image: Image) -> Iterator[Made]:
+    """Yield a photo, cut or reduced, in the forms of ``taught``, for no form must tell what was edited."""
+    rng = np.random.default_rng(zlib.crc32(entry.path.name.encode()) + 2)
+    image = FRAMES["cut" if rng.random() < 0.4 else "whole"](image)
+    if min(image.shape[:2]) >= SMALLEST_PX:
+        yield KINDS[0], "chance", in_some_form(image, None, rng)[0].image, None
+        yield KINDS[0], HALVED, in_form(image, HALVED).image, None
 
 
 def tested(
@@ -157,7 +194,7 @@ class Reader:
         count: int,
         frame: str,
         make: Callable[[Entry, Image], Iterator[Made]],
-        kept: int | None = KEPT,
+        kept: Callable[[Seen], Seen],
     ) -> list[Seen]:
         """Return what the tower reads of the first photos that are large enough.
 
@@ -165,9 +202,9 @@ class Reader:
             group: Folder within the folder.
             photos: In order.
             count: How many.
-            frame: "cut": a part at its own resolution; "whole": all, reduced.
+            frame: "cut": a part at its own resolution; "whole": all, reduced; or all as it is.
             make: What is made of each.
-            kept: Cells of either kind of a square; None: all.
+            kept: Chooses cells.
         """
         folder = self.folder / f"{group} {frame}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -184,7 +221,9 @@ class Reader:
                     made = list(make(entry, image))
                 except UndecodableImageError:
                     continue
-                seen = seen_in(made, self.tower, kept)
+                if not made:
+                    continue
+                seen = kept(seen_in(made, self.tower))
                 with complete_or_absent(place) as unfinished, unfinished.open("wb") as file:
                     np.savez(file, **vars(seen))
             with np.load(place) as values:
@@ -192,24 +231,53 @@ class Reader:
         return found
 
 
-def seen_in(made: Sequence[Made], tower: Any, kept: int | None) -> Seen:
-    """Read two squares of each picture, and keep all cells, or so many of either kind."""
+def all_of(seen: Seen) -> Seen:
+    return seen
+
+
+def some_of_either(seen: Seen) -> Seen:
+    """Keep of each square some edited cells and some others."""
     rng = np.random.default_rng(0)
+    kept = []
+    for own in _by_square(seen):
+        ways = (own[seen.share[own] > 0.6], own[seen.share[own] < 0.05])
+        kept += [rng.permutation(way)[:KEPT] for way in ways]
+    return _thinned(seen, np.concatenate(kept))
+
+
+def suspicious(seen: Seen) -> Seen:
+    """Keep of each square the cells that look most edited to the weights that ship, and some by chance."""
+    rng = np.random.default_rng(0)
+    tokens = seen.cells.reshape(-1, CELLS, CELLS, seen.cells.shape[1]).transpose(0, 3, 1, 2)
+    kept = [
+        own[np.union1d(np.argsort(-said)[:SUSPICIOUS], rng.permutation(len(own))[:KEPT])]
+        for own, said in zip(_by_square(seen), collage.logits(tokens), strict=True)
+    ]
+    return _thinned(seen, np.concatenate(kept))
+
+
+def _by_square(seen: Seen) -> Iterator[np.ndarray]:
+    """Yield the numbers of the cells of each square, of which none is left out yet."""
+    yield from np.arange(len(seen.square)).reshape(-1, CELLS * CELLS)
+
+
+def _thinned(seen: Seen, some: np.ndarray) -> Seen:
+    return replace(seen, square=seen.square[some], cells=seen.cells[some], share=seen.share[some])
+
+
+def seen_in(made: Sequence[Made], tower: Any) -> Seen:
+    """Read the squares of each picture."""
     picture, whole, square, cells, mean, share = [], [], [], [], [], []
     for number, (_, _, image, truth) in enumerate(made):
         for shown, edited in squares(image, truth):
             tokens, grid = tower([views.normalised(shown, VIEW)[None]]).values()
             grid = grid[0].reshape(-1, CELLS * CELLS).T
-            some = np.arange(len(grid))
-            if kept is not None:
-                ways = (edited > 0.6, edited < 0.05)
-                some = np.concatenate([rng.permutation(np.flatnonzero(w))[:kept] for w in ways])
             picture.append(number)
             whole.append(tokens[0].astype(np.float16))
-            square.append(np.full(len(some), len(picture) - 1))
-            cells.append(grid[some].astype(np.float16))
+            square.append(np.full(len(grid), len(picture) - 1))
+            cells.append(grid.astype(np.float16))
             mean.append(grid.mean(0).astype(np.float16))
-            share.append(edited[some])
+            share.append(edited)
     return Seen(
         np.array([kind for kind, *_ in made]),
         np.array([form for _, form, *_ in made]),

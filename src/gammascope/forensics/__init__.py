@@ -125,12 +125,12 @@ METHODS: Mapping[str, Described] = {
     "collage": Described(
         collage.examine,
         "What is seen",
-        6.5,
+        3.4,
         "looks as if it came from elsewhere, by what it shows or by its outline",
         "Montages, screens, posters, toys and prints in a picture, and things lit on their own, look alike.",
         quick=True,
-        nothing=4.0,
-        doubtful=5.4,
+        nothing=1.2,
+        doubtful=2.8,
         coarse=True,
     ),
     "noise": Described(
@@ -162,10 +162,10 @@ class Counted:
     at_most: bool = False
 
 
-QUICK = Counted(1067, 0.012, 0.0066)
+QUICK = Counted(1067, 0.015, 0.0084)
 """By the quick methods."""
 
-THOROUGH = Counted(917, 0.041, 0.016, at_most=True)
+THOROUGH = Counted(917, 0.041, 0.019, at_most=True)
 """By all that may answer: ``quantisation`` and ``consistency`` together, what ``cloning`` adds at most, and what
 ``collage`` does, which was counted on 1,067 such photos."""
 
@@ -173,8 +173,8 @@ THOROUGH = Counted(917, 0.041, 0.016, at_most=True)
 # 1,367 untouched pictures of 1,067 photos and 1,500 pictures of 300 edits, as far as the quick methods could speak
 # (docs/forensics.md), both classes as heavy.
 _CHANCES = (
-    (0.0, 0.02, 0.15, 0.2, 0.3, 0.39, 0.56, 0.84, 1.16, 1.39, 2.5, 4.07),
-    (0.18, 0.28, 0.35, 0.47, 0.47, 0.61, 0.75, 0.87, 0.93, 0.96, 0.97, 0.99),
+    (0.0, 0.04, 0.13, 0.2, 0.44, 0.73, 1.13, 1.96, 2.49, 5.0),
+    (0.18, 0.28, 0.4, 0.49, 0.64, 0.78, 0.88, 0.92, 0.97, 0.99),
 )
 # Likewise by ``quantisation`` and ``consistency``, of 917 photos.
 _CHANCES_OF_ALL = (

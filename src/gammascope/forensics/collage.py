@@ -31,7 +31,7 @@ SMALLEST_PX = 112
 MOST_SQUARES = 4
 """Pictures longer than so many times their shorter side are left out."""
 
-PROMISING = 5.0
+PROMISING = 2.0
 """Score of the middle square, where the detector has read it already, from which all squares are looked at."""
 
 CLEAREST = 0.05

@@ -57,7 +57,8 @@ def write_photos(folder: Path, size: tuple[int, int], count: int) -> None:
     for number in range(count):
         rng = np.random.default_rng(number)
         photo = getattr(skimage.data, PHOTOS[number % len(PHOTOS)])()
-        rows = int(min(photo.shape[:2]) * rng.uniform(0.5, 0.75))
+        highest = min(photo.shape[0], photo.shape[1] * height // width)
+        rows = int(highest * rng.uniform(0.5, 0.75))
         columns = rows * width // height
         top, left = (
             int(rng.integers(n - m + 1))

@@ -395,7 +395,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         rates = [run["images"] / run["seconds"] for run in runs]
         places = [row + at * height for row in range(len(shown))]
         bars = left.barh(places, rates, height, label=name)
-        left.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
+        left.bar_label(bars, fmt="%.3g", padding=2, fontsize=7)
     left.set_yticks([row + height * (len(sets) - 1) / 2 for row in range(len(shown))], shown)
     left.set(xscale="log", xlabel=f"images a second, {result['threads']} threads")
     left.invert_yaxis()

@@ -187,7 +187,7 @@ class OpenVinoNetwork(Network):
             patches and self.origin.facts.method == "linear_probe" and averages != []
         )
         if self.sees_patches:
-            self._model.add_outputs([averages[0].input_value(0)])
+            self._model.add_outputs([_as_rows(averages[0])])
         self._compiled = self._made(precision)
         self._of_thread = threading.local()
         self.at_once = min(max(2 * self._streams, 4), _MOST_REQUESTS)
@@ -229,7 +229,7 @@ class OpenVinoNetwork(Network):
                 # Copied, because the next views overwrite them.
                 said = [tensor.data.copy() for tensor in request.output_tensors]
                 parts.append(said[: self._answers])
-                patches += [_in_square(tokens[0]) for tokens in said[self._answers :]]
+                patches += [_in_square(rows[0]) for rows in said[self._answers :]]
         answered = self.origin.answered(
             [np.concatenate(columns) for columns in zip(*parts, strict=True)]
         )
@@ -251,9 +251,17 @@ class OpenVinoNetwork(Network):
         return mine
 
 
-def _in_square(tokens: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "d rows columns"]:
-    side = math.isqrt(tokens.shape[-1])
-    return tokens.reshape(-1, side, side)
+def _as_rows(average: Any) -> Any:
+    """Return what a graph's average is taken of before it is turned, one row for each patch: turning takes time."""
+    node = average.input_value(0).get_node()
+    while node.get_type_name() in ("Reshape", "Transpose"):
+        node = node.input_value(0).get_node()
+    return node.output(0)
+
+
+def _in_square(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d rows columns"]:
+    side = math.isqrt(len(rows))
+    return rows.T.reshape(-1, side, side)
 
 
 class OnnxRuntimeNetwork(Network):

@@ -130,6 +130,7 @@ CELL_PX = 8
 
 _GRAIN = 0.5  # standard deviation of a cell, grey levels, that photos have where they are neither black nor white
 _DRAWN = 0.5  # share of cells without it
+_BAND = 32  # rows of cells that are measured at once
 
 
 Eyes: TypeAlias = Callable[[UInt8[np.ndarray, "n 224 224 3"]], Float[np.ndarray, "n d 14 14"]]
@@ -145,8 +146,8 @@ class Picture:
         content: The file it comes from; empty if there is none.
         eyes: Returns the tokens of a vision tower's patches, images x numbers x 14 x 14, for squares of 224 px; None:
             there is no tower.
-        middle: The same of ``imaging.views.middle_square``, where the detector has read it; others are looked at only
-            where it promises something. None: it has not, or all are to be looked at.
+        middle: The same of ``imaging.views.middle_square``, where the detector has read it; the tower then reads others
+            only where it promises something. None: it has not, or all are wanted.
     """
 
     image: Image
@@ -239,9 +240,14 @@ def cell_variances(
     luma: Real[np.ndarray, "h w"], side: int = CELL_PX
 ) -> Float[np.ndarray, "gh gw"]:
     """Return the variance within whole cells."""
-    values = luma.astype(np.float32)
-    mean, square = (cell_sums(some, side) / side**2 for some in (values, values * values))
-    return np.asarray(square - mean**2)
+    out = np.empty((luma.shape[0] // side, luma.shape[1] // side), np.float32)
+    # In bands: squares of a large picture, in floating point, would fill much memory.
+    for first in range(0, len(out), _BAND):
+        last = min(len(out), first + _BAND)
+        values = luma[first * side : last * side].astype(np.float32)
+        mean, square = (cell_sums(some, side) / side**2 for some in (values, values * values))
+        out[first:last] = square - mean**2
+    return out
 
 
 def drawn(luma: Real[np.ndarray, "h w"]) -> bool:

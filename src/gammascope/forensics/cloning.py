@@ -191,7 +191,7 @@ def examined(picture: Picture) -> Float[np.ndarray, "h w"] | str:
     small = _reduced(luma, SEARCHED_PIXELS)
     if (cell_variances(small, _SQUARE_PX) > _FLATTEST**2).mean() < _TEXTURED:
         return "too little texture to tell one part from another"
-    if drawn(luma):
+    if drawn(picture.luma):
         return "mostly without grain, like drawings and screenshots, which repeat exactly"
     return _reduced(luma, COMPARED_PIXELS)
 

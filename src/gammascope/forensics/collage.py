@@ -1,11 +1,11 @@
 """A part that does not belong: what a vision model sees of each place of a picture, weighed by a small network.
 
-CLIP's tower reads squares that cover the picture, enlarged or reduced to 224 px. Each of their 14 x 14 cells is judged
-by its tokens of five blocks, and by what these have that the mean of the square has not; a picture is scored by its
-clearest cells. So a piece of another picture is found by its content and its outline, also where saving and reducing
-left no other trace of it.
+CLIP's tower reads squares that cover the picture, enlarged or reduced to 224 px; where the detector has read the middle
+one already, it reads the others only if that one looks odd. Each of their 14 x 14 cells is judged by its tokens of five
+blocks, and by what these have that the mean of the square has not; a picture is scored by its clearest cells. So a
+piece of another picture is found by its content and its outline, also where saving and reducing left no other trace.
 
-Source: ours; that such tokens tell where edits lie is in docs/experiments/e33.md and e49.md.
+Source: ours; that such tokens tell where edits lie is in docs/experiments/e33.md, e49.md and e50.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_SQUARES = 4
 """Pictures longer than so many times their shorter side are left out."""
 
 PROMISING = 2.0
-"""Score of the middle square, where the detector has read it already, from which all squares are looked at."""
+"""Score of the middle square, where the detector has read it already, above which the tower reads all squares."""
 
 CLEAREST = 0.05
 """Share of a picture's cells that its score is the mean of."""

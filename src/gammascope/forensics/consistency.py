@@ -113,7 +113,7 @@ class Measured:
         everywhere = [*whole, np.log1p(max(0.0, history.gain))]
         here = [(scene.brightness - 128) / 64, scene.texture, scene.colour, usable]
         deviating = deviations(traces, scene.brightness, scene.texture, usable)
-        del traces
+        del traces, luma
         np.clip(deviating, -_LARGEST, _LARGEST, out=deviating)
         deviating[~usable] = 0
         comb = _comb(history, usable.shape)

@@ -38,6 +38,7 @@ SMALLEST_PX = 128
 # On a line with the last grid, what is level across or down keeps the last steps: those grids prove nothing.
 _GRIDS = tuple((down, right) for down in range(1, 8) for right in range(1, 8))
 _QUALITIES = (50, 58, 65, 70, 75, 78, 80, 82, 85, 88, 90, 92)  # of the first compression
+_BAND_PX = 256  # rows whose coefficients are all in memory at once
 _FINE = 4  # parts of a grey level that coefficients are rounded to
 _LARGEST = 400  # grey levels; larger coefficients count as this
 _COARSEST = 0.3  # noise, in steps, above which a lattice cannot be seen
@@ -85,10 +86,14 @@ def noise_of(
 
     What was rounded to nothing is taken to follow a Laplace law, of which the share that was tells the width.
     """
-    values = np.abs(coefficients(luma, frequencies=tuple(np.ndindex(8, 8))))
-    nothing = (values < steps.reshape(64, 1, 1) / 2).mean((1, 2)).reshape(8, 8)
-    zeros = np.clip(nothing, 1e-3, 1 - 1e-6)
     half = steps / 2
+    nothing, blocks = np.zeros(64), 0
+    for first in range(0, luma.shape[0] - CELL_PX + 1, _BAND_PX):
+        band = luma[first : first + _BAND_PX]
+        values = np.abs(coefficients(band, frequencies=tuple(np.ndindex(8, 8))))
+        nothing += (values < half.reshape(64, 1, 1)).sum((1, 2))
+        blocks += values[0].size
+    zeros = np.clip(nothing.reshape(8, 8) / blocks, 1e-3, 1 - 1e-6)
     width = half / -np.log(1 - zeros)
     kept = 1 - zeros
     small = 2 * width**2 - kept * (half**2 + 2 * half * width) / zeros

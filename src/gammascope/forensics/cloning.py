@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import safetensors.numpy
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 
 from gammascope.forensics import keypoints, self_correlation
 from gammascope.forensics.base import (
@@ -187,11 +187,11 @@ def examined(picture: Picture) -> Float[np.ndarray, "h w"] | str:
     """Return the brightness that is searched, reduced if it is large, or why it cannot be."""
     if min(picture.size) < SMALLEST_PX:
         return f"smaller than {SMALLEST_PX} px on the shorter side"
-    luma = picture.luma.astype(np.float32)
+    luma = picture.luma
     small = _reduced(luma, SEARCHED_PIXELS)
     if (cell_variances(small, _SQUARE_PX) > _FLATTEST**2).mean() < _TEXTURED:
         return "too little texture to tell one part from another"
-    if drawn(picture.luma):
+    if drawn(luma):
         return "mostly without grain, like drawings and screenshots, which repeat exactly"
     return _reduced(luma, COMPARED_PIXELS)
 
@@ -371,9 +371,10 @@ def _cells(size: tuple[int, int]) -> tuple[int, int]:
     return -(-width // _CELL_PX), -(-height // _CELL_PX)
 
 
-def _reduced(luma: Float[np.ndarray, "h w"], pixels: int) -> Float[np.ndarray, "_h _w"]:
+def _reduced(luma: Real[np.ndarray, "h w"], pixels: int) -> Float[np.ndarray, "_h _w"]:
     factor = (luma.size / pixels) ** 0.5
     if factor <= 1:
-        return luma
+        return luma.astype(np.float32, copy=False)
     size = round(luma.shape[1] / factor), round(luma.shape[0] / factor)
-    return np.asarray(PIL.Image.fromarray(luma).resize(size, PIL.Image.Resampling.BOX))
+    whole = PIL.Image.fromarray(luma).convert("F")
+    return np.asarray(whole.resize(size, PIL.Image.Resampling.BOX))

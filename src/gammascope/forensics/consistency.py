@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from gammascope.forensics import quantisation
 from gammascope.forensics.base import (
@@ -166,12 +166,12 @@ def _network() -> dict[str, np.ndarray]:
 
 def _pixels_of(
     picture: Picture,
-) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "8 8"], tuple[int, int]]:
+) -> tuple[Real[np.ndarray, "h w"], Float[np.ndarray, "8 8"], tuple[int, int]]:
     """Return brightness from the first block on, the last steps (ones if there are none), and where that block is."""
     if picture.stored is None:
         return unrounded_luma(picture.image), np.ones((8, 8)), (0, 0)
     pixels, steps, origin = picture.stored.turned()
-    return pixels.astype(np.float32), steps.astype(np.float64), origin
+    return pixels, steps.astype(np.float64), origin
 
 
 def _comb(history: quantisation.History, shape: tuple[int, ...]) -> Float[np.ndarray, "gh gw"]:
@@ -181,7 +181,7 @@ def _comb(history: quantisation.History, shape: tuple[int, ...]) -> Float[np.nda
 
 
 def _traces(
-    luma: Float[np.ndarray, "h w"], colour: np.ndarray, steps: Float[np.ndarray, "8 8"]
+    luma: Real[np.ndarray, "h w"], colour: np.ndarray, steps: Float[np.ndarray, "8 8"]
 ) -> Float[np.ndarray, "gh gw f"]:
     """Return all traces by cell."""
     rows, columns = luma.shape[0] // CELL_PX, luma.shape[1] // CELL_PX
@@ -192,7 +192,7 @@ def _traces(
         top = max(0, row * CELL_PX - _HALO)
         above = row * CELL_PX - top
         bottom = (row + count) * CELL_PX + _HALO
-        some, there = luma[top:bottom], colour[top:bottom]
+        some, there = luma[top:bottom].astype(np.float32, copy=False), colour[top:bottom]
         inside = np.s_[above // CELL_PX : above // CELL_PX + count, :columns]
         squares = chain(_squares(some), *(_colour_squares(there[..., c] - some) for c in (2, 0)))
         detail = [np.log(cell_sums(one)[inside] / CELL_PX**2 + _EPSILON) for one in squares]

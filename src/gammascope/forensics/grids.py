@@ -15,7 +15,7 @@ import math
 from functools import cache
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from gammascope.forensics.base import (
     CELL_PX,
@@ -39,6 +39,7 @@ COARSEST_STEP = 4.0
 
 _GRIDS = 64
 _NO_VOTE = 255
+_LIGHTLY = Encoding("jpeg", 99, "4:4:4")
 _BORDER_PX = 7
 _ZERO = 0.5
 _CHANCE = 1 / 64
@@ -66,14 +67,23 @@ def examine(picture: Picture) -> Outcome:
     return Finding(best, foreign.astype(np.float32), (0, 0), CELL_PX, picture.size)
 
 
-def votes_of(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
-    """Return for each pixel the grid of its emptiest block: 8 times the grid's top plus its left; 255 for no vote."""
+def votes_of(
+    image: UInt8[np.ndarray, "h w 3"], *, saved_again: bool = False
+) -> UInt8[np.ndarray, "h w"]:
+    """Return for each pixel the grid of its emptiest block: 8 times the grid's top plus its left; 255 for no vote.
+
+    Args:
+        image: Of at least ``SMALLEST_PX``.
+        saved_again: As it is when it is saved again very lightly, from its first pixel on.
+    """
     height, width = image.shape[:2]
     votes = np.full((height, width), _NO_VOTE, np.uint8)
     # In strips, which stay in the processor's cache, with as much around them as blocks reach.
     for first in range(0, height, _STRIP):
         above, last = max(0, first - CELL_PX), min(height, first + _STRIP)
-        near = _votes_in(unrounded_luma(image[above : last + CELL_PX]))
+        strip = image[above : last + CELL_PX]
+        # Blocks know nothing of each other, so strips are saved as the whole is.
+        near = _votes_in(unrounded_luma(reencode(strip, _LIGHTLY) if saved_again else strip))
         votes[first:last] = near[first - above : last - above]
     votes[:_BORDER_PX], votes[-_BORDER_PX:] = _NO_VOTE, _NO_VOTE
     votes[:, :_BORDER_PX], votes[:, -_BORDER_PX:] = _NO_VOTE, _NO_VOTE
@@ -99,9 +109,17 @@ def _votes_in(luma: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     return votes
 
 
+def _counts(votes: UInt8[np.ndarray, "h w"]) -> Int[np.ndarray, " 256"]:
+    """Return how many pixels vote for each grid; in strips, because numpy counts numbers of eight bytes."""
+    counts = np.zeros(256, np.int64)
+    for first in range(0, len(votes), _STRIP):
+        counts += np.bincount(votes[first : first + _STRIP].ravel(), minlength=256)
+    return counts
+
+
 def main_grid(votes: UInt8[np.ndarray, "h w"]) -> int | None:
     """Return the grid that most pixels vote for, if chance does not explain it."""
-    counts = np.bincount(votes.ravel(), minlength=256)[:_GRIDS]
+    counts = _counts(votes)[:_GRIDS]
     grid = int(counts.argmax())
     return grid if _rarity(int(counts[grid]), votes.size, votes.size) > 0 else None
 
@@ -114,7 +132,7 @@ def _missing(
         return _regions(np.full_like(votes, _NO_VOTE), [0])
     top, left = (main // CELL_PX + 4) % CELL_PX, (main % CELL_PX + 4) % CELL_PX
     again = votes.copy()
-    again[top:, left:] = votes_of(reencode(image[top:, left:], Encoding("jpeg", 99, "4:4:4")))
+    again[top:, left:] = votes_of(image[top:, left:], saved_again=True)
     again[top:, left:][again[top:, left:] != 0] = _NO_VOTE
     # Who had no vote before shows nothing by having one now.
     again[(votes == main) | (votes == _NO_VOTE)] = _NO_VOTE
@@ -136,7 +154,7 @@ def _rarity(votes: int, pixels: int, picture: int) -> float:
 def _regions(votes: np.ndarray, grids: list[int]) -> tuple[float, Bool[np.ndarray, "gh gw"]]:
     """Find regions of equal votes that chance does not explain; return the rarest one's rarity, and all of them."""
     smallest = _GRIDS * 2 * math.log10(_GRIDS * votes.size) / math.log10(_GRIDS)
-    counts = np.bincount(votes.ravel(), minlength=256)
+    counts = _counts(votes)
     best = 0.0
     found = np.zeros((votes.shape[0] // CELL_PX, votes.shape[1] // CELL_PX), bool)
     for grid in grids:

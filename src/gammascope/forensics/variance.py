@@ -106,8 +106,12 @@ def deviations(
     for row in range(bins):
         chosen = rows == row
         columns[chosen] = _ranked(brightness, usable & chosen, bins)[chosen]
-    middle, spread = np.median(values[usable], 0), _spread(values[usable])
-    out = (values - middle) / spread
+    # One trace after the other: copies of all of a large picture would fill much memory.
+    traces = np.moveaxis(values, -1, 0)
+    middle = np.array([np.median(trace[usable]) for trace in traces])
+    spread = np.array([_spread(trace[usable][:, None])[0] for trace in traces])
+    out = values - middle
+    out /= spread
     for cell in range(bins * bins):
         chosen = (rows * bins + columns == cell) & usable
         if chosen.sum() >= _FEWEST:

@@ -121,7 +121,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
         TILES * TILES,
         {
             "position": "light and dark tiles change places",
-            "intensity": "light tiles have half the spread of grey levels",
+            "intensity": "light tiles have half the variance of grey levels",
             "texture": "neighbouring pixels of a tile resemble each other, with the same grey levels",
             "prevalence": "nothing in a picture; two of the eight kinds are all there is",
         },
